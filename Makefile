@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench docs clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)  ## fit a model to a data set that is installed with a dependency, and say where the report is
+	$(BIN)/formwright fit --max-latency 1ms --max-size 1MB --max-time 2m --out runs/demo --yes
+
+test: $(STAMP)  ## the whole default suite
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## formatting, lint, types, links and cards
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m formwright.catalog.check
+
+bench: $(STAMP)  ## side by side with other libraries, ratios in one run
+	$(BIN)/python -m benchmarks
+
+docs: $(STAMP)  ## the catalogue and the guides as pages in docs/site
+	$(BIN)/python -m formwright.catalog.site docs/site
+
+clean:
+	rm -rf $(VENV) runs docs/site

@@ -1,0 +1,53 @@
+"""Formwright: the Transformer, or its successor, that fits your data, your device and your budget.
+
+>>> import formwright
+>>> model = formwright.create_model("poolformer_s12", classes=10)
+>>> formwright.fit("photos/", max_latency="5ms", max_size="4MB", max_time="15m", out="runs/mine")  # doctest: +SKIP
+
+Names are imported when they are first used, so that ``import formwright`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "create_model": "formwright.models",
+    "from_pretrained": "formwright.models",
+    "list_models": "formwright.models",
+    "load_checkpoint": "formwright.models",
+    "Model": "formwright.models",
+    "ModelSpec": "formwright.nn.specification",
+    "fit": "formwright.fit",
+    "predict": "formwright.deployment",
+    "measure": "formwright.measurement",
+    "Budget": "formwright.measurement",
+    "verify": "formwright.catalog",
+    "UserError": "formwright.errors",
+}
+
+__all__ = [*sorted(_PUBLIC), "__version__"]
+
+if TYPE_CHECKING:
+    from formwright.errors import UserError as UserError
+    from formwright.models import Model as Model
+    from formwright.models import create_model as create_model
+    from formwright.models import from_pretrained as from_pretrained
+    from formwright.models import list_models as list_models
+    from formwright.models import load_checkpoint as load_checkpoint
+    from formwright.nn.specification import ModelSpec as ModelSpec
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'formwright' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
