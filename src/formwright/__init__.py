@@ -21,7 +21,7 @@ _PUBLIC = {
     "load_checkpoint": "formwright.models",
     "Model": "formwright.models",
     "ModelSpec": "formwright.nn.specification",
-    "fit": "formwright.fit",
+    "fit": "formwright.fitting",
     "predict": "formwright.deployment",
     "measure": "formwright.measurement",
     "Budget": "formwright.measurement",
