@@ -117,7 +117,7 @@ def _rectangles(
     width: int,
     random: np.random.Generator,
 ) -> Tensor:
-    """Boolean masks ``(batch, height, width)`` of rectangles that take the given shares of the sides, placed anywhere."""
+    """Boolean masks ``(batch, height, width)`` of rectangles with the given shares of the sides, placed anywhere."""
     masks = []
     for share, size in ((row_share, height), (column_share, width)):
         length = np.minimum(np.round(share * size), size)

@@ -38,7 +38,7 @@ def normalise(
 
 
 class Batches:
-    """Endless training batches of ``images`` (uint8, ``(n, height, width, channels)``) and ``labels`` (int64, ``(n,)``).
+    """Endless training batches of ``images`` (uint8 ``(n, height, width, channels)``) and ``labels`` (int64 ``(n,)``).
 
     Each epoch takes the pictures ``indices`` (all, if None) once in a new order; a last incomplete batch is left for
     the next epoch's order to include, unless there are fewer pictures than ``batch_size``, which then is their number.
@@ -149,10 +149,10 @@ def training_batches(
 def evaluation_batches(
     data: ImageData, part: str, *, batch_size: int = 256, most: int | None = None
 ) -> Iterator[Batch]:
-    """The pictures of a part (``"train"``, ``"val"``, ``"test"``) once, in order, unchanged; the ``most`` first ones."""
+    """The pictures of a part (``"train"``, ``"val"`` or ``"test"``) once, in order, unchanged; at most ``most``."""
     images, labels = _as_tensor(data.images), _as_tensor(data.labels)
     indices = torch.from_numpy(data.split.part(part)[:most])
-    for chosen in indices.split(batch_size):
+    for chosen in torch.split(indices, batch_size):
         pictures = images.index_select(0, chosen)
         yield Batch(normalise(pictures, data.mean, data.std), labels.index_select(0, chosen))
 
