@@ -14,6 +14,7 @@ from torch import Tensor
 
 from formwright.data.augmentation import Augmentation, erase, gather_views, mix
 from formwright.data.images import ImageData
+from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
 
 
@@ -32,9 +33,12 @@ def normalise(
     images: UInt8[Tensor, "batch height width channels"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "batch channels height width"]:
     """``(x / 255 - mean) / std`` per channel, as a channels-first view of channels-last memory."""
-    shift = torch.tensor([255.0 * value for value in mean])
-    scale = torch.tensor([1.0 / (255.0 * value) for value in std])
-    return images.to(torch.float32).sub_(shift).mul_(scale).permute(0, 3, 1, 2)
+    batch, height, width, channels = images.shape
+    # A whole row of pixels at a time: arithmetic along an axis of three is several times slower.
+    shift = torch.tensor([255.0 * value for value in mean]).repeat(width)
+    scale = torch.tensor([1.0 / (255.0 * value) for value in std]).repeat(width)
+    rows = images.reshape(batch, height, width * channels).to(torch.float32).sub_(shift).mul_(scale)
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Batches:
@@ -149,9 +153,13 @@ def training_batches(
 def evaluation_batches(
     data: ImageData, part: str, *, batch_size: int = 256, most: int | None = None
 ) -> Iterator[Batch]:
-    """The pictures of a part (``"train"``, ``"val"`` or ``"test"``) once, in order, unchanged; at most ``most``."""
+    """The pictures of a part (``"train"``, ``"val"`` or ``"test"``) once, in order, unchanged.
+
+    With ``most``, so many at most, evenly spaced: the pictures of a folder are ordered by class.
+    """
     images, labels = _as_tensor(data.images), _as_tensor(data.labels)
-    indices = torch.from_numpy(data.split.part(part)[:most])
+    chosen_part = data.split.part(part)
+    indices = torch.from_numpy(chosen_part if most is None else evenly_spaced(chosen_part, most))
     for chosen in torch.split(indices, batch_size):
         pictures = images.index_select(0, chosen)
         yield Batch(normalise(pictures, data.mean, data.std), labels.index_select(0, chosen))
