@@ -90,6 +90,21 @@ def test_another_seed_gives_other_batches(data):
     assert not same(*plain)
 
 
+def test_a_picture_is_augmented_anew_in_every_epoch(data):
+    one_picture = data.images[:1].repeat(50, axis=0)
+    batches = Batches(
+        one_picture,
+        np.zeros(50, np.int64),
+        batch_size=50,
+        mean=data.mean,
+        std=data.std,
+        classes=3,
+        augmentation=Augmentation(shift=2),
+    )
+    assert len(batches) == 1
+    assert not same(next(batches), next(batches))
+
+
 def test_global_random_states_are_neither_used_nor_changed(data):
     batches = [training_batches(data, batch_size=16, augmentation=EVERYTHING) for _ in range(2)]
     torch.manual_seed(1)

@@ -81,6 +81,11 @@ def test_calibration_error_equals_the_plain_loop(bins):
     assert calibration_error(probabilities, labels, bins) == pytest.approx(expected)
 
 
+def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower():
+    probabilities, labels = np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([0, 1])
+    assert calibration_error(probabilities, labels, 2) == pytest.approx((0.5 + 0.9) / 2)
+
+
 @pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (0, 30), (30, 30), (7, 10), (8123, 10000)])
 def test_the_interval_is_wilsons(successes, count):
     expected = binomtest(successes, count).proportion_ci(0.95, method="wilson")

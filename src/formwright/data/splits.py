@@ -77,11 +77,11 @@ def split_pictures(
     given = {part for part, indices in ((TEST, test), (VAL, val)) if len(indices)}
     check_class_counts(np.bincount(labels[_first(groups, pool)], minlength=len(class_names)), class_names, given)
     if TEST not in given:
-        test = _draw(labels, groups, pool, TEST_SHARE, leave=2 - len(given), rng=np.random.default_rng([seed, TEST]))
+        test = _draw(labels, groups, pool, TEST_SHARE, rng=np.random.default_rng([seed, TEST]))
         pool = np.setdiff1d(pool, test)
     if VAL not in given:
         share = min(VAL_SHARE, VAL_MOST / len(pool))
-        val = _draw(labels, groups, pool, share, leave=1, rng=np.random.default_rng([seed, VAL]))
+        val = _draw(labels, groups, pool, share, rng=np.random.default_rng([seed, VAL]))
         pool = np.setdiff1d(pool, val)
     return Split(
         train=pool,
@@ -124,16 +124,13 @@ def check_class_counts(counts: NDArray[np.int64], class_names: Sequence[str], gi
         )
 
 
-def _draw(
-    labels: NDArray[np.int64], groups: Indices, pool: Indices, share: float, leave: int, rng: np.random.Generator
-) -> Indices:
-    """Draw ``share`` of each class's different pictures, at least one, leaving ``leave``; copies come along."""
+def _draw(labels: NDArray[np.int64], groups: Indices, pool: Indices, share: float, rng: np.random.Generator) -> Indices:
+    """Draw ``share`` of each class's different pictures, at least one; copies come along."""
     first = _first(groups, pool)
     chosen: list[Indices] = []
     for label in np.unique(labels[first]):
         candidates = rng.permutation(groups[first[labels[first] == label]])
-        count = min(max(1, round(share * len(candidates))), len(candidates) - leave)
-        chosen.append(candidates[:count])
+        chosen.append(candidates[: max(1, round(share * len(candidates)))])
     return pool[np.isin(groups[pool], np.concatenate(chosen))]
 
 
