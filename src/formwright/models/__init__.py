@@ -1,0 +1,113 @@
+"""The named models: build one, list them, save and load them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from formwright.errors import UserError
+from formwright.files import read_json
+from formwright.models.checkpoints import load_checkpoint
+from formwright.models.model import CONFIG_FILE, Model, empty_copy
+from formwright.nn.specification import ModelSpec
+from formwright.registry import Registry
+
+__all__ = [
+    "MODELS",
+    "Model",
+    "Variant",
+    "create_model",
+    "empty_copy",
+    "from_pretrained",
+    "list_models",
+    "load_checkpoint",
+    "model_specification",
+    "register_family",
+]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named model: the function of its family that returns a specification, and the published options."""
+
+    family: str
+    task: str
+    build: Callable[..., ModelSpec]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+MODELS: Registry[Variant] = Registry("model", group="formwright.models")
+
+
+def register_family(
+    build: Callable[..., ModelSpec],
+    variants: Mapping[str, Mapping[str, Any]],
+    *,
+    family: str,
+    task: str = "image-classification",
+) -> None:
+    """Name the published variants of a family, given as options of ``build(name=..., **options)``."""
+    for name, options in variants.items():
+        MODELS.add(name, Variant(family, task, build, options))
+
+
+def model_specification(name: str, **changes: Any) -> ModelSpec:
+    """The specification of a named model, with options of its family changed.
+
+    Raises:
+        UserError: the name or an option is unknown.
+    """
+    variant = MODELS[name]
+    accepted = list(inspect.signature(variant.build).parameters)
+    unknown = [key for key in changes if key not in accepted]
+    if unknown:
+        offered = ", ".join(key for key in accepted if key != "name")
+        raise UserError(f"Model {name!r} has no option {unknown[0]!r}; its options are: {offered}.")
+    return variant.build(**{"name": name, **variant.options, **changes})
+
+
+def create_model(name: str | ModelSpec | Mapping[str, Any], **changes: Any) -> Model:
+    """Build a model by name, or from a specification.
+
+    >>> create_model("poolformer_s12", classes=10, image_size=32)    # doctest: +SKIP
+
+    Args:
+        name: a registered name (:func:`list_models`), a specification or the dictionary of one.
+        changes: options of the model's family, such as ``classes``, ``channels``, ``image_size``, ``dims``, ``depths``.
+
+    Raises:
+        UserError: the name or an option is unknown, or the options do not fit together.
+    """
+    if isinstance(name, str):
+        return Model(model_specification(name, **changes))
+    if changes:
+        raise UserError("A specification is complete: change it with dataclasses.replace, not with options.")
+    return Model(name)
+
+
+def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
+    """Names of models that match a shell-style pattern, such as ``"*former_s12"``, and a task."""
+    return [name for name in MODELS.names(pattern) if task is None or MODELS[name].task == task]
+
+
+def from_pretrained(folder: str | Path) -> Model:
+    """Load a model that :meth:`Model.save_pretrained` wrote, in eval mode, compressed or not.
+
+    Raises:
+        UserError: the folder is missing, or does not hold a whole model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give the folder that a model was saved in.")
+    config = read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict) or "specification" not in config:
+        raise UserError(f"{folder / CONFIG_FILE} does not describe a model of formwright.")
+    return Model._from_pretrained(model_id=str(folder), specification=config["specification"])
+
+
+for _module in ("vit", "poolformer"):
+    importlib.import_module(f"formwright.models.vision.{_module}")

@@ -1,0 +1,163 @@
+"""Weights from elsewhere: our own files, the authors' checkpoints and timm's, recognised and converted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from formwright.errors import UserError
+from formwright.models.model import Model, read_safetensors
+
+State = dict[str, Tensor]
+#: A pattern over the source's parameter name and its replacement; the first that matches the whole name is used.
+#: A replacement may be a function of the match; ``None`` drops the tensor.
+Rename = tuple[str, "str | Callable[[re.Match[str]], str] | None"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Somebody's names for the parameters of a family.
+
+    Attributes:
+        name: whose layout it is, as a person would say it.
+        marker: a pattern that some name of every such checkpoint matches, and none of our own does.
+        renames: how names change, tried in order.
+        convert: a last step on the renamed state, for tensors that are laid out otherwise.
+    """
+
+    name: str
+    marker: str
+    renames: Sequence[Rename]
+    convert: Callable[[State, Model], State] | None = None
+
+    def recognises(self, names: Sequence[str]) -> bool:
+        pattern = re.compile(self.marker)
+        return any(pattern.search(name) for name in names)
+
+    def apply(self, state: Mapping[str, Tensor], model: Model) -> State:
+        renamed: State = {}
+        for name, tensor in state.items():
+            target = self._rename(name)
+            if target is not None:
+                renamed[target] = tensor
+        return renamed if self.convert is None else self.convert(renamed, model)
+
+    def _rename(self, name: str) -> str | None:
+        for pattern, replacement in self.renames:
+            match = re.fullmatch(pattern, name)
+            if match:
+                if replacement is None:
+                    return None
+                return replacement(match) if callable(replacement) else match.expand(replacement)
+        return name
+
+
+#: Layouts by family of models; each family's file adds its own.
+LAYOUTS: dict[str, list[Layout]] = {}
+
+
+def register_layout(family: str, layout: Layout) -> None:
+    LAYOUTS.setdefault(family, []).append(layout)
+
+
+def read_state(path: str | Path) -> State:
+    """Read the tensors of a checkpoint file (``.safetensors``, or PyTorch's own format holding plain tensors).
+
+    Raises:
+        UserError: the file is missing or damaged, or reading it would run code of the file's author.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint file {path}.")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise UserError(
+                f"{path} holds more than plain tensors, and reading it could run code of its author; it is refused. "
+                "Ask for a .safetensors file, or save its state_dict alone."
+            ) from None
+        raise UserError(f"{path} is not a whole checkpoint file: {str(error).splitlines()[0]}.") from None
+    return _find_state(content, path)
+
+
+def _find_state(content: Any, path: Path) -> State:
+    """The state among what training programs save around it (``model``, ``state_dict``, ``model_ema`` ...)."""
+    for key in ("state_dict", "model", "model_state_dict", "model_ema", "state_dict_ema", "module"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds no dictionary of tensors.")
+    state = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise UserError(f"{path} holds no tensors.")
+    return state
+
+
+def load_checkpoint(model: Model, source: str | Path | Mapping[str, Tensor], *, head: bool = True) -> str:
+    """Load weights into ``model`` in whatever known layout they are.
+
+    Args:
+        model: a model of the family that the weights belong to.
+        source: a file, a folder that we saved, or a state dictionary.
+        head: load the classifier too; false keeps the model's own, for another set of classes.
+
+    Returns:
+        Whose layout it was: ``"formwright"``, or the name of the authors' or library's layout.
+
+    Raises:
+        UserError: the weights do not fit; the message lists what is missing, unexpected or of another shape.
+    """
+    state = dict(source) if isinstance(source, Mapping) else read_state(source)
+    names = list(state)
+    layout_name = "formwright"
+    for layout in LAYOUTS.get(model.specification.family, []):
+        if layout.recognises(names):
+            state = layout.apply(state, model)
+            layout_name = layout.name
+            break
+    if not head:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("head.linear.")}
+    load_state(model, state, ignore_missing="head.linear." if not head else None)
+    return layout_name
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], *, ignore_missing: str | None = None) -> None:
+    """Load a state of our own layout, strictly; sides of length one do not count as another shape."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in state and not (ignore_missing and name.startswith(ignore_missing))]
+    unexpected = [name for name in state if name not in own]
+    fitted: State = {}
+    differing = []
+    for name, tensor in state.items():
+        if name not in own:
+            continue
+        if tensor.shape != own[name].shape:
+            if _without_ones(tensor.shape) != _without_ones(own[name].shape):
+                differing.append(f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}")
+                continue
+            tensor = tensor.reshape(own[name].shape)
+        fitted[name] = tensor
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
+        if names
+    ]
+    if problems:
+        raise UserError("These weights belong to another model; " + "; ".join(problems) + ".")
+    model.load_state_dict(fitted, strict=False)
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]

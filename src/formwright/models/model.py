@@ -1,0 +1,193 @@
+"""The model that a specification describes: embed, stages, head; saved and loaded in one line each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from formwright.errors import UserError
+from formwright.files import atomic_path, write_json
+from formwright.nn.edits import apply_edits
+from formwright.nn.frame import Backbone
+from formwright.nn.initialization import initialize
+from formwright.nn.part import build_part
+from formwright.nn.specification import EditSpec, ModelSpec
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """A feature map that :meth:`Model.features` can return: input pixels per token, and channels."""
+
+    name: str
+    stride: int
+    dim: int
+
+
+class Model(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="formwright",
+    tags=["formwright"],
+):
+    """Embedding, stages and head, built from a :class:`ModelSpec` (or the plain dictionary of one).
+
+    >>> model = Model(specification)                      # doctest: +SKIP
+    >>> logits = model(images)                            # (batch, channels, height, width) -> (batch, classes)
+    >>> maps = model.features(images)                     # token grids (batch, height, width, channels), one a stage
+    """
+
+    def __init__(self, specification: ModelSpec | Mapping[str, Any]) -> None:
+        super().__init__()
+        if not isinstance(specification, ModelSpec):
+            specification = ModelSpec.from_dict(specification)
+        self._specification = specification
+        source = specification.input
+        self.backbone = Backbone(specification.embed, specification.stages, source.channels, source.size)
+        self.head: nn.Module = build_part(
+            specification.head, self.backbone.dim, specification.classes, grid=self.backbone.grid
+        )
+        initialize(self)
+        apply_edits(self, specification.edits)
+
+    @property
+    def specification(self) -> ModelSpec:
+        """What the model is now: the base and the edits made since."""
+        return self._specification
+
+    def record_edits(self, edits: Sequence[EditSpec]) -> None:
+        """Append edits that were just made to this model, so that it reloads as it is."""
+        import dataclasses
+
+        self._specification = dataclasses.replace(self._specification, edits=(*self._specification.edits, *edits))
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        size = self._specification.input.size
+        grids = self.backbone.grids(size)
+        return [
+            FeatureInfo(f"stages.{index}", round(size[0] / grid[0]), stage.dim)
+            for index, (grid, stage) in enumerate(zip(grids, self._specification.stages, strict=True))
+        ]
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse what is not a batch of images of the right channels, large enough for the model.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        channels = self._specification.input.channels
+        if images.ndim != 4 or images.shape[1] != channels:
+            raise UserError(f"Expected images of shape (batch, {channels}, height, width), got {tuple(images.shape)}.")
+        self.backbone.check_size(tuple(images.shape[2:]))
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        self.check_images(images)
+        tokens, context = self.backbone(images)
+        return self.head(tokens, context)
+
+    def features(
+        self, images: Float[Tensor, "batch channels height width"], at: Sequence[int | str] | None = None
+    ) -> list[Float[Tensor, "batch grid_height grid_width dim"]]:
+        """Token grids after the stages ``at`` (numbers, or names of :attr:`feature_info`); after every stage if unset.
+
+        Raises:
+            UserError: a stage that the model does not have.
+        """
+        self.check_images(images)
+        names = [info.name for info in self.feature_info]
+        wanted = range(len(names)) if at is None else [names.index(a) if a in names else a for a in at]
+        for index in wanted:
+            if not isinstance(index, int) or not -len(names) <= index < len(names):
+                raise UserError(f"There is no feature map {index!r}; this model has {', '.join(names)}.")
+        return self.backbone.features(images, [int(index) % len(names) for index in wanted])
+
+    def parameter_count(self, *, trainable: bool = False) -> int:
+        """Number of parameters, with or without frozen ones."""
+        return sum(math.prod(p.shape) for p in self.parameters() if p.requires_grad or not trainable)
+
+    # Saving and loading. The mixin supplies `push_to_hub`; what is written is always the present specification.
+
+    def config(self) -> dict[str, Any]:
+        from formwright import __version__
+
+        return {"formwright": __version__, "specification": self._specification.to_dict()}
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        config: Any = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_options: Any,
+    ) -> None:
+        """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
+        folder = Path(save_directory)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with atomic_path(folder / WEIGHTS_FILE) as temporary:
+            save_file(state, temporary, metadata={"format": "pt"})
+        write_json(folder / CONFIG_FILE, self.config())
+        if model_card_kwargs is not None:
+            self.generate_model_card(**model_card_kwargs).save(folder / "README.md")
+        if push_to_hub:
+            self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs or {}, **push_options)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        map_location: str = "cpu",
+        strict: bool = True,
+        specification: Mapping[str, Any],
+        **hub_options: Any,
+    ) -> Model:
+        """Rebuild from shapes, then load the weights; only safetensors are read."""
+        folder = Path(model_id)
+        if not folder.is_dir():
+            from huggingface_hub import hf_hub_download
+
+            options = {key: value for key, value in hub_options.items() if key in _HUB_OPTIONS}
+            folder = Path(hf_hub_download(repo_id=model_id, filename=WEIGHTS_FILE, **options)).parent
+        model = cls(specification)
+        from formwright.models.checkpoints import load_state
+
+        load_state(model, read_safetensors(folder / WEIGHTS_FILE))
+        return model.to(map_location).eval()
+
+
+_HUB_OPTIONS = {"revision", "cache_dir", "force_download", "token", "local_files_only"}
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}.") from None
+
+
+@torch.no_grad()
+def empty_copy(specification: ModelSpec) -> Model:
+    """The model without memory for its weights (PyTorch's meta device): for counting, not for running."""
+    with torch.device("meta"):
+        return Model(specification)

@@ -1,0 +1,40 @@
+"""What the vision families share when they describe themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from formwright.errors import UserError
+from formwright.nn.specification import ImageInput
+
+
+def image_input(channels: int, image_size: int | tuple[int, int]) -> ImageInput:
+    """The input of a model for square images of a side, or of a height and a width."""
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or min(size) < 1 or channels < 1:
+        raise UserError(
+            f"Images need a positive height, width and channels, got size {image_size}, {channels} channels."
+        )
+    return ImageInput(channels, (size[0], size[1]))
+
+
+def check_stages(**per_stage: Sequence[object]) -> None:
+    """Refuse options of a model that have another number of entries than there are stages.
+
+    Raises:
+        UserError: names the options and their lengths.
+    """
+    if len({len(values) for values in per_stage.values()}) > 1:
+        given = ", ".join(f"{len(values)} {name}" for name, values in per_stage.items())
+        raise UserError(f"One entry a stage is needed in each of these, got {given}.")
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Stochastic-depth rates that grow linearly from 0 to ``rate`` over all blocks, a list for each stage."""
+    total = sum(depths)
+    flat = [rate * index / max(total - 1, 1) for index in range(total)]
+    rates = []
+    for depth in depths:
+        rates.append(flat[:depth])
+        flat = flat[depth:]
+    return rates

@@ -1,0 +1,115 @@
+"""The plain Vision Transformer and DeiT: the baselines that papers compare with.
+
+Patches of 16 pixels, a class token (DeiT's distilled models have a second one), a learned position table, pre-norm
+blocks, and a norm before the head.
+
+Sources: An Image is Worth 16x16 Words, arXiv 2010.11929; Training Data-Efficient Image Transformers, arXiv 2012.12877.
+Equal to timm's models of the same names.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from formwright.models import Model, register_family
+from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.vision.common import drop_path_rates, image_input
+from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+
+_NORM = part("layer_norm", eps=1e-6)
+
+
+def vit(
+    *,
+    name: str = "vit",
+    dim: int,
+    depth: int,
+    heads: int,
+    patch_size: int = 16,
+    stem: PartSpec | None = None,
+    mlp_ratio: float = 4.0,
+    class_tokens: int = 1,
+    drop_path: float = 0.0,
+    classes: int = 1000,
+    channels: int = 3,
+    image_size: int | tuple[int, int] = 224,
+) -> ModelSpec:
+    """A Vision Transformer.
+
+    Args:
+        dim: channels of a token.
+        depth: number of blocks.
+        heads: attention heads.
+        patch_size: side of a patch in pixels.
+        stem: another embedding instead of disjoint patches.
+        class_tokens: 1 for a class token, 2 for DeiT's class and distillation tokens, 0 to pool all tokens.
+    """
+    attention = part("attention", heads=heads, qkv_bias=True)
+    mlp = part("mlp", ratio=mlp_ratio)
+    blocks = tuple(
+        BlockSpec(
+            (
+                BranchSpec(attention, norm=_NORM, drop_path=rate),
+                BranchSpec(mlp, norm=_NORM, drop_path=rate),
+            )
+        )
+        for rate in drop_path_rates(drop_path, [depth])[0]
+    )
+    entry = [part("class_token", count=class_tokens)] if class_tokens else []
+    entry.append(part("position_table", prefix=class_tokens))
+    heads_of = {0: part("classifier", norm=_NORM), 2: part("distilled_classifier", norm=_NORM)}
+    return ModelSpec(
+        family="vit",
+        name=name,
+        task="image-classification",
+        input=image_input(channels, image_size),
+        classes=classes,
+        embed=part("patch_embedding", kernel=patch_size) if stem is None else stem,
+        stages=(StageSpec(dim=dim, blocks=blocks, entry=tuple(entry)),),
+        head=heads_of.get(class_tokens, part("classifier", norm=_NORM, pool=part("class_token_pool"))),
+    )
+
+
+_SIZES = {
+    "tiny": {"dim": 192, "depth": 12, "heads": 3},
+    "small": {"dim": 384, "depth": 12, "heads": 6},
+    "base": {"dim": 768, "depth": 12, "heads": 12},
+}
+
+register_family(
+    vit,
+    {
+        **{f"vit_{size}_patch16_224": options for size, options in _SIZES.items()},
+        **{f"deit_{size}_patch16_224": options for size, options in _SIZES.items()},
+        **{f"deit_{size}_distilled_patch16_224": {**options, "class_tokens": 2} for size, options in _SIZES.items()},
+    },
+    family="vit",
+)
+
+
+def _tables(state: State, model: Model) -> State:
+    """Token and position tables lose their batch axis; class and distillation token become one table."""
+    tokens = [state.pop(name) for name in ("cls_token", "dist_token") if name in state]
+    state["backbone.stages.0.entry.0.tokens"] = torch.cat(tokens, dim=1).squeeze(0)
+    state["backbone.stages.0.entry.1.table"] = state.pop("pos_embed").squeeze(0)
+    return state
+
+
+register_layout(
+    "vit",
+    Layout(
+        name="timm",
+        marker=r"^blocks\.0\.attn\.qkv",
+        renames=(
+            (r"patch_embed\.proj\.(.*)", r"backbone.embed.conv.\1"),
+            (r"blocks\.(\d+)\.norm1\.(.*)", r"backbone.stages.0.blocks.\1.branches.0.norm.\2"),
+            (r"blocks\.(\d+)\.attn\.(.*)", r"backbone.stages.0.blocks.\1.branches.0.part.\2"),
+            (r"blocks\.(\d+)\.norm2\.(.*)", r"backbone.stages.0.blocks.\1.branches.1.norm.\2"),
+            (r"blocks\.(\d+)\.mlp\.(.*)", r"backbone.stages.0.blocks.\1.branches.1.part.\2"),
+            (r"norm\.(.*)", r"head.norm.\1"),
+            (r"head\.(.*)", r"head.linear.\1"),
+            (r"head_dist\.(.*)", r"head.distilled.\1"),
+        ),
+        convert=_tables,
+    ),
+)

@@ -1,0 +1,107 @@
+"""Channel mixers made of dense layers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from formwright.nn.activations import build_activation
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.part import PARTS, Axis, Part, Promises
+
+
+@PARTS.register("mlp")
+class MLP(Part):
+    """``y = W2 activation(W1 x + b1) + b2`` on each token.
+
+    Args:
+        dim: channels in and out.
+        ratio: hidden width over ``dim``; ``hidden`` gives the width itself.
+        activation: name of the activation, ``gelu`` if unset.
+        bias: whether the dense layers have biases.
+        dropout: share of hidden and output values that are dropped in training.
+
+    Shapes: ``(batch, *grid, dim)`` to the same.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        ratio: float = 4.0,
+        hidden: int | None = None,
+        activation: str = "gelu",
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.hidden = int(dim * ratio) if hidden is None else hidden
+        self.fc1 = nn.Linear(dim, self.hidden, bias=bias)
+        self.activation = build_activation(activation)
+        self.fc2 = nn.Linear(self.hidden, dim, bias=bias)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        hidden, residual = Axis("hidden"), Axis("residual")
+        return {
+            "fc1.weight": (hidden, residual),
+            "fc1.bias": (hidden,),
+            "fc2.weight": (residual, hidden),
+            "fc2.bias": (residual,),
+        }
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        x = self.activation(self.fc1(x))
+        if self.dropout is None:
+            return self.fc2(x)
+        return self.dropout(self.fc2(self.dropout(x)))
+
+
+@PARTS.register("glu")
+class GatedMLP(Part):
+    """``y = W3 (activation(W1 x) * W2 x)``: the gated linear unit; with ``silu`` it is SwiGLU.
+
+    Source: GLU Variants Improve Transformer, arXiv 2002.05202. Shapes: ``(batch, *grid, dim)`` to the same.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        ratio: float = 8 / 3,
+        hidden: int | None = None,
+        activation: str = "silu",
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.hidden = int(dim * ratio) if hidden is None else hidden
+        self.gate = nn.Linear(dim, self.hidden, bias=bias)
+        self.up = nn.Linear(dim, self.hidden, bias=bias)
+        self.activation = build_activation(activation)
+        self.down = nn.Linear(self.hidden, dim, bias=bias)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        hidden, residual = Axis("hidden"), Axis("residual")
+        return {
+            "gate.weight": (hidden, residual),
+            "gate.bias": (hidden,),
+            "up.weight": (hidden, residual),
+            "up.bias": (hidden,),
+            "down.weight": (residual, hidden),
+            "down.bias": (residual,),
+        }
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return self.down(self.activation(self.gate(x)) * self.up(x))

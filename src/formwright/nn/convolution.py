@@ -1,0 +1,81 @@
+"""Convolutions on channels-last tokens, and the convolution-and-norm pair that folds into one."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def to_channels_first(x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch channels *grid"]:
+    """A view; in 2-D and 3-D it is PyTorch's ``channels_last`` memory format, so convolutions take it as it is."""
+    return x.movedim(-1, 1)
+
+
+def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch *grid channels"]:
+    """The inverse view; contiguous when ``x`` is in ``channels_last`` memory format."""
+    return x.movedim(1, -1)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then batch norm, on ``(batch, channels, *grid)``; one convolution after folding.
+
+    ``y = gamma * (conv(x) - mean) / sqrt(var + eps) + beta``, which in inference is a convolution with the weight
+    ``gamma / sqrt(var + eps) * W`` and the bias ``beta - gamma * mean / sqrt(var + eps)``.
+    """
+
+    norm: nn.Module | None
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
+        eps: float = 1e-5,
+        norm_weight: float = 1.0,
+        dimensions: int = 2,
+    ) -> None:
+        super().__init__()
+        padding = kernel // 2 if padding is None else padding
+        self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, groups=groups, bias=bias)
+        norm = BATCH_NORMS[dimensions](dim, eps=eps)
+        nn.init.constant_(norm.weight, norm_weight)
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x if self.norm is None else self.norm(x)
+
+    def init_weights(self) -> None:
+        """He's rule, as for every network that is normed by its batches: the 0.02 of Transformers is too small here."""
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Become one convolution with bias, in place."""
+        if self.norm is None:
+            return
+        norm = self.norm
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        bias = norm.bias - norm.running_mean * scale
+        if self.conv.bias is not None:
+            bias = bias + self.conv.bias * scale
+        weight = self.conv.weight * scale.view(-1, *[1] * (self.conv.weight.ndim - 1))
+        self.conv.weight = nn.Parameter(weight.contiguous(), requires_grad=self.conv.weight.requires_grad)
+        self.conv.bias = nn.Parameter(bias, requires_grad=self.conv.weight.requires_grad)
+        self.norm = None

@@ -1,0 +1,211 @@
+"""From images (or other arrays) to tokens, from tokens to fewer tokens, and what is added to them once."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import CONVOLUTIONS, to_channels_first, to_channels_last
+from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.specification import PartSpec
+
+
+def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
+    return (side + 2 * padding - kernel) // stride + 1
+
+
+def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch channels *size"]:
+    """The same values in ``channels_last`` memory format, where PyTorch has one."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return x.contiguous(memory_format=formats[x.ndim]) if x.ndim in formats else x
+
+
+class _StridedConvolution(Part):
+    """A convolution that makes a coarser grid of another width, with an optional norm before or after it."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        kernel: int,
+        stride: int,
+        padding: int,
+        norm: PartSpec | None = None,
+        pre_norm: PartSpec | None = None,
+        dimensions: int = 2,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.pre_norm = None if pre_norm is None else build_part(pre_norm, in_dim)
+        self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, bias=bias)
+        self.norm = None if norm is None else build_part(norm, dim)
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(convolved_side(side, self.kernel, self.stride, self.padding) for side in grid)
+
+    def _apply_convolution(self, x: Tensor, context: Context) -> Tensor:
+        x = to_channels_last(self.conv(x))
+        return x if self.norm is None else self.norm(x, context)
+
+
+@PARTS.register("patch_embedding")
+class PatchEmbedding(_StridedConvolution):
+    """A strided convolution over the input: disjoint patches when ``kernel == stride``, overlapping ones otherwise.
+
+    Args:
+        in_dim: channels of the input.
+        dim: channels of the tokens.
+        kernel: side of a patch.
+        stride: distance between patches; ``kernel`` if unset.
+        padding: zeros around the input.
+        norm: a norm of the tokens.
+
+    Shapes: ``(batch, in_dim, *size)`` to ``(batch, *grid, dim)``, ``grid = (size + 2 padding - kernel) // stride + 1``.
+    """
+
+    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        kernel: int = 16,
+        stride: int | None = None,
+        padding: int = 0,
+        norm: PartSpec | None = None,
+        dimensions: int = 2,
+        bias: bool = True,
+    ) -> None:
+        stride = kernel if stride is None else stride
+        super().__init__(
+            in_dim, dim, kernel=kernel, stride=stride, padding=padding, norm=norm, dimensions=dimensions, bias=bias
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+        return self._apply_convolution(channels_last_memory(x), context), context
+
+
+@PARTS.register("downsampling")
+class Downsampling(_StridedConvolution):
+    """A strided convolution between stages, with an optional norm before (``pre_norm``) or after (``norm``) it.
+
+    Shapes: ``(batch, *grid, in_dim)`` to ``(batch, *coarser_grid, dim)``.
+    """
+
+    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "changes the grid"})
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        kernel: int = 3,
+        stride: int = 2,
+        padding: int | None = None,
+        norm: PartSpec | None = None,
+        pre_norm: PartSpec | None = None,
+        dimensions: int = 2,
+        bias: bool = True,
+    ) -> None:
+        padding = (kernel - 1) // 2 if padding is None else padding
+        super().__init__(
+            in_dim,
+            dim,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            norm=norm,
+            pre_norm=pre_norm,
+            dimensions=dimensions,
+            bias=bias,
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
+        self.check_context(context)
+        if self.pre_norm is not None:
+            x = self.pre_norm(x, context)
+        return self._apply_convolution(to_channels_first(x), context), context
+
+
+@PARTS.register("position_table")
+class PositionTable(Part):
+    """Adds a learned vector to each place of the grid (and to each placeless token in front of it).
+
+    Args:
+        dim: channels.
+        grid: the grid that the table is made for.
+        prefix: how many placeless tokens have an entry too.
+        std: standard deviation of the initial values.
+
+    Shapes: ``(batch, *grid, dim)`` or ``(batch, prefix + places, dim)`` to the same.
+
+    Raises:
+        UserError: the grid is not the one that the table was made for.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
+    promises: ClassVar[Promises] = Promises(any_grid=False)
+
+    def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
+        super().__init__()
+        self.grid = tuple(grid)
+        self.prefix = prefix
+        places = 1
+        for side in self.grid:
+            places *= side
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(prefix + places, dim), std=std))
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
+        grid = context.grid if context.flat else tuple(x.shape[1:-1])
+        if grid != self.grid or context.prefix != self.prefix:
+            given, expected = " x ".join(map(str, grid or ())), " x ".join(map(str, self.grid))
+            raise UserError(
+                f"The position table was made for a grid of {expected} tokens and {self.prefix} in front, and got "
+                f"{given} and {context.prefix}; build the model for this input size (image_size=...)."
+            )
+        return x + self.table.view(x.shape[1:]), context
+
+
+@PARTS.register("class_token")
+class ClassToken(Part):
+    """Puts learned tokens without a place in front of the others, which go on one axis from here on.
+
+    Args:
+        dim: channels.
+        count: how many (2 for a class and a distillation token).
+        std: standard deviation of the initial values.
+
+    Shapes: ``(batch, *grid, dim)`` to ``(batch, count + places, dim)``.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
+    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
+
+    def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(count, dim), std=std))
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch tokens channels"], Context]:
+        grid = context.grid if context.flat else tuple(x.shape[1:-1])
+        count = self.tokens.shape[0]
+        mask = context.mask
+        if mask is not None:
+            mask = torch.cat([mask.new_ones(x.shape[0], count), mask.flatten(1)], dim=1)
+        x = torch.cat([self.tokens.expand(x.shape[0], -1, -1), x.flatten(1, -2)], dim=1)
+        return x, context.replace(prefix=context.prefix + count, grid=grid, mask=mask)

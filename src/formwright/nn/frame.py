@@ -1,0 +1,191 @@
+"""The frame: residual branches make a block, blocks make a stage, stages make a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context, split_prefix
+from formwright.nn.part import Part, build_part, grid_after
+from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training a sample's branch is dropped with probability ``rate``, the others scaled up.
+
+    Source: Deep Networks with Stochastic Depth, arXiv 1603.09382.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.rate:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+
+
+class Branch(nn.Module):
+    """``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``."""
+
+    norm: Part | None
+    post_norm: Part | None
+    layer_scale: nn.Parameter | None
+    residual_scale: nn.Parameter | None
+
+    def __init__(self, spec: BranchSpec, dim: int, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        self.norm = None if spec.norm is None else build_part(spec.norm, dim, grid=grid)
+        self.part: Part = build_part(spec.part, dim, grid=grid)
+        self.post_norm = None if spec.post_norm is None else build_part(spec.post_norm, dim, grid=grid)
+        self.layer_scale = _vector(spec.layer_scale, dim)
+        self.residual_scale = _vector(spec.residual_scale, dim)
+        self.drop_path = DropPath(spec.drop_path)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        normed = x
+        if self.norm is not None:
+            self.norm.check_context(context)
+            normed = self.norm(x, context)
+        self.part.check_context(context)
+        y = self.part(normed, context)
+        if self.drop_path.rate and self.training:
+            y = self.drop_path(y if self.layer_scale is None else y * self.layer_scale)
+            x = (x if self.residual_scale is None else x * self.residual_scale) + y
+        elif self.layer_scale is not None:
+            x = torch.addcmul(x if self.residual_scale is None else x * self.residual_scale, y, self.layer_scale)
+        elif self.residual_scale is not None:
+            x = torch.addcmul(y, x, self.residual_scale)
+        else:
+            x = x + y
+        return x if self.post_norm is None else self.post_norm(x, context)
+
+
+def _vector(value: float | None, dim: int) -> nn.Parameter | None:
+    return None if value is None else nn.Parameter(torch.full((dim,), value))
+
+
+class Block(nn.Module):
+    """Residual branches, one after the other."""
+
+    def __init__(self, spec: BlockSpec, dim: int, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(Branch(branch, dim, grid) for branch in spec.branches)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        for branch in self.branches:
+            x = branch(x, context)
+        return x
+
+
+class Stage(nn.Module):
+    """Blocks of one width, after what brings the tokens to it.
+
+    ``downsample`` and every ``entry`` part map ``(x, context)`` to ``(x, context)``; blocks keep both shapes.
+    """
+
+    downsample: nn.Module | None
+
+    def __init__(self, spec: StageSpec, in_dim: int, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        if spec.downsample is None and in_dim != spec.dim:
+            raise UserError(f"A stage of {spec.dim} channels after {in_dim} needs a downsampling part between them.")
+        self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
+        self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
+        self.dim = spec.dim
+        self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
+        self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return grid if self.downsample is None else grid_after(self.downsample, grid)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *out_grid out_channels"], Context]:
+        if self.downsample is not None:
+            x, context = self.downsample(x, context)
+        for entry in self.entry:
+            x, context = entry(x, context)
+        for block in self.blocks:
+            x = block(x, context)
+        return x, context
+
+
+class Backbone(nn.Module):
+    """Embedding and stages: images or other inputs to tokens on a grid.
+
+    Args:
+        embed: the part that turns the input into tokens.
+        stages: one specification a stage.
+        in_dim: channels of the input.
+        grid: size of the input that parts with tables are built for.
+    """
+
+    def __init__(self, embed: PartSpec, stages: Sequence[StageSpec], in_dim: int, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        if not stages:
+            raise UserError("A model needs at least one stage.")
+        self.input_grid = grid
+        self.embed: nn.Module = build_part(embed, in_dim, stages[0].dim, grid=grid)
+        grid = self.embed.output_grid(grid)
+        dim = stages[0].dim
+        modules = []
+        for spec in stages:
+            stage = Stage(spec, dim, grid)
+            modules.append(stage)
+            dim, grid = spec.dim, stage.grid
+        self.stages = nn.ModuleList(modules)
+        self.grid = grid
+        self.dim = dim
+
+    def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The token grid after each stage, for an input of size ``grid``."""
+        grids = [self.embed.output_grid(grid)]  # type: ignore[operator]
+        for stage in self.stages:
+            grids.append(stage.output_grid(grids[-1]))  # type: ignore[operator]
+        return grids[1:]
+
+    def check_size(self, grid: tuple[int, ...]) -> None:
+        """Refuse an input so small that nothing would be left of it.
+
+        Raises:
+            UserError: names the size given and the smallest one that works.
+        """
+        if min(min(stage) for stage in self.grids(grid)) >= 1:
+            return
+        side = 1
+        while min(min(stage) for stage in self.grids((side,) * len(grid))) < 1:
+            side += 1
+        raise UserError(
+            f"An input of {' x '.join(map(str, grid))} is too small for this model: after its downsampling no token "
+            f"would be left; it takes sides of at least {side}."
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+        x, context = self.embed(x, context)
+        for stage in self.stages:
+            x, context = stage(x, context)
+        return x, context
+
+    def features(self, x: Tensor, at: Sequence[int]) -> list[Tensor]:
+        """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""
+        x, context = self.embed(x, EMPTY)
+        maps: dict[int, Any] = {}
+        for index, stage in enumerate(self.stages[: max(at) + 1]):
+            x, context = stage(x, context)
+            if index in at:
+                maps[index] = split_prefix(x, context)[1] if context.flat else x
+        return [maps[index] for index in at]

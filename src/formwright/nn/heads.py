@@ -1,0 +1,210 @@
+"""From tokens to one vector, and from it to class scores."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from formwright.nn.activations import build_activation
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.specification import PartSpec, part
+
+_POOL = Promises(exemptions={"tokens": "gives one vector a sample"})
+
+
+@PARTS.register("mean_pool")
+class MeanPool(Part):
+    """The mean of all real tokens that have a place: ``(batch, *grid, dim)`` to ``(batch, dim)``."""
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch channels"]:
+        tokens = x.flatten(1, -2)[:, context.prefix :]
+        if context.mask is None:
+            return tokens.mean(1)
+        real = context.mask.flatten(1)[:, context.prefix :, None].to(x.dtype)
+        return (tokens * real).sum(1) / real.sum(1).clamp(min=1)
+
+
+@PARTS.register("class_token_pool")
+class ClassTokenPool(Part):
+    """The first placeless token: ``(batch, tokens, dim)`` to ``(batch, dim)``."""
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch channels"]:
+        assert context.prefix > 0, "no class token was put in front"
+        return x[:, 0]
+
+
+@PARTS.register("sequence_pool")
+class SequencePool(Part):
+    """Attention pooling: ``z = softmax(x w + b)ᵀ x``, the weights over all real tokens.
+
+    Shapes: ``(batch, *grid, dim)`` to ``(batch, dim)``. Source: Escaping the Big Data Paradigm with Compact
+    Transformers, arXiv 2104.05704.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(dim, 1)
+
+    def weights(self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY) -> Tensor:
+        """The share of each token, ``(batch, tokens, 1)``; positive, and one in sum."""
+        scores = self.score(x.flatten(1, -2))
+        if context.mask is not None:
+            scores = scores.masked_fill(~context.mask.flatten(1)[..., None], -torch.inf)
+        return scores.softmax(1)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch channels"]:
+        return (self.weights(x, context).transpose(1, 2) @ x.flatten(1, -2)).squeeze(1)
+
+
+@PARTS.register("classifier")
+class Classifier(Part):
+    """``logits = W pooled_norm(pool(norm(x))) + b``.
+
+    Args:
+        dim: channels of the tokens.
+        classes: number of scores.
+        norm: norm of the tokens, before pooling.
+        pool: how tokens become one vector.
+        pooled_norm: norm of that vector.
+
+    Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(
+        self,
+        dim: int,
+        classes: int,
+        *,
+        norm: PartSpec | None = None,
+        pool: PartSpec = part("mean_pool"),  # noqa: B008
+        pooled_norm: PartSpec | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.pool = build_part(pool, dim)
+        self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
+        self.linear = nn.Linear(dim, classes)
+
+    def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
+        """The vector that the scores are computed from, ``(batch, dim)``."""
+        if self.norm is not None:
+            x = self.norm(x, context)
+        x = self.pool(x, context)
+        return x if self.pooled_norm is None else self.pooled_norm(x, context)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch classes"]:
+        return self.linear(self.pooled(x, context))
+
+
+@PARTS.register("mlp_classifier")
+class MLPClassifier(Part):
+    """A classifier with a hidden layer: ``W2 norm(activation(W1 z))`` with ``z = pooled_norm(pool(x))``.
+
+    Args:
+        dim: channels of the tokens.
+        classes: number of scores.
+        ratio: hidden width over ``dim``.
+        activation: name of the activation.
+        pooled_norm: norm of the pooled vector.
+        dropout: share of hidden values dropped in training.
+
+    Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``. Source: MetaFormer Baselines for Vision, arXiv 2210.13452.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(
+        self,
+        dim: int,
+        classes: int,
+        *,
+        ratio: float = 4.0,
+        activation: str = "squared_relu",
+        pooled_norm: PartSpec | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.pool = MeanPool(dim)
+        self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.activation = build_activation(activation)
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, classes)
+
+    def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
+        """The vector that the last layer's scores are computed from, ``(batch, ratio * dim)``."""
+        x = self.pool(x, context)
+        if self.pooled_norm is not None:
+            x = self.pooled_norm(x, context)
+        return self.dropout(self.norm(self.activation(self.fc1(x))))
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch classes"]:
+        return self.linear(self.pooled(x, context))
+
+
+@PARTS.register("distilled_classifier")
+class DistilledClassifier(Part):
+    """Two linear classifiers, on the class token and on the distillation token; their mean in eval mode.
+
+    In training mode the scores of the class token come back; :meth:`both` gives both, for a distillation loss.
+
+    Shapes: ``(batch, tokens, dim)`` to ``(batch, classes)``. Source: Training Data-Efficient Image Transformers,
+    arXiv 2012.12877.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None) -> None:
+        super().__init__()
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.linear = nn.Linear(dim, classes)
+        self.distilled = nn.Linear(dim, classes)
+
+    def both(self, x: Tensor, context: Context = EMPTY) -> tuple[Tensor, Tensor]:
+        """Scores of the class token and of the distillation token, each ``(batch, classes)``."""
+        assert context.prefix > 1, "no distillation token was put in front"
+        if self.norm is not None:
+            x = self.norm(x, context)
+        return self.linear(x[:, 0]), self.distilled(x[:, 1])
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch classes"]:
+        by_class, by_distillation = self.both(x, context)
+        return by_class if self.training else (by_class + by_distillation) / 2

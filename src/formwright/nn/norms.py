@@ -1,0 +1,106 @@
+"""Norms on channels-last tokens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.part import PARTS, Axis, Part, Promises
+
+
+class _Norm(Part):
+    """Learned weight and bias of a norm; both are cut together with the residual channels."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {name: (Axis("residual"),) for name, _ in self.named_parameters(recurse=False)}
+
+
+@PARTS.register("layer_norm")
+class LayerNorm(_Norm):
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, statistics over the channels of each token.
+
+    Shapes: ``(batch, *grid, channels)`` to the same. Source: Layer Normalization, arXiv 1607.06450.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True)
+
+    def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__(dim, eps=eps, bias=bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@PARTS.register("group_norm")
+class GroupNorm(_Norm):
+    """Layer norm with statistics over all channels and all places of a sample (a group norm with one group).
+
+    ``(x - mean) / sqrt(var + eps) * weight + bias``, mean and variance over ``(*grid, channels)``, weight and bias a
+    channel. PoolFormer and the "modified LayerNorm" of MetaFormer baselines.
+
+    Shapes: ``(batch, *grid, channels)`` to the same. Source: MetaFormer Is Actually What You Need for Vision,
+    arXiv 2111.11418.
+    """
+
+    def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
+        super().__init__(dim, eps=eps, bias=bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        y = F.layer_norm(x, x.shape[1:], eps=self.eps)
+        return y * self.weight if self.bias is None else torch.addcmul(self.bias, y, self.weight)
+
+
+@PARTS.register("batch_norm")
+class BatchNorm(Part):
+    """Batch norm over all tokens of the batch, a channel at a time; running statistics in eval mode.
+
+    Shapes: ``(batch, *grid, channels)`` to the same. Source: Batch Normalization, arXiv 1502.03167.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True)
+
+    def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim, eps=eps)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        names = ("weight", "bias", "running_mean", "running_var")
+        return {f"norm.{name}": (Axis("residual"),) for name in names}
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return self.norm(x.reshape(-1, x.shape[-1])).view(x.shape)
+
+
+@PARTS.register("identity")
+class Identity(Part):
+    """``y = x``: the token mixer of IdentityFormer, and the part to put where there is nothing to do."""
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return x

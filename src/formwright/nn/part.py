@@ -1,0 +1,112 @@
+"""The part: what every mixer, norm, embedding and head is, and how one is built from its specification."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import nn
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.specification import PartSpec
+from formwright.registry import Registry
+
+PARTS: Registry[type[nn.Module]] = Registry("part", group="formwright.parts")
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What a part can be held to; the conformance suite checks exactly this.
+
+    Attributes:
+        dimensions: numbers of grid axes that it takes.
+        any_grid: works on every grid size, not only on the one it was built for.
+        batch_invariant: in eval mode a sample's result does not depend on its neighbours in the batch.
+        per_token: treats each token by itself (or needs no facts about the others), so context fields that speak of
+            other tokens do not concern it.
+        causal: a token's result depends on no later token.
+        multiple: every side of the grid must be a multiple of this.
+        exemptions: a check of the suite and the reason why it does not apply.
+    """
+
+    dimensions: tuple[int, ...] = (1, 2, 3)
+    any_grid: bool = True
+    batch_invariant: bool = True
+    per_token: bool = False
+    causal: bool = False
+    multiple: int = 1
+    exemptions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A named axis of a parameter: its entries are laid out as ``(repeats, size, block)``.
+
+    The rows of a fused query-key-value matrix are ``Axis("heads", repeats=3, block=head_dim)``; those of an MLP's
+    first matrix are ``Axis("hidden")``. Axes of one part with the same name shrink together.
+    """
+
+    name: str
+    repeats: int = 1
+    block: int = 1
+
+
+class Part(nn.Module):
+    """Maps tokens ``(batch, *grid, channels)`` to tokens; see :class:`~formwright.nn.context.Context`.
+
+    Class attributes:
+        uses: the context fields that the part takes into account.
+        promises: what the conformance suite holds it to.
+        resizable: attribute that holds the size of each named axis, by axis name.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset()
+    promises: ClassVar[Promises] = Promises()
+    resizable: ClassVar[Mapping[str, str]] = {}
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut."""
+        return {}
+
+    def check_context(self, context: Context) -> None:
+        """Refuse facts that this part would ignore although they change its answer."""
+        if self.promises.per_token or context is EMPTY:
+            return
+        ignored = [name for name in context.fields_set() if name not in self.uses]
+        if ignored:
+            raise UserError(
+                f"{type(self).__name__} does not use {', '.join(ignored)} of the context, and ignoring it would give "
+                f"a wrong answer; choose a part that uses it, or leave it unset."
+            )
+
+
+def build_part(spec: PartSpec, *sizes: int, grid: tuple[int, ...] | None = None) -> Any:
+    """Construct a part: ``sizes`` are its channel counts (``dim``, or ``in_dim, dim``), ``grid`` the expected grid.
+
+    The grid reaches the constructors that name it; everything else comes from the specification's options.
+
+    Raises:
+        UserError: the part is not registered, or an option is unknown or missing.
+    """
+    constructor = PARTS[spec.name]
+    parameters = inspect.signature(constructor).parameters
+    options: dict[str, Any] = dict(spec.options)
+    if "grid" in parameters and "grid" not in options:
+        options["grid"] = grid
+    unknown = [name for name in options if name not in parameters]
+    if unknown:
+        offered = ", ".join(list(parameters)[len(sizes) :]) or "none"
+        raise UserError(f"Part {spec.name!r} has no option {unknown[0]!r}; its options are: {offered}.")
+    try:
+        return constructor(*sizes, **options)
+    except TypeError as error:
+        raise UserError(f"Part {spec.name!r} cannot be built: {error}.") from error
+
+
+def grid_after(module: nn.Module, grid: tuple[int, ...]) -> tuple[int, ...]:
+    """The grid that a resampling part makes of ``grid``."""
+    output_grid = getattr(module, "output_grid", None)
+    return grid if output_grid is None else output_grid(grid)

@@ -1,0 +1,174 @@
+"""Models as plain data: nested frozen dataclasses that JSON can hold.
+
+A :class:`ModelSpec` says everything that is needed to build a model: its input, an embedding, stages of blocks, each
+block a list of residual branches, and a head. Stages list their blocks one by one, so that each may differ: pruned,
+searched and hybrid models do. A part is a registered name and its options.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from formwright.errors import UserError
+
+SCHEMA_VERSION = 1
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """A registered part and its options; options may hold further parts."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    __pydantic_config__ = _STRICT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", {key: _canonical(value) for key, value in self.options.items()})
+
+    def with_options(self, **changes: Any) -> PartSpec:
+        return PartSpec(self.name, {**self.options, **changes})
+
+
+def part(name: str, **options: Any) -> PartSpec:
+    """Short form: ``part("attention", heads=8)``."""
+    return PartSpec(name, options)
+
+
+def _canonical(value: Any) -> Any:
+    """The form that survives JSON: lists become tuples and nested parts become :class:`PartSpec` again."""
+    if isinstance(value, Mapping):
+        if set(value) == {"name", "options"}:
+            return PartSpec(value["name"], value["options"])
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_canonical(item) for item in value)
+    return value
+
+
+@dataclass(frozen=True)
+class BranchSpec:
+    """A residual branch: ``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``.
+
+    ``layer_scale`` and ``residual_scale`` are the initial values of learned vectors (one value a channel), or absent.
+    """
+
+    part: PartSpec
+    norm: PartSpec | None = None
+    post_norm: PartSpec | None = None
+    layer_scale: float | None = None
+    residual_scale: float | None = None
+    drop_path: float = 0.0
+
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    branches: tuple[BranchSpec, ...]
+
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """Blocks of one width: ``downsample`` brings the tokens to it, ``entry`` adds positions or class tokens."""
+
+    dim: int
+    blocks: tuple[BlockSpec, ...]
+    downsample: PartSpec | None = None
+    entry: tuple[PartSpec, ...] = ()
+
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """Images ``(batch, channels, height, width)``; ``size`` is what position tables are built for."""
+
+    channels: int = 3
+    size: tuple[int, int] = (224, 224)
+
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class EditSpec:
+    """One change to a built model (see :mod:`formwright.nn.edits`): its name, the module it changes, its options."""
+
+    name: str
+    target: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    __pydantic_config__ = _STRICT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", {key: _canonical(value) for key, value in self.options.items()})
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole model: ``embed`` → ``stages`` → ``head``, and the ``edits`` made to it since it was built."""
+
+    family: str
+    name: str
+    task: str
+    input: ImageInput
+    classes: int
+    embed: PartSpec
+    stages: tuple[StageSpec, ...]
+    head: PartSpec
+    edits: tuple[EditSpec, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    __pydantic_config__ = _STRICT
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ModelSpec:
+        """Decode and check a plain dictionary, migrating older schema versions.
+
+        Raises:
+            UserError: a field is missing, unknown or of the wrong type, or the schema is newer than this program.
+        """
+        try:
+            return _model_adapter().validate_python(migrate(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise UserError(f"This model specification cannot be read: at {where!r}, {first['msg'].lower()}.") from None
+
+
+@functools.cache
+def _model_adapter() -> TypeAdapter[ModelSpec]:
+    return TypeAdapter(ModelSpec)
+
+
+#: From version N to N + 1, one function each; a specification is never rewritten in place.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def migrate(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a specification of an older schema version to the present one."""
+    data = dict(data)
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise UserError(
+            f"This specification has schema version {version!r}, and this program reads up to {SCHEMA_VERSION}: "
+            "use a newer formwright."
+        )
+    while version < SCHEMA_VERSION:
+        data = MIGRATIONS[version](data)
+        version += 1
+        data["schema_version"] = version
+    return data

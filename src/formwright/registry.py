@@ -1,0 +1,64 @@
+"""Names and what they stand for: the only way from a file to code.
+
+A specification names parts and models; a registry turns the names into constructors. Other packages add their own
+through an entry-point group, so no file ever holds an import path.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from formwright.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table from names to objects of one kind (``what``, used in messages), open to plug-ins."""
+
+    def __init__(self, what: str, *, group: str) -> None:
+        self.what = what
+        self._group = group
+        self._items: dict[str, T] = {}
+        self._plugins_loaded = False
+
+    def add(self, name: str, item: T) -> None:
+        if name in self._items:
+            raise ValueError(f"There is already a {self.what} named {name!r}.")
+        self._items[name] = item
+
+    def register(self, name: str) -> Callable[[T], T]:
+        def decorate(item: T) -> T:
+            self.add(name, item)
+            return item
+
+        return decorate
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._items:
+            self._load_plugins()
+        if name not in self._items:
+            raise UnknownNameError(self.what, name, self._items)
+        return self._items[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._load_plugins()
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_plugins()
+        return iter(sorted(self._items))
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that match a shell-style pattern, sorted."""
+        return fnmatch.filter(self, pattern)
+
+    def _load_plugins(self) -> None:
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        for point in entry_points(group=self._group):
+            self._items.setdefault(point.name, point.load())
