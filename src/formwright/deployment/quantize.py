@@ -58,9 +58,7 @@ class Quantization:
         return self.errors[self.method]
 
 
-def quantize_onnx(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], calibration: Array
-) -> Quantization:
+def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str], calibration: Array) -> Quantization:
     """Write the INT8 form of the ONNX model ``source`` to ``target``.
 
     Weights are signed and symmetric with a scale for each output channel; activations are unsigned with a zero point,

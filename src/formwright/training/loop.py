@@ -87,6 +87,10 @@ class Trainer:
         start = self.step if decay_from is None else decay_from
         self.schedule = Schedule(self.recipe.warmup, total=step, decay_start=start)
 
+    def stretch(self, total: int) -> None:
+        """Change the length of the run, without a jump of the learning rate: steps took longer or shorter."""
+        self.schedule = self.schedule.stretched(self.step, total)
+
     def train(
         self,
         *,

@@ -56,14 +56,25 @@ class Schedule:
 
     warmup: int
     total: int | None = None
-    decay_start: int | None = None
+    decay_start: float | None = None
 
     def factor(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        return warm * 0.5 * (1 + math.cos(math.pi * self.decayed(step)))
+
+    def decayed(self, step: int) -> float:
+        """How far the decay is, 0 to 1."""
         if self.decay_start is None or self.total is None or step < self.decay_start:
-            return warm
-        done = (step - self.decay_start) / max(self.total - self.decay_start, 1)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+            return 0.0
+        return min((step - self.decay_start) / max(self.total - self.decay_start, 1), 1.0)
+
+    def stretched(self, step: int, total: int) -> Schedule:
+        """The schedule that ends at ``total`` instead and has the same rate at ``step``: a clock ran fast or slow."""
+        done = self.decayed(step)
+        if self.decay_start is None or done >= 1 or total <= step:
+            return self
+        start = (step - done * total) / (1 - done) if done else self.decay_start
+        return Schedule(self.warmup, total, start)
 
 
 #: Matrices with a side shorter than this are left to AdamW: there is little to make orthogonal.
