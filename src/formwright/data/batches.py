@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from formwright.batch import Batch
 from formwright.data.augmentation import Augmentation, erase, gather_views, mix
 from formwright.data.images import ImageData
 from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
-
-
-class Batch(NamedTuple):
-    """Normalised pictures ``(batch, channels, height, width)``, float32 in memory format channels_last, and labels.
-
-    ``labels`` are class indices ``(batch,)``, or probabilities ``(batch, classes)`` where pictures were mixed: both are
-    what ``torch.nn.functional.cross_entropy`` takes.
-    """
-
-    images: Float[Tensor, "batch channels height width"]
-    labels: Shaped[Tensor, "batch ..."]
 
 
 def normalise(
