@@ -18,7 +18,6 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from formwright.deployment.calibration import METHODS, Range, observe
 from formwright.deployment.runtime import OnnxModel
-from formwright.errors import UserError
 from formwright.files import write_atomically
 
 Array = NDArray[np.float32]

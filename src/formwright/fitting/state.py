@@ -44,17 +44,26 @@ class RunFolder:
         self.state = state
 
     @staticmethod
-    def create(root: Path, options: dict[str, Any]) -> RunFolder:
-        """Start a run in an empty or new folder.
+    def check(root: Path) -> None:
+        """Refuse a folder that has something in it.
 
         Raises:
-            UserError: the folder has something in it, or cannot be made.
+            UserError: says what to do instead.
         """
         if root.exists() and not root.is_dir():
             raise UserError(f"{root} is a file; give a folder for the results (--out).")
         if root.is_dir() and any(root.iterdir()):
             hint = "continue it with --resume, or" if (root / STATE_FILE).is_file() else "please"
             raise UserError(f"The folder {root} is not empty; {hint} choose another one (--out).")
+
+    @staticmethod
+    def create(root: Path, options: dict[str, Any]) -> RunFolder:
+        """Start a run in an empty or new folder.
+
+        Raises:
+            UserError: the folder has something in it, or cannot be made.
+        """
+        RunFolder.check(root)
         folder = RunFolder(root, RunState(options))
         folder.save()
         return folder
