@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,7 +17,6 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from formwright.deployment.calibration import METHODS, Range, observe
 from formwright.deployment.runtime import OnnxModel
-from formwright.errors import UserError
 from formwright.files import write_atomically
 
 Array = NDArray[np.float32]
@@ -58,9 +56,7 @@ class Quantization:
         return self.errors[self.method]
 
 
-def quantize_onnx(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], calibration: Array
-) -> Quantization:
+def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str], calibration: Array) -> Quantization:
     """Write the INT8 form of the ONNX model ``source`` to ``target``.
 
     Weights are signed and symmetric with a scale for each output channel; activations are unsigned with a zero point,
@@ -83,7 +79,7 @@ def quantize_onnx(
         errors[method] = _relative_error(OnnxModel(content)(calibration), expected)
         if errors[method] == min(errors.values()):
             best = content
-    write_atomically(Path(target), best)
+    write_atomically(os.fspath(target), best)
     return Quantization(min(errors, key=errors.__getitem__), errors)
 
 
@@ -111,9 +107,12 @@ def _quantize(model: onnx.ModelProto, ranges: dict[str, Range]) -> bytes:
     )
     with _quiet():
         quantizer.quantize_model()
+    quantizer.model.topological_sort()
     result = quantizer.model.model
     _shorten(result.graph)
-    return result.SerializeToString()
+    content: bytes = result.SerializeToString()
+    onnx.checker.check_model(content, full_check=True)
+    return content
 
 
 def _shorten(graph: onnx.GraphProto) -> None:
