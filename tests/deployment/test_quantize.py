@@ -8,21 +8,12 @@ import logging
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from formwright.deployment import quantize as module
 from formwright.deployment.calibration import METHODS, Histogram, extremes, least_squares, observe, percentile
-from formwright.deployment.export import export_onnx
 from formwright.deployment.quantize import quantize_onnx
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-
-
-@pytest.fixture
-def exported(network, tmp_path):
-    path = tmp_path / "model.onnx"
-    export_onnx(network, path, torch.zeros(2, 3, 16, 16))
-    return path
 
 
 @pytest.fixture
@@ -30,6 +21,7 @@ def calibration() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((24, 3, 16, 16)).astype(np.float32)
 
 
+@pytest.mark.parametrize("exported", ["convolutions", "attention"], indirect=True)
 def test_answers_stay_close_and_weights_become_integers(exported, calibration, tmp_path, capfd):
     target = tmp_path / "int8.onnx"
     level = logging.root.level
@@ -56,7 +48,6 @@ def test_answers_stay_close_and_weights_become_integers(exported, calibration, t
     assert not np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("network", ["convolutions"], indirect=True)
 def test_keeps_the_method_with_the_least_error(exported, calibration, tmp_path, monkeypatch):
     hopeless = lambda histogram: (0.001 * histogram.low, 0.001 * histogram.high)  # noqa: E731
     monkeypatch.setattr(module, "METHODS", {"hopeless": hopeless, "extremes": extremes, "as bad": hopeless})
@@ -67,14 +58,12 @@ def test_keeps_the_method_with_the_least_error(exported, calibration, tmp_path, 
     assert error == pytest.approx(result.error, rel=1e-3)
 
 
-@pytest.mark.parametrize("network", ["convolutions"], indirect=True)
 def test_refuses_data_of_another_shape(exported, tmp_path):
     with pytest.raises(UserError, match="takes arrays of shape"):
         quantize_onnx(exported, tmp_path / "int8.onnx", np.zeros((4, 3, 8, 8), np.float32))
     assert not (tmp_path / "int8.onnx").exists()
 
 
-@pytest.mark.parametrize("network", ["convolutions"], indirect=True)
 def test_observed_ends_are_those_of_the_activations(exported, calibration):
     model = onnx.shape_inference.infer_shapes(onnx.load(exported))
     names = [model.graph.input[0].name, model.graph.output[0].name]
