@@ -24,7 +24,7 @@ __all__ = [
     "part",
 ]
 
-for _package in ("norms", "embeddings", "heads"):
+for _package in ("norms", "embeddings", "stems", "heads"):
     importlib.import_module(f"formwright.nn.{_package}")
 for _package in ("token_mixers", "channel_mixers"):
     _found = importlib.import_module(f"formwright.nn.{_package}")
