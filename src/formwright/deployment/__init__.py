@@ -1,0 +1,44 @@
+"""Shipping: export to ONNX, INT8, running with ONNX Runtime, and predictions from an exported folder alone.
+
+Names are imported when they are first used: predicting needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "ExportError": "export",
+    "OnnxModel": "runtime",
+    "Prediction": "prediction",
+    "Preprocessing": "preprocessing",
+    "Quantization": "quantize",
+    "export_onnx": "export",
+    "predict": "prediction",
+    "quantize_onnx": "quantize",
+}
+
+__all__ = sorted(_PUBLIC)
+
+if TYPE_CHECKING:
+    from formwright.deployment.export import ExportError as ExportError
+    from formwright.deployment.export import export_onnx as export_onnx
+    from formwright.deployment.prediction import Prediction as Prediction
+    from formwright.deployment.prediction import predict as predict
+    from formwright.deployment.preprocessing import Preprocessing as Preprocessing
+    from formwright.deployment.quantize import Quantization as Quantization
+    from formwright.deployment.quantize import quantize_onnx as quantize_onnx
+    from formwright.deployment.runtime import OnnxModel as OnnxModel
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from formwright.errors import UserError
+from formwright.nn.context import Context
+
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
     2: nn.Conv2d,
@@ -22,6 +25,41 @@ def to_channels_first(x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor,
 def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch *grid channels"]:
     """The inverse view; contiguous when ``x`` is in ``channels_last`` memory format."""
     return x.movedim(1, -1)
+
+
+def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> Float[Tensor, "batch *grid channels"]:
+    """Masked tokens become zero, as if they lay outside the grid."""
+    return x if context.mask is None else x * context.mask.unsqueeze(-1).to(x.dtype)
+
+
+def depthwise_layer(
+    dim: int, kernel: int, *, bias: bool = True, dimensions: int = 2
+) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
+    """A convolution of each channel by itself that keeps the grid, on ``(batch, dim, *grid)``.
+
+    Raises:
+        UserError: ``kernel`` is even, or ``dimensions`` is not 1, 2 or 3.
+    """
+    if kernel % 2 == 0:
+        raise UserError(f"A depthwise convolution that keeps the grid needs an odd kernel, got {kernel}.")
+    if dimensions not in CONVOLUTIONS:
+        raise UserError(f"Convolutions exist on grids of 1, 2 or 3 dimensions, got {dimensions}.")
+    return CONVOLUTIONS[dimensions](dim, dim, kernel, padding=kernel // 2, groups=dim, bias=bias)
+
+
+@torch.no_grad()
+def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, norm: nn.Module) -> None:
+    """Make ``conv`` in place what it and the batch norm after it are together in inference."""
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * scale
+    if conv.bias is not None:
+        bias = bias + conv.bias * scale
+    weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
+    conv.weight = nn.Parameter(weight.contiguous(), requires_grad=conv.weight.requires_grad)
+    conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
 
 
 class ConvNorm(nn.Module):
@@ -65,17 +103,6 @@ class ConvNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Become one convolution with bias, in place."""
-        if self.norm is None:
-            return
-        norm = self.norm
-        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        bias = norm.bias - norm.running_mean * scale
-        if self.conv.bias is not None:
-            bias = bias + self.conv.bias * scale
-        weight = self.conv.weight * scale.view(-1, *[1] * (self.conv.weight.ndim - 1))
-        self.conv.weight = nn.Parameter(weight.contiguous(), requires_grad=self.conv.weight.requires_grad)
-        self.conv.bias = nn.Parameter(bias, requires_grad=self.conv.weight.requires_grad)
-        self.norm = None
+        if self.norm is not None:
+            fold_batch_norm(self.conv, self.norm)
+            self.norm = None

@@ -1,0 +1,180 @@
+"""Decoding many picture files into one uint8 array, with threads, counting what cannot be read."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.preprocess import PictureError, is_grey, open_picture, read_picture, upright_size
+from formwright.data.splits import evenly_spaced
+from formwright.errors import UserError
+
+Outcome = TypeVar("Outcome")
+Progress = Callable[[int, int], None]
+Size = tuple[int, int]  # height, width
+
+#: Arrays above this many bytes are kept in an unnamed temporary file that is mapped into memory.
+MEMORY_LIMIT = 2 << 30
+#: The longest side that is chosen without being asked for: what most models of the field are trained at.
+MAX_SIDE = 224
+_SAMPLE = 1_000
+_CHUNK = 64
+
+
+class Header(NamedTuple):
+    """What a file says before its pixels are decoded: upright size in pixels, and whether its mode is grey."""
+
+    size: Size
+    grey: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """The size and channels that all pictures are brought to, and how that was decided."""
+
+    size: Size
+    channels: int
+    note: str
+
+
+def infer_form(headers: Sequence[Header], size: Size | None, channels: int | None, max_side: int = MAX_SIDE) -> Form:
+    """Choose what was not asked for.
+
+    The native size if all pictures share it and it is at most ``max_side``; otherwise a square whose side is the median
+    short side, rounded to a multiple of 8 (16 from 64, 32 from 128 pixels), at most ``max_side``. One channel if every
+    picture is grey, else three.
+    """
+    sizes = {header.size for header in headers}
+    if size is not None:
+        note = "as asked for"
+    elif len(sizes) == 1 and max(min(sizes)) <= max_side:
+        size, note = min(sizes), "the native size of all pictures"
+    else:
+        median = float(np.median([min(header.size) for header in headers])) if headers else 1.0
+        side = min(_round_side(median), max_side)
+        size, note = (side, side), f"from a median short side of {median:g} pixels"
+    if channels is None:
+        channels = 1 if all(header.grey for header in headers) else 3
+    return Form(size, channels, note)
+
+
+def _round_side(side: float) -> int:
+    multiple = 8 if side < 64 else 16 if side < 128 else 32
+    return max(multiple, multiple * round(side / multiple))
+
+
+def decode_files(
+    root: Path,
+    files: Sequence[str],
+    size: Size | None,
+    channels: int | None,
+    max_side: int,
+    progress: Progress | None,
+) -> tuple[NDArray[np.uint8], Form, dict[int, str]]:
+    """Decode ``files`` into ``(n, height, width, channels)``; also returns the form and the faults (index to reason).
+
+    The form is decided from up to 1,000 evenly spaced headers. Should the rest contradict it (the sizes are not all the
+    same after all, or there is colour), it is decided again from all headers and the pictures are decoded once more.
+    """
+    sample = evenly_spaced(np.arange(len(files)), _SAMPLE).tolist()
+    headers = [header for header in _in_threads(lambda index: _header(root / files[index]), sample) if header]
+    while True:
+        form = infer_form(headers, size, channels, max_side)
+        images, seen, faults = _decode(root, files, form, progress)
+        if not seen or _agrees(form, headers, infer_form(seen, size, channels, max_side), seen):
+            return images, form, faults
+        headers = seen
+
+
+def _agrees(form: Form, sample: list[Header], again: Form, seen: list[Header]) -> bool:
+    both_mixed = len({header.size for header in sample}) > 1 and len({header.size for header in seen}) > 1
+    return form.channels == again.channels and (form.size == again.size or both_mixed)
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        with open_picture(path) as image:
+            return Header(upright_size(image), is_grey(image))
+    except PictureError:
+        return None  # it is reported when it is decoded
+
+
+def _decode(
+    root: Path, files: Sequence[str], form: Form, progress: Progress | None
+) -> tuple[NDArray[np.uint8], list[Header], dict[int, str]]:
+    images = allocate((len(files), *form.size, form.channels))
+    headers: list[Header] = []
+    faults: dict[int, str] = {}
+
+    def decode(index: int) -> Header | str:
+        try:
+            picture = read_picture(root / files[index], form.size, form.channels)
+        except PictureError as error:
+            return error.reason
+        images[index] = picture.pixels
+        return Header(picture.native_size, picture.grey)
+
+    for index, outcome in enumerate(_in_threads(decode, range(len(files)), progress)):
+        if isinstance(outcome, str):
+            faults[index] = outcome
+        else:
+            headers.append(outcome)
+    return images, headers, faults
+
+
+def _in_threads(
+    work: Callable[[int], Outcome], indices: Sequence[int], progress: Progress | None = None
+) -> Iterator[Outcome]:
+    """``map`` with one thread per core, in order and in chunks; an interruption waits for the current chunks only."""
+    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+    done = 0
+    try:
+        for outcomes in pool.map(lambda chunk: [work(index) for index in chunk], chunks):
+            yield from outcomes
+            done += len(outcomes)
+            if progress:
+                progress(done, len(indices))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An uninitialised uint8 array in memory, or beyond ``MEMORY_LIMIT`` in a temporary file mapped into memory.
+
+    The file has no name, so that it is gone when the process ends, however it ends; its space is reserved at once.
+
+    Raises:
+        UserError: the temporary folder has too little space.
+    """
+    count = math.prod(shape)
+    if count <= MEMORY_LIMIT:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(prefix="formwright-") as file:
+        try:
+            # Space is reserved where the system can: a write to a full disk through a map would kill the process.
+            reserve = getattr(os, "posix_fallocate", None)
+            reserve(file.fileno(), 0, count) if reserve else file.truncate(count)
+        except OSError as error:
+            raise UserError(
+                f"The decoded pictures need {count / 2**30:.1f} GiB, which {tempfile.gettempdir()} cannot hold "
+                f"({error.strerror}); free space, set TMPDIR to a larger disk, or ask for a smaller image size."
+            ) from error
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def compact(images: NDArray[np.uint8], keep: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Move the pictures ``keep`` (ascending) to the front, in place, and return the view of them."""
+    for start in range(0, len(keep), 1024):
+        chunk = keep[start : start + 1024]
+        images[start : start + len(chunk)] = images[chunk]
+    return images[: len(keep)]

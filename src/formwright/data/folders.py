@@ -1,0 +1,175 @@
+"""Finding the pictures of a folder that holds a sub-folder per class, with or without train/val/test above them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.preprocess import readable_suffixes
+from formwright.data.splits import TEST, TRAIN, VAL
+from formwright.errors import UserError
+
+_PART_NAMES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The picture files of a data set, before any of them is opened.
+
+    ``files`` are relative to the folder; ``labels`` index ``class_names``; ``parts`` holds the part (train, validation
+    or test) that each file's folder says, train where it says nothing; ``given`` are the parts that had a folder.
+    """
+
+    class_names: tuple[str, ...]
+    files: list[str]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.int8]
+    given: frozenset[int]
+    notes: list[str]
+
+
+def list_pictures(root: Path) -> Listing:
+    """List the pictures below ``root`` with their classes and parts.
+
+    Raises:
+        UserError: the folder may not be read, is empty, holds pictures without class folders, holds fewer than two
+            classes, or has classes without pictures.
+    """
+    children = list_folder(root)
+    folders = [entry.name for entry in children if entry.is_dir()]
+    notes: list[str] = []
+    part_folders = _part_folders(root, folders)
+    if part_folders:
+        sources = [(part, f"{name}/") for name, part in part_folders.items()]
+        unused = sorted(set(folders) - set(part_folders))
+        if unused:
+            notes.append(f"Folders beside train/ were left out: {some(unused)}.")
+    else:
+        sources = [(TRAIN, "")]
+        loose = [entry.name for entry in children if not entry.is_dir() and _is_picture(entry.name)]
+        if loose and not folders:
+            raise UserError(
+                f"{root} holds {len(loose)} pictures but no folders; a sub-folder per class is expected: "
+                f"move each class's pictures into a folder named after it, such as {root / 'cat' / loose[0]}."
+            )
+        if loose:
+            notes.append(f"{len(loose)} pictures outside the class folders were left out: {some(sorted(loose))}.")
+    if not folders:
+        raise UserError(f"{root} holds no class folders; a sub-folder per class with its pictures is expected.")
+
+    found: list[tuple[str, str, int]] = []  # file, class, part
+    empty: list[str] = []
+    other_files: list[str] = []
+    for part, prefix in sources:
+        class_folders = [entry.name for entry in list_folder(root / prefix) if entry.is_dir()]
+        for name in class_folders:
+            pictures, others = _pictures(root, f"{prefix}{name}")
+            found += [(file, name, part) for file in pictures]
+            other_files += others
+            if not pictures and part == TRAIN:
+                empty.append(f"{prefix}{name}")
+    class_names = sorted({name for _, name, part in found if part == TRAIN})
+    _check_classes(root, class_names, empty, folders)
+    unknown = sorted({name for _, name, _ in found} - set(class_names))
+    if unknown:
+        raise UserError(
+            f"{root} has validation or test pictures of classes that its training folder lacks: {some(unknown)}; "
+            "the same class folders are expected in each: add training pictures or remove these folders."
+        )
+    if other_files:
+        notes.append(f"{len(other_files)} files that are not pictures were left out: {some(other_files)}.")
+    index = {name: number for number, name in enumerate(class_names)}
+    parts = np.array([part for _, _, part in found], np.int8)
+    return Listing(
+        class_names=tuple(class_names),
+        files=[file for file, _, _ in found],
+        labels=np.array([index[name] for _, name, _ in found], np.int64),
+        parts=parts,
+        given=frozenset(int(part) for part in np.unique(parts)) - {TRAIN},
+        notes=notes,
+    )
+
+
+def _check_classes(root: Path, class_names: list[str], empty: list[str], folders: list[str]) -> None:
+    if empty:
+        raise UserError(
+            f"{len(empty)} class folders of {root} hold no pictures: {some(empty)}; at least one picture per class "
+            "is expected: add pictures or remove the folders."
+        )
+    if len(class_names) == 1:
+        hint = f" (if {root / folders[0]} is the data set, give that folder)" if folders == class_names else ""
+        raise UserError(
+            f"{root} holds one class only, {class_names[0]!r}; at least two class folders are expected: "
+            f"add a folder with pictures of another class{hint}."
+        )
+
+
+def _part_folders(root: Path, folders: list[str]) -> dict[str, int]:
+    """The folders that are train/val/test, or none: a folder ``train`` with pictures in it is a class of its own."""
+    parts = {name: _PART_NAMES[name.lower()] for name in folders if name.lower() in _PART_NAMES}
+    if TRAIN not in parts.values():
+        if parts and len(parts) == len(folders):
+            raise UserError(
+                f"{root} has {some(sorted(parts))} but no train folder; the folders train, val and test, "
+                "or class folders, are expected: add train/ or give the folder that holds the class folders."
+            )
+        return {}
+    usable = {}
+    for name, part in parts.items():
+        entries = list_folder(root / name)
+        if any(entry.is_dir() for entry in entries) and not any(_is_picture(entry.name) for entry in entries):
+            usable[name] = part
+    if TRAIN not in usable.values():
+        return {}
+    twice = [name for name in usable if list(usable.values()).count(usable[name]) > 1]
+    if twice:
+        raise UserError(f"{root} has several folders for the same part: {some(sorted(twice))}; keep one of them.")
+    return usable
+
+
+def list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, hidden files left out, by name.
+
+    Raises:
+        UserError: it may not be listed, or there is nothing in it.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed ({error.strerror}); give yourself the right to read it.") from error
+    if not entries:
+        raise UserError(f"{folder} is empty; a folder with a sub-folder of pictures per class is expected.")
+    return [entry for entry in entries if not _is_hidden(entry.name)]
+
+
+def _pictures(root: Path, folder: str) -> tuple[list[str], list[str]]:
+    """Relative names of the pictures and of the other files below ``folder``, at any depth, sorted."""
+    pictures: list[str] = []
+    others: list[str] = []
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed ({error.strerror}); give yourself the right to read it.")
+
+    for where, folders, files in os.walk(root / folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in sorted(files):
+            if not _is_hidden(name):
+                (pictures if _is_picture(name) else others).append(Path(where, name).relative_to(root).as_posix())
+    return pictures, others
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in readable_suffixes()
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+def some(names: list[str], most: int = 3) -> str:
+    """The first ``most`` names and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

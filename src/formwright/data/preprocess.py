@@ -1,0 +1,196 @@
+"""From a picture file to a uint8 array: the one rule that training and prediction share.
+
+Needs NumPy and Pillow only, so that a shipped model can be used without PyTorch.
+
+The rule, in this order:
+
+1. Upright: the EXIF orientation is applied.
+2. Eight bits: 16-bit grey is divided by 257; float grey must lie within 0..1 and is multiplied by 255.
+3. Transparency is laid over white; palettes, CMYK, YCbCr and the like become RGB, or grey where one channel is asked.
+4. The largest centred box with the target's aspect ratio is cut out and resized to the target (bicubic, antialiased).
+   A picture of the target's size passes unchanged.
+
+A large JPEG that has not been decoded yet is decoded at a half, quarter or eighth of its size as long as its short side
+stays at twice the target's or more: the result is the same picture to within a few grey levels, several times sooner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from formwright.errors import UserError
+
+#: Pictures with more pixels than this are refused before they are decoded (Pillow's own limit for an error).
+MAX_PIXELS = 178_956_970
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+# EPS would start Ghostscript on the user's file; the others have no decoder of their own in Pillow.
+_REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+_ORIENTATION = 0x0112
+
+
+class PictureError(UserError):
+    """A file that cannot be used as a picture; ``reason`` says why in a few words."""
+
+    def __init__(self, name: object, reason: str) -> None:
+        super().__init__(
+            f"{name} cannot be used as a picture ({reason}); a whole file in a format that Pillow reads is expected: "
+            "repair, replace or leave out the file."
+        )
+        self.reason = reason
+
+
+@functools.cache
+def readable_formats() -> list[str]:
+    """Names of the formats that are read: all of Pillow's that decode pictures by themselves, the usual ones first."""
+    Image.init()
+    usual = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]  # several of the others cannot tell quickly, and are slow
+    return [*usual, *(name for name in Image.ID if name not in _REFUSED_FORMATS.union(usual))]
+
+
+def readable_suffixes() -> frozenset[str]:
+    """File name endings, in lower case with the dot, of the formats that are read."""
+    formats = {*readable_formats(), "MPO"}
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def open_picture(file: str | Path | IO[bytes], name: object = None) -> Image.Image:
+    """Open a picture without decoding it yet.
+
+    Raises:
+        PictureError: empty, of no known format, too large to be decoded safely, or not readable at all.
+    """
+    name = file if name is None else name
+    try:
+        image: Image.Image = Image.open(file, formats=readable_formats())
+    except Exception as error:
+        raise PictureError(name, _reason(error, file)) from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise PictureError(name, f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded")
+    return image
+
+
+class Picture(NamedTuple):
+    """A decoded picture: uint8 ``pixels (height, width, channels)``, and what the file held before it was resized."""
+
+    pixels: NDArray[np.uint8]
+    native_size: tuple[int, int]  # upright height, width
+    grey: bool  # of a grey mode; a grey picture stored as RGB does not count
+
+
+def read_picture(file: str | Path | IO[bytes], size: tuple[int, int], channels: int, name: object = None) -> Picture:
+    """Read one picture file by the rule of this module; ``size`` is ``(height, width)``, ``channels`` 1 or 3.
+
+    Raises:
+        PictureError: see :func:`open_picture`; also when the file is truncated or damaged.
+    """
+    name = file if name is None else name
+    with open_picture(file, name) as image:
+        native_size, grey = upright_size(image), is_grey(image)
+        try:
+            return Picture(to_array(image, size, channels), native_size, grey)
+        except PictureError as error:
+            raise PictureError(name, error.reason) from error
+        except Exception as error:  # the decoders raise whatever they stumble over
+            raise PictureError(name, _reason(error, file)) from error
+
+
+def to_array(image: Image.Image, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """Turn a Pillow image into a uint8 array ``(height, width, channels)`` by the rule of this module.
+
+    ``size`` is ``(height, width)`` in pixels, ``channels`` 1 (grey) or 3 (RGB).
+
+    Raises:
+        UserError: for other numbers of channels, and for pixel values that no rule maps to eight bits.
+    """
+    if channels not in (1, 3):
+        raise UserError(f"Pictures were asked for with {channels} channels; 1 (grey) or 3 (RGB) is expected.")
+    height, width = size
+    smallest = 2 * max(height, width)
+    image.draft(None, (smallest, smallest))  # does nothing unless `image` is a JPEG that is not decoded yet
+    image.load()
+    image = _flatten(_upright(image), "L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box=centre_box(image.size, (width, height)))
+    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
+
+
+def centre_box(source: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest centred box in ``source`` with the aspect ratio of ``target``: left, top, right, bottom in pixels.
+
+    Both sizes are ``(width, height)``; the edges may fall between pixels.
+    """
+    scale = min(source[0] / target[0], source[1] / target[1])
+    width, height = min(scale * target[0], source[0]), min(scale * target[1], source[1])
+    left, top = (source[0] - width) / 2, (source[1] - height) / 2
+    return left, top, min(left + width, source[0]), min(top + height, source[1])
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """``(height, width)`` of a picture once its EXIF orientation is applied; nothing is decoded."""
+    return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether the picture's mode holds one channel (a grey picture stored as RGB does not count)."""
+    return image.mode in GREY_MODES
+
+
+def _orientation(image: Image.Image) -> int:
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing about the pixels
+        return int(image.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image) if 2 <= _orientation(image) <= 8 else image
+
+
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    """Eight bits, no transparency, no palette."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
+    return image if image.mode == mode else image.convert("RGB").convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.float64)
+    top = 1.0 if image.mode == "F" else 65535.0
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= top):  # also true of NaN
+        raise PictureError("The picture", f"values from {low:g} to {high:g}; 0 to {top:g} is expected")
+    return Image.fromarray(np.round(values * (255.0 / top)).astype(np.uint8))
+
+
+def _reason(error: Exception, file: object) -> str:
+    if isinstance(file, str | Path):
+        with contextlib.suppress(OSError):
+            if Path(file).stat().st_size == 0:
+                return "the file is empty"
+    match error:
+        case PermissionError():
+            return "no permission to read it"
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "it is a folder"
+        case Image.DecompressionBombError():
+            return f"more than {MAX_PIXELS:,} pixels, too many to decode"
+        case UnidentifiedImageError():
+            return "its content is in no picture format that is read"
+        case MemoryError():
+            return "not enough memory to decode it"
+        case _ if "truncated" in str(error).lower():
+            return "the file is truncated"
+        case _:
+            return f"damaged: {str(error) or type(error).__name__}"

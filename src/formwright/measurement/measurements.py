@@ -1,0 +1,213 @@
+"""One model on one machine: latency, throughput, memory, parameters, multiply-accumulates and file size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from formwright.errors import UnknownNameError, UserError
+from formwright.measurement.latency import Latency, measure_latency
+from formwright.measurement.machine import torch_threads
+from formwright.measurement.macs import count_macs, evaluation_mode
+from formwright.measurement.memory import peak_memory
+from formwright.measurement.size import model_bytes, weight_bytes
+
+SHIPPED = "model.onnx"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one backend needs for a model: the name of a model and a backend, and figures of one call.
+
+    ``latency``: seconds for the whole batch. ``throughput``: inputs a second. ``peak_memory``: bytes of weights and
+    temporaries (``None`` where the system cannot tell). ``macs``: for one input. ``file_size``: bytes on disk of what
+    the backend loads; of a model that was never saved, the estimate.
+    """
+
+    name: str
+    backend: str
+    batch: int
+    input_size: tuple[int, int]
+    threads: int
+    latency: Latency
+    throughput: float
+    peak_memory: int | None
+    parameters: int
+    macs: int
+    file_size: int
+
+    @property
+    def seconds(self) -> float:
+        """The median latency: what a :class:`~formwright.measurement.budget.Budget` limits."""
+        return self.latency.median
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dump``; times in seconds, sizes in bytes."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The model to measure, its input and the folder that it came from."""
+
+    model: nn.Module
+    x: torch.Tensor
+    threads: int
+    folder: Path | None
+    workspace: Path
+
+    def saved(self, name: str) -> Path | None:
+        path = self.folder / name if self.folder else None
+        return path if path and path.is_file() else None
+
+    @functools.cached_property
+    def onnx_file(self) -> Path:
+        from formwright.deployment.export import export_onnx
+
+        path = self.workspace / SHIPPED
+        export_onnx(self.model, path, self.x)
+        return path
+
+    @functools.cached_property
+    def int8_file(self) -> Path:
+        from formwright.deployment.quantize import quantize_onnx
+
+        # Speed and size do not depend on the values, so noise will do to calibrate.
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn((8, *self.x.shape[1:]), generator=generator).numpy()
+        path = self.workspace / "model.int8.onnx"
+        quantize_onnx(self.onnx_file, path, noise)
+        return path
+
+
+@dataclass(frozen=True)
+class _Figures:
+    latency: Latency
+    peak_memory: int | None
+    file_size: int
+
+
+def _eager(subject: _Subject) -> _Figures:
+    return _torch(subject, subject.model)
+
+
+def _compile(subject: _Subject) -> _Figures:
+    return _torch(subject, torch.compile(subject.model))
+
+
+def _torch(subject: _Subject, call: Callable[[torch.Tensor], Any]) -> _Figures:
+    with evaluation_mode(subject.model), torch.inference_mode():
+        latency = measure_latency(lambda: call(subject.x))
+        temporaries = peak_memory(lambda: call(subject.x))
+    saved = subject.saved(WEIGHTS)
+    return _Figures(
+        latency,
+        None if temporaries is None else temporaries + weight_bytes(subject.model),
+        saved.stat().st_size if saved else model_bytes(subject.model),
+    )
+
+
+def _onnx(subject: _Subject) -> _Figures:
+    return _onnx_file(subject, subject.saved(SHIPPED) or subject.onnx_file)
+
+
+def _onnx_int8(subject: _Subject) -> _Figures:
+    return _onnx_file(subject, subject.int8_file)
+
+
+def _onnx_file(subject: _Subject, path: Path) -> _Figures:
+    from formwright.deployment.runtime import OnnxModel
+
+    x = subject.x.cpu().numpy()
+    run = OnnxModel(path, subject.threads)
+    latency = measure_latency(lambda: run(x, batch_size=len(x)))
+    # A session that has run keeps its memory, so a fresh one tells: its weights and its first call.
+    peak = peak_memory(lambda: OnnxModel(path, subject.threads)(x, batch_size=len(x)))
+    return _Figures(latency, peak, path.stat().st_size)
+
+
+BACKENDS: dict[str, Callable[[_Subject], _Figures]] = {
+    "eager": _eager,
+    "compile": _compile,
+    "onnx": _onnx,
+    "onnx-int8": _onnx_int8,
+}
+
+
+def _resolve(model: nn.Module | str | Path) -> tuple[str, nn.Module, Path | None]:
+    if isinstance(model, nn.Module):
+        return type(model).__name__, model, None
+    from formwright.models import create_model, from_pretrained
+
+    folder = Path(model)
+    if folder.is_dir():
+        return folder.resolve().name, from_pretrained(folder), folder
+    return str(model), create_model(str(model)), None
+
+
+def _input_shape(model: nn.Module, size: int | tuple[int, int] | None) -> tuple[int, int, int]:
+    specification = getattr(model, "specification", None)
+    size = size or getattr(specification, "image_size", None)
+    if size is None:
+        raise UserError("The model does not say its image size; give one, such as size=224.")
+    height, width = (size, size) if isinstance(size, int) else size
+    return getattr(specification, "in_channels", 3), height, width
+
+
+def measure(
+    model: nn.Module | str | Path,
+    *,
+    batch: int = 1,
+    size: int | tuple[int, int] | None = None,
+    backends: Sequence[str] = ("eager",),
+    threads: int | None = None,
+) -> list[Measurement]:
+    """Measure a model, a registered name or a saved folder on each of ``backends``, on this machine.
+
+    ``size``: pixels, height and width (default: what the model is built for). ``backends``: ``eager``, ``compile``
+    (``torch.compile``), ``onnx`` (a folder's own ``model.onnx`` if it has one) and ``onnx-int8``. ``threads``: default
+    PyTorch's number. The input is random and channels last, the layout in which PyTorch convolves fastest. The model
+    is left as it was.
+
+    Raises :class:`UserError` for an unknown backend, name or folder, or where no size is known.
+    """
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise UnknownNameError("backend", backend, BACKENDS)
+    name, module, folder = _resolve(model)
+    shape = _input_shape(module, size)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    x = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0)).to(device)
+    macs = count_macs(module, x[:1])
+    with tempfile.TemporaryDirectory() as workspace, torch_threads(threads) as used:
+        channels_last = x.contiguous(memory_format=torch.channels_last)
+        subject = _Subject(module, channels_last, used, folder, Path(workspace))
+        results = []
+        for backend in backends:
+            figures = BACKENDS[backend](subject)
+            results.append(
+                Measurement(
+                    name=name,
+                    backend=backend,
+                    batch=batch,
+                    input_size=shape[1:],
+                    threads=used,
+                    latency=figures.latency,
+                    throughput=batch / figures.latency.median,
+                    peak_memory=figures.peak_memory,
+                    parameters=parameters,
+                    macs=macs,
+                    file_size=figures.file_size,
+                )
+            )
+        return results

@@ -1,0 +1,236 @@
+"""The training loop: it knows the wall clock, stops anywhere, and continues to the same weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from formwright.errors import NonFiniteLossError, UserError
+from formwright.files import atomic_path
+from formwright.objectives import Objective
+from formwright.training.averaging import WeightAverage
+from formwright.training.recipe import Recipe, Schedule, build_optimizers
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class TrainingBatches(Protocol):
+    """Endless batches that can be continued where they stopped."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __next__(self) -> Any: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: what an objective or a progress bar may want to know."""
+
+    step: int
+    total: int | None
+    seconds: float
+    loss: float
+    learning_rate: float
+
+
+class Trainer:
+    """One model, one objective, one stream of batches, one recipe.
+
+    >>> trainer = Trainer(model, Classification(), training_batches(data, batch_size=128), Recipe())  # doctest: +SKIP
+    >>> trainer.finish_at(step=2000)                                                                 # doctest: +SKIP
+    >>> trainer.train(steps=2000)                                                                    # doctest: +SKIP
+    >>> best = trainer.averaged_model()                                                              # doctest: +SKIP
+
+    Everything that the next step depends on is in :meth:`save`: weights, their average, optimiser, schedule, random
+    states and the position in the data. A run that is killed and continued ends with bit-equal weights.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, batches: TrainingBatches, recipe: Recipe, *, seed: int = 0
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        torch.manual_seed(seed)
+        self.recipe = recipe
+        self.batches = batches
+        self.objective = objective
+        self.schedule = Schedule(recipe.warmup)
+        self.step = 0
+        self.seconds = 0.0
+        self.fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
+        self.model = _channels_last(model)
+        self._optimizers = build_optimizers(recipe, [model, objective])
+        self._run, *self._stepped = self.fabric.setup(self.model, *self._optimizers)
+        self._trained = [
+            p for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]
+        ]
+        self.average = WeightAverage(self.model, recipe.ema_decay)
+        self._random_state = torch.get_rng_state()
+
+    def finish_at(self, step: int, *, decay_from: int | None = None) -> None:
+        """Set the length of the run, and from where the learning rate falls to nothing (from here, if unset)."""
+        start = self.step if decay_from is None else decay_from
+        self.schedule = Schedule(self.recipe.warmup, total=step, decay_start=start)
+
+    def stretch(self, total: int) -> None:
+        """Change the length of the run, without a jump of the learning rate: steps took longer or shorter."""
+        self.schedule = self.schedule.stretched(self.step, total)
+
+    def train(
+        self,
+        *,
+        steps: int | None = None,
+        until: float = math.inf,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> float:
+        """Take ``steps`` more steps, or as many as fit before the clock (``time.monotonic``) says ``until``.
+
+        Returns:
+            The mean loss over the steps taken.
+
+        Raises:
+            NonFiniteLossError: the loss became infinite or not a number; the model keeps its last finite weights.
+        """
+        self.model.train()
+        self.objective.train()
+        torch.set_rng_state(self._random_state)  # every trainer has a stream of its own: races interleave them
+        total_loss, taken = 0.0, 0
+        slowest = 0.0
+        last = None if steps is None else self.step + steps
+        while last is None or self.step < last:
+            started = time.monotonic()
+            if started + slowest > until:
+                break
+            loss = self._step(next(self.batches))
+            elapsed = time.monotonic() - started
+            # The first step allocates and compiles; it does not say how long the others take.
+            slowest = elapsed if taken < 2 else max(0.95 * slowest, elapsed)
+            self.seconds += elapsed
+            total_loss += loss
+            taken += 1
+            if on_step is not None:
+                rate = self._optimizers[0].param_groups[0]["lr"]
+                on_step(Progress(self.step, self.schedule.total, self.seconds, loss, rate))
+        self._random_state = torch.get_rng_state()
+        return total_loss / max(taken, 1)
+
+    def _step(self, batch: Any) -> float:
+        factor = self.schedule.factor(self.step)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+        progress = self.step / self.schedule.total if self.schedule.total else 0.0
+        outcome = self.objective(self._run, self.fabric.to_device(batch), progress)
+        loss = float(outcome.loss.detach())
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(
+                f"The loss became {loss} at step {self.step} (batch {self.step} of the seeded order) with learning "
+                f"rate {factor * self.recipe.learning_rate:.2g}; lower the rate, or look for broken samples there."
+            )
+        self.fabric.backward(outcome.loss)
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
+        for optimizer in self._stepped:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.objective.after_step()
+        self.average.update(self.model)
+        self.step += 1
+        return loss
+
+    def averaged_model(self) -> nn.Module:
+        """A copy of the model with the averaged weights, in eval mode."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average.state)
+        return model.eval()
+
+    # Checkpoints: one file, so that there is never half of one.
+
+    def save(self, path: str | Path) -> None:
+        """Write everything that the next step depends on (safetensors; the rest as JSON in its header)."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state.items()}
+        tensors["random"] = self._random_state
+        for number, optimizer in enumerate(self._optimizers):
+            for index, values in optimizer.state_dict()["state"].items():
+                for name, value in values.items():
+                    tensors[f"optimizer.{number}.{index}.{name}"] = value
+        header = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "schedule": asdict(self.schedule),
+            "recipe": asdict(self.recipe),
+            "updates": self.average.updates,
+            "batches": self.batches.state_dict(),
+        }
+        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        with atomic_path(Path(path)) as temporary:
+            save_file(contiguous, temporary, metadata={"training": json.dumps(header)})
+
+    def load(self, path: str | Path) -> None:
+        """Continue a run that :meth:`save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged, or belongs to another model, recipe or data set.
+        """
+        path = Path(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads(file.metadata()["training"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:
+            raise UserError(f"{path} is not a whole training checkpoint: {error}.") from None
+        if header["recipe"] != asdict(self.recipe):
+            raise UserError(f"{path} was trained with another recipe; continue with the same options, or start anew.")
+        try:
+            self.model.load_state_dict(_part(tensors, "model."))
+            self.objective.load_state_dict(_part(tensors, "objective."), strict=False)
+            self.average.load(_part(tensors, "average."), header["updates"])
+        except (RuntimeError, KeyError):
+            raise UserError(f"{path} is the checkpoint of another model.") from None
+        for number, optimizer in enumerate(self._optimizers):
+            _restore(optimizer, _part(tensors, f"optimizer.{number}."))
+        self.batches.load_state_dict(header["batches"])
+        self.schedule = Schedule(**header["schedule"])
+        self.step = header["step"]
+        self.seconds = header["seconds"]
+        self._random_state = tensors["random"]
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, field = name.partition(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:  # in the parameter's own memory format, which fused steps count on
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        state.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _channels_last(model: M) -> M:
+    """Keep 2-D kernels in channels-last memory, as the tokens are."""
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model

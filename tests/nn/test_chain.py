@@ -1,0 +1,34 @@
+"""A chain of parts is their composition, and as careful as they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from formwright.errors import UserError
+from formwright.nn import Context, build_part, part
+from formwright.nn.chain import Chain
+
+
+def test_a_chain_is_the_composition_of_its_parts():
+    chain = Chain(8, parts=(part("depthwise_convolution", kernel=3), part("layer_norm"), part("mlp")))
+    x = torch.randn(2, 5, 6, 8)
+    convolution, norm, mlp = chain.parts
+    assert torch.equal(chain(x), mlp(norm(convolution(x))))
+
+
+def test_the_expected_grid_reaches_the_parts():
+    chain = build_part(part("chain", parts=(part("spatial_linear"),)), 8, grid=(5, 6))
+    assert chain.parts[0].places == 30
+
+
+def test_a_fact_that_one_part_would_ignore_is_refused():
+    context = Context(mask=torch.ones(2, 4, 4, dtype=torch.bool))
+    Chain(8, parts=(part("depthwise_convolution"), part("mlp"))).check_context(context)
+    with pytest.raises(UserError, match="RandomMixing does not use mask"):
+        Chain(8, parts=(part("mlp"), part("random_mixing", grid=(4, 4)))).check_context(context)
+
+
+def test_an_empty_chain_is_refused():
+    with pytest.raises(UserError, match="at least one part"):
+        Chain(8, parts=())
