@@ -64,7 +64,9 @@ class SequencePool(Part):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
-    promises: ClassVar[Promises] = _POOL
+    promises: ClassVar[Promises] = Promises(
+        exemptions={**_POOL.exemptions, "gradients:score.bias": "a softmax does not see a shift of all its scores"}
+    )
 
     def __init__(self, dim: int) -> None:
         super().__init__()
