@@ -6,13 +6,10 @@ security policy, may not fetch anything. (Plotly's script alone would add 4.8 MB
 
 from __future__ import annotations
 
-import base64
-import io
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +27,13 @@ from formwright.fitting.charts import (
     polyline,
     time_axis,
 )
+from formwright.fitting.mistakes import confusion, thumbnail
 from formwright.fitting.records import FitResult, Trial, Variant
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 BUILT_IN = "scikit-learn digits"  # the source that reading gives data which came with a dependency
 TIME_TOLERANCE = 1.1  # of the time limit, which a run may overstep by a tenth
-THUMBNAIL = 224  # pixels: the longer side of a picture of a mistake
-TABLE_CLASSES = 20  # up to so many, the confusion matrix is a table with figures
-MATRIX_PIXELS = 1000  # the side of a larger one
-LETTER_PIXELS = 10  # the least height of a class that still has its name beside it
-MOST_PAIRS = 12
+REST = 0.01  # of the time: less than that outside the stages is not worth a bar
 
 STAGES = {
     "read": "reading and checking the pictures",
@@ -48,6 +42,7 @@ STAGES = {
     "train": "training the winner to the end",
     "shrink": "making it smaller and faster",
     "ship": "exporting and checking the export",
+    "rest": "starting, reading where it is no stage of its own, and writing",
 }
 
 SCORES = {
@@ -93,20 +88,6 @@ class Bar:
     note: str = ""
     shipped: bool = False
     interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """The confusion matrix: a table (``cells``: count and share of the row) or, for many classes, a picture."""
-
-    classes: Sequence[str]
-    counts: list[list[int]]
-    totals: list[int]
-    picture: str
-    cell: float
-    every: int
-    pairs: list[tuple[str, str, int, str]]
-    weakest: list[tuple[str, str, int]]
 
 
 def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArray[np.uint8]]) -> None:
@@ -155,8 +136,8 @@ def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArra
         statuses=STATUSES,
         summary=_summary(result),
         scores=[(*SCORES[name], result.test[name], name) for name in SCORES if name in result.test],
-        confusion=_confusion(result),
-        mistakes=[(mistake, _thumbnail(pictures.get(mistake.index))) for mistake in result.mistakes],
+        confusion=confusion(result),
+        mistakes=[(mistake, thumbnail(pictures.get(mistake.index))) for mistake in result.mistakes],
         stages=_stages(result.time),
     )
     # A file name may hold bytes that are no text; they become question marks rather than an error at the very end.
@@ -211,7 +192,7 @@ def _limits(result: FitResult) -> list[Limit]:
         ("Latency", "time for one picture", shipped.latency, format_seconds, budget.get("latency"), spread),
         ("Size", "of the file that is shipped", shipped.size, format_bytes, budget.get("size"), ""),
         ("MACs", "multiplications with addition for one picture", shipped.macs, format_count, budget.get("macs"), ""),
-        ("Search time", "of the whole run", sum(result.time.values()), format_seconds, budget.get("time"), ""),
+        ("Search time", "of the whole run", _total(result.time), format_seconds, budget.get("time"), ""),
     ]
     limits = []
     for what, meaning, measured, show, limit, detail in rows:
@@ -241,11 +222,21 @@ def _rivals(result: FitResult) -> list[Bar]:
     ]
 
 
+def _total(times: Mapping[str, float]) -> float:
+    """Seconds of the whole run, which may be more than those of its stages."""
+    stages = sum(seconds for name, seconds in times.items() if name != "total")
+    return max(times.get("total", 0.0), stages)
+
+
 def _stages(times: Mapping[str, float]) -> list[Bar]:
-    """One bar a stage, each beginning where the one before ended."""
-    total, start, bars = sum(times.values()) or 1.0, 0.0, []
-    for name, seconds in times.items():
-        length = 100 * seconds / total
+    """One bar a stage, each beginning where the one before ended; what belongs to no stage comes last."""
+    total, start, bars = _total(times), 0.0, []
+    stages = {name: seconds for name, seconds in times.items() if name != "total"}
+    rest = total - sum(stages.values())
+    if rest > REST * total:
+        stages["rest"] = rest
+    for name, seconds in stages.items():
+        length = 100 * seconds / (total or 1.0)
         bars.append(Bar(name, format_seconds(seconds), start, length, STAGES.get(name, "")))
         start += length
     return bars
@@ -334,57 +325,3 @@ def _learning_curves(result: FitResult) -> Chart | None:
             )
     place_labels(chart.marks)
     return chart
-
-
-def _confusion(result: FitResult) -> Confusion | None:
-    if not result.confusion:
-        return None
-    counts = np.array(result.confusion, np.int64)
-    classes = [str(name) for name in result.data["classes"]]
-    totals = counts.sum(axis=1)
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [
-        (classes[true], classes[guess], int(wrong[true, guess]), percent(wrong[true, guess] / totals[true]))
-        for true, guess in (divmod(int(place), len(classes)) for place in order)
-        if wrong[true, guess]
-    ]
-    recall = np.diag(counts) / np.maximum(totals, 1)
-    weakest = [
-        (classes[index], percent(float(recall[index])), int(totals[index]))
-        for index in np.argsort(recall, kind="stable")[:8]
-        if totals[index] and recall[index] < 1
-    ]
-    cell = min(24.0, MATRIX_PIXELS / len(classes))
-    picture = _png(_heat_map(counts)) if len(classes) > TABLE_CLASSES else ""
-    every = max(1, round(LETTER_PIXELS / cell))
-    return Confusion(classes, counts.tolist(), totals.tolist(), picture, cell, every, pairs, weakest)
-
-
-def _heat_map(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Right answers blue, wrong ones orange; opacity is the root of the share of the row, so that few are seen too."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = np.empty((*counts.shape, 4), np.uint8)
-    image[..., :3] = (224, 96, 30)
-    image[np.eye(len(counts), dtype=bool), :3] = (47, 118, 210)
-    image[..., 3] = np.round(255 * np.sqrt(shares))
-    return image
-
-
-def _thumbnail(picture: NDArray[np.uint8] | None) -> dict[str, Any] | None:
-    if picture is None:
-        return None
-    height, width = picture.shape[:2]
-    return {"source": _png(picture), "tiny": max(height, width) < THUMBNAIL // 2, "height": height, "width": width}
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    """A picture ``(height, width, 1, 3 or 4 channels)`` as a data address."""
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if picture.shape[2] == 1 else picture))
-    if picture.shape[2] != 4:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
