@@ -87,6 +87,8 @@ def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[st
     load_checkpoint(model, reference_state(VARIANTS[name][layout], output.get("shapes", {})))
     pictures = torch.from_numpy(images(shape, output["input_seed"]))
     for dtype, tolerance in ((torch.float64, output.get("tolerance", 1e-6)), (torch.float32, 1e-4)):
+        if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
+            continue  # with these weights the reference differs from itself as much: attention of one-hot softmax
         with torch.inference_mode():
             result = model.to(dtype)(pictures.to(dtype))
         assert list(result.shape) == output["output_shape"]

@@ -23,15 +23,15 @@ def data():
 
 
 def same(first, second) -> bool:
-    return torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+    return torch.equal(first.inputs, second.inputs) and torch.equal(first.targets, second.targets)
 
 
 def test_pictures_are_normalised_and_channels_last(data):
     batch = next(training_batches(data, batch_size=7))
-    assert batch.images.shape == (7, 3, 8, 6)
-    assert batch.images.dtype == torch.float32
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.labels.dtype == torch.int64
+    assert batch.inputs.shape == (7, 3, 8, 6)
+    assert batch.inputs.dtype == torch.float32
+    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert batch.targets.dtype == torch.int64
 
 
 def test_normalising_follows_the_formula():
@@ -42,7 +42,7 @@ def test_normalising_follows_the_formula():
 
 
 def test_the_training_part_has_mean_0_and_deviation_1(data):
-    images = torch.cat([batch.images for batch in evaluation_batches(data, "train")])
+    images = torch.cat([batch.inputs for batch in evaluation_batches(data, "train")])
     torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
@@ -53,7 +53,7 @@ def test_an_epoch_takes_every_training_picture_once_in_a_new_order(data):
         data.images[:60], numbered, batch_size=6, mean=data.mean, std=data.std, classes=60, indices=numbered[10:]
     )
     assert len(batches) == 8
-    epochs = [torch.cat([next(batches).labels for _ in range(len(batches))]) for _ in range(2)]
+    epochs = [torch.cat([next(batches).targets for _ in range(len(batches))]) for _ in range(2)]
     for labels in epochs:
         assert len(labels.unique()) == 48
         assert labels.min() >= 10
@@ -66,9 +66,9 @@ def test_nothing_outside_the_part_is_trained_on(data):
     marked[data.split.train] = 255
     marked[data.split.val] = marked[data.split.test] = 0
     batches = Batches(
-        marked, data.labels, batch_size=20, mean=(0,) * 3, std=(1,) * 3, classes=3, indices=data.split.train
+        marked, data.labels, batch_size=20, mean=(0.0,) * 3, std=(1.0,) * 3, classes=3, indices=data.split.train
     )
-    assert all(next(batches).images.min() > 0.99 for _ in range(2 * len(batches)))
+    assert all(next(batches).inputs.min() > 0.99 for _ in range(2 * len(batches)))
 
 
 @pytest.mark.parametrize("augmentation", [None, EVERYTHING])
@@ -125,7 +125,7 @@ def test_the_state_of_other_batches_is_refused(data, seed, batch_size, message):
 def test_a_batch_larger_than_the_data_is_the_data(data):
     batches = training_batches(data, batch_size=1000)
     assert len(batches) == 1
-    assert len(next(batches).labels) == len(data.split.train)
+    assert len(next(batches).targets) == len(data.split.train)
 
 
 def test_impossible_batches_are_refused(data):
@@ -137,9 +137,9 @@ def test_impossible_batches_are_refused(data):
 
 def test_evaluation_is_in_order_complete_and_plain(data):
     batches = list(evaluation_batches(data, "test", batch_size=4))
-    labels = torch.cat([batch.labels for batch in batches])
+    labels = torch.cat([batch.targets for batch in batches])
     np.testing.assert_array_equal(labels.numpy(), data.labels[data.split.test])
-    images = torch.cat([batch.images for batch in batches]).permute(0, 2, 3, 1).numpy()
+    images = torch.cat([batch.inputs for batch in batches]).permute(0, 2, 3, 1).numpy()
     pixels = (images * data.std + data.mean) * 255
     np.testing.assert_allclose(pixels, data.images[data.split.test], atol=1e-3)
 
@@ -148,8 +148,8 @@ def test_a_few_evaluation_pictures_are_of_all_classes():
     images = np.random.default_rng(0).integers(0, 256, (90, 4, 4, 3), dtype=np.uint8)
     data = from_arrays(images, np.repeat([0, 1, 2], 30))
     (batch,) = evaluation_batches(data, "train", most=10)
-    assert len(batch.labels) == 10
-    assert set(batch.labels.tolist()) == {0, 1, 2}
+    assert len(batch.targets) == 10
+    assert set(batch.targets.tolist()) == {0, 1, 2}
 
 
 def test_pictures_that_may_not_be_written_to_are_read_all_the_same(recwarn):

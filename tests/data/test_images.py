@@ -213,6 +213,6 @@ def test_plain_pictures_can_be_normalised():
     with pytest.raises(UserError, match="too few different"):
         from_arrays(images, np.arange(12) % 2)
     data = from_arrays(
-        np.stack([np.full((4, 4), value, np.uint8) for value in (7, 8, 9, 10, 11, 12)]), [0, 0, 0, 1, 1, 1]
+        np.stack([np.full((4, 4), value, np.uint8) for value in (7, 8, 9, 10, 11, 12)]), np.repeat([0, 1], 3)
     )
     assert data.std[0] >= 1 / 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class Batches:
         """Number of batches in an epoch."""
         return len(self._indices) // self.batch_size
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Batches:
         return self
 
     def __next__(self) -> Batch:

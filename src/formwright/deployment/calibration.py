@@ -100,17 +100,17 @@ def percentile(histogram: Histogram, share: float) -> Range:
     below = np.cumsum(histogram.counts) / total
     tail = (1 - share) / 2
     edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
-    low = edges[np.searchsorted(below, tail, side="right")]
-    high = edges[min(np.searchsorted(below, 1 - tail) + 1, len(edges) - 1)]
-    return min(float(low), 0.0), max(float(high), 0.0)
+    first = int(np.searchsorted(below, tail, side="right"))
+    last = min(int(np.searchsorted(below, 1 - tail)) + 1, len(edges) - 1)
+    return min(float(edges[first]), 0.0), max(float(edges[last]), 0.0)
 
 
 def least_squares(histogram: Histogram) -> Range:
     """The range, shrunk on both sides by one factor, with the least squared error of rounding and clipping."""
     factors = np.linspace(0.2, 1.0, 81)
     errors = [_squared_error(histogram, factor * histogram.low, factor * histogram.high) for factor in factors]
-    best = factors[int(np.argmin(errors))]
-    return float(best * histogram.low), float(best * histogram.high)
+    best = float(factors[int(np.argmin(errors))])
+    return best * histogram.low, best * histogram.high
 
 
 def _squared_error(histogram: Histogram, low: float, high: float) -> float:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -80,7 +79,7 @@ def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str]
         errors[method] = _relative_error(OnnxModel(content)(calibration), expected)
         if errors[method] == min(errors.values()):
             best = content
-    write_atomically(Path(target), best)
+    write_atomically(os.fspath(target), best)
     return Quantization(min(errors, key=errors.__getitem__), errors)
 
 
@@ -108,9 +107,12 @@ def _quantize(model: onnx.ModelProto, ranges: dict[str, Range]) -> bytes:
     )
     with _quiet():
         quantizer.quantize_model()
+    quantizer.model.topological_sort()
     result = quantizer.model.model
     _shorten(result.graph)
-    return result.SerializeToString()
+    content: bytes = result.SerializeToString()
+    onnx.checker.check_model(content, full_check=True)
+    return content
 
 
 def _shorten(graph: onnx.GraphProto) -> None:

@@ -11,7 +11,7 @@ from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
     Cost,
     affordable_steps,
-    choose_precision,
+    choose_computation,
     impossible,
     measure_candidate,
     to_trial,
@@ -35,8 +35,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     state = session.folder.state
     shape = picture_shape(session)
     first = next(iter(FAMILIES))
-    choose_precision(session, propose(first, shape, width=32, depth=1))
-    state.facts["precision"] = session.precision
+    choose_computation(session, propose(first, shape, width=32, depth=1))
     affordable = affordable_steps(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
@@ -44,7 +43,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     for index, family in enumerate(FAMILIES):
         session.reporter.progress(index / len(FAMILIES), family)
         if trials and session.clock.spent > deadline:
-            state.notes.append(f"There was no time to measure {family} and what comes after it.")
+            session.note(f"There was no time to measure {family} and what comes after it.")
             break
         found = widest(session, shape, family, affordable, misses)
         if found is not None:

@@ -39,6 +39,7 @@ def fit(
     max_macs: Quantity = None,
     max_time: Quantity = "15m",
     seed: int = 0,
+    weights: str | Path | None = None,
     resume: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
@@ -100,9 +101,10 @@ def fit(
     for note in pictures.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    session = _session(pictures, budget, folder, reporter, seed, threads)
+    torch.set_num_threads(session.training_threads)
     try:
-        return _run(_session(pictures, budget, folder, reporter, seed, threads))
+        return _run(session)
     except UserError:
         _discard_if_nothing_was_trained(folder)
         raise
@@ -135,6 +137,7 @@ def _session(
         seed=seed,
         threads=threads,
         precision=state.facts.get("precision", "32-true"),
+        training_threads=state.facts.get("training_threads", threads),
     )
 
 

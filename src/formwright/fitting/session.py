@@ -46,6 +46,7 @@ class Session:
     seed: int
     threads: int
     precision: Precision = "32-true"
+    training_threads: int = 1
     #: a checkpoint of the user's that some candidates start from
     weights: dict[str, Tensor] | None = None
     trainers: dict[int, Trainer] = field(default_factory=dict)
@@ -54,6 +55,11 @@ class Session:
         self.folder.state.spent = self.clock.spent
         self.folder.state.stages = dict(self.clock.stages)
         self.folder.save()
+
+    def note(self, text: str) -> None:
+        """Tell the user now, and in the report."""
+        self.folder.state.notes.append(text)
+        self.reporter.note(text)
 
     def example(self, count: int = 1) -> Tensor:
         """Training pictures as the model takes them, ``(count, channels, height, width)``."""

@@ -20,7 +20,7 @@ from formwright.measurement.size import model_bytes
 from formwright.models import Model, create_model
 from formwright.objectives import Classification
 from formwright.search.spaces import Proposal
-from formwright.training.evaluation import faster_precision, step_seconds
+from formwright.training.evaluation import fastest_computation, step_seconds
 
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
@@ -62,11 +62,9 @@ def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) 
         eager = measure_latency(lambda: model(example), min_time=0.05, warmup=2).median
     limit = session.budget.latency
     onnx_latency = onnx_seconds(model, session) if limit is not None and eager > limit else None
-    recipe = dataclasses.replace(proposal.recipe, precision=session.precision)
-    objective = Classification(recipe.label_smoothing)
     batch = session.training_batch(min(batch_size, 32))
-    scale = batch_size / len(batch.targets)
-    step = step_seconds(model, objective, batch, recipe, repeats=1) * scale
+    step = step_seconds(model, Classification(0.0), batch, session.precision, repeats=1)
+    step *= batch_size / len(batch.targets)
     return Cost(
         parameters=model.parameter_count(),
         macs=count_macs(model, example),
@@ -115,13 +113,20 @@ def affordable_steps(session: Session, training_seconds: float) -> float:
     return training_seconds / steps
 
 
-def choose_precision(session: Session, proposal: Proposal) -> None:
-    """Train in bfloat16 where a timed step of a candidate is faster with it on this machine."""
+def choose_computation(session: Session, proposal: Proposal) -> None:
+    """Train with the precision and the threads with which a timed step of a candidate is fastest on this machine."""
     model = create_model(proposal.specification)
     batch = session.training_batch(min(128, len(session.data.split.train)))
-    session.precision = faster_precision(model, Classification(0.0), batch)
+    facts = session.folder.state.facts
+    session.precision, session.training_threads = fastest_computation(
+        model, Classification(0.0), batch, threads=session.threads
+    )
+    facts["precision"], facts["training_threads"] = session.precision, session.training_threads
     if session.precision == "bf16-mixed":
-        session.folder.state.notes.append("Training computes in bfloat16: a timed step was faster with it here.")
+        session.note("Training computes in bfloat16: a timed step was faster with it here.")
+    if session.training_threads < session.threads:
+        session.note("Training uses one thread: a timed step was faster with it here.")
+    torch.set_num_threads(session.training_threads)
 
 
 def impossible(session: Session, costs: dict[str, Cost]) -> UserError:
