@@ -194,6 +194,16 @@ def test_a_missed_budget_is_said_in_words(tmp_path):
     assert "✓ within a tenth of the limit" in words
 
 
+def test_what_must_not_be_missed_is_said_at_the_top(tmp_path):
+    result = sample_result()
+    assert "Note:" not in written(result, tmp_path / "well").words
+    result.baselines[1].test_accuracy = 0.963
+    result.time["total"] = 1500.0
+    words = written(result, tmp_path / "badly").words
+    assert "A simple competitor is better on the test pictures: logistic regression, 96.3 %." in words
+    assert "The search took 25m instead of 20m." in words
+
+
 def test_a_hundred_classes_are_a_picture_with_every_name(tmp_path):
     classes = tuple(f"kind {index}" for index in range(100))
     result = sample_result(classes, best=0.6)

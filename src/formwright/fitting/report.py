@@ -125,6 +125,7 @@ def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArra
         winner=next((trial for trial in result.trials if trial.number == shipped.trial), None),
         limits=_limits(result),
         rivals=_rivals(result),
+        warnings=_warnings(result),
         folder=folder,
         python_folder=repr(folder),
         shell_folder=shlex.quote(folder),
@@ -204,6 +205,19 @@ def _limits(result: FitResult) -> list[Limit]:
         verdict = "within the limit" if used <= 1 else "within a tenth of the limit" if met else "over the limit"
         limits.append(Limit(what, meaning, show(measured), f"at most {show(limit)}", 100 * used, verdict, met, detail))
     return limits
+
+
+def _warnings(result: FitResult) -> list[str]:
+    """What the reader must not miss although the model may meet the budget."""
+    warnings = [
+        f"A simple competitor is better on the test pictures: {rival.name}, {percent(rival.test_accuracy)}."
+        for rival in sorted(result.baselines, key=lambda baseline: -baseline.test_accuracy)[:1]
+        if rival.test_accuracy > result.test["accuracy"]
+    ]
+    limit, total = result.budget.get("time"), _total(result.time)
+    if limit is not None and total > TIME_TOLERANCE * limit:
+        warnings.append(f"The search took {format_seconds(total)} instead of {format_seconds(limit)}.")
+    return warnings
 
 
 def _rivals(result: FitResult) -> list[Bar]:
