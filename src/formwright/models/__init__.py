@@ -109,5 +109,5 @@ def from_pretrained(folder: str | Path) -> Model:
     return Model._from_pretrained(model_id=str(folder), specification=config["specification"])
 
 
-for _module in ("vit", "poolformer", "convnext"):
+for _module in ("vit", "poolformer", "metaformer_baselines", "convnext"):
     importlib.import_module(f"formwright.models.vision.{_module}")
