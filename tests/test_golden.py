@@ -70,6 +70,8 @@ def output_cases() -> Iterator[Any]:
     for name, reference in VARIANTS.items():
         if reference["parameters"] <= LARGEST or name in SMALLEST_OF_THEIR_KIND:
             for output in reference.get("outputs", []):
+                if set(output.get("build", {})) - {"img_size"}:  # other options: in the family's own tests
+                    continue
                 size = "x".join(map(str, output["input_shape"][2:]))
                 yield pytest.param(name, "layout", output, id=f"{name}-{size}")
             if name not in OTHERWISE_IN_TIMM:
@@ -87,6 +89,8 @@ def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[st
     # timm's ConvFormer and CAFormer differ from the authors' by an epsilon in their head.
     exact = 1e-6 if layout == "layout" else 1e-4
     for dtype, tolerance in ((torch.float64, exact), (torch.float32, 1e-4)):
+        if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
+            continue  # with these weights the reference differs from itself as much: attention of one-hot softmax
         with torch.inference_mode():
             result = model.to(dtype)(pictures.to(dtype))
         assert list(result.shape) == output["output_shape"]

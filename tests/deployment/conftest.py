@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
+
+from formwright.deployment.export import export_onnx
 
 
 def conv_net() -> nn.Module:
@@ -63,7 +69,32 @@ class Attention(nn.Module):
         return self.head((x + self.mlp(x)).mean(1))
 
 
+def build(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    return {"convolutions": conv_net, "attention": Attention}[kind]()
+
+
 @pytest.fixture(params=["convolutions", "attention"])
 def network(request) -> nn.Module:
-    torch.manual_seed(0)
-    return {"convolutions": conv_net, "attention": Attention}[request.param]()
+    return build(request.param)
+
+
+@pytest.fixture(scope="session")
+def _exports(tmp_path_factory) -> Callable[[str], bytes]:
+    """Exports take seconds, so each network is exported once."""
+
+    @functools.cache
+    def export(kind: str) -> bytes:
+        path = tmp_path_factory.mktemp("exports") / f"{kind}.onnx"
+        export_onnx(build(kind), path, torch.zeros(2, 3, 16, 16))
+        return path.read_bytes()
+
+    return export
+
+
+@pytest.fixture
+def exported(request, _exports, tmp_path) -> Path:
+    """The ONNX file of the network of that name (the parameter of an indirect fixture; convolutions by default)."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(_exports(getattr(request, "param", "convolutions")))
+    return path

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from formwright.data.decode import allocate
+from formwright.data.decode import Progress, allocate
 from formwright.data.preprocess import to_array
 from formwright.data.splits import TEST, TRAIN, VAL
 from formwright.errors import UserError
@@ -150,34 +150,40 @@ def _as_values(labels: NDArray[Any], name: str) -> NDArray[Any]:
     return labels.astype(str) if labels.dtype.kind in "S" else labels
 
 
-def resize_pictures(images: NDArray[np.uint8], size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+def resize_pictures(
+    images: NDArray[np.uint8], size: tuple[int, int], channels: int, progress: Progress | None
+) -> NDArray[np.uint8]:
     """Bring pictures to another size and number of channels by the rule of :mod:`formwright.data.preprocess`."""
     if images.shape[1:] == (*size, channels):
         return images
     result = allocate((len(images), *size, channels))
     for index, image in enumerate(images):
         result[index] = to_array(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), size, channels)
+        if progress and (index % 256 == 255 or index + 1 == len(images)):
+            progress(index + 1, len(images))
     return result
 
 
-def find_idx_parts(path: Path) -> list[tuple[int, Path, Path]] | None:
-    """The IDX pairs ``(part, images, labels)`` in a folder or around an images file; None if there are none."""
-    folder = path if path.is_dir() else path.parent
-    names = sorted(entry.name for entry in folder.iterdir()) if path.is_dir() else [path.name]
-    pairs = []
+def find_idx_parts(folder: Path, names: list[str], given: str | None = None) -> list[tuple[int, Path, Path]]:
+    """The IDX pairs ``(part, images, labels)`` among the files ``names`` of ``folder``.
+
+    Where one images file was ``given``: that one, and with a training file the validation and test files beside it.
+    """
+    pairs = {}
     for name in names:
         if "images" in name and "idx" in name:
             labels = name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
-            part = TEST if name.startswith(("t10k", "test")) else VAL if name.startswith("val") else TRAIN
             plain = labels.removesuffix(".gz")
-            options = [folder / labels, folder / plain, folder / f"{plain}.gz"]
-            pairs.append((part, folder / name, next((option for option in options if option.exists()), options[0])))
-    if pairs and not path.is_dir():
-        if pairs[0][0] == TRAIN:
-            pairs += [pair for pair in find_idx_parts(folder) or [] if pair[0] != TRAIN]
-        else:
-            pairs = [(TRAIN, *pairs[0][1:])]  # the test file alone was asked for
-    return pairs or None
+            there = next((option for option in (labels, plain, f"{plain}.gz") if option in names), labels)
+            part = TEST if name.startswith(("t10k", "test")) else VAL if name.startswith("val") else TRAIN
+            pairs[name] = (part, folder / name, folder / there)
+    if given is None:
+        return list(pairs.values())
+    if given not in pairs:
+        return []
+    if pairs[given][0] != TRAIN:
+        return [(TRAIN, *pairs[given][1:])]
+    return [pair for name, pair in pairs.items() if name == given or pair[0] != TRAIN]
 
 
 def read_idx_parts(pairs: list[tuple[int, Path, Path]]) -> ArrayData:

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from formwright.data.splits import evenly_spaced
+
 if TYPE_CHECKING:
     from formwright.data.images import ImageData
 
@@ -49,7 +51,7 @@ def infer_augmentation(data: ImageData) -> Augmentation:
     grey level if at least half of the training pictures' border pixels have it, as around characters and objects on a
     plain ground, otherwise the reflected picture. No erasing or mixing: short trainings lose by them.
     """
-    images = data.images[data.split.train[:2_000]]
+    images = data.images[evenly_spaced(data.split.train, 2_000)]
     edges = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
     plain = edges[(edges == edges[..., :1]).all(axis=-1)][:, 0]
     counts = np.bincount(plain, minlength=256)
@@ -82,11 +84,10 @@ def gather_views(
     inside_rows, inside_columns = _reflect(rows, height), _reflect(columns, width)
     pixels = ((indices[:, None] * height + inside_rows) * width)[:, :, None] + inside_columns[:, None, :]
     views = images.reshape(count * height * width, channels).index_select(0, pixels.reshape(-1))
-    views = views.reshape(batch, height, width, channels)
     if augmentation.fill is not None and shift:
         outside = (rows != inside_rows)[:, :, None] | (columns != inside_columns)[:, None, :]
-        views.masked_fill_(outside[..., None], augmentation.fill)
-    return views
+        views.index_fill_(0, outside.reshape(-1).nonzero()[:, 0], augmentation.fill)
+    return views.reshape(batch, height, width, channels)
 
 
 def _reflect(positions: Int[Tensor, "batch size"], size: int) -> Int[Tensor, "batch size"]:
@@ -117,7 +118,7 @@ def _rectangles(
     width: int,
     random: np.random.Generator,
 ) -> Tensor:
-    """Boolean masks ``(batch, height, width)`` of rectangles that take the given shares of the sides, placed anywhere."""
+    """Boolean masks ``(batch, height, width)`` of rectangles with the given shares of the sides, placed anywhere."""
     masks = []
     for share, size in ((row_share, height), (column_share, width)):
         length = np.minimum(np.round(share * size), size)

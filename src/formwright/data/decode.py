@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.preprocess import PictureError, is_grey, open_picture, read_picture, upright_size
+from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
 
 Outcome = TypeVar("Outcome")
@@ -84,7 +85,7 @@ def decode_files(
     The form is decided from up to 1,000 evenly spaced headers. Should the rest contradict it (the sizes are not all the
     same after all, or there is colour), it is decided again from all headers and the pictures are decoded once more.
     """
-    sample = np.unique(np.linspace(0, len(files) - 1, min(_SAMPLE, len(files))).astype(int)).tolist()
+    sample = evenly_spaced(np.arange(len(files)), _SAMPLE).tolist()
     headers = [header for header in _in_threads(lambda index: _header(root / files[index]), sample) if header]
     while True:
         form = infer_form(headers, size, channels, max_side)
@@ -160,7 +161,9 @@ def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryFile(prefix="formwright-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, count)  # a write to a full disk through a map would kill the process
+            # Space is reserved where the system can: a write to a full disk through a map would kill the process.
+            reserve = getattr(os, "posix_fallocate", None)
+            reserve(file.fileno(), 0, count) if reserve else file.truncate(count)
         except OSError as error:
             raise UserError(
                 f"The decoded pictures need {count / 2**30:.1f} GiB, which {tempfile.gettempdir()} cannot hold "

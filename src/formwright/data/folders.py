@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +16,30 @@ from formwright.errors import UserError
 _PART_NAMES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Listing:
     """The picture files of a data set, before any of them is opened.
 
-    ``files`` are relative to ``root``; ``labels`` index ``class_names``; ``parts`` holds the part (train, validation
+    ``files`` are relative to the folder; ``labels`` index ``class_names``; ``parts`` holds the part (train, validation
     or test) that each file's folder says, train where it says nothing; ``given`` are the parts that had a folder.
     """
 
-    root: Path
     class_names: tuple[str, ...]
-    files: list[str] = field(default_factory=list)
-    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    parts: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
-    given: frozenset[int] = frozenset()
-    notes: list[str] = field(default_factory=list)
+    files: list[str]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.int8]
+    given: frozenset[int]
+    notes: list[str]
 
 
 def list_pictures(root: Path) -> Listing:
     """List the pictures below ``root`` with their classes and parts.
 
     Raises:
-        UserError: the folder is missing, is not a folder, may not be read, is empty, holds pictures without class
-            folders, holds fewer than two classes, or has classes without pictures.
+        UserError: the folder may not be read, is empty, holds pictures without class folders, holds fewer than two
+            classes, or has classes without pictures.
     """
-    children = _children(root)
+    children = list_folder(root)
     folders = [entry.name for entry in children if entry.is_dir()]
     notes: list[str] = []
     part_folders = _part_folders(root, folders)
@@ -66,7 +65,7 @@ def list_pictures(root: Path) -> Listing:
     empty: list[str] = []
     other_files: list[str] = []
     for part, prefix in sources:
-        class_folders = [entry.name for entry in _children(root / prefix) if entry.is_dir()]
+        class_folders = [entry.name for entry in list_folder(root / prefix) if entry.is_dir()]
         for name in class_folders:
             pictures, others = _pictures(root, f"{prefix}{name}")
             found += [(file, name, part) for file in pictures]
@@ -86,7 +85,6 @@ def list_pictures(root: Path) -> Listing:
     index = {name: number for number, name in enumerate(class_names)}
     parts = np.array([part for _, _, part in found], np.int8)
     return Listing(
-        root=root,
         class_names=tuple(class_names),
         files=[file for file, _, _ in found],
         labels=np.array([index[name] for _, name, _ in found], np.int64),
@@ -103,7 +101,7 @@ def _check_classes(root: Path, class_names: list[str], empty: list[str], folders
             "is expected: add pictures or remove the folders."
         )
     if len(class_names) == 1:
-        hint = f" (if {root / folders[0]} is the data set, give that folder)" if len(folders) == 1 else ""
+        hint = f" (if {root / folders[0]} is the data set, give that folder)" if folders == class_names else ""
         raise UserError(
             f"{root} holds one class only, {class_names[0]!r}; at least two class folders are expected: "
             f"add a folder with pictures of another class{hint}."
@@ -122,7 +120,7 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, int]:
         return {}
     usable = {}
     for name, part in parts.items():
-        entries = _children(root / name)
+        entries = list_folder(root / name)
         if any(entry.is_dir() for entry in entries) and not any(_is_picture(entry.name) for entry in entries):
             usable[name] = part
     if TRAIN not in usable.values():
@@ -133,11 +131,12 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, int]:
     return usable
 
 
-def _children(folder: Path) -> list[os.DirEntry[str]]:
-    if not folder.exists():
-        raise UserError(f"There is no folder {folder}; the path of a folder with a sub-folder per class is expected.")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; a folder with a sub-folder per class is expected.")
+def list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, hidden files left out, by name.
+
+    Raises:
+        UserError: it may not be listed, or there is nothing in it.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:

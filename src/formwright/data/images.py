@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from formwright.data.arrays import ArrayData, find_idx_parts, join_parts, read_idx_parts, read_npz, resize_pictures
 from formwright.data.decode import MAX_SIDE, Header, Progress, compact, decode_files, infer_form
-from formwright.data.folders import list_pictures, some
+from formwright.data.folders import list_folder, list_pictures, some
 from formwright.data.samples import digits
 from formwright.data.splits import (
     TEST,
@@ -108,22 +109,32 @@ def read_images(
         arrays = ArrayData(images, labels, class_names, np.full(len(labels), TRAIN, np.int8))
         return _from_array_data(arrays, "scikit-learn digits", size, channels, seed, max_side)
     path = Path(path).expanduser()
-    if path.is_dir():
-        pairs = find_idx_parts(path)
+    if _is_folder(path):
+        pairs = find_idx_parts(path, [entry.name for entry in list_folder(path)])
         if not pairs:
             return _read_folder(path, size, channels, seed, skip_bad, max_side, progress)
-    elif path.suffix == ".npz" and path.exists():
-        return _from_array_data(read_npz(path), str(path), size, channels, seed, max_side)
-    elif path.exists():
-        pairs = find_idx_parts(path)
+    elif path.suffix == ".npz":
+        return _from_array_data(read_npz(path), str(path), size, channels, seed, max_side, progress)
+    else:
+        beside = sorted(entry.name for entry in path.parent.iterdir())
+        pairs = find_idx_parts(path.parent, beside, path.name)
         if not pairs:
             raise UserError(
                 f"{path} is a file of a kind that is not read; a folder with a sub-folder per class, an .npz file or "
                 "an IDX images file (such as train-images-idx3-ubyte.gz) is expected: unpack it or give its folder."
             )
-    else:
-        raise UserError(f"There is no {path}; a folder with a sub-folder of pictures per class is expected.")
-    return _from_array_data(read_idx_parts(pairs), str(path), size, channels, seed, max_side)
+    return _from_array_data(read_idx_parts(pairs), str(path), size, channels, seed, max_side, progress)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"There is no {path}; a folder with a sub-folder of pictures per class is expected: check the path."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it.") from error
 
 
 def from_arrays(
@@ -198,12 +209,13 @@ def _from_array_data(
     channels: int | None,
     seed: int,
     max_side: int,
+    progress: Progress | None = None,
 ) -> ImageData:
     if len(data.class_names) < 2:
         raise UserError(f"{source} holds one class only, {data.class_names[0]!r}; at least two classes are expected.")
     height, width, native_channels = data.images.shape[1:]
     form = infer_form([Header((height, width), native_channels == 1)], size, channels, max_side)
-    data.images = resize_pictures(data.images, form.size, form.channels)
+    data.images = resize_pictures(data.images, form.size, form.channels, progress)
     return _assemble(
         data,
         files=tuple(f"[{index}]" for index in range(len(data.labels))),
@@ -263,6 +275,8 @@ def _split_notes(split: Split, labels: NDArray[np.int64], class_names: Sequence[
     notes = []
     if split.copies:
         notes.append(f"{split.copies} pictures are copies of another; copies are kept within one part.")
+    if split.contradictions:
+        notes.append(f"{split.contradictions} pictures occur under more than one class: look at their labels.")
     if len(split.dropped):
         notes.append(f"{len(split.dropped)} of them lay in two parts and were left out of the earlier one.")
     for part in ("val", "test"):

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def readable_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
-def open_picture(file: str | Path | IO[bytes], name: object = None) -> Image.Image:
+def open_picture(file: str | Path | BytesIO, name: object = None) -> Image.Image:
     """Open a picture without decoding it yet.
 
     Raises:
@@ -85,7 +86,7 @@ class Picture(NamedTuple):
     grey: bool  # of a grey mode; a grey picture stored as RGB does not count
 
 
-def read_picture(file: str | Path | IO[bytes], size: tuple[int, int], channels: int, name: object = None) -> Picture:
+def read_picture(file: str | Path | BytesIO, size: tuple[int, int], channels: int, name: object = None) -> Picture:
     """Read one picture file by the rule of this module; ``size`` is ``(height, width)``, ``channels`` 1 or 3.
 
     Raises:

@@ -29,7 +29,8 @@ class Split:
     """Ascending indices of the training, validation and test pictures; no picture's content is in two of them.
 
     ``dropped`` are in none: copies of a given test or validation picture that lay in a training or validation folder.
-    ``copies`` counts the pictures whose content occurs earlier in the data already.
+    ``copies`` counts the pictures whose content occurs earlier in the data already, ``contradictions`` those whose
+    content occurs under another label too.
     """
 
     train: Indices
@@ -37,6 +38,7 @@ class Split:
     test: Indices
     dropped: Indices
     copies: int
+    contradictions: int
 
     def part(self, name: str) -> Indices:
         """The indices of ``"train"``, ``"val"`` or ``"test"``."""
@@ -75,13 +77,30 @@ def split_pictures(
     given = {part for part, indices in ((TEST, test), (VAL, val)) if len(indices)}
     check_class_counts(np.bincount(labels[_first(groups, pool)], minlength=len(class_names)), class_names, given)
     if TEST not in given:
-        test = _draw(labels, groups, pool, TEST_SHARE, leave=2 - len(given), rng=np.random.default_rng([seed, TEST]))
+        test = _draw(labels, groups, pool, TEST_SHARE, rng=np.random.default_rng([seed, TEST]))
         pool = np.setdiff1d(pool, test)
     if VAL not in given:
         share = min(VAL_SHARE, VAL_MOST / len(pool))
-        val = _draw(labels, groups, pool, share, leave=1, rng=np.random.default_rng([seed, VAL]))
+        val = _draw(labels, groups, pool, share, rng=np.random.default_rng([seed, VAL]))
         pool = np.setdiff1d(pool, val)
-    return Split(train=pool, val=val, test=test, dropped=dropped, copies=len(groups) - len(np.unique(groups)))
+    return Split(
+        train=pool,
+        val=val,
+        test=test,
+        dropped=dropped,
+        copies=len(groups) - len(np.unique(groups)),
+        contradictions=_count_contradictions(labels, groups),
+    )
+
+
+def evenly_spaced(indices: Indices, most: int) -> Indices:
+    """At most ``most`` of ``indices``, evenly spaced, the first and the last among them."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, min(most, len(indices))).astype(np.int64))]
+
+
+def _count_contradictions(labels: NDArray[np.int64], groups: Indices) -> int:
+    pairs = np.unique(np.stack([groups, labels]), axis=1)[0]
+    return int(np.isin(groups, np.flatnonzero(np.bincount(pairs) > 1)).sum())
 
 
 def _first(groups: Indices, pool: Indices) -> Indices:
@@ -105,16 +124,13 @@ def check_class_counts(counts: NDArray[np.int64], class_names: Sequence[str], gi
         )
 
 
-def _draw(
-    labels: NDArray[np.int64], groups: Indices, pool: Indices, share: float, leave: int, rng: np.random.Generator
-) -> Indices:
-    """Draw ``share`` of each class's different pictures, at least one, leaving ``leave``; copies come along."""
+def _draw(labels: NDArray[np.int64], groups: Indices, pool: Indices, share: float, rng: np.random.Generator) -> Indices:
+    """Draw ``share`` of each class's different pictures, at least one; copies come along."""
     first = _first(groups, pool)
     chosen: list[Indices] = []
     for label in np.unique(labels[first]):
         candidates = rng.permutation(groups[first[labels[first] == label]])
-        count = min(max(1, round(share * len(candidates))), len(candidates) - leave)
-        chosen.append(candidates[:count])
+        chosen.append(candidates[: max(1, round(share * len(candidates)))])
     return pool[np.isin(groups[pool], np.concatenate(chosen))]
 
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "ExportError": "export",
     "OnnxModel": "runtime",
+    "Prediction": "prediction",
+    "Preprocessing": "preprocessing",
+    "Quantization": "quantize",
     "export_onnx": "export",
+    "predict": "prediction",
+    "quantize_onnx": "quantize",
 }
 
 __all__ = sorted(_PUBLIC)
@@ -19,6 +24,11 @@ __all__ = sorted(_PUBLIC)
 if TYPE_CHECKING:
     from formwright.deployment.export import ExportError as ExportError
     from formwright.deployment.export import export_onnx as export_onnx
+    from formwright.deployment.prediction import Prediction as Prediction
+    from formwright.deployment.prediction import predict as predict
+    from formwright.deployment.preprocessing import Preprocessing as Preprocessing
+    from formwright.deployment.quantize import Quantization as Quantization
+    from formwright.deployment.quantize import quantize_onnx as quantize_onnx
     from formwright.deployment.runtime import OnnxModel as OnnxModel
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,7 @@ def export_onnx(
     content = proto.SerializeToString()
     onnx.checker.check_model(content, full_check=True)
     difference = _difference(frozen, example, content, dynamic_batch)
-    write_atomically(Path(path), content)
+    write_atomically(os.fspath(path), content)
     return difference
 
 

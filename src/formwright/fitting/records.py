@@ -162,7 +162,8 @@ class FitResult:
     budget: dict[str, float | None] = field(default_factory=dict)
     budget_met: bool = False
     violations: list[str] = field(default_factory=list)
-    #: source, pictures, classes, size, channels, train, validation, test, notes
+    #: source, pictures (how many), classes (their names), size (height and width), channels, train, validation and
+    #: test (how many pictures each), notes (sentences)
     data: dict[str, Any] = field(default_factory=dict)
     #: processor, cores, threads, torch, onnxruntime
     machine: dict[str, Any] = field(default_factory=dict)

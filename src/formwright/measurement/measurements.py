@@ -23,6 +23,8 @@ from formwright.measurement.size import model_bytes, weight_bytes
 SHIPPED = "model.onnx"
 WEIGHTS = "model.safetensors"
 
+Size = int | tuple[int, int] | None
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -143,31 +145,33 @@ BACKENDS: dict[str, Callable[[_Subject], _Figures]] = {
 }
 
 
-def _resolve(model: nn.Module | str | Path) -> tuple[str, nn.Module, Path | None]:
+def _resolve(model: nn.Module | str | Path, size: Size) -> tuple[str, nn.Module, Path | None]:
     if isinstance(model, nn.Module):
-        return type(model).__name__, model, None
+        specification = getattr(model, "specification", None)
+        return getattr(specification, "name", type(model).__name__), model, None
     from formwright.models import create_model, from_pretrained
 
     folder = Path(model)
     if folder.is_dir():
         return folder.resolve().name, from_pretrained(folder), folder
-    return str(model), create_model(str(model)), None
+    # Position tables are built for one size, so a size that is asked for is built.
+    return str(model), create_model(str(model), **({} if size is None else {"image_size": size})), None
 
 
-def _input_shape(model: nn.Module, size: int | tuple[int, int] | None) -> tuple[int, int, int]:
-    specification = getattr(model, "specification", None)
-    size = size or getattr(specification, "image_size", None)
+def _input_shape(model: nn.Module, size: Size) -> tuple[int, int, int]:
+    built_for = getattr(getattr(model, "specification", None), "input", None)
+    size = size or getattr(built_for, "size", None)
     if size is None:
         raise UserError("The model does not say its image size; give one, such as size=224.")
     height, width = (size, size) if isinstance(size, int) else size
-    return getattr(specification, "in_channels", 3), height, width
+    return getattr(built_for, "channels", 3), height, width
 
 
 def measure(
     model: nn.Module | str | Path,
     *,
     batch: int = 1,
-    size: int | tuple[int, int] | None = None,
+    size: Size = None,
     backends: Sequence[str] = ("eager",),
     threads: int | None = None,
 ) -> list[Measurement]:
@@ -183,7 +187,7 @@ def measure(
     for backend in backends:
         if backend not in BACKENDS:
             raise UnknownNameError("backend", backend, BACKENDS)
-    name, module, folder = _resolve(model)
+    name, module, folder = _resolve(model, size)
     shape = _input_shape(module, size)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

@@ -10,11 +10,12 @@ from torch import nn
 
 Precision = Literal["float32", "int8"]
 
-NODE_BYTES = 250  # an ONNX node with its names, attributes and value shapes
-QUANTISED_NODE_BYTES = 900  # with the quantise and dequantise nodes around it and their scales
+LAYER_BYTES = 300  # nodes of a layer with their names, attributes and shapes, or with what quantises their inputs
+SCALE_BYTES = 5  # float32 scale and int8 zero point of a channel's weights
+INTEGER_BIAS_BYTES = 12  # int32 value, float32 scale and int32 zero point of a channel's bias
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_QUANTISED = (nn.Linear, *_CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_QUANTISED = (nn.Linear, *_CONVOLUTIONS)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -25,26 +26,29 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def model_bytes(model: nn.Module, precision: Precision = "float32") -> int:
-    """Bytes of the ONNX file that ``model`` would become, estimated from its modules (within some 10 %).
+    """Bytes of the ONNX file that ``model`` would become, estimated from its modules (within 10 % or 2 kB).
 
-    ``float32``: 4 a parameter. ``int8``: 1 for each weight of a linear or convolution layer, 5 for each of its output
-    channels (scale, zero point) and 4 for each bias; the rest stays float32. A batch norm counts one bias a channel,
-    for it is folded into the convolution before it; every layer adds what its nodes take.
+    ``float32``: 4 a parameter. ``int8``: 1 for each weight of a linear or convolution layer, a scale for each of its
+    output channels, an integer bias for convolutions; the rest stays float32. A batch norm becomes a bias, for it is
+    folded into the convolution before it. Every layer adds what its nodes take.
     """
+    integer = precision == "int8"
+    bias_bytes = INTEGER_BIAS_BYTES if integer else 4
     total, seen = 0, set[int]()
     for module in model.modules():
-        own = [p for p in module.parameters(recurse=False) if id(p) not in seen]
-        seen.update(map(id, own))
         if isinstance(module, _BATCH_NORMS):
-            total += 4 * module.num_features
+            total += bias_bytes * module.num_features
             continue
-        quantised = precision == "int8" and isinstance(module, _QUANTISED)
-        for parameter in own:
-            if quantised and parameter.ndim > 1:
-                total += parameter.numel() + 5 * parameter.shape[0]
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if integer and isinstance(module, _QUANTISED) and parameter.ndim > 1:
+                total += parameter.numel() + SCALE_BYTES * parameter.shape[0]
+            elif isinstance(module, _CONVOLUTIONS) and parameter.ndim == 1:
+                total += bias_bytes * parameter.numel()
             else:
                 total += 4 * parameter.numel()
         total += 4 * sum(buffer.numel() for buffer in module.buffers(recurse=False) if buffer.dtype == torch.float32)
-        if not any(module.children()):
-            total += QUANTISED_NODE_BYTES if quantised else NODE_BYTES
+        total += LAYER_BYTES * (not any(module.children()))
     return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,5 +110,5 @@ def from_pretrained(folder: str | Path) -> Model:
     return Model._from_pretrained(model_id=str(folder), specification=config["specification"])
 
 
-for _module in ("vit", "poolformer", "metaformer_baselines", "convnext"):
-    importlib.import_module(f"formwright.models.vision.{_module}")
+for _module in pkgutil.iter_modules(importlib.import_module("formwright.models.vision").__path__):
+    importlib.import_module(f"formwright.models.vision.{_module.name}")

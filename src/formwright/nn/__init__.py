@@ -24,9 +24,6 @@ __all__ = [
     "part",
 ]
 
-for _package in ("norms", "embeddings", "heads", "chain"):
-    importlib.import_module(f"formwright.nn.{_package}")
-for _package in ("token_mixers", "channel_mixers"):
-    _found = importlib.import_module(f"formwright.nn.{_package}")
-    for _module in pkgutil.iter_modules(_found.__path__):
-        importlib.import_module(f"{_found.__name__}.{_module.name}")
+for _package in ("formwright.nn", "formwright.nn.token_mixers", "formwright.nn.channel_mixers"):
+    for _module in pkgutil.iter_modules(importlib.import_module(_package).__path__):
+        importlib.import_module(f"{_package}.{_module.name}")

@@ -28,7 +28,7 @@ class Context:
         memory_mask: true for real tokens of ``memory``.
     """
 
-    mask: Bool[Tensor, batch * grid] | None = None
+    mask: Bool[Tensor, "batch *grid"] | None = None
     prefix: int = 0
     grid: tuple[int, ...] | None = None
     positions: Float[Tensor, "batch tokens axes"] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -133,7 +134,6 @@ class Downsampling(_StridedConvolution):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         if self.pre_norm is not None:
             x = self.pre_norm(x, context)
         return self._apply_convolution(to_channels_first(x), context), context
@@ -162,9 +162,7 @@ class PositionTable(Part):
         super().__init__()
         self.grid = tuple(grid)
         self.prefix = prefix
-        places = 1
-        for side in self.grid:
-            places *= side
+        places = math.prod(self.grid)
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(prefix + places, dim), std=std))
 
     def forward(
@@ -172,12 +170,17 @@ class PositionTable(Part):
     ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
         grid = context.grid if context.flat else tuple(x.shape[1:-1])
         if grid != self.grid or context.prefix != self.prefix:
-            given, expected = " x ".join(map(str, grid or ())), " x ".join(map(str, self.grid))
             raise UserError(
-                f"The position table was made for a grid of {expected} tokens and {self.prefix} in front, and got "
-                f"{given} and {context.prefix}; build the model for this input size (image_size=...)."
+                f"The position table was made for {_counted(self.grid, self.prefix)}, and got "
+                f"{_counted(grid or (), context.prefix)}; build the model for this input size (image_size=...)."
             )
         return x + self.table.view(x.shape[1:]), context
+
+
+def _counted(grid: tuple[int, ...], prefix: int) -> str:
+    """``64 tokens (8 x 8) and 1 in front``."""
+    sides = f" ({' x '.join(map(str, grid))})" if len(grid) > 1 else ""
+    return f"{math.prod(grid)} tokens{sides} and {prefix} in front"
 
 
 @PARTS.register("class_token")
@@ -187,7 +190,7 @@ class ClassToken(Part):
     Args:
         dim: channels.
         count: how many (2 for a class and a distillation token).
-        std: standard deviation of the initial values.
+        std: standard deviation of the initial values; 0 starts at zero.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, count + places, dim)``.
     """
@@ -197,7 +200,8 @@ class ClassToken(Part):
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
         super().__init__()
-        self.tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(count, dim), std=std))
+        tokens = torch.zeros(count, dim)
+        self.tokens = nn.Parameter(nn.init.trunc_normal_(tokens, std=std) if std else tokens)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

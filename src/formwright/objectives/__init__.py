@@ -1,7 +1,8 @@
 """What is optimised."""
 
+from formwright.batch import Batch
 from formwright.objectives.classification import Classification
 from formwright.objectives.distillation import Distillation
-from formwright.objectives.objective import Batch, Objective, Outcome, means
+from formwright.objectives.objective import Objective, Outcome, means
 
 __all__ = ["Batch", "Classification", "Distillation", "Objective", "Outcome", "means"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from formwright.batch import Batch
 from formwright.errors import UserError
-from formwright.objectives.objective import Batch, Objective, Outcome
+from formwright.objectives.objective import Objective, Outcome
 
 
 def check_targets(scores: Tensor, targets: Tensor) -> None:

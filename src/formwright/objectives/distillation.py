@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from formwright.batch import Batch
 from formwright.errors import UserError
-from formwright.objectives.objective import Batch, Objective, Outcome
+from formwright.objectives.objective import Objective, Outcome
 
 
 @dataclass

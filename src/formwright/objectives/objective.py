@@ -8,19 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Batch:
-    """What one training step sees.
-
-    Attributes:
-        inputs: what the model takes, for images ``(batch, channels, height, width)``.
-        targets: what it should answer; for classification the class of each sample ``(batch,)``, or its share of each
-            class ``(batch, classes)``.
-    """
-
-    inputs: Tensor
-    targets: Tensor
+from formwright.batch import Batch
 
 
 @dataclass(frozen=True)

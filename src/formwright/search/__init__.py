@@ -1,0 +1,1 @@
+"""Spaces of candidates, and the drivers that look through them."""

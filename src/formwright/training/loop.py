@@ -20,7 +20,7 @@ from formwright.errors import NonFiniteLossError, UserError
 from formwright.files import atomic_path
 from formwright.objectives import Objective
 from formwright.training.averaging import WeightAverage
-from formwright.training.recipe import Recipe, Schedule, build_optimizer
+from formwright.training.recipe import Recipe, Schedule, build_optimizers
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -74,8 +74,11 @@ class Trainer:
         self.seconds = 0.0
         self.fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
         self.model = _channels_last(model)
-        self._optimizer = build_optimizer(recipe, [model, objective])
-        self._run, self._wrapped_optimizer = self.fabric.setup(self.model, self._optimizer)
+        self._optimizers = build_optimizers(recipe, [model, objective])
+        self._run, *self._stepped = self.fabric.setup(self.model, *self._optimizers)
+        self._trained = [
+            p for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]
+        ]
         self.average = WeightAverage(self.model, recipe.ema_decay)
         self._random_state = torch.get_rng_state()
 
@@ -83,6 +86,10 @@ class Trainer:
         """Set the length of the run, and from where the learning rate falls to nothing (from here, if unset)."""
         start = self.step if decay_from is None else decay_from
         self.schedule = Schedule(self.recipe.warmup, total=step, decay_start=start)
+
+    def stretch(self, total: int) -> None:
+        """Change the length of the run, without a jump of the learning rate: steps took longer or shorter."""
+        self.schedule = self.schedule.stretched(self.step, total)
 
     def train(
         self,
@@ -117,29 +124,30 @@ class Trainer:
             total_loss += loss
             taken += 1
             if on_step is not None:
-                rate = self._optimizer.param_groups[0]["lr"]
+                rate = self._optimizers[0].param_groups[0]["lr"]
                 on_step(Progress(self.step, self.schedule.total, self.seconds, loss, rate))
         self._random_state = torch.get_rng_state()
         return total_loss / max(taken, 1)
 
     def _step(self, batch: Any) -> float:
-        rate = self.recipe.learning_rate * self.schedule.factor(self.step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        factor = self.schedule.factor(self.step)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
         progress = self.step / self.schedule.total if self.schedule.total else 0.0
         outcome = self.objective(self._run, self.fabric.to_device(batch), progress)
         loss = float(outcome.loss.detach())
         if not math.isfinite(loss):
             raise NonFiniteLossError(
-                f"The loss became {loss} at step {self.step} (batch {self.step} of the seeded order, learning rate "
-                f"{rate:.2g}); lower the learning rate, or look for broken samples in that batch."
+                f"The loss became {loss} at step {self.step} (batch {self.step} of the seeded order) with learning "
+                f"rate {factor * self.recipe.learning_rate:.2g}; lower the rate, or look for broken samples there."
             )
         self.fabric.backward(outcome.loss)
         if self.recipe.clip is not None:
-            parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.recipe.clip, foreach=True)
-        self._wrapped_optimizer.step()
-        self._wrapped_optimizer.zero_grad(set_to_none=True)
+            nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
+        for optimizer in self._stepped:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.objective.after_step()
         self.average.update(self.model)
         self.step += 1
@@ -159,14 +167,10 @@ class Trainer:
         tensors |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state.items()}
         tensors["random"] = self._random_state
-        state = self._optimizer.state_dict()
-        scalars: dict[str, Any] = {}
-        for index, values in state["state"].items():
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{index}.{name}"] = value
-                else:
-                    scalars[f"{index}.{name}"] = value
+        for number, optimizer in enumerate(self._optimizers):
+            for index, values in optimizer.state_dict()["state"].items():
+                for name, value in values.items():
+                    tensors[f"optimizer.{number}.{index}.{name}"] = value
         header = {
             "step": self.step,
             "seconds": self.seconds,
@@ -174,7 +178,6 @@ class Trainer:
             "recipe": asdict(self.recipe),
             "updates": self.average.updates,
             "batches": self.batches.state_dict(),
-            "optimizer": scalars,
         }
         contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with atomic_path(Path(path)) as temporary:
@@ -201,24 +204,25 @@ class Trainer:
             self.average.load(_part(tensors, "average."), header["updates"])
         except (RuntimeError, KeyError):
             raise UserError(f"{path} is the checkpoint of another model.") from None
-        optimizer = self._optimizer.state_dict()
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        entries: dict[int, dict[str, Any]] = {}
-        for name, value in _part(tensors, "optimizer.").items():
-            index, _, field = name.partition(".")
-            parameter = parameters[int(index)]
-            if value.shape == parameter.shape:  # in the parameter's own memory format, which fused steps count on
-                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-            entries.setdefault(int(index), {})[field] = value
-        for name, scalar in header["optimizer"].items():
-            index, _, field = name.partition(".")
-            entries.setdefault(int(index), {})[field] = scalar
-        self._optimizer.load_state_dict({"state": entries, "param_groups": optimizer["param_groups"]})
+        for number, optimizer in enumerate(self._optimizers):
+            _restore(optimizer, _part(tensors, f"optimizer.{number}."))
         self.batches.load_state_dict(header["batches"])
         self.schedule = Schedule(**header["schedule"])
         self.step = header["step"]
         self.seconds = header["seconds"]
         self._random_state = tensors["random"]
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, field = name.partition(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:  # in the parameter's own memory format, which fused steps count on
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        state.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -228,5 +232,5 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _channels_last(model: M) -> M:
     """Keep 2-D kernels in channels-last memory, as the tokens are."""
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

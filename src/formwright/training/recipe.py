@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from formwright.training.muon import Muon
+
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -18,8 +20,10 @@ class Recipe:
     """Optimiser, schedule and averaging of a run.
 
     Attributes:
-        optimizer: ``adamw``, or ``sgd`` with Nesterov momentum of 0.9.
+        optimizer: ``muon`` for matrices and kernels with AdamW for the rest, ``adamw`` for all, or ``sgd`` with
+            Nesterov momentum of 0.9.
         learning_rate: the peak.
+        vector_learning_rate: the peak of what ``muon`` leaves to AdamW.
         weight_decay: of matrices and kernels; vectors (norms, biases, scales) and tables have none.
         batch_size: samples a step.
         warmup: steps over which the rate rises from nothing to its peak.
@@ -29,9 +33,10 @@ class Recipe:
         precision: ``bf16-mixed`` computes in bfloat16 and keeps weights in float32.
     """
 
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
+    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
+    learning_rate: float = 0.03
+    vector_learning_rate: float = 3e-3
+    weight_decay: float = 0.02
     batch_size: int = 128
     warmup: int = 100
     ema_decay: float = 0.998
@@ -51,26 +56,60 @@ class Schedule:
 
     warmup: int
     total: int | None = None
-    decay_start: int | None = None
+    decay_start: float | None = None
 
     def factor(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        return warm * 0.5 * (1 + math.cos(math.pi * self.decayed(step)))
+
+    def decayed(self, step: int) -> float:
+        """How far the decay is, 0 to 1."""
         if self.decay_start is None or self.total is None or step < self.decay_start:
-            return warm
-        done = (step - self.decay_start) / max(self.total - self.decay_start, 1)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+            return 0.0
+        return min((step - self.decay_start) / max(self.total - self.decay_start, 1), 1.0)
+
+    def stretched(self, step: int, total: int) -> Schedule:
+        """The schedule that ends at ``total`` instead and has the same rate at ``step``: a clock ran fast or slow."""
+        done = self.decayed(step)
+        if self.decay_start is None or done >= 1 or total <= step:
+            return self
+        start = (step - done * total) / (1 - done) if done else self.decay_start
+        return Schedule(self.warmup, total, start)
 
 
-def build_optimizer(recipe: Recipe, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
-    """The optimiser of a recipe over all parameters of ``modules`` that can be trained."""
-    decayed, free = [], []
+#: Matrices with a side shorter than this are left to AdamW: there is little to make orthogonal.
+_SMALLEST_SIDE = 8
+
+
+def build_optimizers(recipe: Recipe, modules: Iterable[nn.Module]) -> list[torch.optim.Optimizer]:
+    """The optimisers of a recipe over everything in ``modules`` that can be trained; each group knows its peak rate."""
+    matrices, decayed, free = [], [], []
     for module in modules:
         for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                table = name.endswith(("table", "tokens", "position_bias"))
-                (free if parameter.ndim < 2 or table else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}]
+            if not parameter.requires_grad:
+                continue
+            if parameter.ndim < 2 or name.endswith(_TABLES):
+                free.append(parameter)
+            elif recipe.optimizer == "muon" and min(parameter.flatten(1).shape) >= _SMALLEST_SIDE:
+                matrices.append(parameter)
+            else:
+                decayed.append(parameter)
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay))
+    decay = 0.0 if recipe.optimizer == "muon" else recipe.weight_decay
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": free, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=True)
+    if groups and recipe.optimizer == "sgd":
+        optimizers.append(torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True))
+    elif groups:
+        rate = recipe.vector_learning_rate if recipe.optimizer == "muon" else recipe.learning_rate
+        optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+#: Learned tables and tokens look like matrices and are not: they have no weight decay, like vectors.
+_TABLES = ("table", "tokens", "biases")

@@ -18,7 +18,7 @@ def check_heads(dim: int, heads: int) -> None:
         raise UserError(f"{dim} channels cannot be split over {heads} heads; heads must divide the channels.")
 
 
-def key_mask(mask: Bool[Tensor, batch * grid] | None) -> Bool[Tensor, "batch 1 1 tokens"] | None:
+def key_mask(mask: Bool[Tensor, "batch *grid"] | None) -> Bool[Tensor, "batch 1 1 tokens"] | None:
     """The mask over keys as scaled-dot-product attention takes it: true where a key may be attended to."""
     return None if mask is None else mask.flatten(1)[:, None, None, :]
 

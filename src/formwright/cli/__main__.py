@@ -1,0 +1,3 @@
+from formwright.cli import main
+
+main()

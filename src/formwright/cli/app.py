@@ -1,0 +1,178 @@
+"""Commands and their options; each calls one function of the library."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from formwright import __version__
+from formwright.cli.output import console, print_fit, print_measurements, print_models, print_predictions, reporter
+
+app = typer.Typer(
+    name="formwright",
+    help="The Transformer, or its successor, that fits your data, your device and your budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all if unset.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"formwright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = (
+        False
+    ),
+) -> None:
+    """The Transformer, or its successor, that fits your data, your device and your budget."""
+
+
+@app.command()
+def fit(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Folder with a sub-folder a class, .npz or IDX file; scikit-learn's digits if left out."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
+    task: Annotated[str, typer.Option(help="What is to be learned.")] = "image-classification",
+    max_latency: Annotated[str | None, typer.Option(help="Of one picture through the exported model: 5ms.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Of the exported file: 4MB.")] = None,
+    max_macs: Annotated[str | None, typer.Option(help="Multiply-accumulates for one picture: 100M.")] = None,
+    max_time: Annotated[str, typer.Option(help="Of the whole run: 15m.")] = "15m",
+    seed: Annotated[int, typer.Option(help="Of splits, weights, order and augmentation.")] = 0,
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint of yours; fine-tuned and frozen, it joins the race.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before starting.")] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find, train, shrink and export the model that fits DATA and the budget, with a report."""
+    from formwright.fitting import fit as run_fit
+    from formwright.measurement.budget import Budget
+
+    budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
+    if not (yes or resume or quiet or as_json) and sys.stdin.isatty():
+        source = data if data is not None else "scikit-learn's digits"
+        typer.confirm(f"Fit {source} within {budget}, results in {out}?", default=True, abort=True)
+    with reporter(quiet=quiet or as_json) as listener:
+        result = run_fit(
+            data,
+            out=out,
+            task=task,
+            max_latency=max_latency,
+            max_size=max_size,
+            max_macs=max_macs,
+            max_time=max_time,
+            seed=seed,
+            weights=weights,
+            resume=resume,
+            skip_bad=skip_bad,
+            threads=threads,
+            reporter=listener,
+        )
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        print_fit(result, out)
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="Folder that `fit` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Class and probability of each picture, from the exported model alone."""
+    from formwright.deployment import predict as run_predict
+
+    predictions = run_predict(folder, files, threads=threads)
+    if as_json:
+        _print_json([prediction.to_json() for prediction in predictions])
+    else:
+        print_predictions(predictions)
+
+
+@app.command()
+def measure(
+    models: Annotated[list[str], typer.Argument(help="Names of models, or folders of saved ones.")],
+    batch: Annotated[int, typer.Option(min=1, help="Pictures in one call.")] = 1,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of the pictures; the model's own if unset.")] = None,
+    backend: Annotated[str, typer.Option(help="Any of eager, compile, onnx, onnx-int8, with commas.")] = "eager",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Latency, throughput, memory, parameters, MACs and file size of models on this machine."""
+    from formwright.measurement import measure as run_measure
+
+    backends = [name.strip() for name in backend.split(",") if name.strip()]
+    found = []
+    with reporter(quiet=quiet or as_json) as listener:
+        listener.stage("Measuring")
+        for index, model in enumerate(models):
+            listener.progress(index / len(models), model)
+            found += run_measure(model, batch=batch, size=size, backends=backends, threads=threads)
+    if as_json:
+        _print_json([measurement.to_json() for measurement in found])
+    else:
+        print_measurements(found)
+
+
+@app.command("list")
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*",
+    task: Annotated[str | None, typer.Option(help="Only models for this task.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Names of models, with their parameters."""
+    from formwright.models import list_models
+
+    names = list_models(pattern, task=task)
+    if as_json:
+        _print_json(names)
+    else:
+        print_models(names)
+
+
+@app.command()
+def verify(
+    systems: Annotated[list[str] | None, typer.Argument(help="Systems, such as poolformer.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All systems of the catalogue.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run the claims of systems here, and show published beside measured."""
+    from formwright.catalog.verify import print_reports, run_verify
+
+    with reporter(quiet=quiet or as_json) as listener:
+        reports = run_verify(systems or [], every=every, quick=quick, reporter=listener)
+    if as_json:
+        _print_json([report.to_json() for report in reports])
+    else:
+        print_reports(reports, console)
+    if any(report.failed for report in reports):
+        raise typer.Exit(1)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,137 @@
+"""Tables and progress bars on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from formwright.measurement.budget import format_bytes, format_count, format_seconds
+from formwright.reporting import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from formwright.deployment.prediction import Prediction
+    from formwright.fitting.records import FitResult
+    from formwright.measurement.measurements import Measurement
+
+console = Console()
+_messages = Console(stderr=True)
+
+
+class BarReporter(Reporter):
+    """A progress bar a stage, with the time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        self._finish()
+        self._task = self._progress.add_task(name, total=1.0, text="")
+
+    def progress(self, done: float, text: str = "") -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=min(done, 1.0), text=escape(text))
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"  {escape(text)}", style="dim", highlight=False)
+
+    def close(self) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=1.0, text="")
+            self._task = None
+
+
+@contextmanager
+def reporter(*, quiet: bool) -> Iterator[Reporter]:
+    """A listener that draws on standard error, or a silent one."""
+    if quiet:
+        yield SILENT
+        return
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=_messages, refresh_per_second=4) as progress:
+        listener = BarReporter(progress)
+        yield listener
+        listener.close()
+
+
+def print_fit(result: FitResult, out: Path) -> None:
+    """The answer in a few lines, and where the rest is."""
+    shipped = result.shipped
+    met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
+    test = result.test
+    console.print(f"[bold]{escape(result.model)}[/bold] {met}", highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row(
+        "test accuracy",
+        f"{test['accuracy']:.2%}  (95 % interval {test['accuracy_low']:.2%} to {test['accuracy_high']:.2%})",
+    )
+    for baseline in result.baselines:
+        table.add_row(f"  {baseline.name}", f"{baseline.test_accuracy:.2%}")
+    table.add_row("latency", f"{format_seconds(shipped.latency)} for one picture in ONNX Runtime")
+    table.add_row("size", f"{format_bytes(shipped.size)} ({shipped.precision})")
+    table.add_row("MACs", format_count(shipped.macs))
+    table.add_row("time", format_seconds(result.time["total"]))
+    table.add_row("report", str(out / "report.html"))
+    table.add_row("predict", f"formwright predict {out} PICTURE...")
+    console.print(table, highlight=False)
+
+
+def print_predictions(predictions: Sequence[Prediction]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("file", "class", "probability"):
+        table.add_column(column, justify="right" if column == "probability" else "left", overflow="fold")
+    for prediction in predictions:
+        table.add_row(escape(prediction.file), escape(prediction.label), f"{prediction.probability:.1%}")
+    console.print(table, highlight=False)
+
+
+def print_measurements(measurements: Sequence[Measurement]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    table.add_column("backend")
+    for column in ("latency", "spread", "per second", "memory", "parameters", "MACs", "file"):
+        table.add_column(column, justify="right")
+    for one in measurements:
+        table.add_row(
+            escape(one.name),
+            one.backend,
+            format_seconds(one.latency.median),
+            f"{format_seconds(one.latency.low)} - {format_seconds(one.latency.high)}",
+            f"{one.throughput:.4g}",
+            "unknown" if one.peak_memory is None else format_bytes(one.peak_memory),
+            format_count(one.parameters),
+            format_count(one.macs),
+            format_bytes(one.file_size),
+        )
+    console.print(table, highlight=False)
+
+
+def print_models(names: Sequence[str]) -> None:
+    from formwright.models import MODELS, empty_copy, model_specification
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name")
+    table.add_column("parameters", justify="right")
+    table.add_column("task")
+    for name in names:
+        count = empty_copy(model_specification(name)).parameter_count()
+        table.add_row(escape(name), format_count(count), MODELS[name].task)
+    console.print(table, highlight=False)

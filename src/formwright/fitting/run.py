@@ -1,0 +1,202 @@
+"""``fit``: from data and a budget to a measured, exported model with a report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from formwright.data.augmentation import infer_augmentation
+from formwright.data.images import ImageData, read_images
+from formwright.errors import UserError
+from formwright.files import read_json
+from formwright.fitting.clock import Clock
+from formwright.fitting.race import RACE_SHARE, finish_winner, race, shortlist
+from formwright.fitting.records import FitResult, Variant
+from formwright.fitting.session import Session
+from formwright.fitting.ship import ship, trivial_baselines, write_result
+from formwright.fitting.shrink import choose, export_variant, try_int8
+from formwright.fitting.state import RunFolder
+from formwright.measurement.budget import Budget, Quantity
+from formwright.models import Model, from_pretrained
+from formwright.reporting import SILENT, Reporter
+
+TASKS = ("image-classification",)
+#: Shares of the time that are kept for the last two stages, and the least they need.
+SHRINK_SHARE, SHRINK_LEAST = 0.15, 12.0
+SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
+SHORTEST_RUN = 45.0
+
+
+def fit(
+    data: str | Path | None = None,
+    *,
+    out: str | Path,
+    task: str = "image-classification",
+    max_latency: Quantity = None,
+    max_size: Quantity = None,
+    max_macs: Quantity = None,
+    max_time: Quantity = "15m",
+    seed: int = 0,
+    weights: str | Path | None = None,
+    resume: bool = False,
+    skip_bad: bool = False,
+    threads: int | None = None,
+    reporter: Reporter = SILENT,
+) -> FitResult:
+    """Find, train, shrink and export the model that fits the data and the budget.
+
+    Args:
+        data: a folder with a sub-folder a class, an ``.npz`` or IDX file; scikit-learn's digits if unset.
+        out: the folder for the results, new or empty.
+        task: what is to be learned; ``image-classification``.
+        max_latency: of one input through the exported model on this machine: ``"5ms"``, or seconds.
+        max_size: of the exported file: ``"4MB"``, or bytes.
+        max_macs: multiply-accumulates for one input: ``"100M"``.
+        max_time: of the whole run: ``"15m"``, or seconds.
+        seed: of splits, weights, order and augmentation.
+        resume: continue the run in ``out``.
+        skip_bad: leave out pictures that cannot be read, instead of refusing the data.
+        threads: processor threads, all if unset.
+        reporter: hears of the progress.
+
+    Returns:
+        Everything that was found; the same is in ``out/metrics.json``, and as a page in ``out/report.html``.
+
+    Raises:
+        UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
+    """
+    if task not in TASKS:
+        raise UserError(f"There is no task {task!r}; tasks are: {', '.join(TASKS)}.")
+    budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
+    if budget.time is None or budget.time < SHORTEST_RUN:
+        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}.")
+    root = Path(out)
+    options = {
+        "data": None if data is None else str(Path(data).expanduser().resolve()),
+        "task": task,
+        "max_latency": budget.latency,
+        "max_size": budget.size,
+        "max_macs": budget.macs,
+        "max_time": budget.time,
+        "seed": seed,
+        "skip_bad": skip_bad,
+    }
+    threads = threads or os.cpu_count() or 1
+    reporter.stage("Reading the data")
+    if resume:
+        folder = RunFolder.open(root, options)
+        if (root / "metrics.json").is_file():
+            reporter.note("This run was finished already.")
+            return FitResult.from_dict(read_json(root / "metrics.json"))
+        pictures = _read(data, seed, skip_bad, reporter)
+        pictures.check_splits(root / "splits.json")
+    else:
+        # The data first: nothing is left behind when it cannot be used.
+        RunFolder.check(root)
+        pictures = _read(data, seed, skip_bad, reporter)
+        folder = RunFolder.create(root, options)
+        pictures.save_splits(root / "splits.json")
+    for note in pictures.notes:
+        reporter.note(note)
+    previous = torch.get_num_threads()
+    session = _session(pictures, budget, folder, reporter, seed, threads)
+    torch.set_num_threads(session.training_threads)
+    try:
+        return _run(session)
+    except UserError:
+        _discard_if_nothing_was_trained(folder)
+        raise
+    finally:
+        torch.set_num_threads(previous)
+        reporter.close()
+
+
+def _read(data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter) -> ImageData:
+    return read_images(
+        data,
+        seed=seed,
+        skip_bad=skip_bad,
+        progress=lambda done, total: reporter.progress(done / max(total, 1), f"{done} of {total} pictures"),
+    )
+
+
+def _session(
+    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int
+) -> Session:
+    assert budget.time is not None
+    state = folder.state
+    return Session(
+        data=pictures,
+        budget=budget,
+        folder=folder,
+        clock=Clock(budget.time, spent=state.spent, stages=state.stages),
+        reporter=reporter,
+        augmentation=infer_augmentation(pictures),
+        seed=seed,
+        threads=threads,
+        precision=state.facts.get("precision", "32-true"),
+        training_threads=state.facts.get("training_threads", threads),
+    )
+
+
+def _run(session: Session) -> FitResult:
+    clock, state, reporter = session.clock, session.folder.state, session.reporter
+    limit = clock.limit
+    ship_seconds = max(SHIP_SHARE * limit, SHIP_LEAST)
+    shrink_seconds = max(SHRINK_SHARE * limit, SHRINK_LEAST)
+    training_end = limit - ship_seconds - shrink_seconds
+    if not state.trials:
+        reporter.stage("Measuring candidates", 0.08 * limit)
+        with clock.stage("shortlist"):
+            shortlist(session, training_end - clock.spent)
+    if state.winner is None:
+        seconds = RACE_SHARE * max(training_end - clock.spent, 10.0)
+        reporter.stage("Racing", seconds)
+        with clock.stage("race"):
+            race(session, seconds)
+    if "train" not in state.finished:
+        seconds = max(training_end - clock.spent, 2.0)
+        reporter.stage("Training the winner", seconds)
+        with clock.stage("train"):
+            model = finish_winner(session, seconds)
+            export_variant(session, model, "trained")
+            state.finished.append("export")
+            session.save()
+    model = from_pretrained(session.folder.variant("trained"))
+    if "shrink" not in state.finished:
+        reporter.stage("Shrinking", shrink_seconds)
+        with clock.stage("shrink"):
+            _shrink(session, model)
+            state.finished.append("shrink")
+            session.save()
+    reporter.stage("Shipping", ship_seconds)
+    with clock.stage("ship"):
+        trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
+        chosen = choose(state.variants)
+        session.save()
+        float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
+        shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
+        result = ship(session, shipped_model, chosen, float_variant)
+    write_result(session, result)
+    return result
+
+
+def _shrink(session: Session, model: Model) -> None:
+    trained = next(variant for variant in session.folder.state.variants if variant.name == "trained, float32")
+    try_int8(session, model, trained, "trained")
+
+
+def _label(variant: Variant) -> str:
+    return variant.name.rpartition(",")[0]
+
+
+def _discard_if_nothing_was_trained(folder: RunFolder) -> None:
+    """A run that could not begin leaves nothing behind."""
+    if folder.state.trials:
+        return
+    for name in ("run.json", "splits.json"):
+        (folder.root / name).unlink(missing_ok=True)
+    if folder.root.is_dir() and not any(folder.root.iterdir()):
+        folder.root.rmdir()

@@ -1,0 +1,185 @@
+"""A run in progress: the data, the budget, the clock and the folder, and how candidates are trained and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from formwright.batch import Batch
+from formwright.data.augmentation import Augmentation
+from formwright.data.batches import evaluation_batches, training_batches
+from formwright.data.images import ImageData
+from formwright.errors import NonFiniteLossError
+from formwright.fitting.clock import Clock
+from formwright.fitting.records import CurvePoint, Trial
+from formwright.fitting.state import RunFolder
+from formwright.measurement.budget import Budget
+from formwright.models import Model, create_model, load_checkpoint
+from formwright.nn.specification import ModelSpec
+from formwright.objectives import Classification, Distillation, Objective
+from formwright.reporting import Reporter
+from formwright.training.evaluation import accuracy_of
+from formwright.training.loop import Progress, Trainer
+from formwright.training.recipe import Precision, Recipe
+
+#: Seconds between checkpoints of a long training.
+CHECKPOINT_EVERY = 10.0
+#: Validation pictures that a rung of the race looks at; the final choice looks at all.
+RACE_VALIDATION = 2000
+
+
+@dataclass
+class Session:
+    """Everything that the stages of a run share."""
+
+    data: ImageData
+    budget: Budget
+    folder: RunFolder
+    clock: Clock
+    reporter: Reporter
+    augmentation: Augmentation
+    seed: int
+    threads: int
+    precision: Precision = "32-true"
+    training_threads: int = 1
+    #: a checkpoint of the user's that some candidates start from
+    weights: dict[str, Tensor] | None = None
+    trainers: dict[int, Trainer] = field(default_factory=dict)
+
+    def save(self) -> None:
+        self.folder.state.spent = self.clock.spent
+        self.folder.state.stages = dict(self.clock.stages)
+        self.folder.save()
+
+    def note(self, text: str) -> None:
+        """Tell the user now, and in the report."""
+        self.folder.state.notes.append(text)
+        self.reporter.note(text)
+
+    def example(self, count: int = 1) -> Tensor:
+        """Training pictures as the model takes them, ``(count, channels, height, width)``."""
+        return next(iter(evaluation_batches(self.data, "train", batch_size=count))).inputs
+
+    def training_batch(self, size: int) -> Batch:
+        return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
+
+    def build(self, trial: Trial) -> Model:
+        """The model of a trial as it starts: seeded by the run and the trial's number."""
+        torch.manual_seed(1000 * self.seed + trial.number)
+        model = create_model(ModelSpec.from_dict(trial.specification))
+        if trial.proposal.get("weights"):
+            assert self.weights is not None
+            load_checkpoint(model, self.weights, head=False)
+        if trial.proposal.get("frozen"):
+            model.backbone.requires_grad_(False)
+        return model
+
+    def trainer(self, trial: Trial, objective: Objective | None = None) -> Trainer:
+        """The trainer of a trial: the one in memory, or continued from its checkpoint, or new."""
+        if trial.number not in self.trainers:
+            recipe = Recipe(**trial.recipe)
+            self.trainers[trial.number] = trainer = self.new_trainer(self.build(trial), recipe, trial.number, objective)
+            checkpoint = self.folder.checkpoint(f"trial-{trial.number:02d}")
+            if checkpoint.is_file():
+                trainer.load(checkpoint)
+        return self.trainers[trial.number]
+
+    def new_trainer(self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None) -> Trainer:
+        batches = training_batches(
+            self.data, batch_size=recipe.batch_size, seed=self.seed, augmentation=self.augmentation
+        )
+        objective = objective or Classification(recipe.label_smoothing)
+        return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
+
+    def validate(self, model: nn.Module, *, most: int | None = None) -> float:
+        """Validation accuracy, in the precision that the run trains in."""
+        return accuracy_of(model, evaluation_batches(self.data, "val", most=most), precision=self.precision)
+
+    def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
+        """Train a trial until it has had ``seconds`` of training, score it and write both down.
+
+        A loss that is not finite ends the trial, not the run.
+        """
+        trainer = self.trainer(trial)
+        loss = trial.curve[-1].loss if trial.curve else float("nan")
+        try:
+            if trainer.seconds < seconds:
+                until = min(time.monotonic() + seconds - trainer.seconds, deadline)
+                loss = trainer.train(until=until)
+        except NonFiniteLossError as error:
+            trial.status, trial.reason = "failed", str(error)
+            self.save()
+            return
+        trainer.save(self.folder.checkpoint(f"trial-{trial.number:02d}"))
+        self.record(trial, trainer, loss, most=RACE_VALIDATION)
+
+    def record(self, trial: Trial, trainer: Trainer, loss: float, *, most: int | None = None) -> None:
+        """Score the averaged weights of a trial and add the point to its curve."""
+        score = self.validate(trainer.averaged_model(), most=most)
+        rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
+        trial.curve.append(CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
+        self.save()
+
+    def finish(
+        self,
+        trainer: Trainer,
+        trial: Trial | None,
+        seconds: float,
+        checkpoint: str,
+        *,
+        evaluations: int = 8,
+    ) -> None:
+        """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands."""
+        end = time.monotonic() + seconds
+        per_step = trainer.seconds / trainer.step if trainer.step else 0.0
+        if trainer.schedule.total is None:
+            if not per_step:
+                trainer.train(steps=2)
+                per_step = trainer.seconds / trainer.step
+            trainer.finish_at(trainer.step + max(2, int((end - time.monotonic()) / per_step)))
+        path = self.folder.checkpoint(checkpoint)
+        started_at = trainer.step
+        every = max(seconds / evaluations, 2.0)
+        evaluated = saved = time.monotonic()
+        losses: list[float] = []
+
+        def show(progress: Progress) -> None:
+            total = max((trainer.schedule.total or 1) - started_at, 1)
+            self.reporter.progress((progress.step - started_at) / total, f"loss {progress.loss:.3f}")
+
+        while trainer.schedule.total is not None and trainer.step < trainer.schedule.total:
+            now = time.monotonic()
+            before, used = trainer.step, trainer.seconds
+            chunk = min(now + min(CHECKPOINT_EVERY, 0.25 * every), end)
+            remaining = trainer.schedule.total - trainer.step
+            losses.append(trainer.train(steps=remaining, until=chunk, on_step=show))
+            if trainer.step == before:  # not even one more step fits
+                break
+            recent = (trainer.seconds - used) / (trainer.step - before)
+            if time.monotonic() - saved > CHECKPOINT_EVERY:
+                trainer.save(path)
+                self.save()
+                saved = time.monotonic()
+            if trial is not None and time.monotonic() - evaluated > every:
+                self.record(trial, trainer, float(np.mean(losses)), most=RACE_VALIDATION)
+                losses, evaluated = [], time.monotonic()
+            # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
+            fits = trainer.step + int((end - time.monotonic()) / recent)
+            if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
+                trainer.stretch(max(fits, trainer.step + 1))
+        trainer.save(path)
+        if trial is not None:
+            self.record(trial, trainer, float(np.mean(losses)) if losses else float("nan"))
+        self.save()
+
+    def distilled(self, recipe: Recipe, teacher: nn.Module, *, weight: float = 0.5) -> Objective:
+        return Distillation(teacher, Classification(recipe.label_smoothing), weight=weight)
+
+
+def recipe_dict(recipe: Recipe) -> dict[str, object]:
+    return dataclasses.asdict(recipe)

@@ -1,0 +1,155 @@
+"""Candidates of the catalogue that can meet the budget, found by building and measuring them here."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from formwright.errors import UserError
+from formwright.fitting.records import Trial
+from formwright.fitting.session import Session
+from formwright.measurement.budget import format_bytes, format_count, format_seconds
+from formwright.measurement.latency import measure_latency
+from formwright.measurement.machine import torch_threads
+from formwright.measurement.macs import count_macs
+from formwright.measurement.size import model_bytes
+from formwright.models import Model, create_model
+from formwright.objectives import Classification
+from formwright.search.spaces import Proposal
+from formwright.training.evaluation import fastest_computation, step_seconds
+
+#: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
+COMPRESSION_GAIN = 2.0
+#: A training that sees each picture fewer times than this is not worth a larger model.
+FEWEST_EPOCHS = 12.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a candidate costs here."""
+
+    parameters: int
+    macs: int
+    eager_latency: float
+    onnx_latency: float | None
+    size: int
+    smallest_size: int
+    step: float
+
+    def violations(self, session: Session) -> list[str]:
+        """How it misses the budget even after compression."""
+        budget = session.budget
+        found = []
+        latency = self.eager_latency if self.onnx_latency is None else self.onnx_latency / COMPRESSION_GAIN
+        if budget.latency is not None and latency > budget.latency and self.onnx_latency is not None:
+            found.append(f"latency {format_seconds(self.onnx_latency)}")
+        if budget.size is not None and self.smallest_size > budget.size:
+            found.append(f"size {format_bytes(self.smallest_size)} even in INT8")
+        if budget.macs is not None and self.macs > budget.macs:
+            found.append(f"{format_count(self.macs)} MACs")
+        return found
+
+
+def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) -> Cost:
+    """Build a candidate and measure it: MACs, size, latency of one picture, seconds of a training step."""
+    model = create_model(proposal.specification).eval()
+    example = session.example()
+    with torch_threads(session.threads), torch.inference_mode():
+        eager = measure_latency(lambda: model(example), min_time=0.05, warmup=2).median
+    limit = session.budget.latency
+    onnx_latency = onnx_seconds(model, session) if limit is not None and eager > limit else None
+    batch = session.training_batch(min(batch_size, 32))
+    step = step_seconds(model, Classification(0.0), batch, session.precision, repeats=1)
+    step *= batch_size / len(batch.targets)
+    return Cost(
+        parameters=model.parameter_count(),
+        macs=count_macs(model, example),
+        eager_latency=eager,
+        onnx_latency=onnx_latency,
+        size=model_bytes(model),
+        smallest_size=model_bytes(model, "int8"),
+        step=step,
+    )
+
+
+def onnx_seconds(model: Model, session: Session) -> float:
+    """Median seconds for one picture of the float32 export in ONNX Runtime."""
+    from formwright.deployment.export import export_onnx
+    from formwright.deployment.runtime import OnnxModel
+
+    example = session.example()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, path, example)
+        run = OnnxModel(path, threads=session.threads)
+        array = example.numpy()
+        return measure_latency(lambda: run(array), min_time=0.05, warmup=3).median
+
+
+def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> Trial:
+    recipe = dataclasses.replace(proposal.recipe, precision=session.precision)
+    return Trial(
+        number=number,
+        name=proposal.name,
+        family=proposal.family,
+        proposal=proposal.choices,
+        specification=proposal.specification.to_dict(),
+        recipe=dataclasses.asdict(recipe),
+        parameters=cost.parameters,
+        macs=cost.macs,
+        eager_latency=cost.eager_latency,
+        onnx_latency=cost.onnx_latency,
+        size=cost.size,
+    )
+
+
+def affordable_steps(session: Session, training_seconds: float) -> float:
+    """Seconds a training step may take, for the pictures to be seen often enough in the time there is."""
+    steps = FEWEST_EPOCHS * len(session.data.split.train) / 128
+    return training_seconds / steps
+
+
+def choose_computation(session: Session, proposal: Proposal) -> None:
+    """Train with the precision and the threads with which a timed step of a candidate is fastest on this machine."""
+    model = create_model(proposal.specification)
+    batch = session.training_batch(min(128, len(session.data.split.train)))
+    facts = session.folder.state.facts
+    session.precision, session.training_threads = fastest_computation(
+        model, Classification(0.0), batch, threads=session.threads
+    )
+    facts["precision"], facts["training_threads"] = session.precision, session.training_threads
+    if session.precision == "bf16-mixed":
+        session.note("Training computes in bfloat16: a timed step was faster with it here.")
+    if session.training_threads < session.threads:
+        session.note("Training uses one thread: a timed step was faster with it here.")
+    torch.set_num_threads(session.training_threads)
+
+
+def impossible(session: Session, costs: dict[str, Cost]) -> UserError:
+    """The error for a budget that nothing can meet: says the nearest reachable one and who reaches it."""
+    budget = session.budget
+
+    def excess(cost: Cost) -> float:
+        latency = (cost.onnx_latency or cost.eager_latency) / budget.latency if budget.latency else 0.0
+        size = cost.smallest_size / budget.size if budget.size else 0.0
+        macs = cost.macs / budget.macs if budget.macs else 0.0
+        return max(latency, size, macs)
+
+    name = min(costs, key=lambda key: excess(costs[key]))
+    nearest = costs[name]
+    reached = []
+    if budget.latency is not None:
+        seconds = nearest.onnx_latency or nearest.eager_latency
+        reached.append(f"{format_seconds(seconds)} (measured)")
+    if budget.size is not None:
+        reached.append(f"{format_bytes(nearest.smallest_size)} in INT8")
+    if budget.macs is not None:
+        reached.append(f"{format_count(nearest.macs)} MACs")
+    return UserError(
+        f"No candidate can meet the budget ({budget}) on this machine; the nearest is {name} with "
+        f"{', '.join(reached)}: raise the budget at least to that."
+    )

@@ -1,0 +1,157 @@
+"""Exported forms of the winner, each measured: as trained, pruned, in INT8; the best within the budget is shipped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.batches import evaluation_batches
+from formwright.deployment.export import ExportError, export_onnx
+from formwright.deployment.quantize import quantize_onnx
+from formwright.deployment.runtime import OnnxModel
+from formwright.fitting.records import ShrinkStep, Variant
+from formwright.fitting.session import Session
+from formwright.measurement.budget import format_bytes, format_seconds
+from formwright.measurement.latency import measure_latency
+from formwright.measurement.macs import count_macs
+from formwright.models import Model
+
+#: Validation accuracies closer than this count as equal, and the smaller or faster form is taken.
+TOLERANCE = 0.004
+#: Pictures that INT8 ranges are taken from.
+CALIBRATION = 512
+#: A transformation pays if it makes latency or file smaller by this share at least.
+GAIN = 0.05
+
+
+def part_arrays(session: Session, part: str, most: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Pictures of a part as the exported model takes them, and their classes."""
+    batches = list(evaluation_batches(session.data, part, most=most))
+    images = np.concatenate([np.ascontiguousarray(batch.inputs.numpy()) for batch in batches])
+    return images, np.concatenate([batch.targets.numpy() for batch in batches])
+
+
+def export_variant(session: Session, model: Model, label: str) -> Variant:
+    """Export to float32 ONNX, measure the file and add it to the run's variants."""
+    name = label.replace(" ", "-")
+    path = session.folder.variant(f"{name}-float32.onnx")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export_onnx(model, path, session.example())
+    model.save_pretrained(session.folder.variant(name))
+    return _measure(session, model, label, "float32", path)
+
+
+def quantize_variant(session: Session, model: Model, float_variant: Variant, label: str) -> Variant:
+    """Quantise an exported model to INT8 with training pictures for calibration, and measure it."""
+    source = session.folder.root / float_variant.file
+    path = session.folder.variant(f"{label.replace(' ', '-')}-int8.onnx")
+    images, _ = part_arrays(session, "train", most=CALIBRATION)
+    quantize_onnx(source, path, images)
+    return _measure(session, model, label, "int8", path)
+
+
+def _measure(session: Session, model: Model, label: str, precision: str, path: Path) -> Variant:
+    run = OnnxModel(path, threads=session.threads)
+    images, labels = part_arrays(session, "val")
+    accuracy = float((run(images).argmax(1) == labels).mean())
+    one = images[:1]
+    latency = measure_latency(lambda: run(one), min_time=0.5, warmup=10)
+    state = session.folder.state
+    variant = Variant(
+        name=f"{label}, {precision}",
+        trial=-1 if state.winner is None else state.winner,
+        precision="int8" if precision == "int8" else "float32",
+        file=path.relative_to(session.folder.root).as_posix(),
+        latency=latency.median,
+        latency_low=latency.low,
+        latency_high=latency.high,
+        size=path.stat().st_size,
+        macs=count_macs(model, session.example()),
+        parameters=model.parameter_count(),
+        validation_accuracy=accuracy,
+    )
+    variant.violations = session.budget.violations(_Measured(variant))
+    state.variants = [other for other in state.variants if other.name != variant.name] + [variant]
+    session.save()
+    return variant
+
+
+class _Measured:
+    """A variant as a budget compares it."""
+
+    def __init__(self, variant: Variant) -> None:
+        self.seconds: float | None = variant.latency
+        self.file_size: int | None = variant.size
+        self.macs: int | None = variant.macs
+
+
+def pays(before: Variant, after: Variant) -> tuple[bool, str]:
+    """Whether a transformation is kept: it gains time or space, and the score holds (or the budget demanded it)."""
+    faster = 1 - after.latency / before.latency
+    smaller = 1 - after.size / before.size
+    lost = before.validation_accuracy - after.validation_accuracy
+    change = (
+        f"{format_seconds(before.latency)} to {format_seconds(after.latency)}, {format_bytes(before.size)} to "
+        f"{format_bytes(after.size)}, validation accuracy {before.validation_accuracy:.2%} to "
+        f"{after.validation_accuracy:.2%}"
+    )
+    if before.violations and not after.violations:
+        return True, f"{change}: only so is the budget met"
+    if after.violations and not before.violations:
+        return False, f"{change}: misses the budget"
+    if lost > TOLERANCE:
+        return False, f"{change}: costs too much accuracy"
+    if max(faster, smaller) < GAIN:
+        return False, f"{change}: gains too little"
+    if before.latency < after.latency * (1 - GAIN):
+        return False, f"{change}: slower"
+    return True, change
+
+
+def note_step(session: Session, name: str, tried: bool, kept: bool, reason: str, started: float) -> None:
+    state = session.folder.state
+    step = ShrinkStep(name, tried, kept, reason, time.monotonic() - started)
+    state.shrink = [other for other in state.shrink if other.name != name] + [step]
+    session.save()
+
+
+def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Variant | None:
+    """The INT8 form of a variant, if it can be made; what it gained is written down."""
+    started = time.monotonic()
+    name = f"INT8 ({label})"
+    try:
+        quantized = quantize_variant(session, model, variant, label)
+    except (ExportError, RuntimeError, ValueError) as error:
+        note_step(session, name, True, False, f"it could not be made: {error}", started)
+        return None
+    kept, reason = pays(variant, quantized)
+    note_step(session, name, True, kept, reason, started)
+    return quantized
+
+
+def choose(variants: list[Variant]) -> Variant:
+    """The variant to ship: of those that meet the budget the most accurate, and of equals the fastest.
+
+    If none meets it, the one that misses it least often, most accurate first: the report says so.
+    """
+    meeting = [variant for variant in variants if not variant.violations]
+    pool = meeting or [v for v in variants if len(v.violations) == min(len(o.violations) for o in variants)]
+    best = max(variant.validation_accuracy for variant in pool)
+    equal = [variant for variant in pool if variant.validation_accuracy >= best - TOLERANCE]
+    chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
+    for variant in variants:
+        variant.chosen = variant is chosen
+        if variant.violations:
+            variant.reason = "misses the budget"
+        elif variant is chosen:
+            others = "the fastest of those within 0.4 points of the best" if len(equal) > 1 else "the most accurate"
+            variant.reason = f"shipped: {others}" + ("" if meeting else "; nothing meets the whole budget")
+        elif variant in equal:
+            variant.reason = "as accurate, and slower"
+        else:
+            variant.reason = "less accurate"
+    return replace(chosen)

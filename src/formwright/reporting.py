@@ -1,0 +1,25 @@
+"""How long-running work tells what it is doing, whoever listens."""
+
+from __future__ import annotations
+
+
+class Reporter:
+    """Hears of stages and of how far they are; this one keeps silent.
+
+    The command line draws bars, and Python callers may pass their own.
+    """
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        """A stage begins; ``seconds`` is how long it may take, where that is known."""
+
+    def progress(self, done: float, text: str = "") -> None:
+        """The stage is done to the share ``done`` (0 to 1)."""
+
+    def note(self, text: str) -> None:
+        """Something that the user will want to know."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+SILENT = Reporter()

@@ -1,0 +1,161 @@
+"""What may be proposed for a classification of images: small relatives of the published models, scaled to the data.
+
+A picture of 28 pixels wants another network than one of 224: strides and the number of stages follow its size, so that
+the first stage has some 16 tokens a side and the last one some four. Every family has the same three choices (width,
+depth, learning rate), which makes families comparable and a width that a machine can afford easy to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from formwright.models import model_specification
+from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.training.recipe import Recipe
+
+#: Channels of the first stage, from small to large; later stages are wider.
+WIDTHS = (8, 16, 24, 32, 48, 64, 96)
+#: Blocks per stage.
+DEPTHS = (1, 2, 3)
+#: Factors on a family's own learning rate.
+RATES = (1.0, 0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class PictureShape:
+    """What a space needs to know of the data."""
+
+    size: tuple[int, int]
+    channels: int
+    classes: int
+    pictures: int
+
+    @property
+    def stem_stride(self) -> int:
+        side = min(self.size)
+        return 1 if side <= 12 else 2 if side <= 48 else 4
+
+    @property
+    def stages(self) -> int:
+        grid = min(self.size) / self.stem_stride
+        count = 1
+        while grid / 2 >= 3 and count < 4:
+            grid /= 2
+            count += 1
+        return count
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate: what it is called, what it is, how it is trained, and the choices that led to it."""
+
+    family: str
+    name: str
+    choices: dict[str, Any]
+    specification: ModelSpec
+    recipe: Recipe
+
+
+def _widths(width: int, stages: int, multiple: int = 8) -> tuple[int, ...]:
+    """Channels of each stage: 1, 2, 3.5 and 5 times the first, in whole heads or vectors."""
+    factors = (1.0, 2.0, 3.5, 5.0)[:stages]
+    return tuple(max(multiple, round(width * factor / multiple) * multiple) for factor in factors)
+
+
+def _common(shape: PictureShape) -> dict[str, Any]:
+    return {"classes": shape.classes, "channels": shape.channels, "image_size": shape.size}
+
+
+def _patches(shape: PictureShape, **options: Any) -> PartSpec:
+    """Overlapping patches, one pixel wider than their distance on each side."""
+    stride = shape.stem_stride
+    return part("patch_embedding", kernel=stride + 2, stride=stride, padding=1, **options)
+
+
+Builder = Callable[[PictureShape, int, int], ModelSpec]
+_LAYER_NORM = part("layer_norm", eps=1e-6)
+
+
+def _convnext(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    return model_specification(
+        "convnext_tiny",
+        depths=(depth,) * shape.stages,
+        dims=_widths(width, shape.stages),
+        kernel=3 if min(shape.size) <= 48 else 7,
+        layer_scale=1.0,
+        stem=_patches(shape, norm=_LAYER_NORM),
+        **_common(shape),
+    )
+
+
+def _poolformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    return model_specification(
+        "poolformer_s12",
+        depths=(depth,) * shape.stages,
+        dims=_widths(width, shape.stages),
+        mixers=("pooling",) * shape.stages,
+        positions=(False,) * shape.stages,
+        layer_scale=1.0,
+        stem=_patches(shape),
+        **_common(shape),
+    )
+
+
+def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    layers = {1: 1, 2: 2, 4: 2}[shape.stem_stride]
+    kernel = 3 if shape.stem_stride < 4 else 7
+    dim = 32 * max(1, round(width / 12))
+    stem = part("convolutional_tokenizer", layers=layers, kernel=kernel, hidden=max(16, width))
+    return model_specification(
+        "cct_2_3x2_32",
+        dim=dim,
+        depth=depth + 1,
+        heads=dim // 32,
+        mlp_ratio=2.0,
+        stem=stem,
+        attention_dropout=0.0,
+        drop_path=0.0,
+        **_common(shape),
+    )
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family in the space: how it is built, and its own learning rate."""
+
+    build: Builder
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+#: In the order in which they are tried when time is short.
+FAMILIES: Mapping[str, Family] = {
+    "convnext": Family(_convnext),
+    "poolformer": Family(_poolformer),
+    "cct": Family(_cct),
+}
+
+
+def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
+    """The candidate that these choices lead to."""
+    entry = FAMILIES[family]
+    specification = entry.build(shape, width, depth)
+    recipe = entry.recipe
+    batch = 128 if shape.pictures >= 5000 else 64 if shape.pictures >= 500 else 16
+    steps = shape.pictures / batch
+    recipe = Recipe(
+        optimizer=recipe.optimizer,
+        learning_rate=recipe.learning_rate * rate,
+        vector_learning_rate=recipe.vector_learning_rate * rate,
+        weight_decay=recipe.weight_decay,
+        batch_size=batch,
+        warmup=int(min(100, max(10, steps))),
+        ema_decay=recipe.ema_decay,
+        clip=recipe.clip,
+        label_smoothing=recipe.label_smoothing,
+    )
+    dims = "-".join(str(stage.dim) for stage in specification.stages)
+    depths = "-".join(str(len(stage.blocks)) for stage in specification.stages)
+    choices = {"family": family, "width": width, "depth": depth, "rate": rate}
+    return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
