@@ -71,8 +71,23 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "downsampling": (
         Case("downsampling"),
         Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
+        Case("downsampling", "batch-normed", options={"norm": part("batch_norm")}),
     ),
     "position_table": (Case("position_table"), Case("position_table", "prefix", options={"prefix": 2}, prefix=2)),
+    "resized_position_table": (
+        Case("resized_position_table"),
+        Case("resized_position_table", "prefix", options={"prefix": 2}, prefix=2),
+    ),
+    "chain": (
+        Case("chain", options={"parts": (part("depthwise_convolution", kernel=3), _NORM, part("mlp"))}),
+        Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
+    ),
+    "inception_mixer": (
+        Case("inception_mixer", options={"heads": 4, "attention_heads": 2, "pool": 2}),
+        Case("inception_mixer", "no-pooling", options={"heads": 4, "attention_heads": 1}),
+        Case("inception_mixer", "attention-alone", options={"heads": 2, "attention_heads": 2}),
+        Case("inception_mixer", "no-attention", options={"heads": 4, "attention_heads": 0}),
+    ),
     "class_token_pool": (Case("class_token_pool", prefix=1),),
     "classifier": (
         Case("classifier", options={"norm": _NORM}),
@@ -86,6 +101,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
+    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "stem": part("patch_embedding", kernel=4)},
+    "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
+    "iformer": {
+        "depths": (1, 1, 2, 1),
+        "dims": (8, 16, 24, 32),
+        "heads": (2, 2, 4, 4),
+        "attention_heads": (1, 1, 2, 2, 3),
+    },
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
