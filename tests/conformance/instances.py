@@ -42,6 +42,7 @@ class Case:
         in_dim: channels of what comes in, for parts that change the width.
         prefix: placeless tokens that the part needs in front of the others.
         channels_first: whether it takes a model's input, ``(batch, channels, *size)``, instead of tokens.
+        dimensions: numbers of grid axes, where the options allow fewer than the part promises.
     """
 
     name: str
@@ -51,6 +52,14 @@ class Case:
     in_dim: int = 8
     prefix: int = 0
     channels_first: bool = False
+    dimensions: tuple[int, ...] | None = None
+
+    @property
+    def grids(self) -> list[tuple[int, ...]]:
+        """A grid to build the part for, on every number of axes that it promises to take."""
+        promises = PARTS[self.name].promises
+        axes = promises.dimensions if self.dimensions is None else self.dimensions
+        return [tuple(side * promises.multiple for side in GRIDS[count]) for count in axes]
 
     def __str__(self) -> str:
         return f"{self.name}:{self.variant}" if self.variant else self.name
@@ -68,6 +77,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
         Case("patch_embedding", "normed", options={"kernel": 2, "norm": _NORM}, channels_first=True),
     ),
+    "convolutional_tokenizer": (
+        Case("convolutional_tokenizer", options={"layers": 2, "hidden": 8}, channels_first=True),
+        Case("convolutional_tokenizer", "plain", options={"pooling": False, "bias": True}, channels_first=True),
+    ),
+    "conv_norm_stem": (Case("conv_norm_stem", options={"hidden": (8,), "strides": (2, 1)}, channels_first=True),),
     "downsampling": (
         Case("downsampling"),
         Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
@@ -80,6 +94,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "chain": (
         Case("chain", options={"parts": (part("depthwise_convolution", kernel=3), _NORM, part("mlp"))}),
+        Case("chain", "per-token", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
         Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
     ),
     "inception_mixer": (
@@ -100,6 +115,8 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 }
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
+    "cct": {"dim": 32, "depth": 2, "image_size": 32},
+    "efficientvit": {"dims": (16, 24, 32), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "stem": part("patch_embedding", kernel=4)},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
@@ -118,18 +135,13 @@ def cases() -> list[Case]:
 
 
 def cases_and_grids() -> Iterator[Any]:
-    """Every case on every number of axes that its part promises to take."""
     for case in cases():
-        for dimensions in PARTS[case.name].promises.dimensions:
-            yield pytest.param(case, grid_of(case, GRIDS[dimensions]), id=f"{case}-{dimensions}d")
+        for grid in case.grids:
+            yield pytest.param(case, grid, id=f"{case}-{len(grid)}d")
 
 
-def first_grid(case: Case) -> tuple[int, ...]:
-    return grid_of(case, GRIDS[PARTS[case.name].promises.dimensions[0]])
-
-
-def grid_of(case: Case, grid: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(side * PARTS[case.name].promises.multiple for side in grid)
+def other_grid(case: Case, grid: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side * PARTS[case.name].promises.multiple for side in OTHER_GRIDS[len(grid)])
 
 
 def build(case: Case, grid: tuple[int, ...], seed: int = 0, *, randomised: bool = True) -> Part:
@@ -214,7 +226,11 @@ def smallest_variants() -> dict[str, str]:
 
 def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Model:
     """The smallest variant of a family, narrowed if the family has an entry; float64, in eval mode, randomised."""
-    options = {"classes": CLASSES, "image_size": 64, **TINY_FAMILIES.get(family, {}), **changes}
+    published = MODELS[variant].options
+    options: dict[str, Any] = {"classes": CLASSES, "image_size": 64}
+    if "depths" in published:
+        options["depths"] = (1,) * len(published["depths"])
+    options |= {**TINY_FAMILIES.get(family, {}), **changes}
     torch.manual_seed(seed)
     try:
         model = create_model(variant, **options)

@@ -14,7 +14,7 @@ from torch import nn
 from formwright.nn import Axis, Part
 from formwright.nn.edits import apply_edits, keep_entries
 from formwright.nn.specification import EditSpec
-from tests.conformance.instances import Case, build, call, cases, first_grid, tokens
+from tests.conformance.instances import Case, build, call, cases, tokens
 
 
 def parts_in(module: Part) -> Iterator[tuple[str, Part]]:
@@ -45,7 +45,7 @@ def zero_entries(part: Part, name: str, size: int, entries: list[int]) -> None:
 
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_named_axes_are_those_of_real_tensors(case: Case) -> None:
-    for _, part in parts_in(build(case, first_grid(case))):
+    for _, part in parts_in(build(case, case.grids[0])):
         tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
         named: set[str] = set()
         for name, axes in part.axes().items():
@@ -67,7 +67,7 @@ def test_named_axes_are_those_of_real_tensors(case: Case) -> None:
 def cuts() -> Iterator[Any]:
     for case in cases():
         try:
-            part = build(case, first_grid(case))
+            part = build(case, case.grids[0])
         except pytest.fail.Exception:  # reported, with what to do, by every other check
             continue
         for path, inner in parts_in(part):
@@ -77,7 +77,7 @@ def cuts() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("case", "path", "axis"), cuts())
 def test_a_cut_part_is_smaller_and_does_what_a_zeroed_one_does(case: Case, path: str, axis: str) -> None:
-    grid = first_grid(case)
+    grid = case.grids[0]
     module = build(case, grid)
     holder = nn.ModuleDict({"part": module})
     target = f"part.{path}".rstrip(".")

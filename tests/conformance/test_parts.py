@@ -18,15 +18,13 @@ from formwright.nn.context import FIELDS, split_prefix
 from tests.conformance.instances import (
     CHECKS,
     CLASSES,
-    OTHER_GRIDS,
     Case,
     build,
     call,
     cases,
     cases_and_grids,
     exempt,
-    first_grid,
-    grid_of,
+    other_grid,
     tokens,
 )
 
@@ -62,7 +60,7 @@ def test_shapes_for_odd_sizes_and_one_sample(case: Case, grid: tuple[int, ...]) 
     module = build(case, grid)
     grids = [grid]
     if module.promises.any_grid and not case.options.get("grid"):
-        grids.append(grid_of(case, OTHER_GRIDS[len(grid)]))
+        grids.append(other_grid(case, grid))
     for size in grids:
         for batch in (2, 1):
             x, context = tokens(case, size, batch)
@@ -99,8 +97,8 @@ def test_number_types(case: Case, grid: tuple[int, ...]) -> None:
 @each_case
 def test_gradients_are_finite_and_reach_every_parameter(case: Case) -> None:
     exempt(case, "gradients")
-    module = build(case, first_grid(case))
-    x, context = tokens(case, first_grid(case))
+    module = build(case, case.grids[0])
+    x, context = tokens(case, case.grids[0])
     x.requires_grad_()
     for training in (True, False):
         module.train(training).zero_grad()
@@ -211,7 +209,7 @@ def context_with(field: str) -> Context:
 @each_case
 def test_context_that_is_not_used_is_refused(case: Case) -> None:
     exempt(case, "context")
-    module = build(case, first_grid(case))
+    module = build(case, case.grids[0])
     for field in FIELDS:
         if field in module.uses or module.promises.per_token:
             module.check_context(context_with(field))
@@ -242,7 +240,7 @@ def test_state_and_specification_round_trip(case: Case) -> None:
     spec = PartSpec(case.name, case.options)
     again = PartSpec(**json.loads(json.dumps(dataclasses.asdict(spec))))
     assert again == spec
-    grid = first_grid(case)
+    grid = case.grids[0]
     original = build(case, grid, seed=0)
     x, context = tokens(case, grid)
     copied = build(dataclasses.replace(case, options=again.options), grid, seed=1)
@@ -253,7 +251,7 @@ def test_state_and_specification_round_trip(case: Case) -> None:
 
 @each_case
 def test_the_same_seed_gives_the_same_part(case: Case) -> None:
-    grid = first_grid(case)
+    grid = case.grids[0]
     outputs = []
     for _ in range(2):
         module = build(case, grid, seed=5, randomised=False).train()
@@ -270,7 +268,7 @@ def test_another_grid_is_refused_where_the_part_is_bound_to_one(case: Case, grid
         pytest.skip("the part takes any grid")
     others = [tuple(side + 1 for side in grid)] if module.promises.multiple > 1 else []
     if not module.promises.any_grid:
-        others.append(grid_of(case, OTHER_GRIDS[len(grid)]))
+        others.append(other_grid(case, grid))
     for other in others:
         x, context = tokens(case, other)
         with pytest.raises(UserError, match=str(grid[0] if not module.promises.any_grid else module.promises.multiple)):
