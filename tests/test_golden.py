@@ -27,9 +27,11 @@ LARGEST = 13_000_000
 SMALLEST_OF_THEIR_KIND = {
     "caformer_s18",
     "convformer_s18",
-    "convnext_tiny",
     "convnext_isotropic_small:layer_scale",
+    "convnext_tiny",
+    "cvt-13",
     "iformer_small",
+    "swin_tiny_patch4_window7_224",
 }
 #: timm's model of this name pools before its last norm: its outputs are those of another function.
 OTHERWISE_IN_TIMM = {"poolformer_s12"}
