@@ -24,8 +24,10 @@ from formwright.training.evaluation import fastest_computation, step_seconds
 
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
-#: A training that sees each picture fewer times than this is not worth a larger model.
-FEWEST_EPOCHS = 12.0
+#: A training of fewer steps, or that sees each picture fewer times than this, is not worth a larger model.
+FEWEST_STEPS, FEWEST_EPOCHS = 1500.0, 12.0
+#: Of the time for training, what the winner gets for itself.
+WINNERS_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
 
 
 def affordable_steps(session: Session, training_seconds: float) -> float:
-    """Seconds a training step may take, for the pictures to be seen often enough in the time there is."""
-    steps = FEWEST_EPOCHS * len(session.data.split.train) / 128
-    return training_seconds / steps
+    """Seconds a training step of 128 pictures may take, for training to be long enough in the time there is."""
+    steps = max(FEWEST_EPOCHS * len(session.data.split.train) / 128, FEWEST_STEPS)
+    return WINNERS_SHARE * training_seconds / steps
 
 
 def choose_computation(session: Session, proposal: Proposal) -> None:
