@@ -2,7 +2,8 @@
 
 A part that its registry name, a width of 16 and default options suffice to build is found by itself. Others have an
 entry in :data:`TINY_PARTS`; an entry may also add cases with other options. Families of models that are too big to be
-checked at their smallest published size have options in :data:`TINY_FAMILIES`.
+checked at their smallest published size have options in :data:`TINY_FAMILIES`, and the name of a variant where the
+smallest one is not typical.
 """
 
 from __future__ import annotations
@@ -116,9 +117,9 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
-    "efficientvit": {"dims": (16, 24, 32), "heads": (2, 2, 2), "image_size": 128},
+    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
+    "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
-    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "stem": part("patch_embedding", kernel=4)},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
     "iformer": {
         "depths": (1, 1, 2, 1),
@@ -213,7 +214,7 @@ def exempt(case: Case, check: str) -> None:
 
 
 def smallest_variants() -> dict[str, str]:
-    """The smallest variant of each family, by family: the least sum over its blocks of the squared width."""
+    """A variant of each family, by family: that of its entry, or the least in squared widths summed over blocks."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
@@ -221,7 +222,10 @@ def smallest_variants() -> dict[str, str]:
     families: dict[str, list[str]] = {}
     for name in MODELS:
         families.setdefault(MODELS[name].family, []).append(name)
-    return {family: min(names, key=size) for family, names in sorted(families.items())}
+    return {
+        family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)
+        for family, names in sorted(families.items())
+    }
 
 
 def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Model:
@@ -231,6 +235,7 @@ def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Mode
     if "depths" in published:
         options["depths"] = (1,) * len(published["depths"])
     options |= {**TINY_FAMILIES.get(family, {}), **changes}
+    options.pop("variant", None)
     torch.manual_seed(seed)
     try:
         model = create_model(variant, **options)
