@@ -25,6 +25,8 @@ FOLDER = Path(__file__).parent / "golden"
 #: has none; `formwright verify` compares all.
 LARGEST = 13_000_000
 SMALLEST_OF_THEIR_KIND = {
+    "caformer_s18",
+    "convformer_s18",
     "convnext_isotropic_small:layer_scale",
     "convnext_tiny",
     "cvt-13",
@@ -74,14 +76,14 @@ def test_macs_are_the_published_ones(name: str) -> None:
 def output_cases() -> Iterator[Any]:
     for name, reference in VARIANTS.items():
         if reference["parameters"] <= LARGEST or name in SMALLEST_OF_THEIR_KIND:
-            for source in ("", "timm_"):
-                if source and name in OTHERWISE_IN_TIMM:
+            for output in reference.get("outputs", []):
+                if set(output.get("build", {})) - {"img_size"}:  # other options: in the family's own tests
                     continue
-                for output in reference.get(f"{source}outputs", []):
-                    if set(output.get("build", {})) - {"img_size"}:  # other options: in the family's own tests
-                        continue
-                    size = "x".join(map(str, output["input_shape"][2:]))
-                    yield pytest.param(name, f"{source}layout", output, id=f"{name}-{source}{size}")
+                size = "x".join(map(str, output["input_shape"][2:]))
+                yield pytest.param(name, "layout", output, id=f"{name}-{size}")
+            if name not in OTHERWISE_IN_TIMM:
+                for output in reference.get("timm_outputs", [])[:1]:
+                    yield pytest.param(name, "timm_layout", output, id=f"{name}-timm")
 
 
 @pytest.mark.parametrize(("name", "layout", "output"), output_cases())
@@ -91,7 +93,12 @@ def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[st
     model = create_model(specification(name, **options)).double().eval()
     load_checkpoint(model, reference_state(VARIANTS[name][layout], output.get("shapes", {})))
     pictures = torch.from_numpy(images(shape, output["input_seed"]))
-    for dtype, tolerance in ((torch.float64, output.get("tolerance", 1e-6)), (torch.float32, 1e-4)):
+    # timm's ConvFormer and CAFormer differ from the authors' by an epsilon in their head; a reference that computes its
+    # norms in float32 is exact to no more than that.
+    exact = 1e-6 if layout == "layout" and output.get("dtype") != "float32" else 1e-4
+    for dtype, tolerance in ((torch.float64, exact), (torch.float32, 1e-4)):
+        if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
+            continue  # with these weights the reference differs from itself as much: attention of one-hot softmax
         with torch.inference_mode():
             result = model.to(dtype)(pictures.to(dtype))
         assert list(result.shape) == output["output_shape"]

@@ -87,6 +87,10 @@ def test_key_figures_are_there(tmp_path):
         "merge tokens – not tried",
         "412 pictures are copies",
         "onnxruntime",
+        "shipped: the most accurate",
+        "ship 38 s exporting and checking the export rest 15 s",
+        "Search time 19m25s",
+        "airplane (6,000), automobile (6,000)",
     ):
         assert text in words, text
     assert all(trial.name in words for trial in result.trials)
@@ -183,11 +187,21 @@ def test_a_missed_budget_is_said_in_words(tmp_path):
     result = sample_result()
     result.budget_met, result.violations = False, ["latency 2.6 ms is over 2 ms"]
     result.shipped.latency = 0.0026
-    result.time["race"] += 100
+    result.time["total"] = 1290.0
     words = written(result, tmp_path).words
     assert "misses the budget: latency 2.6 ms is over 2 ms." in words
     assert "✗ over the limit" in words
     assert "✓ within a tenth of the limit" in words
+
+
+def test_what_must_not_be_missed_is_said_at_the_top(tmp_path):
+    result = sample_result()
+    assert "Note:" not in written(result, tmp_path / "well").words
+    result.baselines[1].test_accuracy = 0.963
+    result.time["total"] = 1500.0
+    words = written(result, tmp_path / "badly").words
+    assert "A simple competitor is better on the test pictures: logistic regression, 96.3 %." in words
+    assert "The search took 25m instead of 20m." in words
 
 
 def test_a_hundred_classes_are_a_picture_with_every_name(tmp_path):

@@ -166,7 +166,7 @@ def time_axis(label: str, values: Sequence[float], show: Show) -> Axis:
     if max(values) > WIDE_RANGE * min(values):
         return log_axis(label, values, show)
     low, high = _span([0.0, *values], 0.0)
-    return _axis(label, show, float, low, high, _round_numbers(low, high))
+    return _axis(label, lambda value: show(value) if value else "0", float, low, high, _round_numbers(low, high))
 
 
 def pareto_chart(

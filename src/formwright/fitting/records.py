@@ -162,8 +162,8 @@ class FitResult:
     budget: dict[str, float | None] = field(default_factory=dict)
     budget_met: bool = False
     violations: list[str] = field(default_factory=list)
-    #: source, pictures (how many), classes (their names), size (height and width), channels, train, validation and
-    #: test (how many pictures each), notes (sentences)
+    #: source, pictures (how many), classes (their names), counts (pictures of each), size (height and width), channels,
+    #: train, validation and test (how many pictures each), notes (sentences)
     data: dict[str, Any] = field(default_factory=dict)
     #: processor, cores, threads, torch, onnxruntime
     machine: dict[str, Any] = field(default_factory=dict)
@@ -177,7 +177,7 @@ class FitResult:
     confusion: list[list[int]] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     agreement: Agreement | None = None
-    #: seconds by stage: read, shortlist, race, train, shrink, ship
+    #: seconds by stage: shortlist, race, train, shrink, ship; total is that of the whole run
     time: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

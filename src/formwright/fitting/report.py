@@ -6,13 +6,10 @@ security policy, may not fetch anything. (Plotly's script alone would add 4.8 MB
 
 from __future__ import annotations
 
-import base64
-import io
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +27,13 @@ from formwright.fitting.charts import (
     polyline,
     time_axis,
 )
+from formwright.fitting.mistakes import confusion, thumbnail
 from formwright.fitting.records import FitResult, Trial, Variant
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 BUILT_IN = "scikit-learn digits"  # the source that reading gives data which came with a dependency
 TIME_TOLERANCE = 1.1  # of the time limit, which a run may overstep by a tenth
-THUMBNAIL = 224  # pixels: the longer side of a picture of a mistake
-TABLE_CLASSES = 20  # up to so many, the confusion matrix is a table with figures
-MATRIX_PIXELS = 1000  # the side of a larger one
-LETTER_PIXELS = 10  # the least height of a class that still has its name beside it
-MOST_PAIRS = 12
+REST = 0.01  # of the time: less than that outside the stages is not worth a bar
 
 STAGES = {
     "read": "reading and checking the pictures",
@@ -48,6 +42,7 @@ STAGES = {
     "train": "training the winner to the end",
     "shrink": "making it smaller and faster",
     "ship": "exporting and checking the export",
+    "rest": "starting, reading where it is no stage of its own, and writing",
 }
 
 SCORES = {
@@ -95,20 +90,6 @@ class Bar:
     interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """The confusion matrix: a table (``cells``: count and share of the row) or, for many classes, a picture."""
-
-    classes: Sequence[str]
-    counts: list[list[int]]
-    totals: list[int]
-    picture: str
-    cell: float
-    every: int
-    pairs: list[tuple[str, str, int, str]]
-    weakest: list[tuple[str, str, int]]
-
-
 def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArray[np.uint8]]) -> None:
     """Write the report of a run as one self-contained HTML file, whole or not at all.
 
@@ -144,6 +125,7 @@ def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArra
         winner=next((trial for trial in result.trials if trial.number == shipped.trial), None),
         limits=_limits(result),
         rivals=_rivals(result),
+        warnings=_warnings(result),
         folder=folder,
         python_folder=repr(folder),
         shell_folder=shlex.quote(folder),
@@ -155,8 +137,8 @@ def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArra
         statuses=STATUSES,
         summary=_summary(result),
         scores=[(*SCORES[name], result.test[name], name) for name in SCORES if name in result.test],
-        confusion=_confusion(result),
-        mistakes=[(mistake, _thumbnail(pictures.get(mistake.index))) for mistake in result.mistakes],
+        confusion=confusion(result),
+        mistakes=[(mistake, thumbnail(pictures.get(mistake.index))) for mistake in result.mistakes],
         stages=_stages(result.time),
     )
     # A file name may hold bytes that are no text; they become question marks rather than an error at the very end.
@@ -211,7 +193,7 @@ def _limits(result: FitResult) -> list[Limit]:
         ("Latency", "time for one picture", shipped.latency, format_seconds, budget.get("latency"), spread),
         ("Size", "of the file that is shipped", shipped.size, format_bytes, budget.get("size"), ""),
         ("MACs", "multiplications with addition for one picture", shipped.macs, format_count, budget.get("macs"), ""),
-        ("Search time", "of the whole run", sum(result.time.values()), format_seconds, budget.get("time"), ""),
+        ("Search time", "of the whole run", _total(result.time), format_seconds, budget.get("time"), ""),
     ]
     limits = []
     for what, meaning, measured, show, limit, detail in rows:
@@ -223,6 +205,19 @@ def _limits(result: FitResult) -> list[Limit]:
         verdict = "within the limit" if used <= 1 else "within a tenth of the limit" if met else "over the limit"
         limits.append(Limit(what, meaning, show(measured), f"at most {show(limit)}", 100 * used, verdict, met, detail))
     return limits
+
+
+def _warnings(result: FitResult) -> list[str]:
+    """What the reader must not miss although the model may meet the budget."""
+    warnings = [
+        f"A simple competitor is better on the test pictures: {rival.name}, {percent(rival.test_accuracy)}."
+        for rival in sorted(result.baselines, key=lambda baseline: -baseline.test_accuracy)[:1]
+        if rival.test_accuracy > result.test["accuracy"]
+    ]
+    limit, total = result.budget.get("time"), _total(result.time)
+    if limit is not None and total > TIME_TOLERANCE * limit:
+        warnings.append(f"The search took {format_seconds(total)} instead of {format_seconds(limit)}.")
+    return warnings
 
 
 def _rivals(result: FitResult) -> list[Bar]:
@@ -241,11 +236,21 @@ def _rivals(result: FitResult) -> list[Bar]:
     ]
 
 
+def _total(times: Mapping[str, float]) -> float:
+    """Seconds of the whole run, which may be more than those of its stages."""
+    stages = sum(seconds for name, seconds in times.items() if name != "total")
+    return max(times.get("total", 0.0), stages)
+
+
 def _stages(times: Mapping[str, float]) -> list[Bar]:
-    """One bar a stage, each beginning where the one before ended."""
-    total, start, bars = sum(times.values()) or 1.0, 0.0, []
-    for name, seconds in times.items():
-        length = 100 * seconds / total
+    """One bar a stage, each beginning where the one before ended; what belongs to no stage comes last."""
+    total, start, bars = _total(times), 0.0, []
+    stages = {name: seconds for name, seconds in times.items() if name != "total"}
+    rest = total - sum(stages.values())
+    if rest > REST * total:
+        stages["rest"] = rest
+    for name, seconds in stages.items():
+        length = 100 * seconds / (total or 1.0)
         bars.append(Bar(name, format_seconds(seconds), start, length, STAGES.get(name, "")))
         start += length
     return bars
@@ -334,57 +339,3 @@ def _learning_curves(result: FitResult) -> Chart | None:
             )
     place_labels(chart.marks)
     return chart
-
-
-def _confusion(result: FitResult) -> Confusion | None:
-    if not result.confusion:
-        return None
-    counts = np.array(result.confusion, np.int64)
-    classes = [str(name) for name in result.data["classes"]]
-    totals = counts.sum(axis=1)
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [
-        (classes[true], classes[guess], int(wrong[true, guess]), percent(wrong[true, guess] / totals[true]))
-        for true, guess in (divmod(int(place), len(classes)) for place in order)
-        if wrong[true, guess]
-    ]
-    recall = np.diag(counts) / np.maximum(totals, 1)
-    weakest = [
-        (classes[index], percent(float(recall[index])), int(totals[index]))
-        for index in np.argsort(recall, kind="stable")[:8]
-        if totals[index] and recall[index] < 1
-    ]
-    cell = min(24.0, MATRIX_PIXELS / len(classes))
-    picture = _png(_heat_map(counts)) if len(classes) > TABLE_CLASSES else ""
-    every = max(1, round(LETTER_PIXELS / cell))
-    return Confusion(classes, counts.tolist(), totals.tolist(), picture, cell, every, pairs, weakest)
-
-
-def _heat_map(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Right answers blue, wrong ones orange; opacity is the root of the share of the row, so that few are seen too."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = np.empty((*counts.shape, 4), np.uint8)
-    image[..., :3] = (224, 96, 30)
-    image[np.eye(len(counts), dtype=bool), :3] = (47, 118, 210)
-    image[..., 3] = np.round(255 * np.sqrt(shares))
-    return image
-
-
-def _thumbnail(picture: NDArray[np.uint8] | None) -> dict[str, Any] | None:
-    if picture is None:
-        return None
-    height, width = picture.shape[:2]
-    return {"source": _png(picture), "tiny": max(height, width) < THUMBNAIL // 2, "height": height, "width": width}
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    """A picture ``(height, width, 1, 3 or 4 channels)`` as a data address."""
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if picture.shape[2] == 1 else picture))
-    if picture.shape[2] != 4:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

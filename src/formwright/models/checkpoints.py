@@ -58,6 +58,9 @@ class Layout:
         return name
 
 
+#: How the names of the layers begin whose size is the number of classes.
+CLASSIFIER = ("head.linear.", "head.distilled.")
+
 #: Layouts by family of models; each family's file adds its own.
 LAYOUTS: dict[str, list[Layout]] = {}
 
@@ -127,15 +130,15 @@ def load_checkpoint(model: Model, source: str | Path | Mapping[str, Tensor], *, 
             layout_name = layout.name
             break
     if not head:
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("head.linear.")}
-    load_state(model, state, ignore_missing="head.linear." if not head else None)
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
+    load_state(model, state, ignore_missing=CLASSIFIER if not head else ())
     return layout_name
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], *, ignore_missing: str | None = None) -> None:
+def load_state(model: nn.Module, state: Mapping[str, Tensor], *, ignore_missing: tuple[str, ...] = ()) -> None:
     """Load a state of our own layout, strictly; sides of length one do not count as another shape."""
     own = model.state_dict()
-    missing = [name for name in own if name not in state and not (ignore_missing and name.startswith(ignore_missing))]
+    missing = [name for name in own if name not in state and not name.startswith(ignore_missing)]
     unexpected = [name for name in state if name not in own]
     fitted: State = {}
     differing = []

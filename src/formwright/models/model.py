@@ -19,7 +19,7 @@ from formwright.files import atomic_path, write_json
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Backbone
 from formwright.nn.initialization import initialize
-from formwright.nn.part import build_part
+from formwright.nn.part import Part, build_part
 from formwright.nn.specification import EditSpec, ModelSpec
 
 WEIGHTS_FILE = "model.safetensors"
@@ -55,7 +55,7 @@ class Model(
         self._specification = specification
         source = specification.input
         self.backbone = Backbone(specification.embed, specification.stages, source.channels, source.size)
-        self.head: nn.Module = build_part(
+        self.head: Part = build_part(
             specification.head, self.backbone.dim, specification.classes, grid=self.backbone.grid
         )
         initialize(self)
@@ -95,6 +95,7 @@ class Model(
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
         self.check_images(images)
         tokens, context = self.backbone(images)
+        self.head.check_context(context)
         return self.head(tokens, context)
 
     def features(

@@ -32,7 +32,7 @@ class Chain(Part):
     """
 
     promises: ClassVar[Promises] = Promises(
-        exemptions={"promises": "they are those of its parts, each of which checks the context for itself"}
+        exemptions={"context": "what it uses is what its parts use, and each of them is asked"}
     )
 
     def __init__(self, dim: int, *, parts: Sequence[PartSpec], grid: tuple[int, ...] | None = None) -> None:

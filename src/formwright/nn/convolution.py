@@ -1,4 +1,4 @@
-"""Convolutions on channels-last tokens, and the convolution-and-norm pair that folds into one."""
+"""Convolutions on channels-last tokens, and the pairs of a layer and a batch norm that fold into one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
+from formwright.nn.part import Axis
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -50,11 +51,7 @@ def depthwise_layer(
 @torch.no_grad()
 def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, norm: nn.Module) -> None:
     """Make ``conv`` in place what it and the batch norm after it are together in inference."""
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    bias = norm.bias - norm.running_mean * scale
+    scale, bias = scale_and_shift(norm)
     if conv.bias is not None:
         bias = bias + conv.bias * scale
     weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
@@ -106,3 +103,81 @@ class ConvNorm(nn.Module):
         if self.norm is not None:
             fold_batch_norm(self.conv, self.norm)
             self.norm = None
+
+
+class LinearNorm(nn.Module):
+    """Dense layer without bias, then batch norm, on channels-last tokens; one dense layer after folding.
+
+    It is a :class:`ConvNorm` of kernel 1 on ``(batch, *grid, channels)``.
+    """
+
+    norm: nn.BatchNorm1d | None
+
+    def __init__(self, in_dim: int, dim: int, *, eps: float = 1e-5, norm_weight: float = 1.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, dim, bias=False)
+        self.norm = nn.BatchNorm1d(dim, eps=eps)
+        nn.init.constant_(self.norm.weight, norm_weight)
+
+    def forward(self, x: Float[Tensor, "*tokens in_channels"]) -> Float[Tensor, "*tokens channels"]:
+        x = self.linear(x)
+        return x if self.norm is None else self.norm(x.flatten(0, -2)).view(x.shape)
+
+    def init_weights(self) -> None:
+        """As :meth:`ConvNorm.init_weights`."""
+        nn.init.kaiming_normal_(self.linear.weight, mode="fan_out", nonlinearity="relu")
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Become one dense layer with bias, in place."""
+        if self.norm is None:
+            return
+        scale, shift = scale_and_shift(self.norm)
+        trainable = self.linear.weight.requires_grad
+        self.linear.weight = nn.Parameter(self.linear.weight * scale[:, None], requires_grad=trainable)
+        self.linear.bias = nn.Parameter(shift, requires_grad=trainable)
+        self.norm = None
+
+
+def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a batch norm does in eval mode, ``y = scale * x + shift``, each of one value a channel."""
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+@torch.no_grad()
+def fold_into_next(norm: nn.Module, linear: nn.Linear) -> None:
+    """Let ``linear`` do in place what ``linear(norm(x))`` did in eval mode: ``W (scale * x + shift) + b``."""
+    scale, shift = scale_and_shift(norm)
+    trainable = linear.weight.requires_grad
+    bias = linear.weight @ shift if linear.bias is None else linear.weight @ shift + linear.bias
+    linear.weight = nn.Parameter(linear.weight * scale, requires_grad=trainable)
+    linear.bias = nn.Parameter(bias, requires_grad=trainable)
+
+
+def norm_axes(name: str, axis: Axis) -> dict[str, tuple[Axis | None, ...]]:
+    """The axes of a batch norm called ``name`` over channels that are laid out as ``axis``."""
+    return {f"{name}.{leaf}": (axis,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+
+
+def conv_norm_axes(
+    name: str, rows: Axis, columns: Axis | None, dimensions: int = 2
+) -> dict[str, tuple[Axis | None, ...]]:
+    """The axes of a :class:`ConvNorm` called ``name``, folded or not; ``columns`` are unnamed in a depthwise one."""
+    return {
+        f"{name}.conv.weight": (rows, columns, *[None] * dimensions),
+        f"{name}.conv.bias": (rows,),
+        **norm_axes(f"{name}.norm", rows),
+    }
+
+
+def linear_norm_axes(name: str, rows: Axis, columns: Axis | None) -> dict[str, tuple[Axis | None, ...]]:
+    """The axes of a :class:`LinearNorm` called ``name``, folded or not."""
+    return {
+        f"{name}.linear.weight": (rows, columns),
+        f"{name}.linear.bias": (rows,),
+        **norm_axes(f"{name}.norm", rows),
+    }

@@ -134,7 +134,6 @@ class Downsampling(_StridedConvolution):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         if self.pre_norm is not None:
             x = self.pre_norm(x, context)
         return self._apply_convolution(to_channels_first(x), context), context

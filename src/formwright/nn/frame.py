@@ -67,7 +67,10 @@ class Branch(nn.Module):
             x = torch.addcmul(y, x, self.residual_scale)
         else:
             x = x + y
-        return x if self.post_norm is None else self.post_norm(x, context)
+        if self.post_norm is None:
+            return x
+        self.post_norm.check_context(context)
+        return self.post_norm(x, context)
 
 
 def _vector(value: float | None, dim: int) -> nn.Parameter | None:
@@ -93,14 +96,18 @@ class Stage(nn.Module):
     """Blocks of one width, after what brings the tokens to it.
 
     ``downsample`` and every ``entry`` part map ``(x, context)`` to ``(x, context)``; blocks keep both shapes.
+
+    Raises:
+        UserError: the tokens have another number of channels than the stage takes.
     """
 
-    downsample: nn.Module | None
+    downsample: Part | None
 
     def __init__(self, spec: StageSpec, in_dim: int, grid: tuple[int, ...]) -> None:
         super().__init__()
         if spec.downsample is None and in_dim != spec.dim:
             raise UserError(f"A stage of {spec.dim} channels after {in_dim} needs a downsampling part between them.")
+        self.in_dim = in_dim
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
         self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
         self.dim = spec.dim
@@ -113,9 +120,13 @@ class Stage(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *out_grid out_channels"], Context]:
+        if x.shape[-1] != self.in_dim:
+            raise UserError(f"A stage expects tokens (batch, *grid, {self.in_dim}), and got {tuple(x.shape)}.")
         if self.downsample is not None:
+            self.downsample.check_context(context)
             x, context = self.downsample(x, context)
         for entry in self.entry:
+            entry.check_context(context)  # type: ignore[operator]
             x, context = entry(x, context)
         for block in self.blocks:
             x = block(x, context)
@@ -137,8 +148,9 @@ class Backbone(nn.Module):
         if not stages:
             raise UserError("A model needs at least one stage.")
         self.input_grid = grid
-        self.embed: nn.Module = build_part(embed, in_dim, stages[0].dim, grid=grid)
-        grid = self.embed.output_grid(grid)
+        self.in_dim = in_dim
+        self.embed: Part = build_part(embed, in_dim, stages[0].dim, grid=grid)
+        grid = grid_after(self.embed, grid)
         dim = stages[0].dim
         modules = []
         for spec in stages:
@@ -151,7 +163,7 @@ class Backbone(nn.Module):
 
     def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The token grid after each stage, for an input of size ``grid``."""
-        grids = [self.embed.output_grid(grid)]  # type: ignore[operator]
+        grids = [grid_after(self.embed, grid)]
         for stage in self.stages:
             grids.append(stage.output_grid(grids[-1]))  # type: ignore[operator]
         return grids[1:]
@@ -175,14 +187,21 @@ class Backbone(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        x, context = self.embed(x, context)
+        x, context = self._embed(x, context)
         for stage in self.stages:
             x, context = stage(x, context)
         return x, context
 
+    def _embed(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        if x.ndim != 2 + len(self.input_grid) or x.shape[1] != self.in_dim:
+            sizes = ", ".join("size" for _ in self.input_grid)
+            raise UserError(f"Expected an input (batch, {self.in_dim}, {sizes}), and got {tuple(x.shape)}.")
+        self.embed.check_context(context)
+        return self.embed(x, context)
+
     def features(self, x: Tensor, at: Sequence[int]) -> list[Tensor]:
         """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""
-        x, context = self.embed(x, EMPTY)
+        x, context = self._embed(x, EMPTY)
         maps: dict[int, Any] = {}
         for index, stage in enumerate(self.stages[: max(at) + 1]):
             x, context = stage(x, context)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import fold_into_next
+from formwright.nn.norms import BatchNorm
 from formwright.nn.part import PARTS, Part, Promises, build_part
 from formwright.nn.specification import PartSpec, part
 
@@ -62,7 +64,9 @@ class SequencePool(Part):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
-    promises: ClassVar[Promises] = _POOL
+    promises: ClassVar[Promises] = Promises(
+        exemptions={**_POOL.exemptions, "gradients:score.bias": "a softmax does not see a shift of all its scores"}
+    )
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -124,6 +128,12 @@ class Classifier(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch classes"]:
         return self.linear(self.pooled(x, context))
+
+    def fold(self) -> None:
+        """Take a batch norm of the pooled vector into the linear layer, in place."""
+        if isinstance(self.pooled_norm, BatchNorm):
+            fold_into_next(self.pooled_norm.norm, self.linear)
+            self.pooled_norm = None
 
 
 @PARTS.register("mlp_classifier")
@@ -208,3 +218,43 @@ class DistilledClassifier(Part):
     ) -> Float[Tensor, "batch classes"]:
         by_class, by_distillation = self.both(x, context)
         return by_class if self.training else (by_class + by_distillation) / 2
+
+
+@PARTS.register("normed_distilled_classifier")
+class NormedDistilledClassifier(Part):
+    """Two classifiers ``W norm(mean(x)) + b``, batch norms of their own; their mean in eval mode.
+
+    In training mode the scores of the first come back; ``distilled`` is the second's linear layer, for a distillation
+    loss to follow.
+
+    Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``. Source: EfficientViT, arXiv 2305.07027 (after DeiT).
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    promises: ClassVar[Promises] = _POOL
+
+    pooled_norm: BatchNorm | None
+    distilled_norm: BatchNorm | None
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.pool = MeanPool(dim)
+        self.pooled_norm = BatchNorm(dim)
+        self.linear = nn.Linear(dim, classes)
+        self.distilled_norm = BatchNorm(dim)
+        self.distilled = nn.Linear(dim, classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch classes"]:
+        pooled = self.pool(x, context)
+        by_class = self.linear(pooled if self.pooled_norm is None else self.pooled_norm(pooled))
+        by_distillation = self.distilled(pooled if self.distilled_norm is None else self.distilled_norm(pooled))
+        return by_class if self.training else (by_class + by_distillation) / 2
+
+    def fold(self) -> None:
+        """Take both batch norms into their linear layers, in place."""
+        if self.pooled_norm is not None and self.distilled_norm is not None:
+            fold_into_next(self.pooled_norm.norm, self.linear)
+            fold_into_next(self.distilled_norm.norm, self.distilled)
+            self.pooled_norm = self.distilled_norm = None

@@ -29,7 +29,8 @@ class Promises:
             other tokens do not concern it.
         causal: a token's result depends on no later token.
         multiple: every side of the grid must be a multiple of this.
-        exemptions: a check of the suite and the reason why it does not apply.
+        exemptions: a check of the suite (``gradients``, or ``gradients:score.bias`` for one parameter) and the reason
+            why it does not apply.
     """
 
     dimensions: tuple[int, ...] = (1, 2, 3)
@@ -72,15 +73,25 @@ class Part(nn.Module):
         return {}
 
     def check_context(self, context: Context) -> None:
-        """Refuse facts that this part would ignore although they change its answer."""
-        if self.promises.per_token or context is EMPTY:
+        """Refuse facts that this part, or a part in it, would ignore although they change its answer.
+
+        The frame asks this of every part before it calls it.
+
+        Raises:
+            UserError: names the part and the fields.
+        """
+        if context is EMPTY:
             return
-        ignored = [name for name in context.fields_set() if name not in self.uses]
-        if ignored:
-            raise UserError(
-                f"{type(self).__name__} does not use {', '.join(ignored)} of the context, and ignoring it would give "
-                f"a wrong answer; choose a part that uses it, or leave it unset."
-            )
+        given = context.fields_set()
+        for module in self.modules():
+            if not isinstance(module, Part) or module.promises.per_token:
+                continue
+            ignored = [name for name in given if name not in module.uses]
+            if ignored:
+                raise UserError(
+                    f"{type(module).__name__} does not use {', '.join(ignored)} of the context, and ignoring it would "
+                    "give a wrong answer; choose a part that uses it, or leave it unset."
+                )
 
 
 def build_part(spec: PartSpec, *sizes: int, grid: tuple[int, ...] | None = None) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from formwright.nn.embeddings import PositionTable
-from formwright.nn.part import PARTS
+from formwright.nn.part import PARTS, Promises
 
 
 def sine_table(places: int, dim: int) -> Float[Tensor, "places dim"]:
@@ -36,6 +37,10 @@ class SinePositions(PositionTable):
     Raises:
         UserError: the grid is not the one that the table was made for.
     """
+
+    promises: ClassVar[Promises] = Promises(
+        any_grid=False, exemptions={"gradients:table": "the table is fixed by definition"}
+    )
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0) -> None:
         super().__init__(dim, grid=grid, prefix=prefix)

@@ -20,6 +20,7 @@ from formwright.errors import NonFiniteLossError, UserError
 from formwright.files import atomic_path
 from formwright.objectives import Objective
 from formwright.training.averaging import WeightAverage
+from formwright.training.memory import keep_freed_memory
 from formwright.training.recipe import Recipe, Schedule, build_optimizers
 
 M = TypeVar("M", bound=nn.Module)
@@ -65,6 +66,7 @@ class Trainer:
     ) -> None:
         from lightning_fabric import Fabric
 
+        keep_freed_memory()
         torch.manual_seed(seed)
         self.recipe = recipe
         self.batches = batches

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import LinearNorm, linear_norm_axes
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -105,3 +106,44 @@ class GatedMLP(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+@PARTS.register("batch_norm_mlp")
+class BatchNormMLP(Part):
+    """``y = norm(W2 activation(norm(W1 x)))`` with batch norms; two dense layers after folding.
+
+    Args:
+        dim: channels in and out.
+        ratio: hidden width over ``dim``; ``hidden`` gives the width itself.
+        activation: name of the activation, ``relu`` if unset.
+        norm_weight: initial weight of the last norm; at 0 the residual branch starts at zero.
+
+    Shapes: ``(batch, *grid, dim)`` to the same. Source: EfficientViT, arXiv 2305.07027.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        ratio: float = 2.0,
+        hidden: int | None = None,
+        activation: str = "relu",
+        norm_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.hidden = int(dim * ratio) if hidden is None else hidden
+        self.fc1 = LinearNorm(dim, self.hidden)
+        self.activation = build_activation(activation)
+        self.fc2 = LinearNorm(self.hidden, dim, norm_weight=norm_weight)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        hidden, residual = Axis("hidden"), Axis("residual")
+        return {**linear_norm_axes("fc1", hidden, residual), **linear_norm_axes("fc2", residual, hidden)}
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return self.fc2(self.activation(self.fc1(x)))

@@ -40,12 +40,17 @@ class Pooling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        pool = _AVERAGE_POOL[x.ndim - 2]
-        if context.mask is None:
+        if context.mask is None and (x.ndim < 5 or min(x.shape[1:-1]) >= self.kernel):
+            pool = _AVERAGE_POOL[x.ndim - 2]
             mean = pool(to_channels_first(x), self.kernel, 1, self.kernel // 2, count_include_pad=False)
             return to_channels_last(mean) - x
-        real = context.mask.unsqueeze(-1).to(x.dtype)
-        total = pool(to_channels_first(x * real), self.kernel, 1, self.kernel // 2)
-        share = pool(to_channels_first(real), self.kernel, 1, self.kernel // 2)
-        mean = to_channels_last(total / share.clamp(min=0.5 / self.kernel ** (x.ndim - 2)))
-        return (mean - x) * real
+        real = x.new_ones(x.shape[:-1]) if context.mask is None else context.mask.to(x.dtype)
+        real = real.unsqueeze(-1)
+        total, share = self._zero_padded_mean(x * real), self._zero_padded_mean(real)
+        return (total / share.clamp(min=0.5 / self.kernel ** (x.ndim - 2)) - x) * real
+
+    def _zero_padded_mean(self, x: Tensor) -> Tensor:
+        """Zeros outside the grid count; PyTorch's own padding refuses volumes smaller than the kernel."""
+        axes = x.ndim - 2
+        padded = F.pad(to_channels_first(x), [self.kernel // 2] * 2 * axes)
+        return to_channels_last(_AVERAGE_POOL[axes](padded, self.kernel, 1))

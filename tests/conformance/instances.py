@@ -1,0 +1,243 @@
+"""A tiny instance of everything that is registered, and how to call it.
+
+A part that its registry name, a width of 16 and default options suffice to build is found by itself. Others have an
+entry in :data:`TINY_PARTS`; an entry may also add cases with other options. Families of models that are too big to be
+checked at their smallest published size have options in :data:`TINY_FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from formwright.models import MODELS, Model, create_model, model_specification
+from formwright.nn import PARTS, Context, Part, PartSpec, build_part, part
+
+#: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
+GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
+OTHER_GRIDS = {1: (10,), 2: (6, 3), 3: (4, 3, 2)}
+CLASSES = 5
+
+#: Names of the checks that a part can be exempt from, with a reason, in ``Promises.exemptions``;
+#: ``gradients:score.bias`` exempts one parameter.
+CHECKS = frozenset({"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16"})
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build and call one part.
+
+    Attributes:
+        name: its registered name.
+        variant: what sets this case apart from others of the same part.
+        options: its options.
+        dim: channels of the tokens.
+        in_dim: channels of what comes in, for parts that change the width.
+        prefix: placeless tokens that the part needs in front of the others.
+        channels_first: whether it takes a model's input, ``(batch, channels, *size)``, instead of tokens.
+        dimensions: numbers of grid axes, where the options allow fewer than the part promises.
+    """
+
+    name: str
+    variant: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dim: int = 16
+    in_dim: int = 8
+    prefix: int = 0
+    channels_first: bool = False
+    dimensions: tuple[int, ...] | None = None
+
+    @property
+    def grids(self) -> list[tuple[int, ...]]:
+        """A grid to build the part for, on every number of axes that it promises to take."""
+        promises = PARTS[self.name].promises
+        axes = promises.dimensions if self.dimensions is None else self.dimensions
+        return [tuple(side * promises.multiple for side in GRIDS[count]) for count in axes]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.variant}" if self.variant else self.name
+
+
+_NORM = part("layer_norm")
+
+TINY_PARTS: dict[str, tuple[Case, ...]] = {
+    "attention": (
+        Case("attention", options={"heads": 4, "qkv_bias": True}),
+        Case("attention", "bare", options={"heads": 2, "head_dim": 4, "bias": False}),
+        Case("attention", "class-token", options={"heads": 2}, prefix=1),
+    ),
+    "patch_embedding": (
+        Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
+        Case("patch_embedding", "normed", options={"kernel": 2, "norm": _NORM}, channels_first=True),
+    ),
+    "convolutional_projection_attention": (
+        Case("convolutional_projection_attention", options={"heads": 4}),
+        Case("convolutional_projection_attention", "linear", options={"heads": 2, "method": "linear"}),
+        Case("convolutional_projection_attention", "class-token", options={"heads": 2}, prefix=1),
+    ),
+    "convolutional_tokenizer": (
+        Case("convolutional_tokenizer", options={"layers": 2, "hidden": 8}, channels_first=True),
+        Case("convolutional_tokenizer", "plain", options={"pooling": False, "bias": True}, channels_first=True),
+    ),
+    "conv_norm_stem": (Case("conv_norm_stem", options={"hidden": (8,), "strides": (2, 1)}, channels_first=True),),
+    "downsampling": (
+        Case("downsampling"),
+        Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
+    ),
+    "position_table": (Case("position_table"), Case("position_table", "prefix", options={"prefix": 2}, prefix=2)),
+    "class_token_pool": (Case("class_token_pool", prefix=1),),
+    "classifier": (
+        Case("classifier", options={"norm": _NORM}),
+        Case("classifier", "sequence-pool", options={"pool": part("sequence_pool"), "pooled_norm": _NORM}),
+        Case("classifier", "class-token", options={"pool": part("class_token_pool")}, prefix=1),
+    ),
+    "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
+    "chain": (
+        Case("chain", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
+        Case("chain", "depthwise", options={"parts": (part("depthwise_convolution"), _NORM)}, dimensions=(2,)),
+    ),
+    "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
+    "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "window_attention": (
+        Case("window_attention", options={"heads": 4, "window": 2}),
+        Case("window_attention", "shifted", options={"heads": 2, "window": 2, "shifted": True}),
+    ),
+}
+
+TINY_FAMILIES: dict[str, dict[str, Any]] = {
+    "cct": {"dim": 32, "depth": 2, "image_size": 32},
+    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
+    "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
+    "efficientvit": {"dims": (16, 24, 32), "heads": (2, 2, 2), "image_size": 128},
+    "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
+    "swin": {"dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "depths": (2, 1, 2, 1), "window": 4, "image_size": 64},
+    "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
+}
+
+
+def cases() -> list[Case]:
+    return [case for name in PARTS for case in TINY_PARTS.get(name, (Case(name),))]
+
+
+def cases_and_grids() -> Iterator[Any]:
+    for case in cases():
+        for grid in case.grids:
+            yield pytest.param(case, grid, id=f"{case}-{len(grid)}d")
+
+
+def other_grid(case: Case, grid: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side * PARTS[case.name].promises.multiple for side in OTHER_GRIDS[len(grid)])
+
+
+def build(case: Case, grid: tuple[int, ...], seed: int = 0, *, randomised: bool = True) -> Part:
+    """The case's part for a grid, float64, in eval mode, with nothing left at an initialisation that hides faults."""
+    constructor = PARTS[case.name]
+    parameters = inspect.signature(constructor).parameters
+    options = dict(case.options)
+    if "dimensions" in parameters and "dimensions" not in options:
+        options["dimensions"] = len(grid)
+    widths = {"in_dim": case.in_dim, "dim": case.dim, "classes": CLASSES}
+    sizes = [widths[name] for name in list(parameters)[:2] if name in widths]
+    torch.manual_seed(seed)
+    try:
+        module = build_part(PartSpec(case.name, options), *sizes, grid=grid)
+    except Exception as error:
+        pytest.fail(
+            f"The part {case.name!r} is registered, and the conformance suite cannot build it: {error} "
+            "Add an entry with options that suit a width of 16 to TINY_PARTS in tests/conformance/instances.py."
+        )
+    assert isinstance(module, Part), f"{case.name!r} is registered as a part and does not derive from Part"
+    module = module.double().eval()
+    if randomised:
+        randomise(module, seed)
+    return module
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, seed: int = 0) -> None:
+    """Fill whatever is learned, and running statistics, with values of order one that no initialisation has."""
+    generator = torch.Generator().manual_seed(seed)
+    learned = [(name, tensor) for name, tensor in module.named_parameters() if tensor.requires_grad]
+    running = [(name, tensor) for name, tensor in module.named_buffers() if name.split(".")[-1].startswith("running_")]
+    for name, tensor in [*learned, *running]:
+        normal = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        if name.endswith("running_var") or (tensor.ndim < 2 and "bias" not in name and "mean" not in name):
+            tensor.copy_(0.5 + normal.sigmoid())
+        elif tensor.ndim < 2:
+            tensor.copy_(0.2 * normal)
+        else:
+            tensor.copy_(normal / math.sqrt(max(math.prod(tensor.shape[1:]), 1)))
+
+
+def tokens(case: Case, grid: tuple[int, ...], batch: int = 2, seed: int = 0) -> tuple[Tensor, Context]:
+    """Input of a case, float64, and what has to be said about it."""
+    generator = torch.Generator().manual_seed(seed)
+    takes_in_dim = "in_dim" in inspect.signature(PARTS[case.name]).parameters
+    channels = case.in_dim if takes_in_dim else case.dim
+    if case.channels_first:
+        shape = (batch, channels, *grid)
+    elif case.prefix:
+        shape = (batch, case.prefix + math.prod(grid), channels)
+    else:
+        shape = (batch, *grid, channels)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return x, Context(prefix=case.prefix, grid=grid) if case.prefix else Context()
+
+
+def call(module: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+    """Output and the context after it, whether or not the part returns one."""
+    result = module(x, context)
+    return result if isinstance(result, tuple) else (result, context)
+
+
+def exempt(case: Case, check: str) -> None:
+    """Skip a check that a part is exempt from, with the part's reason."""
+    reason = PARTS[case.name].promises.exemptions.get(check)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+def smallest_variants() -> dict[str, str]:
+    """The smallest variant of each family, by family: the least sum over its blocks of the squared width."""
+
+    def size(name: str) -> int:
+        return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
+
+    families: dict[str, list[str]] = {}
+    for name in MODELS:
+        families.setdefault(MODELS[name].family, []).append(name)
+    return {family: min(names, key=size) for family, names in sorted(families.items())}
+
+
+def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Model:
+    """The smallest variant of a family, narrowed if the family has an entry; float64, in eval mode, randomised."""
+    published = MODELS[variant].options
+    options: dict[str, Any] = {"classes": CLASSES, "image_size": 64}
+    if "depths" in published:
+        options["depths"] = (1,) * len(published["depths"])
+    options |= {**TINY_FAMILIES.get(family, {}), **changes}
+    torch.manual_seed(seed)
+    try:
+        model = create_model(variant, **options)
+    except Exception as error:
+        pytest.fail(
+            f"The conformance suite cannot build {variant!r} with {options}: {error} "
+            f"Add options that suit the family {family!r} to TINY_FAMILIES in tests/conformance/instances.py."
+        )
+    model = model.double().eval()
+    randomise(model, seed)
+    return model
+
+
+def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
+    source = model.specification.input
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, source.channels, *source.size, generator=generator, dtype=torch.float64)
