@@ -98,6 +98,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("chain", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
         Case("chain", "depthwise", options={"parts": (part("depthwise_convolution"), _NORM)}, dimensions=(2,)),
     ),
+    "inverted_downsampling": (
+        Case("inverted_downsampling"),
+        Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
+    ),
+    "residual_downsampling": (
+        Case("residual_downsampling"),
+        Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
+    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
 }
@@ -107,6 +115,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "efficientvit": {"dims": (16, 24, 32), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
+    "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
