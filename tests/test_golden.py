@@ -31,6 +31,7 @@ SMALLEST_OF_THEIR_KIND = {
     "convnext_tiny",
     "cvt-13",
     "iformer_small",
+    "resnet50",
     "swin_tiny_patch4_window7_224",
 }
 #: timm's model of this name pools before its last norm: its outputs are those of another function.

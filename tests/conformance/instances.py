@@ -116,6 +116,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("classifier", "class-token", options={"pool": part("class_token_pool")}, prefix=1),
     ),
     "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
+    "inverted_downsampling": (
+        Case("inverted_downsampling"),
+        Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
+    ),
+    "residual_downsampling": (
+        Case("residual_downsampling"),
+        Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
+    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
@@ -139,6 +147,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
         "attention_heads": (1, 1, 2, 2, 3),
     },
     "swin": {"depths": (2, 1, 2, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "window": 4, "image_size": 64},
+    "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
