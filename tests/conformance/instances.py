@@ -86,8 +86,24 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "downsampling": (
         Case("downsampling"),
         Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
+        Case("downsampling", "batch-normed", options={"norm": part("batch_norm")}),
     ),
     "position_table": (Case("position_table"), Case("position_table", "prefix", options={"prefix": 2}, prefix=2)),
+    "resized_position_table": (
+        Case("resized_position_table"),
+        Case("resized_position_table", "prefix", options={"prefix": 2}, prefix=2),
+    ),
+    "chain": (
+        Case("chain", options={"parts": (part("depthwise_convolution", kernel=3), _NORM, part("mlp"))}),
+        Case("chain", "per-token", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
+        Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
+    ),
+    "inception_mixer": (
+        Case("inception_mixer", options={"heads": 4, "attention_heads": 2, "pool": 2}),
+        Case("inception_mixer", "no-pooling", options={"heads": 4, "attention_heads": 1}),
+        Case("inception_mixer", "attention-alone", options={"heads": 2, "attention_heads": 2}),
+        Case("inception_mixer", "no-attention", options={"heads": 4, "attention_heads": 0}),
+    ),
     "class_token_pool": (Case("class_token_pool", prefix=1),),
     "classifier": (
         Case("classifier", options={"norm": _NORM}),
@@ -95,10 +111,6 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("classifier", "class-token", options={"pool": part("class_token_pool")}, prefix=1),
     ),
     "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
-    "chain": (
-        Case("chain", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
-        Case("chain", "depthwise", options={"parts": (part("depthwise_convolution"), _NORM)}, dimensions=(2,)),
-    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
 }
@@ -108,6 +120,13 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
+    "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
+    "iformer": {
+        "depths": (1, 1, 2, 1),
+        "dims": (8, 16, 24, 32),
+        "heads": (2, 2, 4, 4),
+        "attention_heads": (1, 1, 2, 2, 3),
+    },
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

@@ -6,19 +6,20 @@ import dataclasses
 import gc
 from typing import Any
 
+from formwright.errors import UserError
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
     Cost,
     affordable_steps,
-    choose_computation,
+    choose_precision,
     impossible,
     measure_candidate,
     to_trial,
 )
 from formwright.models import Model
 from formwright.search.halving import plan_rungs, survivors
-from formwright.search.spaces import FAMILIES, WIDTHS, PictureShape, Proposal, propose
+from formwright.search.spaces import FAMILIES, WIDTHS, PictureShape, Proposal, from_weights, propose
 
 #: Of the time for training, how much the race may take before the winner is finished.
 RACE_SHARE = 0.35
@@ -35,17 +36,30 @@ def shortlist(session: Session, training_seconds: float) -> None:
     state = session.folder.state
     shape = picture_shape(session)
     first = next(iter(FAMILIES))
-    choose_computation(session, propose(first, shape, width=32, depth=1))
+    choose_precision(session, propose(first, shape, width=32, depth=1))
     affordable = affordable_steps(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
     deadline = session.clock.spent + 0.08 * session.clock.limit
+    if session.weights is not None:
+        specification, _ = session.weights
+        for proposal in from_weights(specification, shape):
+            cost = measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
+            if cost.violations(session):
+                misses[proposal.name] = cost
+                session.note(f"{proposal.name} cannot meet the budget: {'; '.join(cost.violations(session))}.")
+            else:
+                trials.append(to_trial(len(trials), proposal, cost, session))
     for index, family in enumerate(FAMILIES):
         session.reporter.progress(index / len(FAMILIES), family)
         if trials and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break
-        found = widest(session, shape, family, affordable, misses)
+        try:
+            found = widest(session, shape, family, affordable, misses)
+        except UserError as error:  # a family that cannot take pictures of this size
+            session.note(f"{family} is left out: {error}")
+            continue
         if found is not None:
             trials.append(to_trial(len(trials), *found, session))
     if not trials:

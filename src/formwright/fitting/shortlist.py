@@ -20,7 +20,7 @@ from formwright.measurement.size import model_bytes
 from formwright.models import Model, create_model
 from formwright.objectives import Classification
 from formwright.search.spaces import Proposal
-from formwright.training.evaluation import fastest_computation, step_seconds
+from formwright.training.evaluation import faster_precision, step_seconds
 
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
@@ -115,20 +115,14 @@ def affordable_steps(session: Session, training_seconds: float) -> float:
     return WINNERS_SHARE * training_seconds / steps
 
 
-def choose_computation(session: Session, proposal: Proposal) -> None:
-    """Train with the precision and the threads with which a timed step of a candidate is fastest on this machine."""
+def choose_precision(session: Session, proposal: Proposal) -> None:
+    """Train in bfloat16 where a timed step of a candidate is faster with it on this machine."""
     model = create_model(proposal.specification)
     batch = session.training_batch(min(128, len(session.data.split.train)))
-    facts = session.folder.state.facts
-    session.precision, session.training_threads = fastest_computation(
-        model, Classification(0.0), batch, threads=session.threads
-    )
-    facts["precision"], facts["training_threads"] = session.precision, session.training_threads
+    session.precision = faster_precision(model, Classification(0.0), batch)
+    session.folder.state.facts["precision"] = session.precision
     if session.precision == "bf16-mixed":
         session.note("Training computes in bfloat16: a timed step was faster with it here.")
-    if session.training_threads < session.threads:
-        session.note("Training uses one thread: a timed step was faster with it here.")
-    torch.set_num_threads(session.training_threads)
 
 
 def impossible(session: Session, costs: dict[str, Cost]) -> UserError:

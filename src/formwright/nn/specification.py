@@ -116,7 +116,10 @@ class EditSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A whole model: ``embed`` → ``stages`` → ``head``, and the ``edits`` made to it since it was built."""
+    """A whole model: ``embed`` → ``stages`` → ``head``, and the ``edits`` made to it since it was built.
+
+    ``embed_dim`` is the number of channels after the embedding, where it is not that of the first stage.
+    """
 
     family: str
     name: str
@@ -126,6 +129,7 @@ class ModelSpec:
     embed: PartSpec
     stages: tuple[StageSpec, ...]
     head: PartSpec
+    embed_dim: int | None = None
     edits: tuple[EditSpec, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
