@@ -18,7 +18,6 @@ from tests.conformance.instances import CLASSES, pictures, smallest_variants, ti
 
 VARIANTS = smallest_variants()
 #: Their convolutions pad by half of their kernels, so that a token is left of a single pixel.
-TAKE_ANY_SIZE = {"resnet"}
 each_model = pytest.mark.parametrize(("family", "variant"), VARIANTS.items(), ids=VARIANTS.keys())
 
 
