@@ -17,6 +17,8 @@ from formwright.nn.specification import EditSpec
 from tests.conformance.instances import CLASSES, pictures, smallest_variants, tiny_model
 
 VARIANTS = smallest_variants()
+#: Their convolutions pad by half of their kernels, so that a token is left of a single pixel.
+TAKE_ANY_SIZE = {"resnet"}
 each_model = pytest.mark.parametrize(("family", "variant"), VARIANTS.items(), ids=VARIANTS.keys())
 
 
@@ -200,5 +202,5 @@ def test_options_that_all_families_share(family: str, variant: str) -> None:
     assert model(pictures(model)).shape == (2, 2)
     assert model.specification.input.channels == 1
     rates = [b.drop_path for s in model.specification.stages for block in s.blocks for b in block.branches]
-    assert rates == sorted(rates)
-    assert rates[-1] == pytest.approx(0.1)
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(0.1)

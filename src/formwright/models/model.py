@@ -54,7 +54,9 @@ class Model(
             specification = ModelSpec.from_dict(specification)
         self._specification = specification
         source = specification.input
-        self.backbone = Backbone(specification.embed, specification.stages, source.channels, source.size)
+        self.backbone = Backbone(
+            specification.embed, specification.stages, source.channels, source.size, specification.embed_dim
+        )
         self.head: Part = build_part(
             specification.head, self.backbone.dim, specification.classes, grid=self.backbone.grid
         )

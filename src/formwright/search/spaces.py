@@ -8,11 +8,11 @@ depth, learning rate), which makes families comparable and a width that a machin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, part
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
@@ -141,7 +141,7 @@ def _cvt(shape: PictureShape, width: int, depth: int) -> ModelSpec:
         "cvt-13",
         depths=(depth,) * shape.stages,
         dims=dims,
-        heads=tuple(dim // 16 if dim < 64 else dim // 32 for dim in dims),
+        heads=tuple(dim // 16 for dim in dims),
         drop_path=0.0,
         stem=_patches(shape, norm=_LAYER_NORM),
         **_common(shape),
@@ -203,3 +203,22 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
     depths = "-".join(str(len(stage.blocks)) for stage in specification.stages)
     choices = {"family": family, "width": width, "depth": depth, "rate": rate}
     return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
+
+
+def from_weights(specification: ModelSpec, shape: PictureShape) -> list[Proposal]:
+    """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
+    own = replace(
+        specification, input=ImageInput(shape.channels, shape.size), classes=shape.classes, name=specification.name
+    )
+    batch = 64 if shape.pictures >= 500 else 16
+    recipe = Recipe(optimizer="adamw", batch_size=batch, warmup=20, ema_decay=0.99)
+    return [
+        Proposal(
+            specification.family,
+            f"{specification.name}, your weights, {how}",
+            {"weights": True, "frozen": frozen},
+            own,
+            replace(recipe, learning_rate=rate, weight_decay=decay),
+        )
+        for how, frozen, rate, decay in (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ class Trainer:
         from lightning_fabric import Fabric
 
         keep_freed_memory()
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces the precision each time
         torch.manual_seed(seed)
         self.recipe = recipe
         self.batches = batches
