@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from formwright.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: What a killed process may leave: our temporary files, and those that safetensors makes beside them.
+_LEFTOVER = re.compile(r"\..+\.\w{8}\.part|\.tmp\w{6}")
 
 
 @contextmanager
@@ -46,6 +53,32 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all."""
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors of any device and memory format to a safetensors file, whole or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(Path(path)) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # it tells the system's errors in words
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error)) from error
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is the unfinished one of a process that was killed while it wrote."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished files in ``folder`` and below: nothing will ever take them for whole ones."""
+    for path in folder.rglob(".*"):
+        if is_leftover(path) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
