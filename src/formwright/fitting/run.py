@@ -12,7 +12,7 @@ from formwright.data.images import ImageData, read_images
 from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
-from formwright.fitting.race import RACE_SHARE, finish_winner, race, shortlist
+from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
@@ -155,7 +155,7 @@ def _run(session: Session) -> FitResult:
     shrink_seconds = max(SHRINK_SHARE * limit, SHRINK_LEAST)
     training_end = limit - ship_seconds - shrink_seconds
     if not state.trials:
-        reporter.stage("Measuring candidates", 0.08 * limit)
+        reporter.stage("Measuring candidates", SHORTLIST_SHARE * limit)
         with clock.stage("shortlist"):
             shortlist(session, training_end - clock.spent)
     if state.winner is None:
