@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from formwright.errors import UserError
+from formwright.errors import StorageError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 #: What a killed process may leave: our temporary files, and those that safetensors makes beside them.
 _LEFTOVER = re.compile(r"\..+\.\w{8}\.part|\.tmp\w{6}")
 
@@ -25,7 +27,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``; it takes the place of ``path`` in one step when the block ends well.
 
     Raises:
-        UserError: the folder cannot be written to, or the disk is full.
+        StorageError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
     try:
@@ -33,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; choose another folder.") from error
+        raise _not_written(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -42,11 +44,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written: {error.strerror or error}; make room or choose another folder."
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> StorageError:
+    remedy = "make room on the disk" if error.errno in _FULL else "choose a folder that can be written to"
+    return StorageError(f"{path} could not be written ({error.strerror or error}): {remedy}.")
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:

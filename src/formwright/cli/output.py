@@ -68,7 +68,11 @@ def reporter(*, quiet: bool) -> Iterator[Reporter]:
     )
     with Progress(*columns, console=_messages, refresh_per_second=4) as progress:
         listener = BarReporter(progress)
-        yield listener
+        try:
+            yield listener
+        except BaseException:
+            progress.live.transient = True  # the error is what is to be read
+            raise
         listener.close()
 
 

@@ -57,7 +57,7 @@ class Session:
 
     def save(self) -> None:
         self.folder.state.spent = self.clock.spent
-        self.folder.state.stages = dict(self.clock.stages)
+        self.folder.state.stages = self.clock.stages
         self.folder.save()
 
     def note(self, text: str) -> None:
