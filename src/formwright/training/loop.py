@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,8 @@ class Trainer:
     ) -> None:
         from lightning_fabric import Fabric
 
+        # It announces its precision on standard error, which belongs to whoever calls.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         keep_freed_memory()
         torch.manual_seed(seed)
         self.recipe = recipe
