@@ -173,6 +173,8 @@ class Session:
     ) -> None:
         """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands."""
         end = time.monotonic() + seconds
+        if trainer.schedule.total is None:
+            self.tune_threads(trainer)
         per_step = trainer.seconds / trainer.step if trainer.step else 0.0
         if trainer.schedule.total is None:
             if not per_step:

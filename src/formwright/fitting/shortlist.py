@@ -126,6 +126,11 @@ def choose_precision(session: Session, proposal: Proposal) -> None:
     batch = session.training_batch(min(128, len(session.data.split.train)))
     session.precision = faster_precision(model, Classification(0.0), batch)
     session.folder.state.facts["precision"] = session.precision
+    by_threads = {}
+    for count in sorted({1, session.threads}):
+        torch.set_num_threads(count)
+        by_threads[count] = step_seconds(model, Classification(0.0), batch, session.precision)
+    torch.set_num_threads(min(by_threads, key=lambda count: by_threads[count]))
     if session.precision == "bf16-mixed":
         session.note("Training computes in bfloat16: a timed step was faster with it here.")
 
