@@ -122,11 +122,12 @@ def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
 
 
 def _caformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
-    """Separable convolutions, and attention in the last stage."""
+    """Separable convolutions, and attention in the last stage, which has room for a head of 32."""
+    *dims, last = _widths(width, shape.stages, 32 if width >= 32 else 16)
     return model_specification(
         "caformer_s18",
         depths=(depth,) * shape.stages,
-        dims=_widths(width, shape.stages, 32 if width >= 32 else 16),
+        dims=(*dims, max(last, 32)),
         mixers=(*["separable_convolution"] * (shape.stages - 1), "attention"),
         residual_scale=(None,) * shape.stages,
         mlp_head=False,
