@@ -7,10 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 import formwright  # noqa: F401  # before PyTorch: it says how idle threads wait, to this process and to the peer's
-
-import torch  # noqa: E402, I001
-
 from benchmarks import sides, speed
 from benchmarks.peer import Peer, timm_python
 from formwright.measurement.machine import machine_rates

@@ -23,7 +23,6 @@ from formwright.errors import UserError
 app = typer.Typer(
     name="formwright",
     help="The Transformer, or its successor, that fits your data, your device and your budget.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -80,22 +79,27 @@ def fit(
     if not (yes or resume or quiet or as_json) and sys.stdin.isatty():
         source = data if data is not None else "scikit-learn's digits"
         typer.confirm(f"Fit {source} within {budget}, results in {out}?", default=True, abort=True)
-    with reporter(quiet=quiet or as_json) as listener:
-        result = run_fit(
-            data,
-            out=out,
-            task=task,
-            max_latency=max_latency,
-            max_size=max_size,
-            max_macs=max_macs,
-            max_time=max_time,
-            seed=seed,
-            weights=weights,
-            resume=resume,
-            skip_bad=skip_bad,
-            threads=threads,
-            reporter=listener,
-        )
+    try:
+        with reporter(quiet=quiet or as_json) as listener:
+            result = run_fit(
+                data,
+                out=out,
+                task=task,
+                max_latency=max_latency,
+                max_size=max_size,
+                max_macs=max_macs,
+                max_time=max_time,
+                seed=seed,
+                weights=weights,
+                resume=resume,
+                skip_bad=skip_bad,
+                threads=threads,
+                reporter=listener,
+            )
+    except KeyboardInterrupt:
+        if (out / "run.json").is_file():
+            print("formwright: interrupted; continue with the same options and --resume.", file=sys.stderr)
+        raise
     if as_json:
         _print_json(result.to_dict())
     else:
@@ -155,6 +159,9 @@ def list_command(
     from formwright.models import list_models
 
     names = list_models(pattern, task=task)
+    if not names:
+        which = f"for the task {task!r} matches" if task else "matches"
+        raise UserError(f"No model {which} {pattern!r}; see formwright list.")
     if as_json:
         _print_json(names)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,11 +54,36 @@ class BarReporter(Reporter):
             self._task = None
 
 
+class LineReporter(Reporter):
+    """A line for each stage that is done and for each note: for files and pipes, where a bar cannot move."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._started = 0.0
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        self.close()
+        self._name, self._started = name, time.monotonic()
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._name:
+            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}")
+        self._name = ""
+
+
 @contextmanager
 def reporter(*, quiet: bool) -> Iterator[Reporter]:
     """A listener that draws on standard error, or a silent one."""
     if quiet:
         yield SILENT
+        return
+    if not _messages.is_terminal:
+        lines = LineReporter()
+        yield lines
+        lines.close()
         return
     columns = (
         TextColumn("{task.description:<22}"),
@@ -69,7 +96,11 @@ def reporter(*, quiet: bool) -> Iterator[Reporter]:
     )
     with Progress(*columns, console=_messages, refresh_per_second=4) as progress:
         listener = BarReporter(progress)
-        yield listener
+        try:
+            yield listener
+        except BaseException:
+            progress.live.transient = True  # the error is what is to be read
+            raise
         listener.close()
 
 

@@ -16,11 +16,14 @@ METRICS_SCHEMA = 1
 
 @dataclass
 class CurvePoint:
-    """One evaluation of a candidate: after so many steps and seconds of its own training."""
+    """One evaluation of a candidate: after so many steps and seconds of its own training.
+
+    ``loss`` is the training loss since the evaluation before, none where no step was taken.
+    """
 
     step: int
     seconds: float
-    loss: float
+    loss: float | None
     validation_accuracy: float
     learning_rate: float
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import torch
 
 from formwright.data.augmentation import infer_augmentation
 from formwright.data.images import ImageData, read_images
-from formwright.errors import UserError
+from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
-from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist
+from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shrink import choose, export_variant, try_int8
-from formwright.fitting.state import RunFolder
+from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
 from formwright.models.identification import Pretrained, read_pretrained
@@ -69,11 +70,16 @@ def fit(
     Raises:
         UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
     """
+    started = time.monotonic()
     if task not in TASKS:
-        raise UserError(f"There is no task {task!r}; tasks are: {', '.join(TASKS)}.")
+        raise UnknownNameError("task", task, TASKS)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
-        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}.")
+        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
+    if threads is not None and threads < 1:
+        raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     root = Path(out)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
@@ -95,23 +101,31 @@ def fit(
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
         pictures = _read(data, seed, skip_bad, reporter, pretrained)
-        pictures.check_splits(root / "splits.json")
+        if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
+            pictures.save_splits(root / SPLITS_FILE)
+        pictures.check_splits(root / SPLITS_FILE)
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
         pictures = _read(data, seed, skip_bad, reporter, pretrained)
         folder = RunFolder.create(root, options)
-        pictures.save_splits(root / "splits.json")
+        try:
+            pictures.save_splits(root / SPLITS_FILE)
+        except UserError:
+            folder.discard()
+            raise
     for note in pictures.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
-    session = _session(pictures, budget, folder, reporter, seed, threads)
+    session = _session(pictures, budget, folder, reporter, seed, threads, started)
     session.weights = pretrained
     torch.set_num_threads(threads)
     try:
         return _run(session)
-    except UserError:
-        _discard_if_nothing_was_trained(folder)
+    except UserError as error:
+        raise _stopped(session, error) from error
+    except KeyboardInterrupt:
+        session.save()
         raise
     finally:
         torch.set_num_threads(previous)
@@ -131,7 +145,7 @@ def _read(
 
 
 def _session(
-    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int
+    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int, started: float
 ) -> Session:
     assert budget.time is not None
     state = folder.state
@@ -139,7 +153,7 @@ def _session(
         data=pictures,
         budget=budget,
         folder=folder,
-        clock=Clock(budget.time, spent=state.spent, stages=state.stages),
+        clock=Clock(budget.time, spent=state.spent + time.monotonic() - started, stages=state.stages),
         reporter=reporter,
         augmentation=infer_augmentation(pictures),
         seed=seed,
@@ -167,8 +181,10 @@ def _run(session: Session) -> FitResult:
         seconds = max(training_end - clock.spent, 2.0)
         reporter.stage("Training the winner", seconds)
         with clock.stage("train"):
-            model = finish_winner(session, seconds)
-            export_variant(session, model, "trained")
+            finish_winner(session, seconds)
+    if "export" not in state.finished:
+        with clock.stage("train"):
+            export_variant(session, winner_model(session), "trained")
             state.finished.append("export")
             session.save()
     model = from_pretrained(session.folder.variant("trained"))
@@ -199,11 +215,10 @@ def _label(variant: Variant) -> str:
     return variant.name.rpartition(",")[0]
 
 
-def _discard_if_nothing_was_trained(folder: RunFolder) -> None:
-    """A run that could not begin leaves nothing behind."""
-    if folder.state.trials:
-        return
-    for name in ("run.json", "splits.json"):
-        (folder.root / name).unlink(missing_ok=True)
-    if folder.root.is_dir() and not any(folder.root.iterdir()):
-        folder.root.rmdir()
+def _stopped(session: Session, error: UserError) -> UserError:
+    """What to tell of an error in the midst of a run: one in which nothing was trained leaves nothing behind."""
+    trials = session.folder.state.trials
+    if not any(trial.curve and trial.status != "failed" for trial in trials):
+        session.folder.discard()
+        return error
+    return UserError(f"{str(error).removesuffix('.')}; what is finished is kept, so continue with --resume.")
