@@ -14,6 +14,13 @@ from formwright.compression import fold
 from formwright.models import Model, create_model, from_pretrained
 from formwright.nn.specification import EditSpec
 
+SMALL_IFORMER = {
+    "depths": (1, 1, 1, 1),
+    "dims": (8, 16, 24, 32),
+    "heads": (2, 2, 2, 2),
+    "attention_heads": (1,) * 4,
+    "image_size": 64,
+}
 SMALL_EFFICIENTVIT = {"dims": (16, 24, 32), "heads": (2, 2, 2), "depths": (1, 1, 1), "image_size": 64}
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -40,6 +47,7 @@ def randomised(name: str, **options: Any) -> Model:
         ("efficientvit_m0_distilled", SMALL_EFFICIENTVIT),
         ("resnet18", {"dims": (8, 16, 24, 32)}),
         ("resnet50", {"dims": (16, 32, 64, 96), "depths": (2, 1, 1, 1)}),
+        ("iformer_small", SMALL_IFORMER),
     ],
 )
 def test_a_folded_model_has_no_batch_norm_and_the_same_answers(

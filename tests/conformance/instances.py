@@ -2,7 +2,8 @@
 
 A part that its registry name, a width of 16 and default options suffice to build is found by itself. Others have an
 entry in :data:`TINY_PARTS`; an entry may also add cases with other options. Families of models that are too big to be
-checked at their smallest published size have options in :data:`TINY_FAMILIES`.
+checked at their smallest published size have options in :data:`TINY_FAMILIES`, and the name of a variant where the
+smallest one is not typical.
 """
 
 from __future__ import annotations
@@ -85,8 +86,24 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "downsampling": (
         Case("downsampling"),
         Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
+        Case("downsampling", "batch-normed", options={"norm": part("batch_norm")}),
     ),
     "position_table": (Case("position_table"), Case("position_table", "prefix", options={"prefix": 2}, prefix=2)),
+    "resized_position_table": (
+        Case("resized_position_table"),
+        Case("resized_position_table", "prefix", options={"prefix": 2}, prefix=2),
+    ),
+    "chain": (
+        Case("chain", options={"parts": (part("depthwise_convolution", kernel=3), _NORM, part("mlp"))}),
+        Case("chain", "per-token", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
+        Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
+    ),
+    "inception_mixer": (
+        Case("inception_mixer", options={"heads": 4, "attention_heads": 2, "pool": 2}),
+        Case("inception_mixer", "no-pooling", options={"heads": 4, "attention_heads": 1}),
+        Case("inception_mixer", "attention-alone", options={"heads": 2, "attention_heads": 2}),
+        Case("inception_mixer", "no-attention", options={"heads": 4, "attention_heads": 0}),
+    ),
     "class_token_pool": (Case("class_token_pool", prefix=1),),
     "classifier": (
         Case("classifier", options={"norm": _NORM}),
@@ -94,10 +111,6 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("classifier", "class-token", options={"pool": part("class_token_pool")}, prefix=1),
     ),
     "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
-    "chain": (
-        Case("chain", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
-        Case("chain", "depthwise", options={"parts": (part("depthwise_convolution"), _NORM)}, dimensions=(2,)),
-    ),
     "inverted_downsampling": (
         Case("inverted_downsampling"),
         Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
@@ -112,10 +125,17 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
-    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
-    "efficientvit": {"dims": (16, 24, 32), "heads": (2, 2, 2), "image_size": 128},
+    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
+    "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
+    "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
+    "iformer": {
+        "depths": (1, 1, 2, 1),
+        "dims": (8, 16, 24, 32),
+        "heads": (2, 2, 4, 4),
+        "attention_heads": (1, 1, 2, 2, 3),
+    },
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
@@ -203,7 +223,7 @@ def exempt(case: Case, check: str) -> None:
 
 
 def smallest_variants() -> dict[str, str]:
-    """The smallest variant of each family, by family: the least sum over its blocks of the squared width."""
+    """A variant of each family, by family: that of its entry, or the least in squared widths summed over blocks."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
@@ -211,7 +231,10 @@ def smallest_variants() -> dict[str, str]:
     families: dict[str, list[str]] = {}
     for name in MODELS:
         families.setdefault(MODELS[name].family, []).append(name)
-    return {family: min(names, key=size) for family, names in sorted(families.items())}
+    return {
+        family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)
+        for family, names in sorted(families.items())
+    }
 
 
 def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Model:
@@ -221,6 +244,7 @@ def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Mode
     if "depths" in published:
         options["depths"] = (1,) * len(published["depths"])
     options |= {**TINY_FAMILIES.get(family, {}), **changes}
+    options.pop("variant", None)
     torch.manual_seed(seed)
     try:
         model = create_model(variant, **options)

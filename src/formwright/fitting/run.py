@@ -12,7 +12,7 @@ from formwright.data.images import ImageData, read_images
 from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
-from formwright.fitting.race import RACE_SHARE, finish_winner, race, shortlist
+from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
@@ -20,6 +20,7 @@ from formwright.fitting.shrink import choose, export_variant, try_int8
 from formwright.fitting.state import RunFolder
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
+from formwright.models.identification import Pretrained, read_pretrained
 from formwright.reporting import SILENT, Reporter
 
 TASKS = ("image-classification",)
@@ -56,6 +57,7 @@ def fit(
         max_macs: multiply-accumulates for one input: ``"100M"``.
         max_time: of the whole run: ``"15m"``, or seconds.
         seed: of splits, weights, order and augmentation.
+        weights: a saved model's folder or a published checkpoint; fine-tuned and frozen, it joins the race.
         resume: continue the run in ``out``.
         skip_bad: leave out pictures that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
@@ -82,7 +84,9 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
+        "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
     }
+    pretrained = None if weights is None else read_pretrained(weights)
     threads = threads or os.cpu_count() or 1
     reporter.stage("Reading the data")
     if resume:
@@ -90,19 +94,20 @@ def fit(
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-        pictures = _read(data, seed, skip_bad, reporter)
+        pictures = _read(data, seed, skip_bad, reporter, pretrained)
         pictures.check_splits(root / "splits.json")
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
-        pictures = _read(data, seed, skip_bad, reporter)
+        pictures = _read(data, seed, skip_bad, reporter, pretrained)
         folder = RunFolder.create(root, options)
         pictures.save_splits(root / "splits.json")
     for note in pictures.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
     session = _session(pictures, budget, folder, reporter, seed, threads)
-    torch.set_num_threads(session.training_threads)
+    session.weights = pretrained
+    torch.set_num_threads(threads)
     try:
         return _run(session)
     except UserError:
@@ -113,9 +118,12 @@ def fit(
         reporter.close()
 
 
-def _read(data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter) -> ImageData:
+def _read(
+    data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter, pretrained: Pretrained | None
+) -> ImageData:
     return read_images(
         data,
+        channels=None if pretrained is None else pretrained[0].input.channels,
         seed=seed,
         skip_bad=skip_bad,
         progress=lambda done, total: reporter.progress(done / max(total, 1), f"{done} of {total} pictures"),
@@ -137,7 +145,6 @@ def _session(
         seed=seed,
         threads=threads,
         precision=state.facts.get("precision", "32-true"),
-        training_threads=state.facts.get("training_threads", threads),
     )
 
 
@@ -148,7 +155,7 @@ def _run(session: Session) -> FitResult:
     shrink_seconds = max(SHRINK_SHARE * limit, SHRINK_LEAST)
     training_end = limit - ship_seconds - shrink_seconds
     if not state.trials:
-        reporter.stage("Measuring candidates", 0.08 * limit)
+        reporter.stage("Measuring candidates", SHORTLIST_SHARE * limit)
         with clock.stage("shortlist"):
             shortlist(session, training_end - clock.spent)
     if state.winner is None:

@@ -29,6 +29,8 @@ from formwright.training.recipe import Precision, Recipe
 
 #: Seconds between checkpoints of a long training.
 CHECKPOINT_EVERY = 10.0
+#: Seconds between two looks at whether one thread or all are faster.
+TUNE_EVERY = 30.0
 #: Validation pictures that a rung of the race looks at; the final choice looks at all.
 RACE_VALIDATION = 2000
 
@@ -46,9 +48,8 @@ class Session:
     seed: int
     threads: int
     precision: Precision = "32-true"
-    training_threads: int = 1
     #: a checkpoint of the user's that some candidates start from
-    weights: dict[str, Tensor] | None = None
+    weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
     trainers: dict[int, Trainer] = field(default_factory=dict)
 
     def save(self) -> None:
@@ -74,7 +75,7 @@ class Session:
         model = create_model(ModelSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
-            load_checkpoint(model, self.weights, head=False)
+            load_checkpoint(model, self.weights[1], head=False, resize_positions=True)
         if trial.proposal.get("frozen"):
             model.backbone.requires_grad_(False)
         return model
@@ -100,6 +101,21 @@ class Session:
         """Validation accuracy, in the precision that the run trains in."""
         return accuracy_of(model, evaluation_batches(self.data, "val", most=most), precision=self.precision)
 
+    def tune_threads(self, trainer: Trainer, *, steps: int = 3) -> None:
+        """Take a few real steps with one thread and a few with all, and go on with what was faster just now.
+
+        Small models, and machines that are busy with other work, lose time by waiting for the second thread.
+        """
+        if self.threads == 1:
+            return
+        taken: dict[int, float] = {}
+        for count in (1, self.threads):
+            torch.set_num_threads(count)
+            before = trainer.seconds
+            trainer.train(steps=steps)
+            taken[count] = trainer.seconds - before
+        torch.set_num_threads(self.threads if taken[self.threads] < taken[1] else 1)
+
     def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
         """Train a trial until it has had ``seconds`` of training, score it and write both down.
 
@@ -108,6 +124,8 @@ class Session:
         trainer = self.trainer(trial)
         loss = trial.curve[-1].loss if trial.curve else float("nan")
         try:
+            if trainer.seconds < 0.5 * seconds:
+                self.tune_threads(trainer)
             if trainer.seconds < seconds:
                 until = min(time.monotonic() + seconds - trainer.seconds, deadline)
                 loss = trainer.train(until=until)
@@ -145,7 +163,7 @@ class Session:
         path = self.folder.checkpoint(checkpoint)
         started_at = trainer.step
         every = max(seconds / evaluations, 2.0)
-        evaluated = saved = time.monotonic()
+        evaluated = saved = tuned = time.monotonic()
         losses: list[float] = []
 
         def show(progress: Progress) -> None:
@@ -161,6 +179,9 @@ class Session:
             if trainer.step == before:  # not even one more step fits
                 break
             recent = (trainer.seconds - used) / (trainer.step - before)
+            if time.monotonic() - tuned > TUNE_EVERY and remaining > 100:
+                self.tune_threads(trainer)
+                tuned = time.monotonic()
             if time.monotonic() - saved > CHECKPOINT_EVERY:
                 trainer.save(path)
                 self.save()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,23 +27,21 @@ class Chain(Part):
 
     Shapes: ``(batch, *grid, dim)`` to the same.
 
-    Raises:
-        UserError: there is no part, or a part does not use a fact of the context that concerns it.
-    """
+    It uses the facts of the context that every part uses which they concern, and promises what all its parts promise.
 
-    promises: ClassVar[Promises] = Promises(
-        exemptions={"context": "what it uses is what its parts use, and each of them is asked"}
-    )
+    Raises:
+        UserError: there is no part.
+    """
 
     def __init__(self, dim: int, *, parts: Sequence[PartSpec], grid: tuple[int, ...] | None = None) -> None:
         super().__init__()
         if not parts:
             raise UserError("A chain needs at least one part.")
-        self.parts = nn.ModuleList(build_part(part, dim, grid=grid) for part in parts)
-
-    def check_context(self, context: Context) -> None:
-        for part in self.parts:
-            part.check_context(context)  # type: ignore[operator]
+        built: list[Part] = [build_part(spec, dim, grid=grid) for spec in parts]
+        self.parts = nn.ModuleList(built)
+        self.promises = _common_promises([part.promises for part in built])  # type: ignore[misc]
+        concerned = [part.uses for part in built if not part.promises.per_token]
+        self.uses = frozenset.intersection(*concerned) if concerned else frozenset()  # type: ignore[misc]
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -51,3 +49,16 @@ class Chain(Part):
         for part in self.parts:
             x = part(x, context)
         return x
+
+
+def _common_promises(promises: Sequence[Promises]) -> Promises:
+    """What all of them promise; exemptions stay with the parts that have them."""
+    dimensions = set(promises[0].dimensions).intersection(*(each.dimensions for each in promises))
+    return Promises(
+        dimensions=tuple(sorted(dimensions)),
+        any_grid=all(each.any_grid for each in promises),
+        batch_invariant=all(each.batch_invariant for each in promises),
+        per_token=all(each.per_token for each in promises),
+        causal=all(each.causal for each in promises),
+        multiple=math.lcm(*(each.multiple for each in promises)),
+    )

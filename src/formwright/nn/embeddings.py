@@ -8,10 +8,12 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import CONVOLUTIONS, to_channels_first, to_channels_last
+from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.norms import BatchNorm
 from formwright.nn.part import PARTS, Part, Promises, build_part
 from formwright.nn.specification import PartSpec
 
@@ -54,6 +56,12 @@ class _StridedConvolution(Part):
     def _apply_convolution(self, x: Tensor, context: Context) -> Tensor:
         x = to_channels_last(self.conv(x))
         return x if self.norm is None else self.norm(x, context)
+
+    def fold(self) -> None:
+        """Take a batch norm after the convolution into it, in place."""
+        if isinstance(self.norm, BatchNorm):
+            fold_batch_norm(self.conv, self.norm.norm)
+            self.norm = None
 
 
 @PARTS.register("patch_embedding")
@@ -181,6 +189,34 @@ def _counted(grid: tuple[int, ...], prefix: int) -> str:
     """``64 tokens (8 x 8) and 1 in front``."""
     sides = f" ({' x '.join(map(str, grid))})" if len(grid) > 1 else ""
     return f"{math.prod(grid)} tokens{sides} and {prefix} in front"
+
+
+@PARTS.register("resized_position_table")
+class ResizedPositionTable(PositionTable):
+    """A position table that other grids get too, linearly interpolated along every axis.
+
+    Shapes: ``(batch, *grid, dim)`` or ``(batch, prefix + places, dim)`` to the same. On its own grid it is
+    :class:`PositionTable`; vectors of placeless tokens are never interpolated.
+
+    Raises:
+        UserError: another number of placeless tokens comes than the table has entries for.
+
+    Source: Inception Transformer, arXiv 2205.12956, whose authors' code resizes where the number of places differs,
+    not the sides.
+    """
+
+    promises: ClassVar[Promises] = Promises()
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
+        grid = context.grid if context.grid is not None else tuple(x.shape[1:-1])
+        if grid == self.grid or context.prefix != self.prefix:
+            return super().forward(x, context)
+        table = self.table[self.prefix :].T.reshape(1, -1, *self.grid)
+        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
+        places = F.interpolate(table, size=grid, mode=mode).flatten(2).squeeze(0).T
+        return x + torch.cat([self.table[: self.prefix], places]).view(x.shape[1:]), context
 
 
 @PARTS.register("class_token")

@@ -43,6 +43,7 @@ class ConvNormStem(Part):
         last_activation: whether one follows the last convolution too.
         max_pool: whether the largest value of every second 3 x 3 neighbourhood is taken at the end, which halves the
             grid once more.
+        bias: whether the convolutions have biases, which the norms after them make superfluous.
         dimensions: number of axes of the input.
 
     Shapes: ``(batch, in_dim, *size)`` to ``(batch, *grid, dim)``, each stride dividing the sides, rounded up.
@@ -66,6 +67,7 @@ class ConvNormStem(Part):
         activation: str = "relu",
         last_activation: bool = False,
         max_pool: bool = False,
+        bias: bool = False,
         dimensions: int = 2,
     ) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class ConvNormStem(Part):
         self.last_activation, self.max_pool = last_activation, max_pool
         widths = (in_dim, *hidden, dim)
         self.convs = nn.ModuleList(
-            ConvNorm(width, next_width, kernel, stride=stride, dimensions=dimensions)
+            ConvNorm(width, next_width, kernel, stride=stride, bias=bias, dimensions=dimensions)
             for width, next_width, stride in zip(widths, widths[1:], strides, strict=False)
         )
         self.activation = build_activation(activation)

@@ -8,11 +8,11 @@ depth, learning rate), which makes families comparable and a width that a machin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, part
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
@@ -121,6 +121,47 @@ def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
+def _caformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    """Separable convolutions, and attention in the last stage."""
+    return model_specification(
+        "caformer_s18",
+        depths=(depth,) * shape.stages,
+        dims=_widths(width, shape.stages, 32 if width >= 32 else 16),
+        mixers=(*["separable_convolution"] * (shape.stages - 1), "attention"),
+        residual_scale=(None,) * shape.stages,
+        mlp_head=False,
+        stem=_patches(shape, norm=_LAYER_NORM),
+        **_common(shape),
+    )
+
+
+def _cvt(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    dims = _widths(width, shape.stages, 16)
+    return model_specification(
+        "cvt-13",
+        depths=(depth,) * shape.stages,
+        dims=dims,
+        heads=tuple(dim // 16 for dim in dims),
+        drop_path=0.0,
+        stem=_patches(shape, norm=_LAYER_NORM),
+        **_common(shape),
+    )
+
+
+def _efficientvit(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    dims = _widths(width, shape.stages, 16)
+    return model_specification(
+        "efficientvit_m0",
+        depths=(depth,) * shape.stages,
+        dims=dims,
+        heads=(2,) * shape.stages,
+        kernels=(3, 3),
+        window=min(7, min(shape.size) // shape.stem_stride),
+        stem=_patches(shape, norm=_LAYER_NORM),
+        **_common(shape),
+    )
+
+
 @dataclass(frozen=True)
 class Family:
     """A family in the space: how it is built, and its own learning rate."""
@@ -132,8 +173,11 @@ class Family:
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
     "convnext": Family(_convnext),
-    "poolformer": Family(_poolformer),
+    "metaformer-baselines": Family(_caformer),
     "cct": Family(_cct),
+    "cvt": Family(_cvt),
+    "poolformer": Family(_poolformer),
+    "efficientvit": Family(_efficientvit),
 }
 
 
@@ -142,7 +186,7 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
     entry = FAMILIES[family]
     specification = entry.build(shape, width, depth)
     recipe = entry.recipe
-    batch = 128 if shape.pictures >= 5000 else 64 if shape.pictures >= 500 else 16
+    batch = 256 if shape.pictures >= 20_000 else 128 if shape.pictures >= 5000 else 64 if shape.pictures >= 500 else 16
     steps = shape.pictures / batch
     recipe = Recipe(
         optimizer=recipe.optimizer,
@@ -159,3 +203,22 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
     depths = "-".join(str(len(stage.blocks)) for stage in specification.stages)
     choices = {"family": family, "width": width, "depth": depth, "rate": rate}
     return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
+
+
+def from_weights(specification: ModelSpec, shape: PictureShape) -> list[Proposal]:
+    """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
+    own = replace(
+        specification, input=ImageInput(shape.channels, shape.size), classes=shape.classes, name=specification.name
+    )
+    batch = 64 if shape.pictures >= 500 else 16
+    recipe = Recipe(optimizer="adamw", batch_size=batch, warmup=20, ema_decay=0.99)
+    return [
+        Proposal(
+            specification.family,
+            f"{specification.name}, your weights, {how}",
+            {"weights": True, "frozen": frozen},
+            own,
+            replace(recipe, learning_rate=rate, weight_decay=decay),
+        )
+        for how, frozen, rate, decay in (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
+    ]

@@ -30,14 +30,14 @@ def sum_over_neighbours(x, weight, bias):
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_depthwise_convolution_is_the_sum_over_neighbours(grid):
-    mixer = build_part(part("depthwise_convolution", kernel=3, dimensions=len(grid)), 4).double()
+    mixer = build_part(part("depthwise_convolution", kernel=3), 4, grid=grid).double()
     x = torch.randn(2, *grid, 4, dtype=torch.float64)
     assert torch.allclose(mixer(x), sum_over_neighbours(x, mixer.conv.weight, mixer.conv.bias))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_separable_convolution_is_its_formula(grid):
-    mixer = SeparableConvolution(4, kernel=3, activation="squared_relu", dimensions=len(grid)).double()
+    mixer = SeparableConvolution(4, kernel=3, activation="squared_relu", grid=grid).double()
     x = torch.randn(2, *grid, 4, dtype=torch.float64)
     hidden = (x @ mixer.fc1.weight.T).relu().square()
     mixed = sum_over_neighbours(hidden, mixer.conv.weight, hidden.new_zeros(8))
@@ -71,4 +71,4 @@ def test_even_kernels_and_impossible_grids_are_refused():
     with pytest.raises(UserError, match="odd kernel, got 4"):
         build_part(part("depthwise_convolution", kernel=4), 8)
     with pytest.raises(UserError, match="1, 2 or 3 dimensions, got 4"):
-        build_part(part("separable_convolution", dimensions=4), 8)
+        build_part(part("separable_convolution"), 8, grid=(2, 2, 2, 2))

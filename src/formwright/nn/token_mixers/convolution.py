@@ -28,7 +28,7 @@ class DepthwiseConvolution(Part):
         dim: channels.
         kernel: odd side of the neighbourhood.
         bias: whether to add ``b``.
-        dimensions: number of grid axes, 1 to 3.
+        grid: the grid that it is built for, of which only the number of axes matters; two if unset.
 
     Shapes: ``(batch, *grid, dim)`` to the same. Source: as ConvNeXt's token mixer in A ConvNet for the 2020s,
     arXiv 2201.03545.
@@ -39,10 +39,10 @@ class DepthwiseConvolution(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
 
-    def __init__(self, dim: int, *, kernel: int = 7, bias: bool = True, dimensions: int = 2) -> None:
+    def __init__(self, dim: int, *, kernel: int = 7, bias: bool = True, grid: tuple[int, ...] | None = None) -> None:
         super().__init__()
-        self.dimensions = dimensions
-        self.conv = depthwise_layer(dim, kernel, bias=bias, dimensions=dimensions)
+        self.dimensions = 2 if grid is None else len(grid)
+        self.conv = depthwise_layer(dim, kernel, bias=bias, dimensions=self.dimensions)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return depthwise_axes("conv", "residual", self.dimensions)
@@ -64,7 +64,7 @@ class SeparableConvolution(Part):
         ratio: channels of the depthwise convolution over ``dim``.
         kernel: odd side of its neighbourhood.
         activation: name of the activation after the first dense layer.
-        dimensions: number of grid axes, 1 to 3.
+        grid: the grid that it is built for, of which only the number of axes matters; two if unset.
 
     Shapes: ``(batch, *grid, dim)`` to the same. Source: MetaFormer Baselines for Vision, arXiv 2210.13452 (ConvFormer).
 
@@ -82,14 +82,14 @@ class SeparableConvolution(Part):
         ratio: float = 2.0,
         kernel: int = 7,
         activation: str = "star_relu",
-        dimensions: int = 2,
+        grid: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.dimensions = dimensions
+        self.dimensions = 2 if grid is None else len(grid)
         self.hidden = int(dim * ratio)
         self.fc1 = nn.Linear(dim, self.hidden, bias=False)
         self.activation = build_activation(activation)
-        self.conv = depthwise_layer(self.hidden, kernel, bias=False, dimensions=dimensions)
+        self.conv = depthwise_layer(self.hidden, kernel, bias=False, dimensions=self.dimensions)
         self.fc2 = nn.Linear(self.hidden, dim, bias=False)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
