@@ -139,10 +139,6 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
     "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
-<<<<<<< HEAD
-=======
-    "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
->>>>>>> f3
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
     "iformer": {
         "depths": (1, 1, 2, 1),
@@ -150,11 +146,8 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
         "heads": (2, 2, 4, 4),
         "attention_heads": (1, 1, 2, 2, 3),
     },
-<<<<<<< HEAD
     "swin": {"depths": (2, 1, 2, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "window": 4, "image_size": 64},
     "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
-=======
->>>>>>> f3
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
