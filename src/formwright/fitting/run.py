@@ -26,7 +26,7 @@ from formwright.reporting import SILENT, Reporter
 
 TASKS = ("image-classification",)
 #: Shares of the time that are kept for the last two stages, and the least they need.
-SHRINK_SHARE, SHRINK_LEAST = 0.15, 12.0
+SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 SHORTEST_RUN = 45.0
 

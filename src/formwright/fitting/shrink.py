@@ -29,7 +29,7 @@ TOLERANCE = 0.004
 CALIBRATION = 512
 PRUNING = "pruning of heads and hidden channels"
 #: A pruned model that cannot be trained for so many seconds is not worth the exports.
-SHORTEST_RECOVERY = 5.0
+SHORTEST_RECOVERY = 3.0
 #: A transformation pays if it makes latency or file smaller by this share at least.
 GAIN = 0.05
 
@@ -154,7 +154,7 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
         end: second of the run at which shrinking must be over; exports and measurements are planned for.
     """
     started = time.monotonic()
-    exports = 2.5 * float(session.folder.state.facts.get("export_seconds", 10.0))
+    exports = 2.0 * float(session.folder.state.facts.get("export_seconds", 10.0))
     seconds = end - session.clock.spent - exports
     if seconds < SHORTEST_RECOVERY:
         note_step(session, PRUNING, False, False, "there was no time left for the pruned model to recover", started)
