@@ -27,9 +27,12 @@ LARGEST = 13_000_000
 SMALLEST_OF_THEIR_KIND = {
     "caformer_s18",
     "convformer_s18",
-    "convnext_tiny",
     "convnext_isotropic_small:layer_scale",
+    "convnext_tiny",
+    "cvt-13",
     "iformer_small",
+    "resnet50",
+    "swin_tiny_patch4_window7_224",
 }
 #: timm's model of this name pools before its last norm: its outputs are those of another function.
 OTHERWISE_IN_TIMM = {"poolformer_s12"}
@@ -94,7 +97,9 @@ def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[st
     model = create_model(specification(name, **options)).double().eval()
     load_checkpoint(model, reference_state(VARIANTS[name][layout], output.get("shapes", {})))
     pictures = torch.from_numpy(images(shape, output["input_seed"]))
-    exact = 1e-4 if layout == "timm_layout" and name in ALMOST_IN_TIMM else 1e-6
+    # A reference that computes its norms in float32 is exact to no more than that.
+    inexact = output.get("dtype") == "float32" or (layout == "timm_layout" and name in ALMOST_IN_TIMM)
+    exact = 1e-4 if inexact else 1e-6
     for dtype, tolerance in ((torch.float64, exact), (torch.float32, 1e-4)):
         if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
             continue  # with these weights the reference differs from itself as much: attention of one-hot softmax

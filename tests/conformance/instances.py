@@ -2,7 +2,8 @@
 
 A part that its registry name, a width of 16 and default options suffice to build is found by itself. Others have an
 entry in :data:`TINY_PARTS`; an entry may also add cases with other options. Families of models that are too big to be
-checked at their smallest published size have options in :data:`TINY_FAMILIES`.
+checked at their smallest published size have options in :data:`TINY_FAMILIES`, and the name of a variant where the
+smallest one is not typical.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
         Case("patch_embedding", "normed", options={"kernel": 2, "norm": _NORM}, channels_first=True),
     ),
+    "convolutional_projection_attention": (
+        Case("convolutional_projection_attention", options={"heads": 4}),
+        Case("convolutional_projection_attention", "linear", options={"heads": 2, "method": "linear"}),
+        Case("convolutional_projection_attention", "class-token", options={"heads": 2}, prefix=1),
+    ),
     "convolutional_tokenizer": (
         Case("convolutional_tokenizer", options={"layers": 2, "hidden": 8}, channels_first=True),
         Case("convolutional_tokenizer", "plain", options={"pooling": False, "bias": True}, channels_first=True),
@@ -110,15 +116,29 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("classifier", "class-token", options={"pool": part("class_token_pool")}, prefix=1),
     ),
     "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
+    "inverted_downsampling": (
+        Case("inverted_downsampling"),
+        Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
+    ),
+    "residual_downsampling": (
+        Case("residual_downsampling"),
+        Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
+    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
+    "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "window_attention": (
+        Case("window_attention", options={"heads": 4, "window": 2}),
+        Case("window_attention", "shifted", options={"heads": 2, "window": 2, "shifted": True}),
+    ),
 }
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
-    "efficientvit": {"dims": (16, 24, 32), "heads": (2, 2, 2), "image_size": 128},
+    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
+    "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
+    "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
-    "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "stem": part("patch_embedding", kernel=4)},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
     "iformer": {
         "depths": (1, 1, 2, 1),
@@ -126,6 +146,8 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
         "heads": (2, 2, 4, 4),
         "attention_heads": (1, 1, 2, 2, 3),
     },
+    "swin": {"depths": (2, 1, 2, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "window": 4, "image_size": 64},
+    "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
@@ -213,7 +235,7 @@ def exempt(case: Case, check: str) -> None:
 
 
 def smallest_variants() -> dict[str, str]:
-    """The smallest variant of each family, by family: the least sum over its blocks of the squared width."""
+    """A variant of each family, by family: that of its entry, or the least in squared widths summed over blocks."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
@@ -221,7 +243,10 @@ def smallest_variants() -> dict[str, str]:
     families: dict[str, list[str]] = {}
     for name in MODELS:
         families.setdefault(MODELS[name].family, []).append(name)
-    return {family: min(names, key=size) for family, names in sorted(families.items())}
+    return {
+        family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)
+        for family, names in sorted(families.items())
+    }
 
 
 def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Model:
@@ -231,6 +256,7 @@ def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Mode
     if "depths" in published:
         options["depths"] = (1,) * len(published["depths"])
     options |= {**TINY_FAMILIES.get(family, {}), **changes}
+    options.pop("variant", None)
     torch.manual_seed(seed)
     try:
         model = create_model(variant, **options)

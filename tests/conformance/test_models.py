@@ -200,5 +200,5 @@ def test_options_that_all_families_share(family: str, variant: str) -> None:
     assert model(pictures(model)).shape == (2, 2)
     assert model.specification.input.channels == 1
     rates = [b.drop_path for s in model.specification.stages for block in s.blocks for b in block.branches]
-    assert rates == sorted(rates)
-    assert rates[-1] == pytest.approx(0.1)
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(0.1)

@@ -53,7 +53,7 @@ def test_saved_and_loaded(colour, tmp_path):
         ({"size": [0, 4]}, "size.0"),
         ({"std": [0.1, 0.0, 0.1]}, "std.1"),
         ({"labels": []}, "labels"),
-        ({"channels": 2}, "channels"),
+        ({"channels": 2}, "1 (grey) or 3 (RGB) is expected"),
         ({"mean": [0.5]}, "3 channels need as many means"),
         ({"schema_version": 2}, "schema_version"),
         ({"colour": "blue"}, "colour"),

@@ -149,3 +149,13 @@ def test_budget_is_frozen_and_checked():
 def test_budget_needs_no_torch():
     program = "import sys; from formwright.measurement import Budget; Budget(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_public_name_is_there():
+    from formwright import deployment, measurement
+
+    for package in (measurement, deployment):
+        for name in package.__all__:
+            assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError):
+        measurement.no_such_name  # noqa: B018

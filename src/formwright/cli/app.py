@@ -10,12 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
-from formwright.cli.output import console, print_fit, print_measurements, print_models, print_predictions, reporter
+from formwright.cli.output import (
+    print_claims,
+    print_fit,
+    print_measurements,
+    print_models,
+    print_predictions,
+    reporter,
+)
+from formwright.errors import UserError
 
 app = typer.Typer(
     name="formwright",
     help="The Transformer, or its successor, that fits your data, your device and your budget.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -72,22 +79,27 @@ def fit(
     if not (yes or resume or quiet or as_json) and sys.stdin.isatty():
         source = data if data is not None else "scikit-learn's digits"
         typer.confirm(f"Fit {source} within {budget}, results in {out}?", default=True, abort=True)
-    with reporter(quiet=quiet or as_json) as listener:
-        result = run_fit(
-            data,
-            out=out,
-            task=task,
-            max_latency=max_latency,
-            max_size=max_size,
-            max_macs=max_macs,
-            max_time=max_time,
-            seed=seed,
-            weights=weights,
-            resume=resume,
-            skip_bad=skip_bad,
-            threads=threads,
-            reporter=listener,
-        )
+    try:
+        with reporter(quiet=quiet or as_json) as listener:
+            result = run_fit(
+                data,
+                out=out,
+                task=task,
+                max_latency=max_latency,
+                max_size=max_size,
+                max_macs=max_macs,
+                max_time=max_time,
+                seed=seed,
+                weights=weights,
+                resume=resume,
+                skip_bad=skip_bad,
+                threads=threads,
+                reporter=listener,
+            )
+    except KeyboardInterrupt:
+        if (out / "run.json").is_file():
+            print("formwright: interrupted; continue with the same options and --resume.", file=sys.stderr)
+        raise
     if as_json:
         _print_json(result.to_dict())
     else:
@@ -147,6 +159,9 @@ def list_command(
     from formwright.models import list_models
 
     names = list_models(pattern, task=task)
+    if not names:
+        which = f"for the task {task!r} matches" if task else "matches"
+        raise UserError(f"No model {which} {pattern!r}; see formwright list.")
     if as_json:
         _print_json(names)
     else:
@@ -162,14 +177,17 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Run the claims of systems here, and show published beside measured."""
-    from formwright.catalog.verify import print_reports, run_verify
+    from formwright.catalog.verification import all_systems
+    from formwright.catalog.verification import verify as run_claims
 
+    if not systems and not every:
+        raise UserError(f"Name systems to verify, or --all of them: {', '.join(all_systems())}.")
     with reporter(quiet=quiet or as_json) as listener:
-        reports = run_verify(systems or [], every=every, quick=quick, reporter=listener)
+        reports = run_claims(all_systems() if every else systems or [], quick=quick, reporter=listener)
     if as_json:
         _print_json([report.to_json() for report in reports])
     else:
-        print_reports(reports, console)
+        print_claims(reports)
     if any(report.failed for report in reports):
         raise typer.Exit(1)
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Gt, MinLen
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from formwright.data.preprocess import read_picture, to_array
@@ -20,7 +19,7 @@ from formwright.files import read_json, write_json
 
 FILE = "preprocessing.json"
 
-Pixels = Annotated[int, Gt(0)]
+Pixels = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -33,13 +32,15 @@ class Preprocessing:
     """
 
     size: tuple[Pixels, Pixels]
-    channels: Literal[1, 3]
+    channels: int
     mean: tuple[float, ...]
-    std: tuple[Annotated[float, Gt(0)], ...]
-    labels: Annotated[tuple[str, ...], MinLen(1)]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
     schema_version: Literal[1] = 1
 
     def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"{self.channels} channels; 1 (grey) or 3 (RGB) is expected")
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"{self.channels} channels need as many means and deviations")
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import time
 from typing import Any
 
+from formwright.errors import NonFiniteLossError, StorageError, UserError
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
     Cost,
     affordable_steps,
-    choose_computation,
+    choose_precision,
+    confirm_latency,
     impossible,
     measure_candidate,
     to_trial,
 )
+from formwright.fitting.shrink import note_step
 from formwright.models import Model
-from formwright.search.halving import plan_rungs, survivors
-from formwright.search.spaces import FAMILIES, WIDTHS, PictureShape, Proposal, propose
+from formwright.search.halving import Rung, plan_rungs, survivors
+from formwright.search.proposals import Proposer
+from formwright.search.spaces import FAMILIES, WIDTHS, PictureShape, Proposal, from_weights, propose
 
 #: Of the time for training, how much the race may take before the winner is finished.
 RACE_SHARE = 0.35
+#: Of the whole time, how much measuring candidates may take.
+SHORTLIST_SHARE = 0.12
+#: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
+NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
+DISTILLATION = "distillation from a larger teacher"
 #: A first rung of fewer seconds than this says too little.
 SHORTEST_RUNG = 1.5
 
@@ -35,20 +45,46 @@ def shortlist(session: Session, training_seconds: float) -> None:
     state = session.folder.state
     shape = picture_shape(session)
     first = next(iter(FAMILIES))
-    choose_computation(session, propose(first, shape, width=32, depth=1))
+    choose_precision(session, propose(first, shape, width=32, depth=1))
     affordable = affordable_steps(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
-    deadline = session.clock.spent + 0.08 * session.clock.limit
+    left_out: list[str] = []
+    deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
+    if session.weights is not None:
+        specification, _ = session.weights
+        for proposal in from_weights(specification, shape):
+            cost = measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
+            cost = confirm_latency(session, proposal, cost)
+            trial = to_trial(len(trials), proposal, cost, session)
+            if cost.violations(session):
+                misses[proposal.name] = cost
+                trial.teacher = True
+                session.note(
+                    f"{proposal.name} cannot meet the budget ({'; '.join(cost.violations(session))}); the others may "
+                    "learn from it."
+                )
+            trials.append(trial)
     for index, family in enumerate(FAMILIES):
         session.reporter.progress(index / len(FAMILIES), family)
+        session.save()  # the time used, should the run be killed here
         if trials and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break
-        found = widest(session, shape, family, affordable, misses)
+        try:
+            found = widest(session, shape, family, affordable, misses)
+        except StorageError:
+            raise
+        except UserError as error:  # a family that cannot take pictures of this size
+            left_out.append(f"{family} is left out: {error}")
+            session.note(left_out[-1])
+            continue
         if found is not None:
             trials.append(to_trial(len(trials), *found, session))
-    if not trials:
+    if not misses and not trials:
+        height, width = session.data.size
+        raise UserError(f"No family can take pictures of {height} x {width} pixels; {left_out[0]}")
+    if all(trial.teacher for trial in trials):
         raise impossible(session, misses)
     state.trials = trials
     session.save()
@@ -63,41 +99,47 @@ def widest(
     session: Session, shape: PictureShape, family: str, affordable: float, misses: dict[str, Cost]
 ) -> tuple[Proposal, Cost] | None:
     """The widest candidate of a family that meets the budget and whose training steps are affordable."""
+    measured: dict[int, tuple[Proposal, Cost]] = {}
+
+    def candidate(index: int) -> tuple[Proposal, Cost]:
+        if index not in measured:
+            proposal = propose(family, shape, width=WIDTHS[index], depth=1 if WIDTHS[index] < 24 else 2)
+            measured[index] = proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
+        return measured[index]
+
     low, high = 0, len(WIDTHS) - 1
-    best: tuple[Proposal, Cost] | None = None
-    slow: tuple[Proposal, Cost] | None = None
-    while low <= high:
+    while low < high:
         middle = (low + high + 1) // 2
-        proposal = propose(family, shape, width=WIDTHS[middle], depth=1 if WIDTHS[middle] < 24 else 2)
-        cost = measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
-        violations = cost.violations(session)
-        if not violations and cost.step * 128 / proposal.recipe.batch_size <= affordable:
-            best, low = (proposal, cost), middle + 1
-            continue
-        if violations:
-            misses[proposal.name] = cost
+        proposal, cost = candidate(middle)
+        slow = cost.step * 128 / proposal.recipe.batch_size > affordable
+        if slow or cost.violations(session):
+            high = middle - 1
         else:
-            slow = (proposal, cost)
-        high = middle - 1
-    return best or slow
+            low = middle
+    for index in range(low, -1, -1):
+        proposal, cost = candidate(index)
+        cost = confirm_latency(session, proposal, cost)
+        if not cost.violations(session):
+            return proposal, cost
+        misses[proposal.name] = cost
+    return None
 
 
 def race(session: Session, seconds: float) -> None:
     """Halve the shortlist until one candidate is left; the decided rungs are remembered across kills."""
     state = session.folder.state
-    entrants = [trial for trial in state.trials if trial.status != "dropped"]
-    most = max(2, int(seconds / (2.0 * SHORTEST_RUNG)))
-    for trial in entrants[most:]:
-        trial.status, trial.reason = "dropped", "there was no time to race more candidates"
-    entrants = entrants[:most]
+    # Newcomers join after the first rung; a continued run has some of them already.
+    candidates = [trial for trial in state.trials if trial.status != "dropped" and not trial.teacher]
+    entrants = [trial for trial in candidates if not trial.proposal.get("newcomer")]
     if "rungs" not in state.facts:
-        overhead = min(1.0, 0.05 * seconds / max(len(entrants), 1))
-        state.facts["rungs"] = [
-            dataclasses.asdict(rung) for rung in plan_rungs(len(entrants), seconds, overhead=overhead)
-        ]
+        most = max(2, int(seconds / (2.0 * SHORTEST_RUNG)))
+        for trial in entrants[most:]:
+            trial.status, trial.reason = "dropped", "there was no time to race more candidates"
+        candidates = entrants = entrants[:most]
+        state.facts["rungs"] = [dataclasses.asdict(rung) for rung in _plan(len(entrants), seconds)]
         session.save()
     rungs: list[dict[str, Any]] = state.facts["rungs"]
-    running = [trial for trial in entrants if trial.status in ("waiting", "racing")]
+    running = [trial for trial in candidates if trial.status in ("waiting", "racing")]
     start, end = session.clock.spent, session.clock.spent + seconds
     for index, rung in enumerate(rungs):
         if index < state.rungs_done:
@@ -109,6 +151,8 @@ def race(session: Session, seconds: float) -> None:
             session.train_until(trial, rung["seconds"], deadline=session.clock.deadline(end))
             share = (session.clock.spent - start) / max(end - start, 1e-6)
             session.reporter.progress(min(share, 1.0), f"{trial.name}: {trial.score:.1%}")
+        if index == 0:
+            running += _newcomers(session, rung["entrants"] - len(entrants), rung["seconds"], end)
         running = [trial for trial in running if trial.status == "racing"]
         kept = survivors({trial.number: trial.score for trial in running}, rung["survivors"])
         for trial in running:
@@ -122,8 +166,74 @@ def race(session: Session, seconds: float) -> None:
         session.save()
     if not running:
         running = _last_hope(session)
-    state.winner = max(running, key=lambda trial: trial.score).number
+    best = max(running, key=lambda trial: trial.score)
+    state.teacher = _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
+    state.winner = best.number
     session.save()
+
+
+def _plan(candidates: int, seconds: float) -> list[Rung]:
+    """Rungs for the shortlist, and for as many newcomers as leave the first rung long enough."""
+    overhead = min(1.0, 0.05 * seconds / max(candidates, 1))
+    total = candidates
+    while total < MOST_CANDIDATES:
+        rungs = plan_rungs(total + 1, seconds, overhead=overhead)
+        if not rungs or rungs[0].seconds < NEWCOMER_RUNG:
+            break
+        total += 1
+    return plan_rungs(total, seconds, overhead=overhead)
+
+
+def _newcomers(session: Session, count: int, seconds: float, end: float) -> list[Trial]:
+    """Candidates that are proposed when the first ones have shown how they do, trained for the first rung."""
+    state = session.folder.state
+    known = [trial for trial in state.trials if trial.curve and not trial.teacher]
+    added = [trial for trial in known if trial.proposal.get("newcomer")]
+    families = {trial.family for trial in known if trial.family in FAMILIES}
+    if count <= len(added) or not families:
+        return []
+    shape = picture_shape(session)
+    proposer = Proposer(shape, families, seed=session.seed)
+    for trial in known:
+        proposer.tell({key: trial.proposal.get(key) for key in ("family", "width", "depth", "rate")}, trial.score)
+    fresh: list[Trial] = []
+    for _ in range(3 * (count - len(added))):
+        if len(fresh) >= count - len(added) or session.clock.spent > end:
+            break
+        proposal = proposer.ask()
+        cost = confirm_latency(session, proposal, measure_candidate(session, proposal, batch_size=128))
+        if cost.violations(session):
+            proposer.tell(proposal.choices, 0.0)
+            continue
+        trial = to_trial(len(state.trials), proposal, cost, session)
+        trial.proposal["newcomer"] = True
+        trial.status = "racing"
+        state.trials.append(trial)
+        session.train_until(trial, seconds, deadline=session.clock.deadline(end))
+        proposer.tell(proposal.choices, trial.score)
+        fresh.append(trial)
+    return fresh
+
+
+def _teacher(session: Session, winner: Trial, seconds: float) -> int | None:
+    """The best of those that miss the budget, if it is better than the winner after as much training."""
+    teachers = [trial for trial in session.folder.state.trials if trial.teacher and trial.status != "failed"]
+    for trial in teachers:
+        trial.status = "racing"
+        session.train_until(trial, seconds, deadline=session.clock.deadline(session.clock.spent + seconds))
+    teachers = [trial for trial in teachers if trial.status == "racing"]
+    for trial in teachers:
+        trial.status, trial.reason = "stopped", "misses the budget; trained for the others to learn from"
+    best = max(teachers, key=lambda trial: trial.score, default=None)
+    started = time.monotonic()
+    if best is None:
+        reason = "every candidate that was raced can meet the budget itself"
+        note_step(session, DISTILLATION, False, False, reason, started)
+        return None
+    better = best.score > winner.score
+    reason = f"{best.name} has {best.score:.1%} and the winner of the race {winner.score:.1%} validation accuracy"
+    note_step(session, DISTILLATION, better, better, reason, started)
+    return best.number if better else None
 
 
 def _worst(running: list[Trial], kept: list[int]) -> float:
@@ -132,25 +242,50 @@ def _worst(running: list[Trial], kept: list[int]) -> float:
 
 def _last_hope(session: Session) -> list[Trial]:
     """When every racing trial failed, the best of those that were stopped goes on."""
-    from formwright.errors import NonFiniteLossError
-
-    scored = [trial for trial in session.folder.state.trials if trial.curve and trial.status != "failed"]
+    scored = [t for t in session.folder.state.trials if t.curve and t.status != "failed" and not t.teacher]
     if not scored:
         reason = next((t.reason for t in session.folder.state.trials if t.status == "failed"), "no candidate trained")
         raise NonFiniteLossError(f"Every candidate failed to train; the first one: {reason}")
     return [max(scored, key=lambda trial: trial.score)]
 
 
-def finish_winner(session: Session, seconds: float) -> Model:
-    """Train the winner to the end and return it with its averaged weights."""
+def finish_winner(session: Session, seconds: float) -> None:
+    """Train the winner to the end; should its loss become infinite, the next best one instead."""
     state = session.folder.state
-    assert state.winner is not None
-    trial = next(trial for trial in state.trials if trial.number == state.winner)
-    trainer = session.trainer(trial)
-    session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")
-    trial.status = "finished"
-    state.finished.append("train")
-    session.save()
-    model = trainer.averaged_model()
+    end = session.clock.spent + seconds
+    while True:
+        trial = winner(session)
+        try:
+            _finish(session, trial, max(end - session.clock.spent, 2.0))
+        except NonFiniteLossError as error:
+            trial.status, trial.reason = "failed", str(error)
+            session.trainers.pop(trial.number, None)
+            session.note(f"{trial.name} won the race and then failed, so the next best one was trained: {error}")
+            state.winner = _last_hope(session)[0].number
+            session.save()
+            continue
+        trial.status = "finished"
+        state.finished.append("train")
+        session.save()
+        return
+
+
+def winner(session: Session) -> Trial:
+    state = session.folder.state
+    return next(trial for trial in state.trials if trial.number == state.winner)
+
+
+def winner_model(session: Session) -> Model:
+    """The winner with its averaged weights, from memory or from its last checkpoint."""
+    model = session.trainer(winner(session)).averaged_model()
     assert isinstance(model, Model)
     return model
+
+
+def _finish(session: Session, trial: Trial, seconds: float) -> None:
+    state = session.folder.state
+    trainer = session.trainer(trial)
+    if state.teacher is not None:
+        teacher = session.trainer(next(trial for trial in state.trials if trial.number == state.teacher))
+        trainer.objective = session.distilled(trainer.recipe, teacher.averaged_model())
+    session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")

@@ -16,11 +16,14 @@ METRICS_SCHEMA = 1
 
 @dataclass
 class CurvePoint:
-    """One evaluation of a candidate: after so many steps and seconds of its own training."""
+    """One evaluation of a candidate: after so many steps and seconds of its own training.
+
+    ``loss`` is the training loss since the evaluation before, none where no step was taken.
+    """
 
     step: int
     seconds: float
-    loss: float
+    loss: float | None
     validation_accuracy: float
     learning_rate: float
 
@@ -36,6 +39,7 @@ class Trial:
         proposal: the choices of the search space that it was built from.
         specification: the model as data.
         recipe: how it is trained.
+        teacher: whether it misses the budget and is trained only for the others to learn from.
         status: ``waiting``, ``racing``, ``stopped`` (by the race), ``finished``, ``dropped`` (before training: it
             cannot meet the budget) or ``failed``.
         reason: why it was stopped, dropped or failed.
@@ -53,6 +57,7 @@ class Trial:
     proposal: dict[str, Any]
     specification: dict[str, Any]
     recipe: dict[str, Any]
+    teacher: bool = False
     status: str = "waiting"
     reason: str = ""
     parameters: int = 0

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import torch
 
 from formwright.data.augmentation import infer_augmentation
 from formwright.data.images import ImageData, read_images
-from formwright.errors import UserError
+from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
-from formwright.fitting.race import RACE_SHARE, finish_winner, race, shortlist
+from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shrink import choose, export_variant, try_int8
-from formwright.fitting.state import RunFolder
+from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step, try_int8, try_pruning
+from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
+from formwright.models.identification import Pretrained, read_pretrained
 from formwright.reporting import SILENT, Reporter
 
 TASKS = ("image-classification",)
@@ -56,6 +58,7 @@ def fit(
         max_macs: multiply-accumulates for one input: ``"100M"``.
         max_time: of the whole run: ``"15m"``, or seconds.
         seed: of splits, weights, order and augmentation.
+        weights: a saved model's folder or a published checkpoint; fine-tuned and frozen, it joins the race.
         resume: continue the run in ``out``.
         skip_bad: leave out pictures that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
@@ -67,11 +70,16 @@ def fit(
     Raises:
         UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
     """
+    started = time.monotonic()
     if task not in TASKS:
-        raise UserError(f"There is no task {task!r}; tasks are: {', '.join(TASKS)}.")
+        raise UnknownNameError("task", task, TASKS)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
-        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}.")
+        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
+    if threads is not None and threads < 1:
+        raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     root = Path(out)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
@@ -82,7 +90,9 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
+        "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
     }
+    pretrained = None if weights is None else read_pretrained(weights)
     threads = threads or os.cpu_count() or 1
     reporter.stage("Reading the data")
     if resume:
@@ -90,32 +100,44 @@ def fit(
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-        pictures = _read(data, seed, skip_bad, reporter)
-        pictures.check_splits(root / "splits.json")
+        pictures = _read(data, seed, skip_bad, reporter, pretrained)
+        if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
+            pictures.save_splits(root / SPLITS_FILE)
+        pictures.check_splits(root / SPLITS_FILE)
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
-        pictures = _read(data, seed, skip_bad, reporter)
+        pictures = _read(data, seed, skip_bad, reporter, pretrained)
         folder = RunFolder.create(root, options)
-        pictures.save_splits(root / "splits.json")
+        try:
+            pictures.save_splits(root / SPLITS_FILE)
+        except UserError:
+            folder.discard()
+            raise
     for note in pictures.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
-    session = _session(pictures, budget, folder, reporter, seed, threads)
-    torch.set_num_threads(session.training_threads)
+    session = _session(pictures, budget, folder, reporter, seed, threads, started)
+    session.weights = pretrained
+    torch.set_num_threads(threads)
     try:
         return _run(session)
-    except UserError:
-        _discard_if_nothing_was_trained(folder)
+    except UserError as error:
+        raise _stopped(session, error) from error
+    except KeyboardInterrupt:
+        session.save()
         raise
     finally:
         torch.set_num_threads(previous)
         reporter.close()
 
 
-def _read(data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter) -> ImageData:
+def _read(
+    data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter, pretrained: Pretrained | None
+) -> ImageData:
     return read_images(
         data,
+        channels=None if pretrained is None else pretrained[0].input.channels,
         seed=seed,
         skip_bad=skip_bad,
         progress=lambda done, total: reporter.progress(done / max(total, 1), f"{done} of {total} pictures"),
@@ -123,7 +145,7 @@ def _read(data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter
 
 
 def _session(
-    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int
+    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int, started: float
 ) -> Session:
     assert budget.time is not None
     state = folder.state
@@ -131,13 +153,12 @@ def _session(
         data=pictures,
         budget=budget,
         folder=folder,
-        clock=Clock(budget.time, spent=state.spent, stages=state.stages),
+        clock=Clock(budget.time, spent=state.spent + time.monotonic() - started, stages=state.stages),
         reporter=reporter,
         augmentation=infer_augmentation(pictures),
         seed=seed,
         threads=threads,
         precision=state.facts.get("precision", "32-true"),
-        training_threads=state.facts.get("training_threads", threads),
     )
 
 
@@ -148,7 +169,7 @@ def _run(session: Session) -> FitResult:
     shrink_seconds = max(SHRINK_SHARE * limit, SHRINK_LEAST)
     training_end = limit - ship_seconds - shrink_seconds
     if not state.trials:
-        reporter.stage("Measuring candidates", 0.08 * limit)
+        reporter.stage("Measuring candidates", SHORTLIST_SHARE * limit)
         with clock.stage("shortlist"):
             shortlist(session, training_end - clock.spent)
     if state.winner is None:
@@ -160,15 +181,17 @@ def _run(session: Session) -> FitResult:
         seconds = max(training_end - clock.spent, 2.0)
         reporter.stage("Training the winner", seconds)
         with clock.stage("train"):
-            model = finish_winner(session, seconds)
-            export_variant(session, model, "trained")
+            finish_winner(session, seconds)
+    if "export" not in state.finished:
+        with clock.stage("train"):
+            export_variant(session, winner_model(session), "trained")
             state.finished.append("export")
             session.save()
     model = from_pretrained(session.folder.variant("trained"))
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            _shrink(session, model)
+            _shrink(session, model, limit - ship_seconds)
             state.finished.append("shrink")
             session.save()
     reporter.stage("Shipping", ship_seconds)
@@ -183,20 +206,30 @@ def _run(session: Session) -> FitResult:
     return result
 
 
-def _shrink(session: Session, model: Model) -> None:
-    trained = next(variant for variant in session.folder.state.variants if variant.name == "trained, float32")
-    try_int8(session, model, trained, "trained")
+def _shrink(session: Session, model: Model, end: float) -> None:
+    """INT8 of the trained model, then a pruned one and its INT8: whatever there is time for before ``end``."""
+    state = session.folder.state
+    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    done = {step.name for step in state.shrink}
+    if int8_step("trained") not in done:
+        session.reporter.progress(0.1, "INT8")
+        try_int8(session, model, trained, "trained")
+    if PRUNING not in done:
+        session.reporter.progress(0.3, "pruning")
+        pruned = try_pruning(session, model, trained, end)
+        if pruned is not None:
+            session.reporter.progress(0.8, "INT8 of the pruned model")
+            try_int8(session, *pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:
     return variant.name.rpartition(",")[0]
 
 
-def _discard_if_nothing_was_trained(folder: RunFolder) -> None:
-    """A run that could not begin leaves nothing behind."""
-    if folder.state.trials:
-        return
-    for name in ("run.json", "splits.json"):
-        (folder.root / name).unlink(missing_ok=True)
-    if folder.root.is_dir() and not any(folder.root.iterdir()):
-        folder.root.rmdir()
+def _stopped(session: Session, error: UserError) -> UserError:
+    """What to tell of an error in the midst of a run: one in which nothing was trained leaves nothing behind."""
+    trials = session.folder.state.trials
+    if not any(trial.curve and trial.status != "failed" for trial in trials):
+        session.folder.discard()
+        return error
+    return UserError(f"{str(error).removesuffix('.')}; what is finished is kept, so continue with --resume.")

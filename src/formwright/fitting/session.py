@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from formwright.training.recipe import Precision, Recipe
 
 #: Seconds between checkpoints of a long training.
 CHECKPOINT_EVERY = 10.0
+#: Seconds between two looks at whether one thread or all are faster.
+TUNE_EVERY = 30.0
 #: Validation pictures that a rung of the race looks at; the final choice looks at all.
 RACE_VALIDATION = 2000
 
@@ -46,19 +49,21 @@ class Session:
     seed: int
     threads: int
     precision: Precision = "32-true"
-    training_threads: int = 1
     #: a checkpoint of the user's that some candidates start from
-    weights: dict[str, Tensor] | None = None
+    weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
     trainers: dict[int, Trainer] = field(default_factory=dict)
+    #: seconds between two checkpoints of a training
+    checkpoint_every: float = CHECKPOINT_EVERY
 
     def save(self) -> None:
         self.folder.state.spent = self.clock.spent
-        self.folder.state.stages = dict(self.clock.stages)
+        self.folder.state.stages = self.clock.stages
         self.folder.save()
 
     def note(self, text: str) -> None:
-        """Tell the user now, and in the report."""
-        self.folder.state.notes.append(text)
+        """Tell the user now, and in the report; once, if a run that was killed does the same again."""
+        if text not in self.folder.state.notes:
+            self.folder.state.notes.append(text)
         self.reporter.note(text)
 
     def example(self, count: int = 1) -> Tensor:
@@ -68,13 +73,17 @@ class Session:
     def training_batch(self, size: int) -> Batch:
         return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
 
+    def training_batches(self, size: int, count: int) -> list[Batch]:
+        """Some batches of training pictures as they are, evenly drawn."""
+        return list(evaluation_batches(self.data, "train", batch_size=size, most=size * count))
+
     def build(self, trial: Trial) -> Model:
         """The model of a trial as it starts: seeded by the run and the trial's number."""
         torch.manual_seed(1000 * self.seed + trial.number)
         model = create_model(ModelSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
-            load_checkpoint(model, self.weights, head=False)
+            load_checkpoint(model, self.weights[1], head=False, resize_positions=True)
         if trial.proposal.get("frozen"):
             model.backbone.requires_grad_(False)
         return model
@@ -100,28 +109,60 @@ class Session:
         """Validation accuracy, in the precision that the run trains in."""
         return accuracy_of(model, evaluation_batches(self.data, "val", most=most), precision=self.precision)
 
+    def tune_threads(self, trainer: Trainer, *, steps: int = 3) -> None:
+        """Take a few real steps with one thread and a few with all, and go on with what was faster just now.
+
+        Small models, and machines that are busy with other work, lose time by waiting for the second thread.
+        """
+        if self.threads == 1:
+            return
+        taken: dict[int, float] = {}
+        for count in (1, self.threads):
+            torch.set_num_threads(count)
+            before = trainer.seconds
+            trainer.train(steps=steps)
+            taken[count] = trainer.seconds - before
+        torch.set_num_threads(self.threads if taken[self.threads] < taken[1] else 1)
+
     def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
         """Train a trial until it has had ``seconds`` of training, score it and write both down.
 
         A loss that is not finite ends the trial, not the run.
         """
         trainer = self.trainer(trial)
-        loss = trial.curve[-1].loss if trial.curve else float("nan")
+        path = self.folder.checkpoint(f"trial-{trial.number:02d}")
+        losses: list[float] = []
         try:
-            if trainer.seconds < seconds:
-                until = min(time.monotonic() + seconds - trainer.seconds, deadline)
-                loss = trainer.train(until=until)
+            if trainer.seconds < 0.5 * seconds:
+                self.tune_threads(trainer)
+            while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
+                before = trainer.step
+                losses.append(trainer.train(until=time.monotonic() + min(left, self.checkpoint_every)))
+                if trainer.step == before:  # not even one more step fits
+                    losses.pop()
+                    break
+                if left > self.checkpoint_every:
+                    self.checkpoint(trainer, path)
         except NonFiniteLossError as error:
             trial.status, trial.reason = "failed", str(error)
             self.save()
             return
-        trainer.save(self.folder.checkpoint(f"trial-{trial.number:02d}"))
-        self.record(trial, trainer, loss, most=RACE_VALIDATION)
+        self.checkpoint(trainer, path)
+        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=RACE_VALIDATION)
 
-    def record(self, trial: Trial, trainer: Trainer, loss: float, *, most: int | None = None) -> None:
+    def checkpoint(self, trainer: Trainer, path: Path) -> None:
+        """Write down where a training is and how much time the run has used; rarely, if it takes long."""
+        started = time.monotonic()
+        trainer.save(path)
+        self.save()
+        self.checkpoint_every = max(CHECKPOINT_EVERY, 20 * (time.monotonic() - started))
+
+    def record(self, trial: Trial, trainer: Trainer, loss: float | None, *, most: int | None = None) -> None:
         """Score the averaged weights of a trial and add the point to its curve."""
         score = self.validate(trainer.averaged_model(), most=most)
         rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
+        # A run that was killed between its checkpoint and this point scores the same weights again.
+        trial.curve = [point for point in trial.curve if point.step < trainer.step]
         trial.curve.append(CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
         self.save()
 
@@ -136,6 +177,8 @@ class Session:
     ) -> None:
         """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands."""
         end = time.monotonic() + seconds
+        if trainer.schedule.total is None:
+            self.tune_threads(trainer)
         per_step = trainer.seconds / trainer.step if trainer.step else 0.0
         if trainer.schedule.total is None:
             if not per_step:
@@ -145,7 +188,7 @@ class Session:
         path = self.folder.checkpoint(checkpoint)
         started_at = trainer.step
         every = max(seconds / evaluations, 2.0)
-        evaluated = saved = time.monotonic()
+        evaluated = saved = tuned = time.monotonic()
         losses: list[float] = []
 
         def show(progress: Progress) -> None:
@@ -157,13 +200,16 @@ class Session:
             before, used = trainer.step, trainer.seconds
             chunk = min(now + min(CHECKPOINT_EVERY, 0.25 * every), end)
             remaining = trainer.schedule.total - trainer.step
-            losses.append(trainer.train(steps=remaining, until=chunk, on_step=show))
+            loss = trainer.train(steps=remaining, until=chunk, on_step=show)
             if trainer.step == before:  # not even one more step fits
                 break
+            losses.append(loss)
             recent = (trainer.seconds - used) / (trainer.step - before)
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                trainer.save(path)
-                self.save()
+            if time.monotonic() - tuned > TUNE_EVERY and remaining > 100:
+                self.tune_threads(trainer)
+                tuned = time.monotonic()
+            if time.monotonic() - saved > self.checkpoint_every:
+                self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and time.monotonic() - evaluated > every:
                 self.record(trial, trainer, float(np.mean(losses)), most=RACE_VALIDATION)
@@ -172,10 +218,9 @@ class Session:
             fits = trainer.step + int((end - time.monotonic()) / recent)
             if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
                 trainer.stretch(max(fits, trainer.step + 1))
-        trainer.save(path)
+        self.checkpoint(trainer, path)
         if trial is not None:
-            self.record(trial, trainer, float(np.mean(losses)) if losses else float("nan"))
-        self.save()
+            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss)
 
     def distilled(self, recipe: Recipe, teacher: nn.Module, *, weight: float = 0.5) -> Objective:
         return Distillation(teacher, Classification(recipe.label_smoothing), weight=weight)

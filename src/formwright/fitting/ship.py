@@ -54,9 +54,9 @@ def ship(session: Session, model: Model, chosen: Variant, float_variant: Variant
     root, state, data = session.folder.root, session.folder.state, session.data
     model.save_pretrained(root)
     copy_file(root / chosen.file, root / "model.onnx")
-    Preprocessing(size=data.size, channels=data.channels, mean=data.mean, std=data.std, labels=data.class_names).save(
-        root
-    )
+    Preprocessing(
+        size=data.size, channels=3 if data.channels == 3 else 1, mean=data.mean, std=data.std, labels=data.class_names
+    ).save(root)
     eager, labels = predict_scores(model, evaluation_batches(data, "test"))
     exported = _scores(root / float_variant.file, session)
     agreement = Agreement(

@@ -20,12 +20,12 @@ from formwright.measurement.size import model_bytes
 from formwright.models import Model, create_model
 from formwright.objectives import Classification
 from formwright.search.spaces import Proposal
-from formwright.training.evaluation import fastest_computation, step_seconds
+from formwright.training.evaluation import faster_precision, step_seconds
 
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
 #: A training of fewer steps, or that sees each picture fewer times than this, is not worth a larger model.
-FEWEST_STEPS, FEWEST_EPOCHS = 1500.0, 12.0
+FEWEST_STEPS, FEWEST_EPOCHS = 1500.0, 5.0
 #: Of the time for training, what the winner gets for itself.
 WINNERS_SHARE = 0.7
 
@@ -46,8 +46,8 @@ class Cost:
         """How it misses the budget even after compression."""
         budget = session.budget
         found = []
-        latency = self.eager_latency if self.onnx_latency is None else self.onnx_latency / COMPRESSION_GAIN
-        if budget.latency is not None and latency > budget.latency and self.onnx_latency is not None:
+        fastest = 0.0 if self.onnx_latency is None else self.onnx_latency / COMPRESSION_GAIN
+        if budget.latency is not None and self.onnx_latency is not None and fastest > budget.latency:
             found.append(f"latency {format_seconds(self.onnx_latency)}")
         if budget.size is not None and self.smallest_size > budget.size:
             found.append(f"size {format_bytes(self.smallest_size)} even in INT8")
@@ -61,21 +61,26 @@ def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) 
     model = create_model(proposal.specification).eval()
     example = session.example()
     with torch_threads(session.threads), torch.inference_mode():
-        eager = measure_latency(lambda: model(example), min_time=0.05, warmup=2).median
-    limit = session.budget.latency
-    onnx_latency = onnx_seconds(model, session) if limit is not None and eager > limit else None
-    batch = session.training_batch(min(batch_size, 32))
-    step = step_seconds(model, Classification(0.0), batch, session.precision, repeats=1)
-    step *= batch_size / len(batch.targets)
+        eager = measure_latency(lambda: model(example), min_time=0.02, min_repeats=5, warmup=1).median
+    batch = session.training_batch(min(batch_size, 128))
+    step = step_seconds(model, Classification(0.0), batch, session.precision, repeats=2)
     return Cost(
         parameters=model.parameter_count(),
         macs=count_macs(model, example),
         eager_latency=eager,
-        onnx_latency=onnx_latency,
+        onnx_latency=None,
         size=model_bytes(model),
         smallest_size=model_bytes(model, "int8"),
-        step=step,
+        step=step * batch_size / len(batch.targets),
     )
+
+
+def confirm_latency(session: Session, proposal: Proposal, cost: Cost) -> Cost:
+    """The cost with the latency of the exported model, where PyTorch's leaves it open whether the budget is met."""
+    limit = session.budget.latency
+    if limit is None or cost.eager_latency <= limit:
+        return cost
+    return dataclasses.replace(cost, onnx_latency=onnx_seconds(create_model(proposal.specification).eval(), session))
 
 
 def onnx_seconds(model: Model, session: Session) -> float:
@@ -115,20 +120,19 @@ def affordable_steps(session: Session, training_seconds: float) -> float:
     return WINNERS_SHARE * training_seconds / steps
 
 
-def choose_computation(session: Session, proposal: Proposal) -> None:
-    """Train with the precision and the threads with which a timed step of a candidate is fastest on this machine."""
+def choose_precision(session: Session, proposal: Proposal) -> None:
+    """Train in bfloat16 where a timed step of a candidate is faster with it on this machine."""
     model = create_model(proposal.specification)
     batch = session.training_batch(min(128, len(session.data.split.train)))
-    facts = session.folder.state.facts
-    session.precision, session.training_threads = fastest_computation(
-        model, Classification(0.0), batch, threads=session.threads
-    )
-    facts["precision"], facts["training_threads"] = session.precision, session.training_threads
+    session.precision = faster_precision(model, Classification(0.0), batch)
+    session.folder.state.facts["precision"] = session.precision
+    by_threads = {}
+    for count in sorted({1, session.threads}):
+        torch.set_num_threads(count)
+        by_threads[count] = step_seconds(model, Classification(0.0), batch, session.precision)
+    torch.set_num_threads(min(by_threads, key=lambda count: by_threads[count]))
     if session.precision == "bf16-mixed":
         session.note("Training computes in bfloat16: a timed step was faster with it here.")
-    if session.training_threads < session.threads:
-        session.note("Training uses one thread: a timed step was faster with it here.")
-    torch.set_num_threads(session.training_threads)
 
 
 def impossible(session: Session, costs: dict[str, Cost]) -> UserError:

@@ -31,8 +31,8 @@ class Measurement:
     """What one backend needs for a model: the name of a model and a backend, and figures of one call.
 
     ``latency``: seconds for the whole batch. ``throughput``: inputs a second. ``peak_memory``: bytes of weights and
-    temporaries (``None`` where the system cannot tell). ``macs``: for one input. ``file_size``: bytes on disk of what
-    the backend loads; of a model that was never saved, the estimate.
+    temporaries (``None`` on a GPU, or where the system cannot tell). ``macs``: for one input. ``file_size``: bytes on
+    disk of what the backend loads; of a model that was never saved, the estimate.
     """
 
     name: str
@@ -109,7 +109,8 @@ def _compile(subject: _Subject) -> _Figures:
 def _torch(subject: _Subject, call: Callable[[torch.Tensor], Any]) -> _Figures:
     with evaluation_mode(subject.model), torch.inference_mode():
         latency = measure_latency(lambda: call(subject.x))
-        temporaries = peak_memory(lambda: call(subject.x))
+        # Of a model on another device the host's memory says nothing.
+        temporaries = peak_memory(lambda: call(subject.x)) if subject.x.device.type == "cpu" else None
     saved = subject.saved(WEIGHTS)
     return _Figures(
         latency,

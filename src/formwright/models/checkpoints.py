@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.models.model import Model, read_safetensors
+from formwright.nn.embeddings import PositionTable
 
 State = dict[str, Tensor]
 #: A pattern over the source's parameter name and its replacement; the first that matches the whole name is used.
@@ -46,7 +49,13 @@ class Layout:
             target = self._rename(name)
             if target is not None:
                 renamed[target] = tensor
-        return renamed if self.convert is None else self.convert(renamed, model)
+        try:
+            return renamed if self.convert is None else self.convert(renamed, model)
+        except KeyError as missing:
+            raise UserError(
+                f"These weights belong to another model; {missing} is missing from what looked like a checkpoint of "
+                f"{self.name}."
+            ) from None
 
     def _rename(self, name: str) -> str | None:
         for pattern, replacement in self.renames:
@@ -85,12 +94,14 @@ def read_state(path: str | Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        text = str(error)
+        if "GLOBAL" in text:
             raise UserError(
                 f"{path} holds more than plain tensors, and reading it could run code of its author; it is refused. "
                 "Ask for a .safetensors file, or save its state_dict alone."
             ) from None
-        raise UserError(f"{path} is not a whole checkpoint file: {str(error).splitlines()[0]}.") from None
+        reason = "it holds something else" if "Weights only" in text else (text.splitlines() or ["it ends too soon"])[0]
+        raise UserError(f"{path} is not a whole checkpoint file: {reason.rstrip('.')}.") from None
     return _find_state(content, path)
 
 
@@ -107,13 +118,21 @@ def _find_state(content: Any, path: Path) -> State:
     return state
 
 
-def load_checkpoint(model: Model, source: str | Path | Mapping[str, Tensor], *, head: bool = True) -> str:
+def load_checkpoint(
+    model: Model,
+    source: str | Path | Mapping[str, Tensor],
+    *,
+    head: bool = True,
+    resize_positions: bool = False,
+) -> str:
     """Load weights into ``model`` in whatever known layout they are.
 
     Args:
         model: a model of the family that the weights belong to.
         source: a file, a folder that we saved, or a state dictionary.
         head: load the classifier too; false keeps the model's own, for another set of classes.
+        resize_positions: bring square position tables to the model's grid by bicubic interpolation, for another size
+            of images.
 
     Returns:
         Whose layout it was: ``"formwright"``, or the name of the authors' or library's layout.
@@ -131,8 +150,24 @@ def load_checkpoint(model: Model, source: str | Path | Mapping[str, Tensor], *, 
             break
     if not head:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
+    if resize_positions:
+        state = {name: _resized_table(model, name, tensor) for name, tensor in state.items()}
     load_state(model, state, ignore_missing=CLASSIFIER if not head else ())
     return layout_name
+
+
+def _resized_table(model: Model, name: str, tensor: Tensor) -> Tensor:
+    """A position table of another square grid, resized to the one of the part that owns ``name``."""
+    path, _, leaf = name.rpartition(".")
+    owner = dict(model.named_modules()).get(path)
+    if leaf != "table" or not isinstance(owner, PositionTable) or tensor.shape == owner.table.shape:
+        return tensor
+    side = math.isqrt(tensor.shape[0] - owner.prefix)
+    if side**2 != tensor.shape[0] - owner.prefix or tensor.shape[1] != owner.table.shape[1] or len(owner.grid) != 2:
+        return tensor
+    grid = tensor[owner.prefix :].view(1, side, side, -1).movedim(-1, 1)
+    resized = F.interpolate(grid, size=owner.grid, mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([tensor[: owner.prefix], resized.movedim(1, -1).flatten(0, 2)])
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, ignore_missing: tuple[str, ...] = ()) -> None:

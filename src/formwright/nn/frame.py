@@ -141,17 +141,25 @@ class Backbone(nn.Module):
         stages: one specification a stage.
         in_dim: channels of the input.
         grid: size of the input that parts with tables are built for.
+        embed_dim: channels after the embedding; those of the first stage if unset.
     """
 
-    def __init__(self, embed: PartSpec, stages: Sequence[StageSpec], in_dim: int, grid: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        embed: PartSpec,
+        stages: Sequence[StageSpec],
+        in_dim: int,
+        grid: tuple[int, ...],
+        embed_dim: int | None = None,
+    ) -> None:
         super().__init__()
         if not stages:
             raise UserError("A model needs at least one stage.")
         self.input_grid = grid
         self.in_dim = in_dim
-        self.embed: Part = build_part(embed, in_dim, stages[0].dim, grid=grid)
+        dim = stages[0].dim if embed_dim is None else embed_dim
+        self.embed: Part = build_part(embed, in_dim, dim, grid=grid)
         grid = grid_after(self.embed, grid)
-        dim = stages[0].dim
         modules = []
         for spec in stages:
             stage = Stage(spec, dim, grid)

@@ -1,11 +1,13 @@
-"""Positions that are computed rather than learned, added once to the tokens."""
+"""Positions that are computed rather than learned, and what attention adds for differences of places."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from formwright.nn.embeddings import PositionTable
@@ -43,3 +45,34 @@ class SinePositions(PositionTable):
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0) -> None:
         super().__init__(dim, grid=grid, prefix=prefix)
         self.table = nn.Parameter(sine_table(len(self.table), dim), requires_grad=False)
+
+
+def relative_position_index(window: Sequence[int]) -> Int[Tensor, "places places"]:
+    """A number for the difference of each pair of places of a window: ``(2 side - 1)`` differences along each axis.
+
+    ``index[i, j]`` enumerates ``place_i - place_j``, the last axis fastest, from the most negative difference on.
+    """
+    places = torch.cartesian_prod(*[torch.arange(side) for side in window]).view(-1, len(window))
+    difference = places[:, None] - places[None, :]
+    index = torch.zeros(difference.shape[:2], dtype=torch.int64)
+    for axis, side in enumerate(window):
+        index = index * (2 * side - 1) + difference[..., axis] + side - 1
+    return index
+
+
+class RelativePositionBias(nn.Module):
+    """A learned value for each head and each difference of two places of a window, added to attention's scores.
+
+    Shapes: ``()`` to ``(heads, places, places)``. Source: Swin Transformer, arXiv 2103.14030.
+    """
+
+    index: Tensor
+
+    def __init__(self, window: Sequence[int], heads: int, *, std: float = 0.02) -> None:
+        super().__init__()
+        differences = math.prod(2 * side - 1 for side in window)
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(differences, heads), std=std))
+        self.register_buffer("index", relative_position_index(window), persistent=False)
+
+    def forward(self) -> Float[Tensor, "heads places places"]:
+        return self.table[self.index].permute(2, 0, 1)

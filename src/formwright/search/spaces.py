@@ -8,11 +8,11 @@ depth, learning rate), which makes families comparable and a width that a machin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, part
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
@@ -122,11 +122,13 @@ def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
 
 
 def _caformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
-    """Separable convolutions, and attention in the last stage."""
+    """Separable convolutions, and attention with heads of 32 channels in the last stage."""
+    dims = _widths(width, shape.stages, 16)
+    dims = (*dims[:-1], 32 * max(1, round(dims[-1] / 32)))
     return model_specification(
         "caformer_s18",
         depths=(depth,) * shape.stages,
-        dims=_widths(width, shape.stages, 32 if width >= 32 else 16),
+        dims=dims,
         mixers=(*["separable_convolution"] * (shape.stages - 1), "attention"),
         residual_scale=(None,) * shape.stages,
         mlp_head=False,
@@ -141,7 +143,7 @@ def _cvt(shape: PictureShape, width: int, depth: int) -> ModelSpec:
         "cvt-13",
         depths=(depth,) * shape.stages,
         dims=dims,
-        heads=tuple(dim // 16 if dim < 64 else dim // 32 for dim in dims),
+        heads=tuple(dim // 16 for dim in dims),
         drop_path=0.0,
         stem=_patches(shape, norm=_LAYER_NORM),
         **_common(shape),
@@ -162,6 +164,37 @@ def _efficientvit(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
+def _iformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    """Four heads a stage; the share of them that attend grows with depth."""
+    ramp = (1, 2, 3, 3)[4 - shape.stages :] if shape.stages < 4 else (1, 1, 2, 3)
+    return model_specification(
+        "iformer_small",
+        depths=(depth,) * shape.stages,
+        dims=_widths(width, shape.stages, 16),
+        heads=(4,) * shape.stages,
+        attention_heads=tuple(heads for heads in ramp for _ in range(depth)),
+        pools=(2,) * (shape.stages - 1) + (1,),
+        layer_scale=(None,) * shape.stages,
+        stem=_patches(shape, norm=part("batch_norm")),
+        **_common(shape),
+    )
+
+
+def _resnet(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    """The plain peer of every race: basic blocks, one fewer a stage because each holds two dense convolutions."""
+    strides = {1: (1,), 2: (2,), 4: (2, 2)}[shape.stem_stride]
+    hidden = (max(8, width // 2),) * (len(strides) - 1)
+    return model_specification(
+        "resnet18",
+        depths=(max(1, depth - 1),) * shape.stages,
+        dims=_widths(width, shape.stages),
+        stem_dim=width,
+        zero_init=False,
+        stem=part("conv_norm_stem", hidden=hidden, strides=strides, last_activation=True),
+        **_common(shape),
+    )
+
+
 @dataclass(frozen=True)
 class Family:
     """A family in the space: how it is built, and its own learning rate."""
@@ -172,12 +205,14 @@ class Family:
 
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
+    "resnet": Family(_resnet),
     "convnext": Family(_convnext),
     "metaformer-baselines": Family(_caformer),
     "cct": Family(_cct),
     "cvt": Family(_cvt),
     "poolformer": Family(_poolformer),
     "efficientvit": Family(_efficientvit),
+    "iformer": Family(_iformer),
 }
 
 
@@ -203,3 +238,22 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
     depths = "-".join(str(len(stage.blocks)) for stage in specification.stages)
     choices = {"family": family, "width": width, "depth": depth, "rate": rate}
     return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
+
+
+def from_weights(specification: ModelSpec, shape: PictureShape) -> list[Proposal]:
+    """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
+    own = replace(
+        specification, input=ImageInput(shape.channels, shape.size), classes=shape.classes, name=specification.name
+    )
+    batch = 64 if shape.pictures >= 500 else 16
+    recipe = Recipe(optimizer="adamw", batch_size=batch, warmup=20, ema_decay=0.99)
+    return [
+        Proposal(
+            specification.family,
+            f"{specification.name}, your weights, {how}",
+            {"weights": True, "frozen": frozen},
+            own,
+            replace(recipe, learning_rate=rate, weight_decay=decay),
+        )
+        for how, frozen, rate, decay in (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
+    ]

@@ -79,7 +79,8 @@ def efficientvit(
             for rate in rates[index]
         ]
         if index > 0:
-            blocks.insert(0, BlockSpec((BranchSpec(_CONVOLUTION), BranchSpec(mlp))))
+            rate = rates[index][0]
+            blocks.insert(0, BlockSpec(tuple(BranchSpec(mixer, drop_path=rate) for mixer in (_CONVOLUTION, mlp))))
         stages.append(
             StageSpec(
                 dim=dim,

@@ -1,0 +1,70 @@
+"""Which of our models a checkpoint file belongs to, from the names and shapes of its tensors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from formwright.errors import UserError
+from formwright.files import read_json
+from formwright.models import MODELS, empty_copy, model_specification
+from formwright.models.checkpoints import LAYOUTS, read_state
+from formwright.models.model import CONFIG_FILE, Model
+from formwright.nn.specification import ModelSpec
+
+#: What a model is, and its weights.
+Pretrained = tuple[ModelSpec, dict[str, Tensor]]
+
+
+def read_pretrained(path: str | Path) -> Pretrained:
+    """The specification and the weights of a saved model's folder, or of a checkpoint file in any known layout.
+
+    Raises:
+        UserError: the file cannot be read, or belongs to none of our models.
+    """
+    path = Path(path).expanduser()
+    state = read_state(path)
+    if path.is_dir():
+        config = read_json(path / CONFIG_FILE)
+        if not isinstance(config, dict) or "specification" not in config:
+            raise UserError(f"{path / CONFIG_FILE} does not describe a model of formwright.")
+        return ModelSpec.from_dict(config["specification"]), state
+    return model_specification(identify(state, str(path))), state
+
+
+def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str:
+    """The first registered model whose parameters have these names and shapes; the classifier may differ in classes.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in MODELS:
+        variant = MODELS[name]
+        layouts = [layout for layout in LAYOUTS.get(variant.family, []) if layout.recognises(list(state))]
+        own = any(tensor.startswith("backbone.") for tensor in state)
+        if not (layouts or own):
+            continue
+        model = empty_copy(model_specification(name))
+        try:
+            converted = layouts[0].apply(dict(state), model) if layouts else dict(state)
+        except (KeyError, RuntimeError, IndexError):
+            continue  # a layout of the family that this variant does not have
+        if _fits(model, converted):
+            return name
+    raise UserError(
+        f"{source} belongs to none of the registered models (see `formwright list`); give the folder of a saved model, "
+        "or the checkpoint of a published one."
+    )
+
+
+def _fits(model: Model, state: Mapping[str, Tensor]) -> bool:
+    def sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+        return {
+            name: [size for size in tensor.shape if size != 1]
+            for name, tensor in tensors.items()
+            if not name.startswith("head.linear.") and not name.endswith("num_batches_tracked")
+        }
+
+    return sizes(model.state_dict()) == sizes(state)
