@@ -68,7 +68,7 @@ class Trainer:
         from lightning_fabric import Fabric
 
         keep_freed_memory()
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces the precision each time
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision each time
         torch.manual_seed(seed)
         self.recipe = recipe
         self.batches = batches
