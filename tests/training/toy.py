@@ -54,7 +54,9 @@ def toy_recipe(optimizer: str = "adamw", precision: str = "32-true", **changes) 
 
 def toy_trainer(recipe: Recipe, *, seed: int = 0, model: nn.Module | None = None) -> Trainer:
     torch.manual_seed(seed)
-    batches = training_batches(toy_data(), batch_size=recipe.batch_size, seed=seed, augmentation=Augmentation(mixup=0.2))
+    batches = training_batches(
+        toy_data(), batch_size=recipe.batch_size, seed=seed, augmentation=Augmentation(mixup=0.2)
+    )
     return Trainer(model or WithBatchNorm(), Classification(0.1), batches, recipe, seed=seed)
 
 

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
-from formwright.cli.output import console, print_fit, print_measurements, print_models, print_predictions, reporter
+from formwright.cli.output import (
+    print_claims,
+    print_fit,
+    print_measurements,
+    print_models,
+    print_predictions,
+    reporter,
+)
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -170,14 +177,17 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Run the claims of systems here, and show published beside measured."""
-    from formwright.catalog.verify import print_reports, run_verify
+    from formwright.catalog.verification import all_systems
+    from formwright.catalog.verification import verify as run_claims
 
+    if not systems and not every:
+        raise UserError(f"Name systems to verify, or --all of them: {', '.join(all_systems())}.")
     with reporter(quiet=quiet or as_json) as listener:
-        reports = run_verify(systems or [], every=every, quick=quick, reporter=listener)
+        reports = run_claims(all_systems() if every else systems or [], quick=quick, reporter=listener)
     if as_json:
         _print_json([report.to_json() for report in reports])
     else:
-        print_reports(reports, console)
+        print_claims(reports)
     if any(report.failed for report in reports):
         raise typer.Exit(1)
 

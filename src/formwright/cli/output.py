@@ -18,6 +18,7 @@ from formwright.measurement.budget import format_bytes, format_count, format_sec
 from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from formwright.catalog.claim import ClaimReport
     from formwright.deployment.prediction import Prediction
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
@@ -166,3 +167,20 @@ def print_models(names: Sequence[str]) -> None:
         count = empty_copy(model_specification(name)).parameter_count()
         table.add_row(escape(name), format_count(count), MODELS[name].task)
     console.print(table, highlight=False)
+
+
+def print_claims(reports: Sequence[ClaimReport]) -> None:
+    """Published beside measured, a line a claim."""
+    from formwright.catalog.verification import rows
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("system", "claim", "published", "measured", "verdict"):
+        table.add_column(column, overflow="fold")
+    for report, cells in zip(reports, rows(reports), strict=True):
+        style = "red" if report.failed else "" if report.holds else "yellow"
+        table.add_row(*map(escape, cells), style=style)
+        if report.details:
+            table.add_row("", escape(report.details), style="dim")
+    console.print(table, highlight=False)
+    held = sum(report.holds for report in reports)
+    console.print(f"{held} of {len(reports)} claims hold.", highlight=False)

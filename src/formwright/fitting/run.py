@@ -17,7 +17,7 @@ from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, 
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shrink import choose, export_variant, try_int8
+from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step, try_int8, try_pruning
 from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
@@ -26,7 +26,7 @@ from formwright.reporting import SILENT, Reporter
 
 TASKS = ("image-classification",)
 #: Shares of the time that are kept for the last two stages, and the least they need.
-SHRINK_SHARE, SHRINK_LEAST = 0.15, 12.0
+SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 SHORTEST_RUN = 45.0
 
@@ -191,7 +191,7 @@ def _run(session: Session) -> FitResult:
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            _shrink(session, model)
+            _shrink(session, model, limit - ship_seconds)
             state.finished.append("shrink")
             session.save()
     reporter.stage("Shipping", ship_seconds)
@@ -206,9 +206,20 @@ def _run(session: Session) -> FitResult:
     return result
 
 
-def _shrink(session: Session, model: Model) -> None:
-    trained = next(variant for variant in session.folder.state.variants if variant.name == "trained, float32")
-    try_int8(session, model, trained, "trained")
+def _shrink(session: Session, model: Model, end: float) -> None:
+    """INT8 of the trained model, then a pruned one and its INT8: whatever there is time for before ``end``."""
+    state = session.folder.state
+    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    done = {step.name for step in state.shrink}
+    if int8_step("trained") not in done:
+        session.reporter.progress(0.1, "INT8")
+        try_int8(session, model, trained, "trained")
+    if PRUNING not in done:
+        session.reporter.progress(0.3, "pruning")
+        pruned = try_pruning(session, model, trained, end)
+        if pruned is not None:
+            session.reporter.progress(0.8, "INT8 of the pruned model")
+            try_int8(session, *pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:

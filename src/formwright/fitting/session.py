@@ -73,6 +73,10 @@ class Session:
     def training_batch(self, size: int) -> Batch:
         return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
 
+    def training_batches(self, size: int, count: int) -> list[Batch]:
+        """Some batches of training pictures as they are, evenly drawn."""
+        return list(evaluation_batches(self.data, "train", batch_size=size, most=size * count))
+
     def build(self, trial: Trial) -> Model:
         """The model of a trial as it starts: seeded by the run and the trial's number."""
         torch.manual_seed(1000 * self.seed + trial.number)

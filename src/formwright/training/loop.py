@@ -69,7 +69,7 @@ class Trainer:
         # It announces its precision on standard error, which belongs to whoever calls.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         keep_freed_memory()
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it announces the precision each time
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision each time
         torch.manual_seed(seed)
         self.recipe = recipe
         self.batches = batches
