@@ -216,10 +216,11 @@ def _shrink(session: Session, model: Model, end: float) -> None:
         try_int8(session, model, trained, "trained")
     if PRUNING not in done:
         session.reporter.progress(0.3, "pruning")
-        pruned = try_pruning(session, model, trained, end)
-        if pruned is not None:
-            session.reporter.progress(0.8, "INT8 of the pruned model")
-            try_int8(session, *pruned, "pruned")
+        try_pruning(session, model, trained, end)
+    pruned = next((variant for variant in state.variants if variant.name == "pruned, float32"), None)
+    if pruned is not None and int8_step("pruned") not in done:
+        session.reporter.progress(0.8, "INT8 of the pruned model")
+        try_int8(session, from_pretrained(session.folder.variant("pruned")), pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:
