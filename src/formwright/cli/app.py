@@ -66,6 +66,12 @@ def fit(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
+    plain_peer: Annotated[
+        bool,
+        typer.Option(
+            "--plain-peer", help="Train a plain ResNet as long as the winner for comparison, beyond --max-time."
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before starting.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
