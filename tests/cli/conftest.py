@@ -27,7 +27,8 @@ class Answer:
         """The one sentence of a refused command."""
         assert self.code == 2, self
         assert self.out == "", self
-        assert self.err.endswith("\n") and self.err.count("\n") == 1, self.err
+        assert self.err.count("\n") == 1, self.err
+        assert self.err.endswith("\n"), self.err
         assert self.err.startswith("formwright: "), self.err
         assert "Traceback" not in self.err
         return self.err.removeprefix("formwright: ").strip()

@@ -221,11 +221,11 @@ def choose(variants: list[Variant]) -> Variant:
     chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
     for variant in variants:
         variant.chosen = variant is chosen
-        if variant.violations:
-            variant.reason = "misses the budget"
-        elif variant is chosen:
+        if variant is chosen:
             others = "the fastest of those within 0.4 points of the best" if len(equal) > 1 else "the most accurate"
             variant.reason = f"shipped: {others}" + ("" if meeting else "; nothing meets the whole budget")
+        elif variant.violations:
+            variant.reason = "misses the budget"
         elif variant in equal:
             variant.reason = "as accurate, and slower"
         else:
