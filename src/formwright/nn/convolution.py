@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
-from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.functional.dense import dense
+from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.part import Axis
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
