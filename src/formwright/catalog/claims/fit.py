@@ -69,7 +69,7 @@ CLAIMS: list[Claim] = [
     Claim(
         id="digits",
         kind="direction",
-        statement="mean test accuracy on scikit-learn's digits over three seeds, two minutes each, within 1 ms and 1 MB",
+        statement="mean test accuracy on scikit-learn's digits, three seeds of two minutes, within 1 ms and 1 MB",
         published="at least 98 %, and not below a plain ResNet of the same minutes",
         run=_digits,
         slow=True,
