@@ -97,7 +97,9 @@ def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[st
     model = create_model(specification(name, **options)).double().eval()
     load_checkpoint(model, reference_state(VARIANTS[name][layout], output.get("shapes", {})))
     pictures = torch.from_numpy(images(shape, output["input_seed"]))
-    exact = 1e-4 if layout == "timm_layout" and name in ALMOST_IN_TIMM else 1e-6
+    # A reference that computes its norms in float32 is exact to no more than that.
+    inexact = output.get("dtype") == "float32" or (layout == "timm_layout" and name in ALMOST_IN_TIMM)
+    exact = 1e-4 if inexact else 1e-6
     for dtype, tolerance in ((torch.float64, exact), (torch.float32, 1e-4)):
         if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
             continue  # with these weights the reference differs from itself as much: attention of one-hot softmax

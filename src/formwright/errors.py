@@ -24,5 +24,9 @@ class UnknownNameError(UserError):
         super().__init__(f"There is no {what} named {name!r}; {hint}")
 
 
+class StorageError(UserError):
+    """A file could not be written: no room, no right, no folder."""
+
+
 class NonFiniteLossError(UserError):
     """The loss became infinite or not a number; the message names the step."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from formwright.errors import UserError
+from formwright.errors import StorageError, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: What a killed process may leave: our temporary files, and those that safetensors makes beside them.
+_LEFTOVER = re.compile(r"\..+\.\w{8}\.part|\.tmp\w{6}")
 
 
 @contextmanager
@@ -18,7 +27,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``; it takes the place of ``path`` in one step when the block ends well.
 
     Raises:
-        UserError: the folder cannot be written to, or the disk is full.
+        StorageError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
     try:
@@ -26,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; choose another folder.") from error
+        raise _not_written(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -35,17 +44,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written: {error.strerror or error}; make room or choose another folder."
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> StorageError:
+    remedy = "make room on the disk" if error.errno in _FULL else "choose a folder that can be written to"
+    return StorageError(f"{path} could not be written ({error.strerror or error}): {remedy}.")
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all."""
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors of any device and memory format to a safetensors file, whole or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(Path(path)) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # it tells the system's errors in words
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error)) from error
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is the unfinished one of a process that was killed while it wrote."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished files in ``folder`` and below: nothing will ever take them for whole ones."""
+    for path in folder.rglob(".*"):
+        if is_leftover(path) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

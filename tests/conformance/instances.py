@@ -78,6 +78,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
         Case("patch_embedding", "normed", options={"kernel": 2, "norm": _NORM}, channels_first=True),
     ),
+    "convolutional_projection_attention": (
+        Case("convolutional_projection_attention", options={"heads": 4}),
+        Case("convolutional_projection_attention", "linear", options={"heads": 2, "method": "linear"}),
+        Case("convolutional_projection_attention", "class-token", options={"heads": 2}, prefix=1),
+    ),
     "convolutional_tokenizer": (
         Case("convolutional_tokenizer", options={"layers": 2, "hidden": 8}, channels_first=True),
         Case("convolutional_tokenizer", "plain", options={"pooling": False, "bias": True}, channels_first=True),
@@ -121,14 +126,19 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
+    "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "window_attention": (
+        Case("window_attention", options={"heads": 4, "window": 2}),
+        Case("window_attention", "shifted", options={"heads": 2, "window": 2, "shifted": True}),
+    ),
 }
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
+    "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
     "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
-    "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
     "iformer": {
         "depths": (1, 1, 2, 1),
@@ -136,6 +146,8 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
         "heads": (2, 2, 4, 4),
         "attention_heads": (1, 1, 2, 2, 3),
     },
+    "swin": {"depths": (2, 1, 2, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "window": 4, "image_size": 64},
+    "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+
+#: What a shell expects of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Entry point: users' mistakes become one sentence and exit code 2."""
+    try:
+        code = _run(list(sys.argv[1:] if args is None else args))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    import typer
+
     from formwright.cli.app import app
     from formwright.errors import UserError
 
     try:
-        app()
+        return app(args or ["--help"], prog_name="formwright", standalone_mode=False) or 0
+    except typer.Abort:
+        return _refuse("nothing was started.")
+    except typer.TyperException as error:
+        return _refuse(f"{error.format_message().strip().removesuffix('.')}; see the command's --help.")
     except UserError as error:
-        print(f"formwright: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("formwright: interrupted", file=sys.stderr)
-        sys.exit(130)
+        return _refuse(str(error))
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{name}{error.strerror or error}; make room or give yourself the right, and try again.")
+
+
+def _refuse(sentence: str) -> int:
+    print(f"formwright: {sentence}", file=sys.stderr)
+    return 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from formwright.measurement.budget import format_bytes, format_count, format_sec
 from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from formwright.catalog.claim import ClaimReport
     from formwright.deployment.prediction import Prediction
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
@@ -51,11 +54,36 @@ class BarReporter(Reporter):
             self._task = None
 
 
+class LineReporter(Reporter):
+    """A line for each stage that is done and for each note: for files and pipes, where a bar cannot move."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._started = 0.0
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        self.close()
+        self._name, self._started = name, time.monotonic()
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._name:
+            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}")
+        self._name = ""
+
+
 @contextmanager
 def reporter(*, quiet: bool) -> Iterator[Reporter]:
     """A listener that draws on standard error, or a silent one."""
     if quiet:
         yield SILENT
+        return
+    if not _messages.is_terminal:
+        lines = LineReporter()
+        yield lines
+        lines.close()
         return
     columns = (
         TextColumn("{task.description:<22}"),
@@ -68,7 +96,11 @@ def reporter(*, quiet: bool) -> Iterator[Reporter]:
     )
     with Progress(*columns, console=_messages, refresh_per_second=4) as progress:
         listener = BarReporter(progress)
-        yield listener
+        try:
+            yield listener
+        except BaseException:
+            progress.live.transient = True  # the error is what is to be read
+            raise
         listener.close()
 
 
@@ -135,3 +167,20 @@ def print_models(names: Sequence[str]) -> None:
         count = empty_copy(model_specification(name)).parameter_count()
         table.add_row(escape(name), format_count(count), MODELS[name].task)
     console.print(table, highlight=False)
+
+
+def print_claims(reports: Sequence[ClaimReport]) -> None:
+    """Published beside measured, a line a claim."""
+    from formwright.catalog.verification import rows
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("system", "claim", "published", "measured", "verdict"):
+        table.add_column(column, overflow="fold")
+    for report, cells in zip(reports, rows(reports), strict=True):
+        style = "red" if report.failed else "" if report.holds else "yellow"
+        table.add_row(*map(escape, cells), style=style)
+        if report.details:
+            table.add_row("", escape(report.details), style="dim")
+    console.print(table, highlight=False)
+    held = sum(report.holds for report in reports)
+    console.print(f"{held} of {len(reports)} claims hold.", highlight=False)

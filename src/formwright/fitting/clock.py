@@ -12,7 +12,8 @@ class Clock:
 
     def __init__(self, limit: float, *, spent: float = 0.0, stages: dict[str, float] | None = None) -> None:
         self.limit = limit
-        self.stages = dict(stages or {})
+        self._stages = dict(stages or {})
+        self._running: tuple[str, float] | None = None
         self._started = time.monotonic() - spent
 
     @property
@@ -27,11 +28,21 @@ class Clock:
         """The value of ``time.monotonic()`` when so many seconds of the run have passed."""
         return self._started + seconds_from_start
 
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of each stage, the one that is running included, so that a kill does not lose them."""
+        stages = dict(self._stages)
+        if self._running is not None:
+            name, start = self._running
+            stages[name] = stages.get(name, 0.0) + time.monotonic() - start
+        return stages
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time of the block towards a stage of the report."""
-        start = time.monotonic()
+        self._running = name, time.monotonic()
         try:
             yield
         finally:
-            self.stages[name] = self.stages.get(name, 0.0) + time.monotonic() - start
+            self._stages = self.stages
+            self._running = None

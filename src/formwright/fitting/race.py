@@ -7,7 +7,7 @@ import gc
 import time
 from typing import Any
 
-from formwright.errors import UserError
+from formwright.errors import NonFiniteLossError, StorageError, UserError
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
@@ -32,8 +32,8 @@ SHORTLIST_SHARE = 0.12
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"
-#: A first rung of fewer seconds than this says too little.
-SHORTEST_RUNG = 1.5
+#: A first rung of fewer seconds or steps than this says too little.
+SHORTEST_RUNG, FEWEST_RUNG_STEPS = 1.5, 60
 
 
 def shortlist(session: Session, training_seconds: float) -> None:
@@ -49,6 +49,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     affordable = affordable_steps(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
+    left_out: list[str] = []
     deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
     if session.weights is not None:
         specification, _ = session.weights
@@ -66,16 +67,23 @@ def shortlist(session: Session, training_seconds: float) -> None:
             trials.append(trial)
     for index, family in enumerate(FAMILIES):
         session.reporter.progress(index / len(FAMILIES), family)
+        session.save()  # the time used, should the run be killed here
         if trials and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break
         try:
             found = widest(session, shape, family, affordable, misses)
+        except StorageError:
+            raise
         except UserError as error:  # a family that cannot take pictures of this size
-            session.note(f"{family} is left out: {error}")
+            left_out.append(f"{family} is left out: {error}")
+            session.note(left_out[-1])
             continue
         if found is not None:
             trials.append(to_trial(len(trials), *found, session))
+    if not misses and not trials:
+        height, width = session.data.size
+        raise UserError(f"No family can take pictures of {height} x {width} pixels; {left_out[0]}")
     if all(trial.teacher for trial in trials):
         raise impossible(session, misses)
     state.trials = trials
@@ -123,11 +131,11 @@ def race(session: Session, seconds: float) -> None:
     # Newcomers join after the first rung; a continued run has some of them already.
     candidates = [trial for trial in state.trials if trial.status != "dropped" and not trial.teacher]
     entrants = [trial for trial in candidates if not trial.proposal.get("newcomer")]
-    most = max(2, int(seconds / (2.0 * SHORTEST_RUNG)))
-    for trial in entrants[most:]:
-        trial.status, trial.reason = "dropped", "there was no time to race more candidates"
-    entrants = entrants[:most]
     if "rungs" not in state.facts:
+        most = max(2, int(seconds / (2.0 * SHORTEST_RUNG)))
+        for trial in entrants[most:]:
+            trial.status, trial.reason = "dropped", "there was no time to race more candidates"
+        candidates = entrants = entrants[:most]
         state.facts["rungs"] = [dataclasses.asdict(rung) for rung in _plan(len(entrants), seconds)]
         session.save()
     rungs: list[dict[str, Any]] = state.facts["rungs"]
@@ -158,10 +166,19 @@ def race(session: Session, seconds: float) -> None:
         session.save()
     if not running:
         running = _last_hope(session)
-    winner = max(running, key=lambda trial: trial.score)
-    state.teacher = _teacher(session, winner, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
-    state.winner = winner.number
+    best = max(running, key=lambda trial: trial.score)
+    state.teacher = _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
+    state.winner = best.number
     session.save()
+
+
+def _affordable(entrants: list[Trial], seconds: float) -> int:
+    """How many candidates the race can hold if all of them shall take some steps in its first rung."""
+    for count in range(len(entrants), 2, -1):
+        slowest = max(trial.step for trial in entrants[:count])
+        if _plan(count, seconds)[0].seconds >= max(SHORTEST_RUNG, FEWEST_RUNG_STEPS * slowest):
+            return count
+    return min(2, len(entrants))
 
 
 def _plan(candidates: int, seconds: float) -> list[Rung]:
@@ -234,28 +251,50 @@ def _worst(running: list[Trial], kept: list[int]) -> float:
 
 def _last_hope(session: Session) -> list[Trial]:
     """When every racing trial failed, the best of those that were stopped goes on."""
-    from formwright.errors import NonFiniteLossError
-
-    scored = [trial for trial in session.folder.state.trials if trial.curve and trial.status != "failed"]
+    scored = [t for t in session.folder.state.trials if t.curve and t.status != "failed" and not t.teacher]
     if not scored:
         reason = next((t.reason for t in session.folder.state.trials if t.status == "failed"), "no candidate trained")
         raise NonFiniteLossError(f"Every candidate failed to train; the first one: {reason}")
     return [max(scored, key=lambda trial: trial.score)]
 
 
-def finish_winner(session: Session, seconds: float) -> Model:
-    """Train the winner to the end and return it with its averaged weights."""
+def finish_winner(session: Session, seconds: float) -> None:
+    """Train the winner to the end; should its loss become infinite, the next best one instead."""
     state = session.folder.state
-    assert state.winner is not None
-    trial = next(trial for trial in state.trials if trial.number == state.winner)
+    end = session.clock.spent + seconds
+    while True:
+        trial = winner(session)
+        try:
+            _finish(session, trial, max(end - session.clock.spent, 2.0))
+        except NonFiniteLossError as error:
+            trial.status, trial.reason = "failed", str(error)
+            session.trainers.pop(trial.number, None)
+            session.note(f"{trial.name} won the race and then failed, so the next best one was trained: {error}")
+            state.winner = _last_hope(session)[0].number
+            session.save()
+            continue
+        trial.status = "finished"
+        state.finished.append("train")
+        session.save()
+        return
+
+
+def winner(session: Session) -> Trial:
+    state = session.folder.state
+    return next(trial for trial in state.trials if trial.number == state.winner)
+
+
+def winner_model(session: Session) -> Model:
+    """The winner with its averaged weights, from memory or from its last checkpoint."""
+    model = session.trainer(winner(session)).averaged_model()
+    assert isinstance(model, Model)
+    return model
+
+
+def _finish(session: Session, trial: Trial, seconds: float) -> None:
+    state = session.folder.state
     trainer = session.trainer(trial)
     if state.teacher is not None:
         teacher = session.trainer(next(trial for trial in state.trials if trial.number == state.teacher))
         trainer.objective = session.distilled(trainer.recipe, teacher.averaged_model())
     session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")
-    trial.status = "finished"
-    state.finished.append("train")
-    session.save()
-    model = trainer.averaged_model()
-    assert isinstance(model, Model)
-    return model

@@ -16,11 +16,14 @@ METRICS_SCHEMA = 1
 
 @dataclass
 class CurvePoint:
-    """One evaluation of a candidate: after so many steps and seconds of its own training."""
+    """One evaluation of a candidate: after so many steps and seconds of its own training.
+
+    ``loss`` is the training loss since the evaluation before, none where no step was taken.
+    """
 
     step: int
     seconds: float
-    loss: float
+    loss: float | None
     validation_accuracy: float
     learning_rate: float
 
@@ -44,6 +47,7 @@ class Trial:
         eager_latency: seconds for one input in PyTorch.
         onnx_latency: seconds for one input in ONNX Runtime, where it was measured.
         size: estimated bytes of the float32 file.
+        step: seconds of a training step, measured before the race.
         curve: evaluations so far.
         score: latest validation accuracy.
     """
@@ -62,6 +66,7 @@ class Trial:
     eager_latency: float = 0.0
     onnx_latency: float | None = None
     size: int = 0
+    step: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
 
     @property

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import torch
 
 from formwright.data.augmentation import infer_augmentation
 from formwright.data.images import ImageData, read_images
-from formwright.errors import UserError
+from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
-from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist
+from formwright.fitting.peer import plain_resnet
+from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shrink import choose, export_variant, try_int8
-from formwright.fitting.state import RunFolder
+from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step, try_int8, try_pruning
+from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
 from formwright.models.identification import Pretrained, read_pretrained
@@ -25,7 +27,7 @@ from formwright.reporting import SILENT, Reporter
 
 TASKS = ("image-classification",)
 #: Shares of the time that are kept for the last two stages, and the least they need.
-SHRINK_SHARE, SHRINK_LEAST = 0.15, 12.0
+SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 SHORTEST_RUN = 45.0
 
@@ -44,6 +46,7 @@ def fit(
     resume: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
+    plain_peer: bool = False,
     reporter: Reporter = SILENT,
 ) -> FitResult:
     """Find, train, shrink and export the model that fits the data and the budget.
@@ -61,6 +64,7 @@ def fit(
         resume: continue the run in ``out``.
         skip_bad: leave out pictures that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
+        plain_peer: train the plain ResNet of the report for as long as the winner, beyond ``max_time``.
         reporter: hears of the progress.
 
     Returns:
@@ -69,11 +73,16 @@ def fit(
     Raises:
         UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
     """
+    started = time.monotonic()
     if task not in TASKS:
-        raise UserError(f"There is no task {task!r}; tasks are: {', '.join(TASKS)}.")
+        raise UnknownNameError("task", task, TASKS)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
-        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}.")
+        raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
+    if threads is not None and threads < 1:
+        raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     root = Path(out)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
@@ -95,23 +104,32 @@ def fit(
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
         pictures = _read(data, seed, skip_bad, reporter, pretrained)
-        pictures.check_splits(root / "splits.json")
+        if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
+            pictures.save_splits(root / SPLITS_FILE)
+        pictures.check_splits(root / SPLITS_FILE)
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
         pictures = _read(data, seed, skip_bad, reporter, pretrained)
         folder = RunFolder.create(root, options)
-        pictures.save_splits(root / "splits.json")
+        try:
+            pictures.save_splits(root / SPLITS_FILE)
+        except UserError:
+            folder.discard()
+            raise
     for note in pictures.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
-    session = _session(pictures, budget, folder, reporter, seed, threads)
+    session = _session(pictures, budget, folder, reporter, seed, threads, started)
     session.weights = pretrained
+    session.plain_peer = plain_peer
     torch.set_num_threads(threads)
     try:
         return _run(session)
-    except UserError:
-        _discard_if_nothing_was_trained(folder)
+    except UserError as error:
+        raise _stopped(session, error) from error
+    except KeyboardInterrupt:
+        session.save()
         raise
     finally:
         torch.set_num_threads(previous)
@@ -131,7 +149,7 @@ def _read(
 
 
 def _session(
-    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int
+    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int, started: float
 ) -> Session:
     assert budget.time is not None
     state = folder.state
@@ -139,7 +157,7 @@ def _session(
         data=pictures,
         budget=budget,
         folder=folder,
-        clock=Clock(budget.time, spent=state.spent, stages=state.stages),
+        clock=Clock(budget.time, spent=state.spent + time.monotonic() - started, stages=state.stages),
         reporter=reporter,
         augmentation=infer_augmentation(pictures),
         seed=seed,
@@ -167,43 +185,61 @@ def _run(session: Session) -> FitResult:
         seconds = max(training_end - clock.spent, 2.0)
         reporter.stage("Training the winner", seconds)
         with clock.stage("train"):
-            model = finish_winner(session, seconds)
-            export_variant(session, model, "trained")
+            finish_winner(session, seconds)
+    if "export" not in state.finished:
+        with clock.stage("train"):
+            export_variant(session, winner_model(session), "trained")
             state.finished.append("export")
             session.save()
     model = from_pretrained(session.folder.variant("trained"))
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            _shrink(session, model)
+            _shrink(session, model, limit - ship_seconds)
             state.finished.append("shrink")
             session.save()
     reporter.stage("Shipping", ship_seconds)
     with clock.stage("ship"):
+        plain_resnet(session, to_the_end=False)
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
         chosen = choose(state.variants)
         session.save()
         float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
         shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
         result = ship(session, shipped_model, chosen, float_variant)
+    if session.plain_peer:
+        with clock.stage("plain ResNet"):
+            plain_resnet(session, to_the_end=True)
+        result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result
 
 
-def _shrink(session: Session, model: Model) -> None:
-    trained = next(variant for variant in session.folder.state.variants if variant.name == "trained, float32")
-    try_int8(session, model, trained, "trained")
+def _shrink(session: Session, model: Model, end: float) -> None:
+    """INT8 of the trained model, then a pruned one and its INT8: whatever there is time for before ``end``."""
+    state = session.folder.state
+    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    done = {step.name for step in state.shrink}
+    if int8_step("trained") not in done:
+        session.reporter.progress(0.1, "INT8")
+        try_int8(session, model, trained, "trained")
+    if PRUNING not in done:
+        session.reporter.progress(0.3, "pruning")
+        try_pruning(session, model, trained, end)
+    pruned = next((variant for variant in state.variants if variant.name == "pruned, float32"), None)
+    if pruned is not None and int8_step("pruned") not in done:
+        session.reporter.progress(0.8, "INT8 of the pruned model")
+        try_int8(session, from_pretrained(session.folder.variant("pruned")), pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:
     return variant.name.rpartition(",")[0]
 
 
-def _discard_if_nothing_was_trained(folder: RunFolder) -> None:
-    """A run that could not begin leaves nothing behind."""
-    if folder.state.trials:
-        return
-    for name in ("run.json", "splits.json"):
-        (folder.root / name).unlink(missing_ok=True)
-    if folder.root.is_dir() and not any(folder.root.iterdir()):
-        folder.root.rmdir()
+def _stopped(session: Session, error: UserError) -> UserError:
+    """What to tell of an error in the midst of a run: one in which nothing was trained leaves nothing behind."""
+    trials = session.folder.state.trials
+    if not any(trial.curve and trial.status != "failed" for trial in trials):
+        session.folder.discard()
+        return error
+    return UserError(f"{str(error).removesuffix('.')}; what is finished is kept, so continue with --resume.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,16 +51,21 @@ class Session:
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
     weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
+    #: train the plain ResNet for as long as the winner, beyond the time of the run
+    plain_peer: bool = False
     trainers: dict[int, Trainer] = field(default_factory=dict)
+    #: seconds between two checkpoints of a training
+    checkpoint_every: float = CHECKPOINT_EVERY
 
     def save(self) -> None:
         self.folder.state.spent = self.clock.spent
-        self.folder.state.stages = dict(self.clock.stages)
+        self.folder.state.stages = self.clock.stages
         self.folder.save()
 
     def note(self, text: str) -> None:
-        """Tell the user now, and in the report."""
-        self.folder.state.notes.append(text)
+        """Tell the user now, and in the report; once, if a run that was killed does the same again."""
+        if text not in self.folder.state.notes:
+            self.folder.state.notes.append(text)
         self.reporter.note(text)
 
     def example(self, count: int = 1) -> Tensor:
@@ -68,6 +74,10 @@ class Session:
 
     def training_batch(self, size: int) -> Batch:
         return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
+
+    def training_batches(self, size: int, count: int) -> list[Batch]:
+        """Some batches of training pictures as they are, evenly drawn."""
+        return list(evaluation_batches(self.data, "train", batch_size=size, most=size * count))
 
     def build(self, trial: Trial) -> Model:
         """The model of a trial as it starts: seeded by the run and the trial's number."""
@@ -122,24 +132,39 @@ class Session:
         A loss that is not finite ends the trial, not the run.
         """
         trainer = self.trainer(trial)
-        loss = trial.curve[-1].loss if trial.curve else float("nan")
+        path = self.folder.checkpoint(f"trial-{trial.number:02d}")
+        losses: list[float] = []
         try:
             if trainer.seconds < 0.5 * seconds:
                 self.tune_threads(trainer)
-            if trainer.seconds < seconds:
-                until = min(time.monotonic() + seconds - trainer.seconds, deadline)
-                loss = trainer.train(until=until)
+            while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
+                before = trainer.step
+                losses.append(trainer.train(until=time.monotonic() + min(left, self.checkpoint_every)))
+                if trainer.step == before:  # not even one more step fits
+                    losses.pop()
+                    break
+                if left > self.checkpoint_every:
+                    self.checkpoint(trainer, path)
         except NonFiniteLossError as error:
             trial.status, trial.reason = "failed", str(error)
             self.save()
             return
-        trainer.save(self.folder.checkpoint(f"trial-{trial.number:02d}"))
-        self.record(trial, trainer, loss, most=RACE_VALIDATION)
+        self.checkpoint(trainer, path)
+        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=RACE_VALIDATION)
 
-    def record(self, trial: Trial, trainer: Trainer, loss: float, *, most: int | None = None) -> None:
+    def checkpoint(self, trainer: Trainer, path: Path) -> None:
+        """Write down where a training is and how much time the run has used; rarely, if it takes long."""
+        started = time.monotonic()
+        trainer.save(path)
+        self.save()
+        self.checkpoint_every = max(CHECKPOINT_EVERY, 20 * (time.monotonic() - started))
+
+    def record(self, trial: Trial, trainer: Trainer, loss: float | None, *, most: int | None = None) -> None:
         """Score the averaged weights of a trial and add the point to its curve."""
         score = self.validate(trainer.averaged_model(), most=most)
         rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
+        # A run that was killed between its checkpoint and this point scores the same weights again.
+        trial.curve = [point for point in trial.curve if point.step < trainer.step]
         trial.curve.append(CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
         self.save()
 
@@ -154,6 +179,8 @@ class Session:
     ) -> None:
         """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands."""
         end = time.monotonic() + seconds
+        if trainer.schedule.total is None:
+            self.tune_threads(trainer)
         per_step = trainer.seconds / trainer.step if trainer.step else 0.0
         if trainer.schedule.total is None:
             if not per_step:
@@ -175,16 +202,16 @@ class Session:
             before, used = trainer.step, trainer.seconds
             chunk = min(now + min(CHECKPOINT_EVERY, 0.25 * every), end)
             remaining = trainer.schedule.total - trainer.step
-            losses.append(trainer.train(steps=remaining, until=chunk, on_step=show))
+            loss = trainer.train(steps=remaining, until=chunk, on_step=show)
             if trainer.step == before:  # not even one more step fits
                 break
+            losses.append(loss)
             recent = (trainer.seconds - used) / (trainer.step - before)
             if time.monotonic() - tuned > TUNE_EVERY and remaining > 100:
                 self.tune_threads(trainer)
                 tuned = time.monotonic()
-            if time.monotonic() - saved > CHECKPOINT_EVERY:
-                trainer.save(path)
-                self.save()
+            if time.monotonic() - saved > self.checkpoint_every:
+                self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and time.monotonic() - evaluated > every:
                 self.record(trial, trainer, float(np.mean(losses)), most=RACE_VALIDATION)
@@ -193,10 +220,9 @@ class Session:
             fits = trainer.step + int((end - time.monotonic()) / recent)
             if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
                 trainer.stretch(max(fits, trainer.step + 1))
-        trainer.save(path)
+        self.checkpoint(trainer, path)
         if trial is not None:
-            self.record(trial, trainer, float(np.mean(losses)) if losses else float("nan"))
-        self.save()
+            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss)
 
     def distilled(self, recipe: Recipe, teacher: nn.Module, *, weight: float = 0.5) -> Objective:
         return Distillation(teacher, Classification(recipe.label_smoothing), weight=weight)

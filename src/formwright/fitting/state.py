@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from formwright.errors import UserError
-from formwright.files import read_json, write_json
+from formwright.files import is_leftover, read_json, remove_leftovers, write_json
 from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict
+from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 STATE_FILE = "run.json"
+SPLITS_FILE = "splits.json"
 
 
 @dataclass
@@ -37,11 +42,12 @@ class RunState:
 
 
 class RunFolder:
-    """Paths of a run, and its state."""
+    """Paths of a run, and its state; ``made`` are the folders that were made for it, the innermost first."""
 
-    def __init__(self, root: Path, state: RunState) -> None:
+    def __init__(self, root: Path, state: RunState, made: Sequence[Path] = ()) -> None:
         self.root = root
         self.state = state
+        self._made = made
 
     @staticmethod
     def check(root: Path) -> None:
@@ -52,9 +58,18 @@ class RunFolder:
         """
         if root.exists() and not root.is_dir():
             raise UserError(f"{root} is a file; give a folder for the results (--out).")
-        if root.is_dir() and any(root.iterdir()):
-            hint = "continue it with --resume, or" if (root / STATE_FILE).is_file() else "please"
-            raise UserError(f"The folder {root} is not empty; {hint} choose another one (--out).")
+        try:
+            occupied = root.is_dir() and any(not is_leftover(path) for path in root.iterdir())
+        except OSError as error:
+            raise UserError(
+                f"The folder {root} cannot be read: {error.strerror}; choose another one (--out)."
+            ) from None
+        if occupied and (root / STATE_FILE).is_file():
+            raise UserError(
+                f"The folder {root} holds a run already; continue it with --resume, or choose a new folder (--out)."
+            )
+        if occupied:
+            raise UserError(f"The folder {root} is not empty; choose a new or an empty one (--out).")
 
     @staticmethod
     def create(root: Path, options: dict[str, Any]) -> RunFolder:
@@ -64,8 +79,13 @@ class RunFolder:
             UserError: the folder has something in it, or cannot be made.
         """
         RunFolder.check(root)
-        folder = RunFolder(root, RunState(options))
-        folder.save()
+        folder = RunFolder(root, RunState(options), made=[path for path in (root, *root.parents) if not path.exists()])
+        remove_leftovers(root)
+        try:
+            folder.save()
+        except UserError:
+            folder.discard()
+            raise
         return folder
 
     @staticmethod
@@ -78,25 +98,56 @@ class RunFolder:
         if not (root / STATE_FILE).is_file():
             raise UserError(f"There is no run to continue in {root}; start one without --resume.")
         values = read_json(root / STATE_FILE)
-        values["trials"] = [trial_from_dict(trial) for trial in values["trials"]]
-        values["shrink"] = [ShrinkStep(**step) for step in values["shrink"]]
-        values["variants"] = [Variant(**variant) for variant in values["variants"]]
-        values["baselines"] = [Baseline(**baseline) for baseline in values["baselines"]]
-        state = RunState(**values)
+        try:
+            values["trials"] = [trial_from_dict(trial) for trial in values["trials"]]
+            values["shrink"] = [ShrinkStep(**step) for step in values["shrink"]]
+            values["variants"] = [Variant(**variant) for variant in values["variants"]]
+            values["baselines"] = [Baseline(**baseline) for baseline in values["baselines"]]
+            state = RunState(**values)
+        except (TypeError, KeyError, AttributeError):
+            raise UserError(
+                f"{root / STATE_FILE} is not the record of a run of this version; start a new one in another folder."
+            ) from None
         differing = [name for name, value in options.items() if state.options.get(name) != value]
         if differing:
-            name = differing[0]
+            before, now = (_shown(differing[0], values.get(differing[0])) for values in (state.options, options))
             raise UserError(
-                f"The run in {root} was started with {name} = {state.options.get(name)!r}, not {options[name]!r}; "
-                "continue it with the same options, or start another one."
+                f"The run in {root} was started with {before}, and now {now} is given; continue it with the options "
+                "that it was started with, or start another run in a new folder (--out)."
             )
+        remove_leftovers(root)
         return RunFolder(root, state)
 
     def save(self) -> None:
         write_json(self.root / STATE_FILE, dataclasses.asdict(self.state))
+
+    def discard(self) -> None:
+        """Delete what this run has written, and the folders that were made for it."""
+        for name in (STATE_FILE, SPLITS_FILE):
+            with contextlib.suppress(OSError):  # it was never there, or the disk is broken
+                (self.root / name).unlink()
+        for name in ("checkpoints", "variants"):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # something else is in it
+                folder.rmdir()
 
     def checkpoint(self, name: str) -> Path:
         return self.root / "checkpoints" / f"{name}.safetensors"
 
     def variant(self, name: str) -> Path:
         return self.root / "variants" / name
+
+
+def _shown(name: str, value: Any) -> str:
+    """An option as it is written on the command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if name == "data":
+        return f"the data {value}" if value else "no data (scikit-learn's digits)"
+    if value is None or value is False:
+        return f"no {flag}"
+    if value is True:
+        return flag
+    shown = {"max_latency": format_seconds, "max_time": format_seconds, "max_size": format_bytes}
+    show = shown.get(name, format_count if name == "max_macs" else str)
+    return f"{flag} {show(value).replace(' ', '')}"

@@ -49,7 +49,13 @@ class Layout:
             target = self._rename(name)
             if target is not None:
                 renamed[target] = tensor
-        return renamed if self.convert is None else self.convert(renamed, model)
+        try:
+            return renamed if self.convert is None else self.convert(renamed, model)
+        except KeyError as missing:
+            raise UserError(
+                f"These weights belong to another model; {missing} is missing from what looked like a checkpoint of "
+                f"{self.name}."
+            ) from None
 
     def _rename(self, name: str) -> str | None:
         for pattern, replacement in self.renames:
@@ -88,12 +94,14 @@ def read_state(path: str | Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        text = str(error)
+        if "GLOBAL" in text:
             raise UserError(
                 f"{path} holds more than plain tensors, and reading it could run code of its author; it is refused. "
                 "Ask for a .safetensors file, or save its state_dict alone."
             ) from None
-        raise UserError(f"{path} is not a whole checkpoint file: {str(error).splitlines()[0]}.") from None
+        reason = "it holds something else" if "Weights only" in text else (text.splitlines() or ["it ends too soon"])[0]
+        raise UserError(f"{path} is not a whole checkpoint file: {reason.rstrip('.')}.") from None
     return _find_state(content, path)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from formwright.errors import UserError
-from formwright.files import atomic_path, write_json
+from formwright.files import write_json, write_safetensors
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Backbone
 from formwright.nn.initialization import initialize
@@ -139,9 +139,7 @@ class Model(
     ) -> None:
         """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
         folder = Path(save_directory)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        with atomic_path(folder / WEIGHTS_FILE) as temporary:
-            save_file(state, temporary, metadata={"format": "pt"})
+        write_safetensors(folder / WEIGHTS_FILE, self.state_dict(), {"format": "pt"})
         write_json(folder / CONFIG_FILE, self.config())
         if model_card_kwargs is not None:
             self.generate_model_card(**model_card_kwargs).save(folder / "README.md")

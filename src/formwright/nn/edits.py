@@ -50,8 +50,9 @@ def keep_entries(model: nn.Module, target: str, axis: str, entries: Sequence[int
         raise UserError(f"{target!r} has no axis {axis!r} that can be cut.")
     size = int(getattr(part, part.resizable[axis]))
     entries = sorted(entries)
-    if not entries or entries[0] < 0 or entries[-1] >= size:
-        raise UserError(f"{target!r} has {size} entries on its axis {axis!r}; cannot keep {len(entries)} of them.")
+    if not entries or entries[0] < 0 or entries[-1] >= size or len(set(entries)) < len(entries):
+        wanted = ", ".join(map(str, entries)) or "none"
+        raise UserError(f"{target!r} has {size} entries on its axis {axis!r}, numbered from 0; cannot keep {wanted}.")
     tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
     for name, named_axes in part.axes().items():
         if name not in tensors:
@@ -118,4 +119,7 @@ def apply_edits(model: nn.Module, edits: Sequence[EditSpec]) -> None:
     for edit in edits:
         if edit.name not in EDITS:
             raise UnknownNameError("edit", edit.name, EDITS)
-        EDITS[edit.name](model, edit.target, edit.options)
+        try:
+            EDITS[edit.name](model, edit.target, edit.options)
+        except KeyError as missing:
+            raise UserError(f"The edit {edit.name!r} of {edit.target!r} lacks its option {missing}.") from None

@@ -163,7 +163,11 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
 def migrate(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring a specification of an older schema version to the present one."""
+    """Bring a specification of an older schema version to the present one.
+
+    Raises:
+        UserError: there is no way from its version to the present one.
+    """
     data = dict(data)
     version = data.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
@@ -172,6 +176,8 @@ def migrate(data: Mapping[str, Any]) -> dict[str, Any]:
             "use a newer formwright."
         )
     while version < SCHEMA_VERSION:
+        if version not in MIGRATIONS:
+            raise UserError(f"There is no schema version {version}; was the specification written by hand?")
         data = MIGRATIONS[version](data)
         version += 1
         data["schema_version"] = version

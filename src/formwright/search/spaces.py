@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, part
+from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, StageSpec, part
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
@@ -122,11 +122,13 @@ def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
 
 
 def _caformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
-    """Separable convolutions, and attention in the last stage."""
+    """Separable convolutions, and attention with heads of 32 channels in the last stage."""
+    dims = _widths(width, shape.stages, 16)
+    dims = (*dims[:-1], 32 * max(1, round(dims[-1] / 32)))
     return model_specification(
         "caformer_s18",
         depths=(depth,) * shape.stages,
-        dims=_widths(width, shape.stages, 32 if width >= 32 else 16),
+        dims=dims,
         mixers=(*["separable_convolution"] * (shape.stages - 1), "attention"),
         residual_scale=(None,) * shape.stages,
         mlp_head=False,
@@ -162,6 +164,37 @@ def _efficientvit(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
+def _iformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    """Four heads a stage; the share of them that attend grows with depth."""
+    ramp = (1, 2, 3, 3)[4 - shape.stages :] if shape.stages < 4 else (1, 1, 2, 3)
+    return model_specification(
+        "iformer_small",
+        depths=(depth,) * shape.stages,
+        dims=_widths(width, shape.stages, 16),
+        heads=(4,) * shape.stages,
+        attention_heads=tuple(heads for heads in ramp for _ in range(depth)),
+        pools=(2,) * (shape.stages - 1) + (1,),
+        layer_scale=(None,) * shape.stages,
+        stem=_patches(shape, norm=part("batch_norm")),
+        **_common(shape),
+    )
+
+
+def _resnet(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+    """The plain peer of every race: basic blocks, one fewer a stage because each holds two dense convolutions."""
+    strides = {1: (1,), 2: (2,), 4: (2, 2)}[shape.stem_stride]
+    hidden = (max(8, width // 2),) * (len(strides) - 1)
+    return model_specification(
+        "resnet18",
+        depths=(max(1, depth - 1),) * shape.stages,
+        dims=_widths(width, shape.stages),
+        stem_dim=width,
+        zero_init=False,
+        stem=part("conv_norm_stem", hidden=hidden, strides=strides, last_activation=True),
+        **_common(shape),
+    )
+
+
 @dataclass(frozen=True)
 class Family:
     """A family in the space: how it is built, and its own learning rate."""
@@ -172,13 +205,21 @@ class Family:
 
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
+    "resnet": Family(_resnet),
     "convnext": Family(_convnext),
     "metaformer-baselines": Family(_caformer),
     "cct": Family(_cct),
     "cvt": Family(_cvt),
     "poolformer": Family(_poolformer),
     "efficientvit": Family(_efficientvit),
+    "iformer": Family(_iformer),
 }
+
+
+def _blocks(stage: StageSpec) -> int:
+    """Blocks of a stage, counting one that is its downsampling too."""
+    first = stage.downsample is not None and stage.downsample.name == "residual_downsampling"
+    return len(stage.blocks) + first
 
 
 def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
@@ -194,13 +235,13 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
         vector_learning_rate=recipe.vector_learning_rate * rate,
         weight_decay=recipe.weight_decay,
         batch_size=batch,
-        warmup=int(min(100, max(10, steps))),
+        warmup=int(min(50, max(10, steps))),
         ema_decay=recipe.ema_decay,
         clip=recipe.clip,
         label_smoothing=recipe.label_smoothing,
     )
     dims = "-".join(str(stage.dim) for stage in specification.stages)
-    depths = "-".join(str(len(stage.blocks)) for stage in specification.stages)
+    depths = "-".join(str(_blocks(stage)) for stage in specification.stages)
     choices = {"family": family, "width": width, "depth": depth, "rate": rate}
     return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from formwright.errors import NonFiniteLossError, UserError
-from formwright.files import atomic_path
+from formwright.files import write_safetensors
 from formwright.objectives import Objective
 from formwright.training.averaging import WeightAverage
 from formwright.training.memory import keep_freed_memory
@@ -66,7 +66,10 @@ class Trainer:
     ) -> None:
         from lightning_fabric import Fabric
 
+        # It announces its precision on standard error, which belongs to whoever calls.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         keep_freed_memory()
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision each time
         torch.manual_seed(seed)
         self.recipe = recipe
         self.batches = batches
@@ -74,6 +77,8 @@ class Trainer:
         self.schedule = Schedule(recipe.warmup)
         self.step = 0
         self.seconds = 0.0
+        #: mean loss over the steps of the latest call of :meth:`train` that took any
+        self.loss: float | None = None
         self.fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
         self.model = _channels_last(model)
         self._optimizers = build_optimizers(recipe, [model, objective])
@@ -103,10 +108,10 @@ class Trainer:
         """Take ``steps`` more steps, or as many as fit before the clock (``time.monotonic``) says ``until``.
 
         Returns:
-            The mean loss over the steps taken.
+            The mean loss over the steps taken, not a number if there was time for none; :attr:`loss` keeps the latest.
 
         Raises:
-            NonFiniteLossError: the loss became infinite or not a number; the model keeps its last finite weights.
+            NonFiniteLossError: the loss became infinite or not a number; no step was made with it.
         """
         self.model.train()
         self.objective.train()
@@ -126,10 +131,14 @@ class Trainer:
             total_loss += loss
             taken += 1
             if on_step is not None:
+                self._random_state = torch.get_rng_state()  # so that it may save a checkpoint
                 rate = self._optimizers[0].param_groups[0]["lr"]
                 on_step(Progress(self.step, self.schedule.total, self.seconds, loss, rate))
         self._random_state = torch.get_rng_state()
-        return total_loss / max(taken, 1)
+        if not taken:
+            return math.nan
+        self.loss = total_loss / taken
+        return self.loss
 
     def _step(self, batch: Any) -> float:
         factor = self.schedule.factor(self.step)
@@ -176,14 +185,13 @@ class Trainer:
         header = {
             "step": self.step,
             "seconds": self.seconds,
+            "loss": self.loss,
             "schedule": asdict(self.schedule),
             "recipe": asdict(self.recipe),
             "updates": self.average.updates,
             "batches": self.batches.state_dict(),
         }
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        with atomic_path(Path(path)) as temporary:
-            save_file(contiguous, temporary, metadata={"training": json.dumps(header)})
+        write_safetensors(path, tensors, {"training": json.dumps(header)})
 
     def load(self, path: str | Path) -> None:
         """Continue a run that :meth:`save` wrote.
@@ -212,6 +220,7 @@ class Trainer:
         self.schedule = Schedule(**header["schedule"])
         self.step = header["step"]
         self.seconds = header["seconds"]
+        self.loss = header["loss"]
         self._random_state = tensors["random"]
 
 

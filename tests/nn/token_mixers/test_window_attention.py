@@ -12,7 +12,6 @@ from torch import nn
 from formwright.errors import UserError
 from formwright.nn import Context, build_part, part
 from formwright.nn.edits import keep_entries
-from formwright.nn.token_mixers.window_attention import partition, unpartition
 
 
 def mixer(grid, dim: int = 12, **options) -> nn.Module:
@@ -90,16 +89,6 @@ def test_masked_tokens_change_nothing(grid, shifted):
     assert not torch.allclose(module(x)[mask], module(other)[mask])
     assert torch.allclose(module(x, Context(mask=torch.ones_like(mask))), module(x))
     assert module(x, Context(mask=torch.zeros_like(mask))).isfinite().all()
-
-
-@pytest.mark.parametrize("grid", [(8,), (4, 6), (4, 2, 6)])
-def test_windows_come_together_again(grid):
-    x = torch.randn(3, *grid, 5)
-    windows = partition(x, 2)
-    assert windows.shape == (3, math.prod(grid) // 2 ** len(grid), 2 ** len(grid), 5)
-    first = x[(slice(None), *[slice(2)] * len(grid))].reshape(3, -1, 5)
-    assert torch.equal(windows[:, 0], first)
-    assert torch.equal(unpartition(windows, grid, 2), x)
 
 
 def test_every_parameter_learns():

@@ -90,8 +90,9 @@ register_family(
 def _tables(state: State, model: Model) -> State:
     """Token and position tables lose their batch axis; class and distillation token become one table."""
     tokens = [state.pop(name) for name in ("cls_token", "dist_token") if name in state]
-    state["backbone.stages.0.entry.0.tokens"] = torch.cat(tokens, dim=1).squeeze(0)
-    state["backbone.stages.0.entry.1.table"] = state.pop("pos_embed").squeeze(0)
+    if tokens:
+        state["backbone.stages.0.entry.0.tokens"] = torch.cat(tokens, dim=1).squeeze(0)
+    state[f"backbone.stages.0.entry.{1 if tokens else 0}.table"] = state.pop("pos_embed").squeeze(0)
     return state
 
 

@@ -1,15 +1,15 @@
-"""Cutting a grid of tokens into windows, and putting it together again."""
+"""Cutting a grid of tokens (or of facts about them) into windows, and putting it together again."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def partition_windows(
-    x: Float[Tensor, "batch *grid channels"], window: tuple[int, ...]
-) -> Float[Tensor, "batch_of_windows *window channels"]:
+    x: Shaped[Tensor, "batch *grid channels"], window: tuple[int, ...]
+) -> Shaped[Tensor, "batch_of_windows *window channels"]:
     """Disjoint windows, row by row within each sample; zeros fill the last ones where the grid is no multiple."""
     batch, *grid, channels = x.shape
     gaps = [-side % width for side, width in zip(grid, window, strict=True)]
@@ -26,8 +26,8 @@ def partition_windows(
 
 
 def merge_windows(
-    windows: Float[Tensor, "batch_of_windows *window channels"], grid: tuple[int, ...]
-) -> Float[Tensor, "batch *grid channels"]:
+    windows: Shaped[Tensor, "batch_of_windows *window channels"], grid: tuple[int, ...]
+) -> Shaped[Tensor, "batch *grid channels"]:
     """The inverse of :func:`partition_windows`; what had been filled up is cut off."""
     window, channels = tuple(windows.shape[1:-1]), windows.shape[-1]
     if window == grid:

@@ -136,6 +136,8 @@ class ConvolutionalProjectionAttention(Part):
         axes: dict[str, tuple[Axis | None, ...]] = {"proj.weight": (residual, heads), "proj.bias": (residual,)}
         for name in ("query", "key", "value"):
             axes |= {f"{name}.weight": (heads, residual), f"{name}.bias": (heads,)}
+            if not isinstance(getattr(self, f"{name}_projection"), DepthwiseProjection):
+                continue
             axes[f"{name}_projection.conv.weight"] = (residual, *[None] * (1 + self.dimensions))
             for leaf in ("conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"):
                 axes[f"{name}_projection.{leaf}"] = (residual,)
@@ -162,14 +164,13 @@ class ConvolutionalProjectionAttention(Part):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, scale=self.scale)
         return self.proj(y.transpose(1, 2).flatten(2)).view(x.shape)
 
-    def _mask_of_keys(self, mask: Bool[Tensor, "batch ..."], context: Context) -> Bool[Tensor, "batch keys"]:
+    def _mask_of_keys(self, mask: Bool[Tensor, "batch *tokens"], context: Context) -> Bool[Tensor, "batch keys"]:
         if self.key_projection is None:
             return mask.flatten(1)
-        prefix = None
-        if context.flat:
-            prefix, mask = (part.squeeze(-1) for part in split_prefix(mask.unsqueeze(-1), context))
-        places = self.key_projection.coarsen_mask(mask).flatten(1)
-        return places if prefix is None else torch.cat([prefix, places], dim=1)
+        if context.grid is None:
+            return self.key_projection.coarsen_mask(mask).flatten(1)
+        places = mask[:, context.prefix :].reshape(mask.shape[0], *context.grid)
+        return torch.cat([mask[:, : context.prefix], self.key_projection.coarsen_mask(places).flatten(1)], dim=1)
 
 
 def _on_one_axis(places: Float[Tensor, "batch *grid channels"], prefix: Tensor | None) -> Tensor:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.windows import merge_windows, partition_windows
 from formwright.nn.part import PARTS, Axis, Part, Promises
 from formwright.nn.positions import RelativePositionBias
 from formwright.nn.token_mixers.attention import check_heads
-
-
-def partition(x: Float[Tensor, "batch *grid channels"], window: int) -> Float[Tensor, "batch windows places channels"]:
-    """Cut a grid, whose sides are multiples of ``window``, into windows, and each window into its places."""
-    batch, *grid, channels = x.shape
-    axes = len(grid)
-    x = x.reshape(batch, *[size for side in grid for size in (side // window, window)], channels)
-    x = x.permute(0, *range(1, 2 * axes, 2), *range(2, 2 * axes + 1, 2), 2 * axes + 1)
-    return x.reshape(batch, math.prod(grid) // window**axes, window**axes, channels)
-
-
-def unpartition(
-    x: Float[Tensor, "batch windows places channels"], grid: tuple[int, ...], window: int
-) -> Float[Tensor, "batch *grid channels"]:
-    """Put the windows of :func:`partition` together again."""
-    batch, channels, axes = x.shape[0], x.shape[-1], len(grid)
-    x = x.reshape(batch, *[side // window for side in grid], *[window] * axes, channels)
-    x = x.permute(0, *[axis for pair in range(1, axes + 1) for axis in (pair, pair + axes)], 2 * axes + 1)
-    return x.reshape(batch, *grid, channels)
 
 
 @PARTS.register("window_attention")
@@ -102,52 +83,57 @@ class WindowAttention(Part):
                 f"{' x '.join(map(str, grid))}."
             )
         padded = tuple(-(-side // self.window) * self.window for side in grid)
-        windows = partition(self._to_windows(x, padded), self.window)
-        batch, count, places, _ = windows.shape
-        qkv = self.qkv(windows).view(batch * count, places, 3, self.heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        bias = self._bias(x, context.mask, padded, batch, count)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        y = self.proj(y.transpose(1, 2).reshape(batch, count, places, -1))
-        y = unpartition(y, padded, self.window)
+        windows = self._windows(x, padded)
+        tokens = windows.flatten(1, -2)
+        q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(x, context.mask, padded))
+        y = self.proj(y.transpose(1, 2).flatten(2)).view(windows.shape)
+        y = merge_windows(y, padded)
         if self.shift:
-            y = y.roll([self.shift] * self.dimensions, self._grid_axes)
+            y = y.roll([self.shift] * len(grid), self._grid_axes)
         return y[(slice(None), *map(slice, grid))].contiguous()
 
     @property
     def _grid_axes(self) -> list[int]:
         return list(range(1, self.dimensions + 1))
 
-    def _to_windows(self, x: Tensor, padded: tuple[int, ...]) -> Tensor:
-        """Padded at the end of each axis and rolled, so that shifted windows start at the first token."""
+    def _windows(
+        self, x: Shaped[Tensor, "batch *grid channels"], padded: tuple[int, ...]
+    ) -> Shaped[Tensor, "batch_of_windows *window channels"]:
+        """``(batch * windows, *window, channels)`` of the padded grid, rolled so that it starts with a whole one."""
         missing = [side - given for side, given in zip(padded, x.shape[1:-1], strict=True)]
         if any(missing):
-            x = F.pad(x, [0, 0, *[amount for size in reversed(missing) for amount in (0, size)]])
-        return x.roll([-self.shift] * self.dimensions, self._grid_axes) if self.shift else x
+            x = F.pad(x, [0, 0, *[size for gap in reversed(missing) for size in (0, gap)]])
+        if self.shift:
+            x = x.roll([-self.shift] * self.dimensions, self._grid_axes)
+        return partition_windows(x, (self.window,) * self.dimensions)
 
-    def _bias(
-        self, x: Tensor, mask: Bool[Tensor, "batch *grid"] | None, padded: tuple[int, ...], batch: int, count: int
-    ) -> Float[Tensor, "#batch heads places places"]:
-        """What is added to the scores: the learned bias, and minus infinity (almost) where nothing may be seen."""
+    def _bias(self, x: Tensor, mask: Bool[Tensor, "batch *grid"] | None, padded: tuple[int, ...]) -> Tensor:
+        """What is added to the scores, ``(1 or batch * windows, heads, places, places)``.
+
+        That is the learned bias, and the lowest number where nothing may be seen: not minus infinity, because a place
+        of padding sees nothing, and its (unused) softmax should stay finite.
+        """
+        batch, *grid = x.shape[:-1]
         bias = self.relative_position_bias()
         allowed = None
-        if mask is not None or padded != tuple(x.shape[1:-1]):
-            real = x.new_ones(1, *x.shape[1:-1], dtype=torch.bool) if mask is None else mask
-            allowed = partition(self._to_windows(real.unsqueeze(-1), padded), self.window).mT
+        if mask is not None or padded != tuple(grid):
+            real = x.new_ones(1, *grid, dtype=torch.bool) if mask is None else mask
+            windows = self._windows(real.unsqueeze(-1), padded).flatten(1, -2).mT
+            allowed = windows.reshape(real.shape[0], -1, *windows.shape[1:])
         if self.shift:
             together = self._together(padded, x.device)
             allowed = together if allowed is None else allowed & together
         if allowed is None:
             return bias.unsqueeze(0)
-        # The lowest number instead of infinity: a row of padding sees nothing, and its (unused) softmax stays finite.
-        bias = torch.where(allowed.unsqueeze(2), bias, torch.finfo(bias.dtype).min)
-        return bias.expand(batch, count, -1, -1, -1).flatten(0, 1)
+        bias = torch.where(allowed.unsqueeze(-3), bias, torch.finfo(bias.dtype).min)
+        return bias.expand(batch, *bias.shape[-4:]).flatten(0, 1)
 
-    def _together(self, padded: tuple[int, ...], device: torch.device) -> Bool[Tensor, "1 windows places places"]:
+    def _together(self, padded: tuple[int, ...], device: torch.device) -> Bool[Tensor, "windows places places"]:
         """Whether two places of a rolled window are neighbours on the grid, too, not from its opposite ends."""
         region = torch.zeros(padded, dtype=torch.int64, device=device)
         for axis, side in enumerate(padded):
             wrapped = torch.arange(side, device=device) >= side - self.shift
             region = 2 * region + wrapped.view(-1, *[1] * (len(padded) - axis - 1))
-        region = partition(region[None, ..., None], self.window)
+        region = partition_windows(region[None, ..., None], (self.window,) * self.dimensions).flatten(1, -2)
         return region == region.mT

@@ -1,0 +1,1 @@
+"""Side by side with other libraries, in one run: ``python -m benchmarks``."""

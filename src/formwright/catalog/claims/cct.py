@@ -1,0 +1,41 @@
+"""Claims of the Compact Transformers: sizes of the authors' code, and its outputs."""
+
+from __future__ import annotations
+
+from formwright.catalog.claim import Claim
+from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
+
+CLAIMS: list[Claim] = [
+    *parameter_claims(
+        {
+            "cct_2_3x2_32": 283_723,
+            "cct_4_3x2_32": 482_123,
+            "cct_6_3x1_32": 3_233_803,
+            "cct_6_3x2_32": 3_326_923,
+            "cct_7_3x1_32": 3_760_139,
+            "cct_7_3x1_32_c100": 3_783_269,
+            "cct_7_3x2_32": 3_853_259,
+            "cct_7_7x2_224": 4_573_735,
+            "cct_14_7x2_224": 22_367_273,
+            "cct_14_7x2_384": 22_513_193,
+            "cvt_7_4_32": 3_716_619,
+            "vit_7_4_32": 3_716_874,
+        }
+    ),
+    *mac_claims(
+        {
+            "cct_2_3x2_32": 35.3e6,
+            "cct_4_3x2_32": 50.0e6,
+            "cct_6_3x1_32": 1.014e9,
+            "cct_6_3x2_32": 254e6,
+            "cct_7_3x1_32": 1.182e9,
+            "cct_7_3x2_32": 289e6,
+            "cvt_7_4_32": 250e6,
+            "vit_7_4_32": 254e6,
+        },
+        size=32,
+    ),
+    *mac_claims({"cct_7_7x2_224": 1.605e9, "cct_14_7x2_224": 5.52e9}),
+    *mac_claims({"cct_14_7x2_384": 18.58e9}, size=384),
+    *output_claims("cct", "SHI-Labs/Compact-Transformers"),
+]

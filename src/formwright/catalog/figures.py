@@ -1,0 +1,110 @@
+"""Claims that are figures: published counts, and the outputs of other people's code."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+
+from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.reference import Figures, output_difference, reference_variants
+from formwright.measurement.macs import count_macs
+from formwright.models import empty_copy, model_specification
+from formwright.reporting import Reporter
+
+MACS_TOLERANCE = 0.01
+FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
+#: Comparing the outputs of larger models takes minutes for all variants of a family.
+QUICK_PARAMETERS = 13_000_000
+
+
+def parameter_claims(published: Mapping[str, int]) -> list[Claim]:
+    """Exact parameter counts, frozen ones included, by variant."""
+
+    def run(variant: str, expected: int, reporter: Reporter) -> ClaimResult:
+        count = empty_copy(model_specification(variant)).parameter_count()
+        return ClaimResult(f"{count:,}", count == expected)
+
+    return [
+        Claim(
+            id=f"parameters:{variant}",
+            kind="count",
+            statement=f"parameters of {variant}",
+            published=f"{count:,}",
+            run=functools.partial(run, variant, count),
+        )
+        for variant, count in published.items()
+    ]
+
+
+def mac_claims(published: Mapping[str, float], *, size: int = 224) -> list[Claim]:
+    """Multiply-accumulates of one square image, by variant; they hold within a hundredth.
+
+    Matrix products, convolutions and attention's products count; norms, activations, biases and pooling do not, as in
+    the figures that papers give.
+    """
+
+    def run(variant: str, expected: float, reporter: Reporter) -> ClaimResult:
+        specification = model_specification(variant, image_size=size)
+        pictures = torch.zeros(1, specification.input.channels, size, size, device="meta")
+        macs = count_macs(empty_copy(specification), pictures)
+        return ClaimResult(f"{macs / 1e9:.4g} G", abs(macs / expected - 1) <= MACS_TOLERANCE)
+
+    return [
+        Claim(
+            id=f"macs:{variant}-{size}",
+            kind="count",
+            statement=f"multiply-accumulates of {variant} at {size} x {size}, within {MACS_TOLERANCE:.0%}",
+            published=f"{macs / 1e9:.4g} G",
+            run=functools.partial(run, variant, macs),
+        )
+        for variant, macs in published.items()
+    ]
+
+
+def output_claims(system: str, whose: str) -> list[Claim]:
+    """Equal outputs with equal weights, randomised, loaded from the reference's own parameter names.
+
+    Args:
+        system: the name of its reference figures.
+        whose: whose code the figures come from, as a person would say it.
+    """
+    return [
+        Claim(
+            id=f"outputs:{variant}",
+            kind="equality",
+            statement=f"{variant} gives the outputs of {whose} with the same weights (largest difference over their "
+            f"standard deviation at most {FLOAT64_TOLERANCE:g} in float64 and {FLOAT32_TOLERANCE:g} in float32)",
+            published="equal",
+            run=functools.partial(_compare, variant, figures),
+            slow=figures["parameters"] > QUICK_PARAMETERS,
+        )
+        for variant, figures in reference_variants(system).items()
+        if _comparable(figures)
+    ]
+
+
+def _comparable(figures: Figures) -> list[Figures]:
+    """Outputs at some input size; those of other constructor options are compared in the tests of their family."""
+    return [output for output in figures.get("outputs", []) if set(output.get("build", {})) <= {"img_size"}]
+
+
+def _compare(variant: str, figures: Figures, reporter: Reporter) -> ClaimResult:
+    worst = {torch.float64: 0.0, torch.float32: 0.0}
+    tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
+    details = []
+    outputs = _comparable(figures)
+    for index, output in enumerate(outputs):
+        side = " x ".join(map(str, output["input_shape"][2:]))
+        for dtype in worst:
+            if dtype is torch.float64 and output.get("dtype") == "float32":
+                continue  # the reference cannot compute in float64
+            if dtype is torch.float32 and output.get("float32_difference", 0) > FLOAT32_TOLERANCE / 10 * output["std"]:
+                details.append(f"at {side} the reference's own float32 run differs from its float64 run as much")
+                continue
+            worst[dtype] = max(worst[dtype], output_difference(variant, figures, output, dtype))
+        reporter.progress((index + 1) / len(outputs), f"{variant} at {side}")
+    measured = [f"{value:.1e} in {str(dtype).removeprefix('torch.')}" for dtype, value in worst.items() if value]
+    holds = all(value <= tolerances[dtype] for dtype, value in worst.items())
+    return ClaimResult(", ".join(measured) or "no difference", holds, "; ".join(details))

@@ -1,0 +1,114 @@
+"""Equality with other people's code, kept as figures.
+
+A reference model (the authors' code, or an independent package) was run once with weights from :func:`fill`; its
+parameter names and shapes, its size and a few of its outputs stand in ``golden/ID.json``. The same rule fills our model
+through its checkpoint converter, and the outputs are compared. Nothing of the reference's code is needed or kept.
+
+The values depend on a tensor's name and shape alone. ``numpy.random.RandomState`` is used because its streams are
+frozen across versions of NumPy. The scales keep activations of order one through deep networks, and nothing is left at
+an initialisation (norm weights of one, LayerScale of 1e-6, zero biases) that would hide a difference.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from formwright.models import create_model, load_checkpoint, model_specification
+from formwright.nn.specification import ModelSpec
+
+SAMPLES = 64
+Values = NDArray[np.float64]
+Figures = dict[str, Any]
+
+
+def fill(name: str, shape: Sequence[int]) -> Values:
+    """Values of the tensor ``name`` of ``shape`` in the reference's own layout."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    shape = tuple(shape)
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        return random.uniform(0.5, 1.5, shape)
+    if leaf == "running_mean":
+        return 0.1 * random.standard_normal(shape)
+    if "pos" in leaf or "token" in leaf:  # position tables, class tokens
+        return 0.2 * random.standard_normal(shape)
+    if "bias" in leaf:  # vectors, and tables of attention biases
+        return (0.1 if len(shape) < 2 else 0.5) * random.standard_normal(shape)
+    if sum(size > 1 for size in shape) < 2:  # norm weights, LayerScale, ResScale, activation scales
+        return random.uniform(0.5, 1.5, shape)
+    fan_in = int(np.prod(shape[1:]))
+    return random.standard_normal(shape) / np.sqrt(fan_in)
+
+
+def images(shape: Sequence[int], seed: int = 0) -> Values:
+    """The input: standard normal values, ``(batch, channels, height, width)``."""
+    return np.random.RandomState(seed).standard_normal(tuple(shape))
+
+
+def sample(output: NDArray[Any]) -> list[float]:
+    """64 values at evenly spaced places of the flattened output."""
+    flat = np.asarray(output, dtype=np.float64).reshape(-1)
+    return [float(value) for value in flat[np.linspace(0, flat.size - 1, SAMPLES).astype(int)]]
+
+
+def reference_systems() -> list[str]:
+    """Systems that there are reference figures of."""
+    return sorted(entry.name.removesuffix(".json") for entry in _golden().iterdir() if entry.name.endswith(".json"))
+
+
+@functools.cache
+def reference_variants(system: str) -> dict[str, Figures]:
+    """The figures of a system's variants; what follows a colon in a name sets apart other options of one variant."""
+    return json.loads(_golden().joinpath(f"{system}.json").read_text())["variants"]
+
+
+def _golden() -> Any:
+    packaged = files("formwright.catalog").joinpath("golden")
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "tests" / "golden"
+
+
+def reference_specification(variant: str, figures: Figures, **changes: Any) -> ModelSpec:
+    return model_specification(variant.partition(":")[0], **figures.get("changes", {}), **changes)
+
+
+def reference_state(
+    layout: Sequence[Sequence[Any]], shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Tensor]:
+    """The reference's weights, float64; an output at another input size may have tables of other ``shapes``."""
+    own = {name: shape for name, shape, kind in layout if "float" in kind}
+    return {name: torch.from_numpy(fill(name, shape)) for name, shape in (own | dict(shapes or {})).items()}
+
+
+def output_difference(
+    variant: str, figures: Figures, output: Figures, dtype: torch.dtype, *, layout: str = "layout"
+) -> float:
+    """The largest difference of our outputs from the reference's, over the standard deviation of the latter.
+
+    Args:
+        variant: its name in the figures.
+        figures: all figures of the variant.
+        output: the one among its outputs to compare with.
+        dtype: what our model computes in.
+        layout: whose parameter names the output was made with.
+    """
+    shape = output["input_shape"]
+    options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
+    model = create_model(reference_specification(variant, figures, **options)).double().eval()
+    load_checkpoint(model, reference_state(figures[layout], output.get("shapes")))
+    pictures = torch.from_numpy(images(shape, output["input_seed"])).to(dtype)
+    with torch.inference_mode():
+        result = model.to(dtype)(pictures)
+    if list(result.shape) != output["output_shape"]:
+        return float("inf")
+    return float(np.abs(np.array(sample(result.double().numpy())) - output["values"]).max() / output["std"])

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from formwright.errors import UserError
+from formwright.models import MODELS, model_specification
+from formwright.nn import specification
+from formwright.nn.specification import EditSpec, ModelSpec, PartSpec, migrate, part
+
+
+@pytest.fixture
+def plain() -> dict[str, Any]:
+    spec = model_specification("poolformer_s12")
+    return json.loads(json.dumps(spec.to_dict()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_named_model_survives_json(name: str) -> None:
+    spec = model_specification(name)
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_edits_survive_json(plain: dict[str, Any]) -> None:
+    plain["edits"] = [{"name": "keep", "target": "head", "options": {"axis": "hidden", "kept": 3, "entries": [1, 2]}}]
+    spec = ModelSpec.from_dict(plain)
+    assert spec.edits == (EditSpec("keep", "head", {"axis": "hidden", "kept": 3, "entries": (1, 2)}),)
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_options_are_the_same_before_and_after_json() -> None:
+    written = part("chain", parts=[part("layer_norm", eps=1e-6), {"name": "mlp", "options": {"ratio": 2}}])
+    assert written.options["parts"] == (PartSpec("layer_norm", {"eps": 1e-6}), PartSpec("mlp", {"ratio": 2}))
+    assert written.with_options(grid=[2, 3]).options["grid"] == (2, 3)
+    assert "grid" not in written.options
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("colour",), "red", "at 'colour', unexpected keyword argument"),
+        (("stages", 0, "colour"), "red", r"at 'stages\.0\.colour', unexpected keyword argument"),
+        (("stages", 0, "blocks", 0, "branches", 0, "gate"), 1, r"branches\.0\.gate"),
+        (("stages", 1, "dim"), "wide", r"at 'stages\.1\.dim', input should be a valid integer"),
+        (("classes",), None, "at 'classes'"),
+    ],
+)
+def test_what_cannot_be_read_is_named(plain: dict[str, Any], path: tuple[Any, ...], value: Any, message: str) -> None:
+    inner = plain
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(UserError, match=message):
+        ModelSpec.from_dict(plain)
+
+
+def test_a_missing_field_is_named(plain: dict[str, Any]) -> None:
+    del plain["head"]
+    with pytest.raises(UserError, match="at 'head'"):
+        ModelSpec.from_dict(plain)
+
+
+@pytest.mark.parametrize("version", [specification.SCHEMA_VERSION + 1, "1", None])
+def test_a_newer_schema_is_refused(plain: dict[str, Any], version: object) -> None:
+    plain["schema_version"] = version
+    with pytest.raises(UserError, match="use a newer formwright"):
+        ModelSpec.from_dict(plain)
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_a_schema_without_a_way_to_the_present_is_refused(plain: dict[str, Any], version: int) -> None:
+    plain["schema_version"] = version
+    with pytest.raises(UserError, match="schema version"):
+        ModelSpec.from_dict(plain)
+
+
+def test_older_schemas_are_migrated_step_by_step(plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def rename(data: dict[str, Any]) -> dict[str, Any]:
+        return {("classes" if key == "labels" else key): value for key, value in data.items()}
+
+    def add(data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "labels": data["labels"] + 1}
+
+    monkeypatch.setattr(specification, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(specification, "MIGRATIONS", {1: add, 2: rename})
+    plain["labels"] = plain.pop("classes")
+    before = copy.deepcopy(plain)
+    assert migrate(plain)["schema_version"] == 3
+    assert ModelSpec.from_dict(plain).classes == 1001
+    assert plain == before

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import formwright
+
+#: Libraries that take long to import and that a model does not need.
+HEAVY = ["onnx", "onnxruntime", "onnxscript", "optuna", "plotly", "sklearn", "scipy", "pandas", "lightning_fabric"]
+HEAVY += ["PIL", "jinja2", "typer", "rich"]
+
+
+def loaded_after(code: str) -> set[str]:
+    command = f"import sys; {code}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_imports_not_even_torch() -> None:
+    assert "torch" not in loaded_after("import formwright")
+
+
+def test_building_a_model_imports_nothing_heavy() -> None:
+    loaded = loaded_after("import formwright; formwright.create_model('poolformer_s12', dims=(4,) * 4)")
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("name", sorted(formwright._PUBLIC))
+def test_public_names_exist(name: str) -> None:
+    module = importlib.import_module(formwright._PUBLIC[name])
+    assert getattr(formwright, name) is getattr(module, name)
+    assert name in dir(formwright)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
+        _ = formwright.fitt
