@@ -1,4 +1,4 @@
-"""One side's turn in an interleaved comparison; imported in the peer's environment too, so only the standard library."""
+"""One side's turn in an interleaved comparison; the peer's environment imports it too: standard library only."""
 
 from __future__ import annotations
 

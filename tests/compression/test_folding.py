@@ -45,9 +45,9 @@ def randomised(name: str, **options: Any) -> Model:
     [
         ("efficientvit_m0", SMALL_EFFICIENTVIT),
         ("efficientvit_m0_distilled", SMALL_EFFICIENTVIT),
-        ("iformer_small", SMALL_IFORMER),
         ("resnet18", {"dims": (8, 16, 24, 32)}),
         ("resnet50", {"dims": (16, 32, 64, 96), "depths": (2, 1, 1, 1)}),
+        ("iformer_small", SMALL_IFORMER),
     ],
 )
 def test_a_folded_model_has_no_batch_norm_and_the_same_answers(

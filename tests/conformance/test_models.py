@@ -17,7 +17,6 @@ from formwright.nn.specification import EditSpec
 from tests.conformance.instances import CLASSES, pictures, smallest_variants, tiny_model
 
 VARIANTS = smallest_variants()
-#: Their convolutions pad by half of their kernels, so that a token is left of a single pixel.
 each_model = pytest.mark.parametrize(("family", "variant"), VARIANTS.items(), ids=VARIANTS.keys())
 
 

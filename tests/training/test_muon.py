@@ -12,7 +12,8 @@ def test_singular_values_come_near_one_and_directions_stay(shape):
     matrix = torch.randn(shape) * 37
     result = orthogonalize(matrix, rounds=6)
     values = torch.linalg.svdvals(result)
-    assert values.min() > 0.5 and values.max() < 1.5
+    assert values.min() > 0.5
+    assert values.max() < 1.5
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     overlap = (u.T @ result @ v.T).diagonal()
     assert overlap.min() > 0.4
@@ -32,7 +33,8 @@ def test_a_step_has_the_length_of_the_formula(shape, scale):
     optimizer.step()
     update = (before * (1 - 0.1 * 0.5) - weight.detach()).flatten(1) / (0.1 * scale)
     values = torch.linalg.svdvals(update)
-    assert values.min() > 0.3 and values.max() < 1.7
+    assert values.min() > 0.3
+    assert values.max() < 1.7
 
 
 def test_it_descends_on_a_matrix_problem():

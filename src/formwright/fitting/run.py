@@ -13,11 +13,12 @@ from formwright.data.images import ImageData, read_images
 from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
+from formwright.fitting.peer import plain_resnet
 from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shrink import choose, export_variant, try_int8
+from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step, try_int8, try_pruning
 from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
@@ -26,7 +27,7 @@ from formwright.reporting import SILENT, Reporter
 
 TASKS = ("image-classification",)
 #: Shares of the time that are kept for the last two stages, and the least they need.
-SHRINK_SHARE, SHRINK_LEAST = 0.15, 12.0
+SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 SHORTEST_RUN = 45.0
 
@@ -45,6 +46,7 @@ def fit(
     resume: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
+    plain_peer: bool = False,
     reporter: Reporter = SILENT,
 ) -> FitResult:
     """Find, train, shrink and export the model that fits the data and the budget.
@@ -62,6 +64,7 @@ def fit(
         resume: continue the run in ``out``.
         skip_bad: leave out pictures that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
+        plain_peer: train the plain ResNet of the report for as long as the winner, beyond ``max_time``.
         reporter: hears of the progress.
 
     Returns:
@@ -119,6 +122,7 @@ def fit(
     previous = torch.get_num_threads()
     session = _session(pictures, budget, folder, reporter, seed, threads, started)
     session.weights = pretrained
+    session.plain_peer = plain_peer
     torch.set_num_threads(threads)
     try:
         return _run(session)
@@ -191,24 +195,41 @@ def _run(session: Session) -> FitResult:
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            _shrink(session, model)
+            _shrink(session, model, limit - ship_seconds)
             state.finished.append("shrink")
             session.save()
     reporter.stage("Shipping", ship_seconds)
     with clock.stage("ship"):
+        plain_resnet(session, to_the_end=False)
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
         chosen = choose(state.variants)
         session.save()
         float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
         shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
         result = ship(session, shipped_model, chosen, float_variant)
+    if session.plain_peer:
+        with clock.stage("plain ResNet"):
+            plain_resnet(session, to_the_end=True)
+        result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result
 
 
-def _shrink(session: Session, model: Model) -> None:
-    trained = next(variant for variant in session.folder.state.variants if variant.name == "trained, float32")
-    try_int8(session, model, trained, "trained")
+def _shrink(session: Session, model: Model, end: float) -> None:
+    """INT8 of the trained model, then a pruned one and its INT8: whatever there is time for before ``end``."""
+    state = session.folder.state
+    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    done = {step.name for step in state.shrink}
+    if int8_step("trained") not in done:
+        session.reporter.progress(0.1, "INT8")
+        try_int8(session, model, trained, "trained")
+    if PRUNING not in done:
+        session.reporter.progress(0.3, "pruning")
+        try_pruning(session, model, trained, end)
+    pruned = next((variant for variant in state.variants if variant.name == "pruned, float32"), None)
+    if pruned is not None and int8_step("pruned") not in done:
+        session.reporter.progress(0.8, "INT8 of the pruned model")
+        try_int8(session, from_pretrained(session.folder.variant("pruned")), pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:

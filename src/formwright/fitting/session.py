@@ -51,6 +51,8 @@ class Session:
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
     weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
+    #: train the plain ResNet for as long as the winner, beyond the time of the run
+    plain_peer: bool = False
     trainers: dict[int, Trainer] = field(default_factory=dict)
     #: seconds between two checkpoints of a training
     checkpoint_every: float = CHECKPOINT_EVERY
@@ -72,6 +74,10 @@ class Session:
 
     def training_batch(self, size: int) -> Batch:
         return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
+
+    def training_batches(self, size: int, count: int) -> list[Batch]:
+        """Some batches of training pictures as they are, evenly drawn."""
+        return list(evaluation_batches(self.data, "train", batch_size=size, most=size * count))
 
     def build(self, trial: Trial) -> Model:
         """The model of a trial as it starts: seeded by the run and the trial's number."""

@@ -9,21 +9,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.compression.pruning import prune
 from formwright.data.batches import evaluation_batches
 from formwright.deployment.export import ExportError, export_onnx
 from formwright.deployment.quantize import quantize_onnx
 from formwright.deployment.runtime import OnnxModel
+from formwright.errors import StorageError, UserError
 from formwright.fitting.records import ShrinkStep, Variant
 from formwright.fitting.session import Session
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
 from formwright.models import Model
+from formwright.training.recipe import Recipe
 
 #: Validation accuracies closer than this count as equal, and the smaller or faster form is taken.
 TOLERANCE = 0.004
 #: Pictures that INT8 ranges are taken from.
 CALIBRATION = 512
+PRUNING = "pruning of heads and hidden channels"
+#: A pruned model that cannot be trained for so many seconds is not worth the exports.
+SHORTEST_RECOVERY = 3.0
 #: A transformation pays if it makes latency or file smaller by this share at least.
 GAIN = 0.05
 
@@ -37,12 +43,15 @@ def part_arrays(session: Session, part: str, most: int | None = None) -> tuple[N
 
 def export_variant(session: Session, model: Model, label: str) -> Variant:
     """Export to float32 ONNX, measure the file and add it to the run's variants."""
+    started = time.monotonic()
     name = label.replace(" ", "-")
     path = session.folder.variant(f"{name}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(model, path, session.example())
     model.save_pretrained(session.folder.variant(name))
-    return _measure(session, model, label, "float32", path)
+    variant = _measure(session, model, label, "float32", path)
+    session.folder.state.facts["export_seconds"] = time.monotonic() - started
+    return variant
 
 
 def quantize_variant(session: Session, model: Model, float_variant: Variant, label: str) -> Variant:
@@ -122,15 +131,82 @@ def note_step(session: Session, name: str, tried: bool, kept: bool, reason: str,
 def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Variant | None:
     """The INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
-    name = f"INT8 ({label})"
+    name = int8_step(label)
     try:
         quantized = quantize_variant(session, model, variant, label)
+    except StorageError:
+        raise
     except (ExportError, RuntimeError, ValueError) as error:
         note_step(session, name, True, False, f"it could not be made: {error}", started)
         return None
     kept, reason = pays(variant, quantized)
     note_step(session, name, True, kept, reason, started)
     return quantized
+
+
+def int8_step(label: str) -> str:
+    """What the report calls the quantisation of a variant."""
+    return f"INT8 ({label})"
+
+
+def try_pruning(session: Session, model: Model, trained: Variant, end: float) -> None:
+    """Cut heads and hidden channels, let the rest recover by learning from the whole model, export and compare.
+
+    Args:
+        end: second of the run at which shrinking must be over; exports and measurements are planned for.
+    """
+    started = time.monotonic()
+    exports = 2.0 * float(session.folder.state.facts.get("export_seconds", 10.0))
+    seconds = end - session.clock.spent - exports
+    if seconds < SHORTEST_RECOVERY:
+        note_step(session, PRUNING, False, False, "there was no time left for the pruned model to recover", started)
+        return
+    recipe = _recovery(session, trained)
+    batches = session.training_batches(recipe.batch_size, 4)
+    try:
+        pruned = prune(model, batches, keep=_share_to_keep(session, trained))
+        trainer = session.new_trainer(pruned, recipe, 900, session.distilled(recipe, model))
+        checkpoint = session.folder.checkpoint("pruned")
+        if checkpoint.is_file():  # of a run that was killed here; pruning again cuts the same
+            trainer.load(checkpoint)
+        session.finish(trainer, None, seconds, "pruned")
+        recovered = trainer.averaged_model()
+        assert isinstance(recovered, Model)
+        variant = export_variant(session, recovered, "pruned")
+    except StorageError:
+        raise
+    except (ExportError, UserError) as error:
+        note_step(session, PRUNING, True, False, str(error), started)
+        return
+    kept, reason = pays(trained, variant)
+    note_step(session, PRUNING, True, kept, reason, started)
+
+
+def _recovery(session: Session, trained: Variant) -> Recipe:
+    """The recipe of the trial at a third of its learning rate."""
+    trial = next(trial for trial in session.folder.state.trials if trial.number == trained.trial)
+    recipe = Recipe(**trial.recipe)
+    return replace(
+        recipe,
+        learning_rate=recipe.learning_rate / 3,
+        vector_learning_rate=recipe.vector_learning_rate / 3,
+        warmup=10,
+    )
+
+
+def _share_to_keep(session: Session, trained: Variant) -> float:
+    """Of the multiply-accumulates: what the budget demands, and two thirds where it demands nothing."""
+    budget = session.budget
+    demanded = [
+        0.9 * limit / found
+        for limit, found in (
+            (budget.latency, trained.latency),
+            (budget.size, trained.size),
+            (budget.macs, trained.macs),
+        )
+        if limit is not None and found > limit
+    ]
+    return max(0.2, min([2 / 3, *demanded]))
 
 
 def choose(variants: list[Variant]) -> Variant:
@@ -145,11 +221,11 @@ def choose(variants: list[Variant]) -> Variant:
     chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
     for variant in variants:
         variant.chosen = variant is chosen
-        if variant.violations:
-            variant.reason = "misses the budget"
-        elif variant is chosen:
+        if variant is chosen:
             others = "the fastest of those within 0.4 points of the best" if len(equal) > 1 else "the most accurate"
             variant.reason = f"shipped: {others}" + ("" if meeting else "; nothing meets the whole budget")
+        elif variant.violations:
+            variant.reason = "misses the budget"
         elif variant in equal:
             variant.reason = "as accurate, and slower"
         else:

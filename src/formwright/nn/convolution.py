@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
+from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.part import Axis
 
@@ -147,7 +148,7 @@ class LinearNorm(nn.Module):
         nn.init.constant_(self.norm.weight, norm_weight)
 
     def forward(self, x: Float[Tensor, "*tokens in_channels"]) -> Float[Tensor, "*tokens channels"]:
-        x = self.linear(x)
+        x = dense(self.linear, x)
         return x if self.norm is None else self.norm(x.flatten(0, -2)).view(x.shape)
 
     def init_weights(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, part
+from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, StageSpec, part
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
@@ -216,6 +216,12 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+def _blocks(stage: StageSpec) -> int:
+    """Blocks of a stage, counting one that is its downsampling too."""
+    first = stage.downsample is not None and stage.downsample.name == "residual_downsampling"
+    return len(stage.blocks) + first
+
+
 def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
     """The candidate that these choices lead to."""
     entry = FAMILIES[family]
@@ -229,13 +235,13 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
         vector_learning_rate=recipe.vector_learning_rate * rate,
         weight_decay=recipe.weight_decay,
         batch_size=batch,
-        warmup=int(min(100, max(10, steps))),
+        warmup=int(min(50, max(10, steps))),
         ema_decay=recipe.ema_decay,
         clip=recipe.clip,
         label_smoothing=recipe.label_smoothing,
     )
     dims = "-".join(str(stage.dim) for stage in specification.stages)
-    depths = "-".join(str(len(stage.blocks)) for stage in specification.stages)
+    depths = "-".join(str(_blocks(stage)) for stage in specification.stages)
     choices = {"family": family, "width": width, "depth": depth, "rate": rate}
     return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
 

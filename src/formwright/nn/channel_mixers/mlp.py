@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import LinearNorm, linear_norm_axes
+from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -59,10 +60,10 @@ class MLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        x = self.activation(self.fc1(x))
+        x = dense(self.fc1, x, self.activation)
         if self.dropout is None:
-            return self.fc2(x)
-        return self.dropout(self.fc2(self.dropout(x)))
+            return dense(self.fc2, x)
+        return self.dropout(dense(self.fc2, self.dropout(x)))
 
 
 @PARTS.register("glu")
@@ -105,7 +106,7 @@ class GatedMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.down(self.activation(self.gate(x)) * self.up(x))
+        return dense(self.down, dense(self.gate, x, self.activation) * dense(self.up, x))
 
 
 @PARTS.register("batch_norm_mlp")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -90,9 +91,9 @@ class Attention(Part):
     ) -> Float[Tensor, "batch *grid channels"]:
         tokens = x.flatten(1, -2)
         batch, length, _ = tokens.shape
-        q, k, v = self.qkv(tokens).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = dense(self.qkv, tokens).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=key_mask(context.mask), dropout_p=self.attention_dropout if self.training else 0.0
         )
-        y = self.proj(y.transpose(1, 2).reshape(batch, length, -1))
+        y = dense(self.proj, y.transpose(1, 2).reshape(batch, length, -1))
         return (y if self.dropout is None else self.dropout(y)).view(x.shape)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last, zero_padding
+from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part
 
 
@@ -103,5 +104,5 @@ class SeparableConvolution(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        hidden = zero_padding(self.activation(self.fc1(x)), context)
-        return self.fc2(to_channels_last(self.conv(to_channels_first(hidden))))
+        hidden = zero_padding(dense(self.fc1, x, self.activation), context)
+        return dense(self.fc2, to_channels_last(self.conv(to_channels_first(hidden))))

@@ -1,0 +1,126 @@
+"""What can be cut out of a model: the named axes of its parts, and what an entry of each costs."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from formwright.measurement import count_macs
+from formwright.models import Model, empty_copy
+from formwright.nn.edits import keep_entries
+from formwright.nn.part import Axis, Part
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries of one part that can be cut one by one: its heads, or its hidden channels.
+
+    Attributes:
+        target: where the part is in the model.
+        axis: which of its axes.
+        size: how many entries it has.
+        single: whether an entry is a block by itself (a head); channels are better kept in multiples.
+    """
+
+    target: str
+    axis: str
+    size: int
+    single: bool
+
+
+def _axes(part: Part) -> Iterator[tuple[str, int, Axis]]:
+    """Each named axis of each tensor: the tensor's name, the dimension and the axis."""
+    for name, axes in part.axes().items():
+        for dimension, axis in enumerate(axes):
+            if axis is not None:
+                yield name, dimension, axis
+
+
+def part_at(model: nn.Module, group: Group) -> Part:
+    part = model.get_submodule(group.target)
+    assert isinstance(part, Part)
+    return part
+
+
+def groups_of(model: nn.Module) -> list[Group]:
+    """Everything that can be cut, in the order of the model."""
+    groups = []
+    for target, part in model.named_modules():
+        if isinstance(part, Part):
+            for axis, attribute in part.resizable.items():
+                single = any(named.block > 1 for _, _, named in _axes(part) if named.name == axis)
+                groups.append(Group(target, axis, int(getattr(part, attribute)), single))
+    return groups
+
+
+def parameters_of(model: nn.Module, group: Group) -> Iterator[tuple[str, int, Axis]]:
+    """The parameters that have the axis: name in the model, dimension, and how the entries lie there."""
+    part = part_at(model, group)
+    own = dict(part.named_parameters())
+    for name, dimension, axis in _axes(part):
+        if axis.name == group.axis and name in own:
+            yield f"{group.target}.{name}".lstrip("."), dimension, axis
+
+
+class Skeleton:
+    """A model without weights: what cutting saves is counted on it, and nothing is computed.
+
+    Args:
+        model: the model, cut before or not.
+        macs: count multiply-accumulates of one input; parameters otherwise.
+    """
+
+    def __init__(self, model: Model, *, macs: bool) -> None:
+        self.macs = macs
+        self.model = empty_copy(model.specification)
+        source = model.specification.input
+        self.example = torch.empty(1, source.channels, *source.size, device="meta")
+
+    def cost(self, sizes: Iterable[tuple[Group, int]] = ()) -> int:
+        """What the whole model costs with ``sizes`` entries left of groups."""
+        smaller = copy.deepcopy(self.model)
+        for group, size in sizes:
+            if size < group.size:
+                keep_entries(smaller, group.target, group.axis, range(size))
+        return self._count(smaller, (self.example,))
+
+    def entry_costs(self, groups: Iterable[Group]) -> list[float]:
+        """What one entry of each group costs, while the others are as they are."""
+        groups = list(groups)
+        inputs = self._inputs({group.target for group in groups}) if self.macs else {}
+        costs = []
+        for group in groups:
+            smaller = nn.ModuleList([copy.deepcopy(part_at(self.model, group))])
+            example = inputs.get(group.target, ())
+            before = self._count(smaller[0], example)
+            keep_entries(smaller, "0", group.axis, [0])
+            costs.append((before - self._count(smaller[0], example)) / max(group.size - 1, 1))
+        return costs
+
+    def _inputs(self, targets: set[str]) -> dict[str, tuple[Any, ...]]:
+        """What each part is called with."""
+        seen: dict[str, tuple[Any, ...]] = {}
+
+        def listen(target: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            seen[target] = inputs
+
+        handles = [
+            self.model.get_submodule(target).register_forward_pre_hook(functools.partial(listen, target))
+            for target in targets
+        ]
+        with torch.no_grad():
+            self.model.eval()(self.example)
+        for handle in handles:
+            handle.remove()
+        return seen
+
+    def _count(self, module: nn.Module, inputs: tuple[Any, ...]) -> int:
+        if self.macs:
+            return count_macs(module, *inputs)
+        return sum(parameter.numel() for parameter in module.parameters())
