@@ -14,7 +14,7 @@ from formwright.batch import Batch
 from formwright.data.augmentation import Augmentation
 from formwright.data.images import from_arrays
 from formwright.errors import NonFiniteLossError, UserError
-from formwright.fitting import fit, race, session
+from formwright.fitting import fit, race
 from formwright.fitting.clock import Clock
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
@@ -95,7 +95,9 @@ def test_one_survivor_a_rung_and_everything_is_written_down(tmp_path):
     assert all(trial.curve for trial in state.trials)
     winner = next(trial for trial in state.trials if trial.number == state.winner)
     assert winner.status == "racing"
-    assert winner.score == max(trial.score for trial in state.trials if len(trial.curve) == 2)
+    finalists = [trial for trial in state.trials if not trial.reason.startswith("rung 1")]
+    assert len(finalists) == 2
+    assert winner.score == max(trial.score for trial in finalists)
 
 
 def test_a_trial_that_fails_does_not_stop_the_run(tmp_path, failing):
@@ -113,7 +115,7 @@ def test_a_winner_that_fails_is_replaced_by_the_next_best(tmp_path, failing):
     race.race(made, 30.0)
     first = made.folder.state.winner
     made.trainers.clear()
-    failing[first] = 3
+    failing[first] = 0
     race.finish_winner(made, 0.5)
     state = made.folder.state
     assert state.winner != first
@@ -158,13 +160,12 @@ def test_a_checkpoint_without_its_score_is_scored_and_not_trained_again(tmp_path
 
 
 def test_long_trainings_are_saved_on_the_way(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "CHECKPOINT_EVERY", 0.05)
     made = with_trials(tmp_path / "run")
     made.checkpoint_every = 0.05
     saves = []
     monkeypatch.setattr(Session, "checkpoint", lambda self, trainer, path: saves.append(trainer.step))
     made.train_until(made.folder.state.trials[0], 0.4, deadline=made.clock.deadline(1e9))
-    assert len(saves) >= 3
+    assert len(saves) >= 2, "one at the end, and at least one before"
     assert saves == sorted(saves)
 
 
