@@ -21,16 +21,17 @@ class Card(BaseModel):
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str
-    arxiv: str = Field(pattern=r"^\d{4}\.\d{5}$")
+    #: The paper; none for what is our own.
+    arxiv: str | None = Field(default=None, pattern=r"^\d{4}\.\d{5}$")
     year: int
-    #: A ``baseline`` is what papers compare with; it makes no headline of its own here.
-    kind: tuple[Literal["model", "study", "runtime", "survey", "baseline"], ...] = Field(min_length=1)
+    #: A ``baseline`` is what papers compare with; it makes no headline of its own here. A ``tool`` is our own.
+    kind: tuple[Literal["model", "study", "runtime", "survey", "baseline", "tool"], ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
-    #: The module that it lives in, and the family that it registers its models under.
+    #: The module that it lives in, and the family that it registers its models under, if it has models.
     module: str = Field(pattern=r"^formwright(\.[a-z_0-9]+)+$")
-    family: str
+    family: str | None = None
     #: ``owner/name`` on GitHub, or a package; the code that outputs are compared with.
-    authors_code: str
+    authors_code: str | None = None
     licence: str
     #: What it is, in a sentence or two.
     summary: str

@@ -29,8 +29,8 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all if unset.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on the terminal.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads to use; all of them if unset.")]
 
 
 def _version(value: bool) -> None:
@@ -52,21 +52,34 @@ def options(
 def fit(
     data: Annotated[
         Path | None,
-        typer.Argument(help="Folder with a sub-folder a class, .npz or IDX file; scikit-learn's digits if left out."),
+        typer.Argument(
+            help="Folder with a sub-folder of pictures for each class, .npz file or folder of IDX files; "
+            "scikit-learn's digits if left out."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
-    task: Annotated[str, typer.Option(help="What is to be learned.")] = "image-classification",
-    max_latency: Annotated[str | None, typer.Option(help="Of one picture through the exported model: 5ms.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Of the exported file: 4MB.")] = None,
-    max_macs: Annotated[str | None, typer.Option(help="Multiply-accumulates for one picture: 100M.")] = None,
-    max_time: Annotated[str, typer.Option(help="Of the whole run: 15m.")] = "15m",
-    seed: Annotated[int, typer.Option(help="Of splits, weights, order and augmentation.")] = 0,
-    weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint of yours; fine-tuned and frozen, it joins the race.")
+    task: Annotated[str, typer.Option(help="What the model is to do; only this one so far.")] = "image-classification",
+    max_latency: Annotated[
+        str | None, typer.Option(help="Most time for one picture through the exported model here, such as 5ms.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before starting.")] = False,
+    max_size: Annotated[str | None, typer.Option(help="Largest exported file, such as 4MB.")] = None,
+    max_macs: Annotated[
+        str | None, typer.Option(help="Most multiply-accumulates for one picture, such as 100M.")
+    ] = None,
+    max_time: Annotated[str, typer.Option(help="How long the whole run may take, such as 15m or 1h30m.")] = "15m",
+    seed: Annotated[int, typer.Option(help="Decides splits, first weights, order and augmentation.")] = 0,
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint of a registered model; fine-tuned and frozen, it joins the race.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that was stopped in --out.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, instead of refusing the data.")
+    ] = False,
+    plain_peer: Annotated[
+        bool,
+        typer.Option("--plain-peer", help="Then train a plain ResNet as long as the winner; this exceeds --max-time."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before starting.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -108,12 +121,12 @@ def fit(
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(help="Folder that `fit` wrote.")],
-    files: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Picture files.")],
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Class and probability of each picture, from the exported model alone."""
+    """Tell class and probability of each picture, from the exported model alone."""
     from formwright.deployment import predict as run_predict
 
     predictions = run_predict(folder, files, threads=threads)
@@ -125,15 +138,19 @@ def predict(
 
 @app.command()
 def measure(
-    models: Annotated[list[str], typer.Argument(help="Names of models, or folders of saved ones.")],
-    batch: Annotated[int, typer.Option(min=1, help="Pictures in one call.")] = 1,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the pictures; the model's own if unset.")] = None,
-    backend: Annotated[str, typer.Option(help="Any of eager, compile, onnx, onnx-int8, with commas.")] = "eager",
+    models: Annotated[list[str], typer.Argument(help="Names of models (see list), or folders of saved ones.")],
+    batch: Annotated[int, typer.Option(min=1, help="How many pictures in one call.")] = 1,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the pictures in pixels; the model's own if unset.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="Any of eager, compile, onnx and onnx-int8, separated by commas.")
+    ] = "eager",
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Latency, throughput, memory, parameters, MACs and file size of models on this machine."""
+    """Measure latency, throughput, memory, parameters, MACs and file size of models on this machine."""
     from formwright.measurement import measure as run_measure
 
     backends = [name.strip() for name in backend.split(",") if name.strip()]
@@ -151,11 +168,13 @@ def measure(
 
 @app.command("list")
 def list_command(
-    pattern: Annotated[str, typer.Argument(help="Shell-style pattern of names.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="Shell-style pattern of names, such as '*former_s12' (in quotes).")
+    ] = "*",
     task: Annotated[str | None, typer.Option(help="Only models for this task.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Names of models, with their parameters."""
+    """List the models that can be built by name, with their numbers of parameters."""
     from formwright.models import list_models
 
     names = list_models(pattern, task=task)
@@ -170,13 +189,13 @@ def list_command(
 
 @app.command()
 def verify(
-    systems: Annotated[list[str] | None, typer.Argument(help="Systems, such as poolformer.")] = None,
+    systems: Annotated[list[str] | None, typer.Argument(help="Systems of the catalogue, such as poolformer.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All systems of the catalogue.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run the claims of systems here, and show published beside measured."""
+    """Run the claims of systems on this machine, and show published beside measured."""
     from formwright.catalog.verification import all_systems
     from formwright.catalog.verification import verify as run_claims
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from formwright.measurement import count_macs
 from formwright.models import Model, empty_copy
-from formwright.nn.edits import keep_entries
+from formwright.nn.edits import apply_edits, keep_entries
 from formwright.nn.part import Axis, Part
+from formwright.nn.specification import EditSpec
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class Skeleton:
 
     def __init__(self, model: Model, *, macs: bool) -> None:
         self.macs = macs
-        self.model = empty_copy(model.specification)
+        self.model = empty_copy(model.specification).eval()
+        if macs:  # norms cost nothing in this count, and much time while it is taken
+            apply_edits(self.model, [EditSpec("fold")])
         source = model.specification.input
         self.example = torch.empty(1, source.channels, *source.size, device="meta")
 
@@ -115,7 +118,7 @@ class Skeleton:
             for target in targets
         ]
         with torch.no_grad():
-            self.model.eval()(self.example)
+            self.model(self.example)
         for handle in handles:
             handle.remove()
         return seen

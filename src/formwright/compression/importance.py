@@ -63,7 +63,7 @@ def taylor_importance(
                 loss = objective(model, here, 1.0).loss
                 if not torch.isfinite(loss):
                     raise UserError(
-                        f"The loss is {float(loss)} on calibration batch {count}, so nothing can be said about what "
+                        f"The loss is {loss.item()} on calibration batch {count}, so nothing can be said about what "
                         "matters; look for broken samples in it."
                     )
                 gradients = torch.autograd.grad(loss, weights, allow_unused=True)

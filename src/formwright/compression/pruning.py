@@ -152,6 +152,6 @@ def _fewest_cuts(
         what = "multiply-accumulates" if skeleton.macs else "parameters"
         raise UserError(
             f"Pruning can bring this model to {format_count(cost_after(len(cuts)))} {what} at best, and "
-            f"{format_count(target)} were asked for; ask for less, lower the floor, or start from a smaller model."
+            f"{format_count(target)} were asked for; raise the target, lower the floor, or start from a smaller model."
         )
     return sizes_after(enough)

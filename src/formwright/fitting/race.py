@@ -32,8 +32,8 @@ SHORTLIST_SHARE = 0.12
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"
-#: A first rung of fewer seconds than this says too little.
-SHORTEST_RUNG = 1.5
+#: A first rung of fewer seconds or steps than this says too little.
+SHORTEST_RUNG, FEWEST_RUNG_STEPS = 1.5, 60
 
 
 def shortlist(session: Session, training_seconds: float) -> None:
@@ -170,6 +170,15 @@ def race(session: Session, seconds: float) -> None:
     state.teacher = _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
     state.winner = best.number
     session.save()
+
+
+def _affordable(entrants: list[Trial], seconds: float) -> int:
+    """How many candidates the race can hold if all of them shall take some steps in its first rung."""
+    for count in range(len(entrants), 2, -1):
+        slowest = max(trial.step for trial in entrants[:count])
+        if _plan(count, seconds)[0].seconds >= max(SHORTEST_RUNG, FEWEST_RUNG_STEPS * slowest):
+            return count
+    return min(2, len(entrants))
 
 
 def _plan(candidates: int, seconds: float) -> list[Rung]:

@@ -47,6 +47,7 @@ class Trial:
         eager_latency: seconds for one input in PyTorch.
         onnx_latency: seconds for one input in ONNX Runtime, where it was measured.
         size: estimated bytes of the float32 file.
+        step: seconds of a training step, measured before the race.
         curve: evaluations so far.
         score: latest validation accuracy.
     """
@@ -65,6 +66,7 @@ class Trial:
     eager_latency: float = 0.0
     onnx_latency: float | None = None
     size: int = 0
+    step: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
 
     @property

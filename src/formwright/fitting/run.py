@@ -13,6 +13,7 @@ from formwright.data.images import ImageData, read_images
 from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
+from formwright.fitting.peer import plain_resnet
 from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
@@ -45,6 +46,7 @@ def fit(
     resume: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
+    plain_peer: bool = False,
     reporter: Reporter = SILENT,
 ) -> FitResult:
     """Find, train, shrink and export the model that fits the data and the budget.
@@ -62,6 +64,7 @@ def fit(
         resume: continue the run in ``out``.
         skip_bad: leave out pictures that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
+        plain_peer: train the plain ResNet of the report for as long as the winner, beyond ``max_time``.
         reporter: hears of the progress.
 
     Returns:
@@ -119,6 +122,7 @@ def fit(
     previous = torch.get_num_threads()
     session = _session(pictures, budget, folder, reporter, seed, threads, started)
     session.weights = pretrained
+    session.plain_peer = plain_peer
     torch.set_num_threads(threads)
     try:
         return _run(session)
@@ -196,12 +200,17 @@ def _run(session: Session) -> FitResult:
             session.save()
     reporter.stage("Shipping", ship_seconds)
     with clock.stage("ship"):
+        plain_resnet(session, to_the_end=False)
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
         chosen = choose(state.variants)
         session.save()
         float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
         shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
         result = ship(session, shipped_model, chosen, float_variant)
+    if session.plain_peer:
+        with clock.stage("plain ResNet"):
+            plain_resnet(session, to_the_end=True)
+        result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result
 
@@ -216,10 +225,11 @@ def _shrink(session: Session, model: Model, end: float) -> None:
         try_int8(session, model, trained, "trained")
     if PRUNING not in done:
         session.reporter.progress(0.3, "pruning")
-        pruned = try_pruning(session, model, trained, end)
-        if pruned is not None:
-            session.reporter.progress(0.8, "INT8 of the pruned model")
-            try_int8(session, *pruned, "pruned")
+        try_pruning(session, model, trained, end)
+    pruned = next((variant for variant in state.variants if variant.name == "pruned, float32"), None)
+    if pruned is not None and int8_step("pruned") not in done:
+        session.reporter.progress(0.8, "INT8 of the pruned model")
+        try_int8(session, from_pretrained(session.folder.variant("pruned")), pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:

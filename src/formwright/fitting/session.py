@@ -51,6 +51,8 @@ class Session:
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
     weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
+    #: train the plain ResNet for as long as the winner, beyond the time of the run
+    plain_peer: bool = False
     trainers: dict[int, Trainer] = field(default_factory=dict)
     #: seconds between two checkpoints of a training
     checkpoint_every: float = CHECKPOINT_EVERY

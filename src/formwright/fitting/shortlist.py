@@ -60,7 +60,7 @@ def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) 
     """Build a candidate and measure it: MACs, size, latency of one picture, seconds of a training step."""
     model = create_model(proposal.specification).eval()
     example = session.example()
-    with torch_threads(session.threads), torch.inference_mode():
+    with torch_threads(1), torch.inference_mode():
         eager = measure_latency(lambda: model(example), min_time=0.02, min_repeats=5, warmup=1).median
     batch = session.training_batch(min(batch_size, 128))
     step = step_seconds(model, Classification(0.0), batch, session.precision, repeats=2)
@@ -111,6 +111,7 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
         eager_latency=cost.eager_latency,
         onnx_latency=cost.onnx_latency,
         size=cost.size,
+        step=cost.step,
     )
 
 

@@ -14,7 +14,7 @@ from formwright.data.batches import evaluation_batches
 from formwright.deployment.export import ExportError, export_onnx
 from formwright.deployment.quantize import quantize_onnx
 from formwright.deployment.runtime import OnnxModel
-from formwright.errors import UserError
+from formwright.errors import StorageError, UserError
 from formwright.fitting.records import ShrinkStep, Variant
 from formwright.fitting.session import Session
 from formwright.measurement.budget import format_bytes, format_seconds
@@ -134,6 +134,8 @@ def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Va
     name = int8_step(label)
     try:
         quantized = quantize_variant(session, model, variant, label)
+    except StorageError:
+        raise
     except (ExportError, RuntimeError, ValueError) as error:
         note_step(session, name, True, False, f"it could not be made: {error}", started)
         return None
@@ -147,7 +149,7 @@ def int8_step(label: str) -> str:
     return f"INT8 ({label})"
 
 
-def try_pruning(session: Session, model: Model, trained: Variant, end: float) -> tuple[Model, Variant] | None:
+def try_pruning(session: Session, model: Model, trained: Variant, end: float) -> None:
     """Cut heads and hidden channels, let the rest recover by learning from the whole model, export and compare.
 
     Args:
@@ -158,22 +160,26 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
     seconds = end - session.clock.spent - exports
     if seconds < SHORTEST_RECOVERY:
         note_step(session, PRUNING, False, False, "there was no time left for the pruned model to recover", started)
-        return None
+        return
     recipe = _recovery(session, trained)
     batches = session.training_batches(recipe.batch_size, 4)
     try:
         pruned = prune(model, batches, keep=_share_to_keep(session, trained))
-    except UserError as error:
+        trainer = session.new_trainer(pruned, recipe, 900, session.distilled(recipe, model))
+        checkpoint = session.folder.checkpoint("pruned")
+        if checkpoint.is_file():  # of a run that was killed here; pruning again cuts the same
+            trainer.load(checkpoint)
+        session.finish(trainer, None, seconds, "pruned")
+        recovered = trainer.averaged_model()
+        assert isinstance(recovered, Model)
+        variant = export_variant(session, recovered, "pruned")
+    except StorageError:
+        raise
+    except (ExportError, UserError) as error:
         note_step(session, PRUNING, True, False, str(error), started)
-        return None
-    trainer = session.new_trainer(pruned, recipe, 900, session.distilled(recipe, model))
-    session.finish(trainer, None, seconds, "pruned")
-    recovered = trainer.averaged_model()
-    assert isinstance(recovered, Model)
-    variant = export_variant(session, recovered, "pruned")
+        return
     kept, reason = pays(trained, variant)
     note_step(session, PRUNING, True, kept, reason, started)
-    return recovered, variant
 
 
 def _recovery(session: Session, trained: Variant) -> Recipe:
@@ -215,11 +221,11 @@ def choose(variants: list[Variant]) -> Variant:
     chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
     for variant in variants:
         variant.chosen = variant is chosen
-        if variant.violations:
-            variant.reason = "misses the budget"
-        elif variant is chosen:
+        if variant is chosen:
             others = "the fastest of those within 0.4 points of the best" if len(equal) > 1 else "the most accurate"
             variant.reason = f"shipped: {others}" + ("" if meeting else "; nothing meets the whole budget")
+        elif variant.violations:
+            variant.reason = "misses the budget"
         elif variant in equal:
             variant.reason = "as accurate, and slower"
         else:

@@ -124,7 +124,8 @@ class RunFolder:
     def discard(self) -> None:
         """Delete what this run has written, and the folders that were made for it."""
         for name in (STATE_FILE, SPLITS_FILE):
-            (self.root / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was never there, or the disk is broken
+                (self.root / name).unlink()
         for name in ("checkpoints", "variants"):
             shutil.rmtree(self.root / name, ignore_errors=True)
         for folder in self._made:

@@ -235,7 +235,7 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
         vector_learning_rate=recipe.vector_learning_rate * rate,
         weight_decay=recipe.weight_decay,
         batch_size=batch,
-        warmup=int(min(100, max(10, steps))),
+        warmup=int(min(50, max(10, steps))),
         ema_decay=recipe.ema_decay,
         clip=recipe.clip,
         label_smoothing=recipe.label_smoothing,

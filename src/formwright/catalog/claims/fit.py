@@ -1,0 +1,85 @@
+"""Claims of the main job: what ``formwright fit`` reaches on data that is at hand, run again from the start."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+from formwright.catalog.claim import Claim, ClaimResult
+from formwright.reporting import Reporter
+
+DIGITS_SEEDS = (0, 1, 2)
+
+
+def _digits(reporter: Reporter) -> ClaimResult:
+    """Three runs of two minutes on scikit-learn's digits, each with a plain ResNet of the same minutes."""
+    from formwright.fitting import fit
+
+    shipped, plain, met = [], [], []
+    for seed in DIGITS_SEEDS:
+        reporter.progress(seed / len(DIGITS_SEEDS), f"seed {seed}")
+        with tempfile.TemporaryDirectory() as folder:
+            result = fit(
+                out=Path(folder) / "run",
+                max_latency="1ms",
+                max_size="1MB",
+                max_time="2m",
+                seed=seed,
+                plain_peer=True,
+            )
+        shipped.append(result.test["accuracy"])
+        met.append(result.budget_met)
+        peer = [baseline.test_accuracy for baseline in result.baselines if baseline.name == "plain ResNet"]
+        plain.append(peer[0] if peer else result.test["accuracy"])
+    mean, peer_mean = statistics.fmean(shipped), statistics.fmean(plain)
+    each = ", ".join(f"{score:.2%}" for score in shipped)
+    return ClaimResult(
+        measured=f"{mean:.2%} (plain ResNet {peer_mean:.2%})",
+        holds=mean >= 0.98 and mean >= peer_mean and all(met),
+        details=f"seeds: {each}; budget met in {sum(met)} of {len(met)}; the ResNet may be the winner itself",
+    )
+
+
+def _cifar10(reporter: Reporter) -> ClaimResult:
+    """One run of twenty minutes; needs the pictures below ``FORMWRIGHT_DATA``."""
+    from formwright.fitting import fit
+
+    root = os.environ.get("FORMWRIGHT_DATA")
+    pictures = Path(root) / "cifar10" if root else None
+    if pictures is None or not pictures.is_dir():
+        return ClaimResult(
+            measured="not run",
+            holds=False,
+            details="set FORMWRIGHT_DATA to a folder that holds cifar10/{train,test}/CLASS/NNNN.jpg",
+        )
+    reporter.progress(0.0, "twenty minutes")
+    with tempfile.TemporaryDirectory() as folder:
+        result = fit(pictures, out=Path(folder) / "run", max_latency="2ms", max_size="1MB", max_time="20m")
+    accuracy = result.test["accuracy"]
+    return ClaimResult(
+        measured=f"{accuracy:.2%}, {result.shipped.size / 1e6:.2f} MB, {1e3 * result.shipped.latency:.2f} ms",
+        holds=accuracy >= 0.8 and result.budget_met,
+        details=f"{result.model}; {result.time['total']:.0f} s of 1200 s",
+    )
+
+
+CLAIMS: list[Claim] = [
+    Claim(
+        id="digits",
+        kind="direction",
+        statement="mean test accuracy on scikit-learn's digits, three seeds of two minutes, within 1 ms and 1 MB",
+        published="at least 98 %, and not below a plain ResNet of the same minutes",
+        run=_digits,
+        slow=True,
+    ),
+    Claim(
+        id="cifar10",
+        kind="direction",
+        statement="test accuracy on CIFAR-10 after twenty minutes on two cores, within 2 ms and 1 MB",
+        published="at least 80 %",
+        run=_cifar10,
+        slow=True,
+    ),
+]
