@@ -43,9 +43,7 @@ OTHERWISE_IN_TIMM = {"poolformer_s12"}
 ALMOST_IN_TIMM = {"caformer_s18", "convformer_s18"}
 
 
-VARIANTS = {
-    name: figures for system in reference_systems() for name, figures in reference_variants(system).items()
-}
+VARIANTS = {name: figures for system in reference_systems() for name, figures in reference_variants(system).items()}
 
 
 def specification(name: str, **changes: Any) -> ModelSpec:
