@@ -11,10 +11,11 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)  ## fit a model to a data set that is installed with a dependency, and say where the report is
+	rm -rf runs/demo
 	$(BIN)/formwright fit --max-latency 1ms --max-size 1MB --max-time 2m --out runs/demo --yes
 
-test: $(STAMP)  ## the whole default suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the whole default suite, or a part: make test PYTEST_ARGS=tests/nn
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types, links and cards
 	$(BIN)/ruff format --check src tests benchmarks

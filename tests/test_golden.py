@@ -1,13 +1,13 @@
 """Every published variant has its published size, and gives the outputs of the reference with the same weights.
 
 The figures in ``tests/golden/*.json`` come from the authors' code or an independent package, run once with weights that
-``tests/golden/fill.py`` derives from the parameters' names; see there.
+``formwright.catalog.reference`` derives from the parameters' names; see there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from formwright.catalog.reference import images, reference_state, sample
 from formwright.measurement.macs import count_macs
 from formwright.models import MODELS, create_model, empty_copy, load_checkpoint, model_specification
 from formwright.nn.specification import ModelSpec
-from tests.golden.fill import fill, images, sample
 
 FOLDER = Path(__file__).parent / "golden"
 #: Outputs are compared in the default suite for variants of at most this size, and for the smallest of each system that
@@ -51,12 +51,6 @@ VARIANTS = dict(references())
 def specification(name: str, **changes: Any) -> ModelSpec:
     """Of the variant ``name``; what follows a colon distinguishes references that were built with other options."""
     return model_specification(name.partition(":")[0], **VARIANTS[name].get("changes", {}), **changes)
-
-
-def reference_state(layout: list[Any], shapes: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The reference's weights; an output at another input size may have tables of other ``shapes``."""
-    own = {name: shape for name, shape, kind in layout if "float" in kind}
-    return {name: torch.from_numpy(fill(name, shape)) for name, shape in (own | dict(shapes)).items()}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -95,11 +89,13 @@ def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[st
     shape = output["input_shape"]
     options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
     model = create_model(specification(name, **options)).double().eval()
-    load_checkpoint(model, reference_state(VARIANTS[name][layout], output.get("shapes", {})))
+    load_checkpoint(
+        model, reference_state(VARIANTS[name][layout], output.get("shapes"), rounded=output.get("rounded", False))
+    )
     pictures = torch.from_numpy(images(shape, output["input_seed"]))
     # A reference that computes its norms in float32 is exact to no more than that.
     inexact = output.get("dtype") == "float32" or (layout == "timm_layout" and name in ALMOST_IN_TIMM)
-    exact = 1e-4 if inexact else 1e-6
+    exact = 1e-4 if inexact else 1e-9
     for dtype, tolerance in ((torch.float64, exact), (torch.float32, 1e-4)):
         if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
             continue  # with these weights the reference differs from itself as much: attention of one-hot softmax

@@ -22,4 +22,17 @@ class Reporter:
         """Nothing more comes."""
 
 
+class Share(Reporter):
+    """Turns the progress of one piece of work among several into that of all of them."""
+
+    def __init__(self, reporter: Reporter, index: int, count: int) -> None:
+        self._reporter, self._index, self._count = reporter, index, count
+
+    def progress(self, done: float, text: str = "") -> None:
+        self._reporter.progress((self._index + done) / self._count, text)
+
+    def note(self, text: str) -> None:
+        self._reporter.note(text)
+
+
 SILENT = Reporter()

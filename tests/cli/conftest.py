@@ -63,7 +63,7 @@ def process(*args: object, cwd: Path, **options) -> Answer:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
         **options,
     )

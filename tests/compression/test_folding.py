@@ -39,8 +39,3 @@ def test_a_folded_model_folds_to_itself() -> None:
     folded = fold(tiny("efficientvit_m0"))
     again = fold(folded)
     assert again.specification == folded.specification
-
-
-def test_a_model_without_batch_norms_stays_what_it_is() -> None:
-    model = tiny("vit_tiny_patch16_224")
-    assert fold(model).specification == model.specification

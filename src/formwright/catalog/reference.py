@@ -15,7 +15,6 @@ import functools
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from formwright.errors import UserError
 from formwright.models import create_model, load_checkpoint, model_specification
 from formwright.nn.specification import ModelSpec
 
@@ -73,9 +73,14 @@ def reference_variants(system: str) -> dict[str, Figures]:
     return json.loads(_golden().joinpath(f"{system}.json").read_text())["variants"]
 
 
-def _golden() -> Any:
-    packaged = files("formwright.catalog").joinpath("golden")
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "tests" / "golden"
+def _golden() -> Path:
+    folder = Path(__file__).parents[3] / "tests" / "golden"
+    if not folder.is_dir():
+        raise UserError(
+            "The figures of the references come with the source, not with an installed package: run this claim from a "
+            "checkout that was installed with `pip install --editable .`."
+        )
+    return folder
 
 
 def reference_specification(variant: str, figures: Figures, **changes: Any) -> ModelSpec:
@@ -83,11 +88,15 @@ def reference_specification(variant: str, figures: Figures, **changes: Any) -> M
 
 
 def reference_state(
-    layout: Sequence[Sequence[Any]], shapes: Mapping[str, Sequence[int]] | None = None
+    layout: Sequence[Sequence[Any]], shapes: Mapping[str, Sequence[int]] | None = None, *, rounded: bool = False
 ) -> dict[str, Tensor]:
-    """The reference's weights, float64; an output at another input size may have tables of other ``shapes``."""
+    """The reference's weights, float64; an output at another input size may have tables of other ``shapes``.
+
+    ``rounded``: to float32 and back, as they were when some of the outputs were recorded.
+    """
     own = {name: shape for name, shape, kind in layout if "float" in kind}
-    return {name: torch.from_numpy(fill(name, shape)) for name, shape in (own | dict(shapes or {})).items()}
+    state = {name: torch.from_numpy(fill(name, shape)) for name, shape in (own | dict(shapes or {})).items()}
+    return {name: tensor.float().double() for name, tensor in state.items()} if rounded else state
 
 
 def output_difference(
@@ -105,7 +114,7 @@ def output_difference(
     shape = output["input_shape"]
     options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
-    load_checkpoint(model, reference_state(figures[layout], output.get("shapes")))
+    load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
     pictures = torch.from_numpy(images(shape, output["input_seed"])).to(dtype)
     with torch.inference_mode():
         result = model.to(dtype)(pictures)

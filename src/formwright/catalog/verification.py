@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from formwright.catalog.cards import claims_of, read_cards
 from formwright.catalog.claim import Claim, ClaimReport, ClaimResult
-from formwright.reporting import SILENT, Reporter
+from formwright.reporting import SILENT, Reporter, Share
 
 
 def verify(systems: str | Sequence[str], *, quick: bool = False, reporter: Reporter = SILENT) -> list[ClaimReport]:
@@ -34,23 +34,10 @@ def verify(systems: str | Sequence[str], *, quick: bool = False, reporter: Repor
         reporter.stage(name)
         for index, claim in enumerate(of_system):
             reporter.progress(index / len(of_system), claim.id)
-            reports.append(_run(name, claim, _Share(reporter, index, len(of_system))))
+            reports.append(_run(name, claim, Share(reporter, index, len(of_system))))
             if reports[-1].failed:
                 reporter.note(f"{name} {claim.id}: {reports[-1].published} published, {reports[-1].measured} here")
     return reports
-
-
-class _Share(Reporter):
-    """Turns the progress of one claim among several into that of all of them."""
-
-    def __init__(self, reporter: Reporter, index: int, count: int) -> None:
-        self._reporter, self._index, self._count = reporter, index, count
-
-    def progress(self, done: float, text: str = "") -> None:
-        self._reporter.progress((self._index + done) / self._count, text)
-
-    def note(self, text: str) -> None:
-        self._reporter.note(text)
 
 
 def all_systems() -> list[str]:

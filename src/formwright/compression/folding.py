@@ -1,4 +1,4 @@
-"""Batch norms folded into the layers beside them."""
+"""Norms, branches and scales folded into the layers beside them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from formwright.nn.specification import EditSpec
 
 def fold(model: Model) -> Model:
     """A copy of ``model`` whose batch norms have become part of their convolutions and dense layers, in eval mode.
+
+    So have the weights of layer norms and LayerScale, where a dense layer follows or goes before.
 
     It gives the outputs that ``model`` gives in eval mode, with fewer operations, and saves and reloads as it is. It
     can be trained on, but without the norms that made training easy: prune and fine-tune first, fold last.

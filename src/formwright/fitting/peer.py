@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from formwright.data.batches import evaluation_batches
+from formwright.errors import NonFiniteLossError
 from formwright.fitting.records import Baseline, Trial
 from formwright.fitting.session import Session
 from formwright.measurement.budget import format_seconds
@@ -31,7 +32,13 @@ def plain_resnet(session: Session, *, to_the_end: bool) -> None:
     trainer = session.trainer(peer)
     if to_the_end and trainer.seconds < winner.seconds:
         session.reporter.stage("Training the plain ResNet", winner.seconds - trainer.seconds)
-        session.finish(trainer, None, winner.seconds - trainer.seconds, f"trial-{peer.number:02d}-finished")
+        name = f"trial-{peer.number:02d}-finished"
+        if session.folder.checkpoint(name).is_file():  # of a run that was killed here
+            trainer.load(session.folder.checkpoint(name))
+        try:
+            session.finish(trainer, None, max(winner.seconds - trainer.seconds, 0.0), name)
+        except NonFiniteLossError as error:
+            session.note(f"The plain ResNet failed before its time was over: {error}")
     accuracy = accuracy_of(trainer.averaged_model(), evaluation_batches(session.data, "test"))
     seconds = trainer.seconds
     state.baselines.append(Baseline(NAME, accuracy, seconds, _note(winner, peer, seconds)))

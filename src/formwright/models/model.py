@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.files import write_json, write_safetensors
+from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Backbone
 from formwright.nn.initialization import initialize
@@ -62,6 +63,7 @@ class Model(
         )
         initialize(self)
         apply_edits(self, specification.edits)
+        keep_kernels_channels_last(self)
 
     @property
     def specification(self) -> ModelSpec:

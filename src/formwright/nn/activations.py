@@ -11,6 +11,16 @@ from torch.nn import functional as F
 from formwright.errors import UnknownNameError
 
 
+def squared_relu(x: Tensor) -> Tensor:
+    """``relu(x)²``; ``relu(x) x`` in exported graphs.
+
+    ONNX Runtime does not fuse an INT8 product with the ReLU that is the only reader of its result, and multiplies in
+    float32 instead.
+    """
+    positive = F.relu(x)
+    return positive * x if torch.compiler.is_exporting() else positive.square()
+
+
 class StarReLU(nn.Module):
     """``s * relu(x)² + b`` with learned scalars ``s`` and ``b``, one pair a layer.
 
@@ -26,14 +36,14 @@ class StarReLU(nn.Module):
         self.bias = nn.Parameter(torch.full((1,), bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, self.scale, F.relu(x).square())
+        return torch.addcmul(self.bias, self.scale, squared_relu(x))
 
 
 class SquaredReLU(nn.Module):
     """``relu(x)²``. Source: Primer, arXiv 2109.08668."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x).square()
+        return squared_relu(x)
 
 
 class QuickGELU(nn.Module):

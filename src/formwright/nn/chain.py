@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.norms import AffineNorm
 from formwright.nn.part import PARTS, Part, Promises, build_part
 from formwright.nn.specification import PartSpec
 
@@ -42,6 +44,18 @@ class Chain(Part):
         self.promises = _common_promises([part.promises for part in built])  # type: ignore[misc]
         concerned = [part.uses for part in built if not part.promises.per_token]
         self.uses = frozenset.intersection(*concerned) if concerned else frozenset()  # type: ignore[misc]
+
+    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        return self.parts[0].absorb_input(scale, shift)  # type: ignore[operator]
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        return self.parts[-1].absorb_output(scale)  # type: ignore[operator]
+
+    def fold(self) -> None:
+        """Take the weights of norms into the parts that follow them, in place."""
+        for norm, part in itertools.pairwise(self.parts):
+            if isinstance(norm, AffineNorm):
+                norm.give_weights_to(part)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

@@ -73,6 +73,16 @@ def depthwise_layer(
     return _DEPTHWISE[dimensions](dim, dim, kernel, stride, kernel // 2, groups=dim, bias=bias)
 
 
+def keep_kernels_channels_last(model: nn.Module) -> None:
+    """Lay the kernels of 2-D convolutions out as the tokens that they meet, or each call would do it again.
+
+    Shapes and values stay; a kernel loaded or trained later keeps the layout.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
 @torch.no_grad()
 def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, norm: nn.Module) -> None:
     """Make ``conv`` in place what it and the batch norm after it are together in inference."""
@@ -80,7 +90,7 @@ def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, norm: nn.Module) ->
     if conv.bias is not None:
         bias = bias + conv.bias * scale
     weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-    conv.weight = nn.Parameter(weight.contiguous(), requires_grad=conv.weight.requires_grad)
+    conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
     conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
 
 
@@ -179,11 +189,27 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def fold_into_next(norm: nn.Module, linear: nn.Linear) -> None:
     """Let ``linear`` do in place what ``linear(norm(x))`` did in eval mode: ``W (scale * x + shift) + b``."""
-    scale, shift = scale_and_shift(norm)
+    scale_input(linear, *scale_and_shift(norm))
+
+
+@torch.no_grad()
+def scale_input(linear: nn.Linear, scale: Tensor, shift: Tensor | None) -> None:
+    """Let ``linear`` do in place what it did to ``scale * x + shift``: ``(W scale) x + (W shift + b)``."""
     trainable = linear.weight.requires_grad
-    bias = linear.weight @ shift if linear.bias is None else linear.weight @ shift + linear.bias
+    if shift is not None:
+        bias = linear.weight @ shift if linear.bias is None else linear.weight @ shift + linear.bias
+        linear.bias = nn.Parameter(bias, requires_grad=trainable)
     linear.weight = nn.Parameter(linear.weight * scale, requires_grad=trainable)
-    linear.bias = nn.Parameter(bias, requires_grad=trainable)
+
+
+@torch.no_grad()
+def scale_output(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, scale: Tensor) -> None:
+    """Let ``layer`` give in place ``scale * (W x + b)``."""
+    trainable = layer.weight.requires_grad
+    weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
+    layer.weight = nn.Parameter(weight, requires_grad=trainable)
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(layer.bias * scale, requires_grad=trainable)
 
 
 def norm_axes(name: str, axis: Axis) -> dict[str, tuple[Axis | None, ...]]:

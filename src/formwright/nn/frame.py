@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
+from formwright.nn.norms import AffineNorm
 from formwright.nn.part import Part, build_part, grid_after
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec
 
@@ -71,6 +72,18 @@ class Branch(nn.Module):
             return x
         self.post_norm.check_context(context)
         return self.post_norm(x, context)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Take the weights of the norm and LayerScale into the part between them, in place, where it can hold them."""
+        if isinstance(self.norm, AffineNorm):
+            self.norm.give_weights_to(self.part)
+            weight = self.norm.weight
+            if self.part.ignores_shift and self.layer_scale is not None and weight is not None:
+                self.layer_scale.mul_(weight)
+                self.norm.weight = self.norm.bias = None
+        if self.layer_scale is not None and self.part.absorb_output(self.layer_scale):
+            self.layer_scale = None
 
 
 def _vector(value: float | None, dim: int) -> nn.Parameter | None:

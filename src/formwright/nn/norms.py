@@ -13,10 +13,10 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
-class _Norm(Part):
-    """Learned weight and bias of a norm; both are cut together with the residual channels."""
+class AffineNorm(Part):
+    """Learned weight and bias of a norm; both are cut together with the residual channels, and both can be folded."""
 
-    weight: nn.Parameter
+    weight: nn.Parameter | None
     bias: nn.Parameter | None
 
     def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
@@ -28,9 +28,14 @@ class _Norm(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {name: (Axis("residual"),) for name, _ in self.named_parameters(recurse=False)}
 
+    def give_weights_to(self, part: nn.Module) -> None:
+        """Let the part that comes next scale and shift, if it can."""
+        if isinstance(part, Part) and self.weight is not None and part.absorb_input(self.weight, self.bias):
+            self.weight = self.bias = None
+
 
 @PARTS.register("layer_norm")
-class LayerNorm(_Norm):
+class LayerNorm(AffineNorm):
     """``(x - mean) / sqrt(var + eps) * weight + bias``, statistics over the channels of each token.
 
     Shapes: ``(batch, *grid, channels)`` to the same. Source: Layer Normalization, arXiv 1607.06450.
@@ -44,11 +49,11 @@ class LayerNorm(_Norm):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
 
 @PARTS.register("group_norm")
-class GroupNorm(_Norm):
+class GroupNorm(AffineNorm):
     """Layer norm with statistics over all channels and all places of a sample (a group norm with one group).
 
     ``(x - mean) / sqrt(var + eps) * weight + bias``, mean and variance over ``(*grid, channels)``, weight and bias a
@@ -65,6 +70,8 @@ class GroupNorm(_Norm):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         y = F.layer_norm(x, x.shape[1:], eps=self.eps)
+        if self.weight is None:
+            return y
         return y * self.weight if self.bias is None else torch.addcmul(self.bias, y, self.weight)
 
 

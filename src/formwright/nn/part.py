@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
@@ -71,6 +71,17 @@ class Part(nn.Module):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut."""
         return {}
+
+    #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel.
+    ignores_shift: ClassVar[bool] = False
+
+    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        """Become, in place, what the part is after ``scale * x + shift`` (a value a channel); false where it cannot."""
+        return False
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        """Become, in place, what the part is before ``scale * y`` (a value a channel); false where it cannot."""
+        return False
 
     def check_context(self, context: Context) -> None:
         """Refuse facts that this part, or a part in it, would ignore although they change its answer.

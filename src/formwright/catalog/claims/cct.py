@@ -1,9 +1,53 @@
-"""Claims of the Compact Transformers: sizes of the authors' code, and its outputs."""
+"""Claims of the Compact Transformers: sizes of the authors' code, its outputs, and its ladder on small data."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from formwright.catalog.claim import Claim
+from formwright.catalog.contests import SIDE, Contest, matched, parameters
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
+from formwright.models.vision.cct import cct, convolutional_stem, patch_stem
+from formwright.nn.specification import ModelSpec, PartSpec
+
+
+def _small(channels: int, classes: int, *, stem: PartSpec, dim: int = 128, class_token: bool = False) -> ModelSpec:
+    """The smallest published size, 64 tokens."""
+    return cct(
+        dim=dim,
+        depth=2,
+        heads=2,
+        mlp_ratio=1.0,
+        stem=stem,
+        class_token=class_token,
+        image_size=SIDE,
+        channels=channels,
+        classes=classes,
+    )
+
+
+def _cct(channels: int, classes: int) -> ModelSpec:
+    """Its convolutions have parameters of their own, so its tokens are narrower."""
+    return matched(
+        lambda dim: _small(channels, classes, stem=convolutional_stem(2, kernel=3), dim=dim),
+        range(80, 129, 4),
+        parameters(_small(channels, classes, stem=patch_stem(4))),
+        parameters,
+    )
+
+
+LADDER = Contest(
+    {
+        "cct": _cct,
+        "cvt": lambda channels, classes: _small(channels, classes, stem=patch_stem(4)),
+        "vit-lite": lambda channels, classes: _small(channels, classes, stem=patch_stem(4), class_token=True),
+    }
+)
+
+
+def _in_order(accuracy: Mapping[str, float]) -> bool:
+    return accuracy["cct"] > accuracy["cvt"] > accuracy["vit-lite"]
+
 
 CLAIMS: list[Claim] = [
     *parameter_claims(
@@ -38,4 +82,5 @@ CLAIMS: list[Claim] = [
     *mac_claims({"cct_7_7x2_224": 1.605e9, "cct_14_7x2_224": 5.52e9}),
     *mac_claims({"cct_14_7x2_384": 18.58e9}, size=384),
     *output_claims("cct", "SHI-Labs/Compact-Transformers"),
+    LADDER.claim("cct-above-cvt-above-vit-lite", "CCT > CVT > ViT-Lite at equal parameters", holds=_in_order),
 ]

@@ -1,9 +1,76 @@
-"""Claims of the MetaFormer baselines: sizes of the README and the authors' code, and their outputs."""
+"""Claims of the MetaFormer baselines: sizes of the README and the authors' code, their outputs, and StarReLU."""
 
 from __future__ import annotations
 
-from formwright.catalog.claim import Claim
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.contests import SIDE, Contest
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
+from formwright.models.vision.metaformer_baselines import metaformer_baselines
+from formwright.nn.activations import build_activation
+from formwright.nn.specification import ModelSpec
+from formwright.reporting import Reporter
+
+#: Operations an element, as the paper counts: GELU in its form with a tanh, which counts for six.
+_OPERATIONS = {"relu": 1, "pow": 1, "mul": 1, "add": 1, "addcmul": 2, "gelu": 14}
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the operations of what runs under it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.count += _OPERATIONS[func.overloadpacket.__name__] * result.numel()
+        return result
+
+
+def _operations(activation: str) -> int:
+    module, x = build_activation(activation), torch.randn(1000)
+    with torch.no_grad(), _Operations() as operations:
+        module(x)
+    return operations.count // len(x)
+
+
+def _fewer_operations(reporter: Reporter) -> ClaimResult:
+    star_relu, gelu = _operations("star_relu"), _operations("gelu")
+    saved = 1 - star_relu / gelu
+    return ClaimResult(f"{saved:.0%} fewer", round(saved, 2) == 0.71, f"{star_relu} instead of {gelu} an element")
+
+
+def _small(channels: int, classes: int, *, activation: str) -> ModelSpec:
+    return metaformer_baselines(
+        depths=(2, 2, 2),
+        dims=(64, 96, 128),
+        mixers=("pooling",) * 3,
+        norm="group_norm",
+        residual_scale=(None, None, 1.0),
+        activation=activation,
+        image_size=SIDE,
+        channels=channels,
+        classes=classes,
+    )
+
+
+ACTIVATIONS = Contest(
+    {
+        "star_relu": lambda channels, classes: _small(channels, classes, activation="star_relu"),
+        "gelu": lambda channels, classes: _small(channels, classes, activation="gelu"),
+    }
+)
+
+
+def _at_least_gelu(accuracy: Mapping[str, float]) -> bool:
+    return accuracy["star_relu"] >= accuracy["gelu"]
+
 
 CLAIMS: list[Claim] = [
     *parameter_claims(
@@ -61,4 +128,6 @@ CLAIMS: list[Claim] = [
         }
     ),
     *output_claims("metaformer-baselines", "sail-sg/metaformer"),
+    Claim("star-relu-operations", "count", "operations of StarReLU against GELU", "71% fewer", _fewer_operations),
+    ACTIVATIONS.claim("star-relu-accuracy", "StarReLU is at least as accurate as GELU", holds=_at_least_gelu),
 ]

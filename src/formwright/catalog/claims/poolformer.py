@@ -1,9 +1,59 @@
-"""Claims of PoolFormer: sizes of the README and the authors' code, and their outputs."""
+"""Claims of PoolFormer: sizes of the README and the authors' code, their outputs, and what its paper is named after."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from formwright.catalog.claim import Claim
+from formwright.catalog.contests import SIDE, Contest, macs, matched, with_mixer
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
+from formwright.models.vision.poolformer import poolformer
+from formwright.nn.specification import ModelSpec, part
+
+#: Two models are level if their accuracies are this close.
+LEVEL = 0.02
+
+
+def _small(channels: int, classes: int, *, mixer: str, width: int = 16) -> ModelSpec:
+    """Three stages on maps of 8, 4 and 2 pixels; attention, which knows no places, adds a table of them."""
+    specification = poolformer(
+        depths=(2, 2, 2),
+        dims=(4 * width, 6 * width, 8 * width),
+        mixers=("pooling",) * 3,
+        positions=(mixer == "attention",) * 3,
+        image_size=SIDE,
+        channels=channels,
+        classes=classes,
+    )
+    return with_mixer(specification, part(mixer, heads=2) if mixer == "attention" else part(mixer))
+
+
+def _attention(channels: int, classes: int) -> ModelSpec:
+    """As narrow as it must be to cost what pooling costs."""
+    return matched(
+        lambda width: _small(channels, classes, mixer="attention", width=width),
+        range(8, 17),
+        macs(_small(channels, classes, mixer="pooling")),
+        macs,
+    )
+
+
+MIXERS = Contest(
+    {
+        "pooling": lambda channels, classes: _small(channels, classes, mixer="pooling"),
+        "identity": lambda channels, classes: _small(channels, classes, mixer="identity"),
+        "attention": _attention,
+    }
+)
+
+
+def _beats_identity(accuracy: Mapping[str, float]) -> bool:
+    return accuracy["pooling"] > accuracy["identity"]
+
+
+def _level_with_attention(accuracy: Mapping[str, float]) -> bool:
+    return accuracy["pooling"] >= accuracy["attention"] - LEVEL
+
 
 CLAIMS: list[Claim] = [
     *parameter_claims(
@@ -35,4 +85,10 @@ CLAIMS: list[Claim] = [
         }
     ),
     *output_claims("poolformer", "sail-sg/poolformer"),
+    MIXERS.claim("pooling-beats-identity", "pooling is better than no mixing at all", holds=_beats_identity),
+    MIXERS.claim(
+        "pooling-level-with-attention",
+        f"pooling is at most {100 * LEVEL:g} points below attention at equal MACs",
+        holds=_level_with_attention,
+    ),
 ]

@@ -7,9 +7,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from formwright.nn.activations import build_activation
+from formwright.nn.activations import SquaredReLU, StarReLU, build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import LinearNorm, linear_norm_axes
+from formwright.nn.convolution import LinearNorm, linear_norm_axes, scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
@@ -56,6 +56,20 @@ class MLP(Part):
             "fc2.weight": (residual, hidden),
             "fc2.bias": (residual,),
         }
+
+    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        scale_input(self.fc1, scale, shift)
+        return True
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        scale_output(self.fc2, scale)
+        return True
+
+    def fold(self) -> None:
+        """Take StarReLU's scale and bias into the dense layer after it, in place."""
+        if isinstance(self.activation, StarReLU) and self.dropout is None:
+            scale_input(self.fc2, self.activation.scale, self.activation.bias.expand(self.hidden))
+            self.activation = SquaredReLU()
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

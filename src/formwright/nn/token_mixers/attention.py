@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
@@ -85,6 +86,14 @@ class Attention(Part):
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
             "proj.bias": (residual,),
         }
+
+    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        scale_input(self.qkv, scale, shift)
+        return True
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        scale_output(self.proj, scale)
+        return True
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last, zero_padding
+from formwright.nn.convolution import (
+    depthwise_layer,
+    scale_input,
+    scale_output,
+    to_channels_first,
+    to_channels_last,
+    zero_padding,
+)
 from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part
 
@@ -47,6 +54,10 @@ class DepthwiseConvolution(Part):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return depthwise_axes("conv", "residual", self.dimensions)
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        scale_output(self.conv, scale)
+        return True
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -100,6 +111,14 @@ class SeparableConvolution(Part):
             "fc2.weight": (residual, hidden),
             **depthwise_axes("conv", "hidden", self.dimensions),
         }
+
+    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        scale_input(self.fc1, scale, shift)
+        return True
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        scale_output(self.fc2, scale)
+        return True
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
