@@ -7,9 +7,11 @@ import json
 import sys
 from pathlib import Path
 
+import formwright  # noqa: F401  # before PyTorch: it says how idle threads wait, to this process and to the peer's
+
+# isort: split
 import torch
 
-import formwright  # noqa: F401  # before PyTorch: it says how idle threads wait, to this process and to the peer's
 from benchmarks import sides, speed
 from benchmarks.peer import Peer, timm_python
 from formwright.measurement.machine import machine_rates

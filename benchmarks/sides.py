@@ -21,7 +21,7 @@ from formwright.training.memory import keep_freed_memory
 
 Call = Callable[[], object]
 
-DEPLOYED = ("folded", "compile", "onnx", "onnx-int8")  # any of them may be shipped; the best one counts
+DEPLOYED = ("folded", "bfloat16", "compile", "onnx", "onnx-int8")  # any of them may be shipped; the best one counts
 FORMS = ("eager", *DEPLOYED)
 
 
@@ -47,6 +47,8 @@ def inference(name: str, batch: int, size: int, threads: int, forms: Iterable[st
     folded = fold(model)
     if "folded" in forms:
         calls["folded"] = _without_gradients(folded, x)
+    if "bfloat16" in forms:
+        calls["bfloat16"] = _without_gradients(fold(model).bfloat16(), x.bfloat16())
     if "compile" in forms:
         calls["compile"] = _without_gradients(torch.compile(folded), x)
     if "onnx" in forms or "onnx-int8" in forms:

@@ -1,26 +1,29 @@
 """Every published variant has its published size, and gives the outputs of the reference with the same weights.
 
-The figures in ``tests/golden/*.json`` come from the authors' code or an independent package, run once with weights that
-``formwright.catalog.reference`` derives from the parameters' names; see there.
+The figures in ``formwright/catalog/golden/*.json`` come from the authors' code or an independent package, run once with
+weights that are derived from the parameters' names; see ``formwright/catalog/reference.py``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from formwright.catalog.reference import images, reference_state, sample
+from formwright.catalog.reference import (
+    comparable_outputs,
+    output_differences,
+    reference_specification,
+    reference_systems,
+    reference_variants,
+    tolerances,
+)
 from formwright.measurement.macs import count_macs
-from formwright.models import MODELS, create_model, empty_copy, load_checkpoint, model_specification
+from formwright.models import MODELS, empty_copy
 from formwright.nn.specification import ModelSpec
 
-FOLDER = Path(__file__).parent / "golden"
 #: Outputs are compared in the default suite for variants of at most this size, and for the smallest of each system that
 #: has none; `formwright verify` compares all.
 LARGEST = 13_000_000
@@ -40,17 +43,11 @@ OTHERWISE_IN_TIMM = {"poolformer_s12"}
 ALMOST_IN_TIMM = {"caformer_s18", "convformer_s18"}
 
 
-def references() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted(FOLDER.glob("*.json")):
-        yield from json.loads(path.read_text())["variants"].items()
-
-
-VARIANTS = dict(references())
+VARIANTS = {name: figures for system in reference_systems() for name, figures in reference_variants(system).items()}
 
 
 def specification(name: str, **changes: Any) -> ModelSpec:
-    """Of the variant ``name``; what follows a colon distinguishes references that were built with other options."""
-    return model_specification(name.partition(":")[0], **VARIANTS[name].get("changes", {}), **changes)
+    return reference_specification(name, VARIANTS[name], **changes)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -72,35 +69,21 @@ def test_macs_are_the_published_ones(name: str) -> None:
 
 
 def output_cases() -> Iterator[Any]:
-    for name, reference in VARIANTS.items():
-        if reference["parameters"] <= LARGEST or name in SMALLEST_OF_THEIR_KIND:
-            for output in reference.get("outputs", []):
-                if set(output.get("build", {})) - {"img_size"}:  # other options: in the family's own tests
-                    continue
+    for name, figures in VARIANTS.items():
+        if figures["parameters"] <= LARGEST or name in SMALLEST_OF_THEIR_KIND:
+            for output in comparable_outputs(figures):
                 size = "x".join(map(str, output["input_shape"][2:]))
                 yield pytest.param(name, "layout", output, id=f"{name}-{size}")
             if name not in OTHERWISE_IN_TIMM:
-                for output in reference.get("timm_outputs", [])[:1]:
+                for output in figures.get("timm_outputs", [])[:1]:
                     yield pytest.param(name, "timm_layout", output, id=f"{name}-timm")
 
 
 @pytest.mark.parametrize(("name", "layout", "output"), output_cases())
 def test_output_is_that_of_the_reference(name: str, layout: str, output: dict[str, Any]) -> None:
-    shape = output["input_shape"]
-    options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
-    model = create_model(specification(name, **options)).double().eval()
-    load_checkpoint(
-        model, reference_state(VARIANTS[name][layout], output.get("shapes"), rounded=output.get("rounded", False))
-    )
-    pictures = torch.from_numpy(images(shape, output["input_seed"]))
-    # A reference that computes its norms in float32 is exact to no more than that.
-    inexact = output.get("dtype") == "float32" or (layout == "timm_layout" and name in ALMOST_IN_TIMM)
-    exact = 1e-4 if inexact else 1e-9
-    for dtype, tolerance in ((torch.float64, exact), (torch.float32, 1e-4)):
-        if dtype is torch.float32 and output.get("float32_difference", 0) > tolerance / 10 * output["std"]:
-            continue  # with these weights the reference differs from itself as much: attention of one-hot softmax
-        with torch.inference_mode():
-            result = model.to(dtype)(pictures.to(dtype))
-        assert list(result.shape) == output["output_shape"]
-        difference = np.abs(np.array(sample(result.double().numpy())) - output["values"]).max()
-        assert difference <= tolerance * output["std"], f"{difference} in {dtype}"
+    limits = tolerances(output)
+    if layout == "timm_layout" and name in ALMOST_IN_TIMM:
+        limits = dict.fromkeys(limits, 1e-4)
+    assert limits, "there is something to compare in"
+    for dtype, difference in output_differences(name, VARIANTS[name], output, limits, layout=layout).items():
+        assert difference <= limits[dtype], f"{difference} in {dtype}"

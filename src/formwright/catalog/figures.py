@@ -8,13 +8,20 @@ from collections.abc import Mapping
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.reference import Figures, output_difference, reference_variants
+from formwright.catalog.reference import (
+    FLOAT32_TOLERANCE,
+    FLOAT64_TOLERANCE,
+    Figures,
+    comparable_outputs,
+    output_differences,
+    reference_variants,
+    tolerances,
+)
 from formwright.measurement.macs import count_macs
 from formwright.models import empty_copy, model_specification
 from formwright.reporting import Reporter
 
 MACS_TOLERANCE = 0.01
-FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
 #: Comparing the outputs of larger models takes minutes for all variants of a family.
 QUICK_PARAMETERS = 13_000_000
 
@@ -81,30 +88,22 @@ def output_claims(system: str, whose: str) -> list[Claim]:
             slow=figures["parameters"] > QUICK_PARAMETERS,
         )
         for variant, figures in reference_variants(system).items()
-        if _comparable(figures)
+        if comparable_outputs(figures)
     ]
 
 
-def _comparable(figures: Figures) -> list[Figures]:
-    """Outputs at some input size; those of other constructor options are compared in the tests of their family."""
-    return [output for output in figures.get("outputs", []) if set(output.get("build", {})) <= {"img_size"}]
-
-
 def _compare(variant: str, figures: Figures, reporter: Reporter) -> ClaimResult:
-    worst = {torch.float64: 0.0, torch.float32: 0.0}
-    tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
-    details = []
-    outputs = _comparable(figures)
+    worst: dict[torch.dtype, float] = {}
+    holds, details = True, []
+    outputs = comparable_outputs(figures)
     for index, output in enumerate(outputs):
         side = " x ".join(map(str, output["input_shape"][2:]))
-        for dtype in worst:
-            if dtype is torch.float64 and output.get("dtype") == "float32":
-                continue  # the reference cannot compute in float64
-            if dtype is torch.float32 and output.get("float32_difference", 0) > FLOAT32_TOLERANCE / 10 * output["std"]:
-                details.append(f"at {side} the reference's own float32 run differs from its float64 run as much")
-                continue
-            worst[dtype] = max(worst[dtype], output_difference(variant, figures, output, dtype))
+        limits = tolerances(output)
+        if torch.float32 not in limits:
+            details.append(f"at {side} the reference's own float32 run differs from its float64 run as much")
+        for dtype, difference in output_differences(variant, figures, output, limits).items():
+            worst[dtype] = max(worst.get(dtype, 0.0), difference)
+            holds = holds and difference <= limits[dtype]
         reporter.progress((index + 1) / len(outputs), f"{variant} at {side}")
-    measured = [f"{value:.1e} in {str(dtype).removeprefix('torch.')}" for dtype, value in worst.items() if value]
-    holds = all(value <= tolerances[dtype] for dtype, value in worst.items())
-    return ClaimResult(", ".join(measured) or "no difference", holds, "; ".join(details))
+    measured = ", ".join(f"{value:.1e} in {str(dtype).removeprefix('torch.')}" for dtype, value in worst.items())
+    return ClaimResult(measured, holds, "; ".join(details))

@@ -3,6 +3,7 @@
 A reference model (the authors' code, or an independent package) was run once with weights from :func:`fill`; its
 parameter names and shapes, its size and a few of its outputs stand in ``golden/ID.json``. The same rule fills our model
 through its checkpoint converter, and the outputs are compared. Nothing of the reference's code is needed or kept.
+The figures are part of the package, so that whoever installed it can verify them.
 
 The values depend on a tensor's name and shape alone. ``numpy.random.RandomState`` is used because its streams are
 frozen across versions of NumPy. The scales keep activations of order one through deep networks, and nothing is left at
@@ -14,8 +15,9 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formwright.errors import UserError
 from formwright.models import create_model, load_checkpoint, model_specification
 from formwright.nn.specification import ModelSpec
 
 SAMPLES = 64
+FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
 Values = NDArray[np.float64]
 Figures = dict[str, Any]
 
@@ -73,14 +75,8 @@ def reference_variants(system: str) -> dict[str, Figures]:
     return json.loads(_golden().joinpath(f"{system}.json").read_text())["variants"]
 
 
-def _golden() -> Path:
-    folder = Path(__file__).parents[3] / "tests" / "golden"
-    if not folder.is_dir():
-        raise UserError(
-            "The figures of the references come with the source, not with an installed package: run this claim from a "
-            "checkout that was installed with `pip install --editable .`."
-        )
-    return folder
+def _golden() -> Traversable:
+    return files("formwright.catalog").joinpath("golden")
 
 
 def reference_specification(variant: str, figures: Figures, **changes: Any) -> ModelSpec:
@@ -99,25 +95,49 @@ def reference_state(
     return {name: tensor.float().double() for name, tensor in state.items()} if rounded else state
 
 
-def output_difference(
-    variant: str, figures: Figures, output: Figures, dtype: torch.dtype, *, layout: str = "layout"
-) -> float:
+def comparable_outputs(figures: Figures) -> list[Figures]:
+    """Outputs at some input size; those of other constructor options are compared in the tests of their family."""
+    return [output for output in figures.get("outputs", []) if set(output.get("build", {})) <= {"img_size"}]
+
+
+def tolerances(output: Figures) -> dict[torch.dtype, float]:
+    """How near ours must be, over the standard deviation of the reference's output, in what we compute in.
+
+    In float64 only where the reference computes in it. In float32 only where the reference's own float32 run is near
+    its float64 run: the softmax of some, with weights that were filled by the rule, is so sharp that it is not.
+    """
+    found = {} if output.get("dtype") == "float32" else {torch.float64: FLOAT64_TOLERANCE}
+    if output.get("float32_difference", 0) <= FLOAT32_TOLERANCE / 10 * output["std"]:
+        found[torch.float32] = FLOAT32_TOLERANCE
+    return found
+
+
+def output_differences(
+    variant: str, figures: Figures, output: Figures, dtypes: Iterable[torch.dtype], *, layout: str = "layout"
+) -> dict[torch.dtype, float]:
     """The largest difference of our outputs from the reference's, over the standard deviation of the latter.
 
     Args:
         variant: its name in the figures.
         figures: all figures of the variant.
         output: the one among its outputs to compare with.
-        dtype: what our model computes in.
+        dtypes: what our model computes in.
         layout: whose parameter names the output was made with.
+
+    Returns:
+        The difference for each of ``dtypes``; infinite where the shapes differ.
     """
     shape = output["input_shape"]
     options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    pictures = torch.from_numpy(images(shape, output["input_seed"])).to(dtype)
-    with torch.inference_mode():
-        result = model.to(dtype)(pictures)
-    if list(result.shape) != output["output_shape"]:
-        return float("inf")
-    return float(np.abs(np.array(sample(result.double().numpy())) - output["values"]).max() / output["std"])
+    pictures = torch.from_numpy(images(shape, output["input_seed"]))
+    differences = {}
+    for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
+        with torch.inference_mode():
+            result = model.to(dtype)(pictures.to(dtype))
+        differences[dtype] = float("inf")
+        if list(result.shape) == output["output_shape"]:
+            ours = np.array(sample(result.double().numpy()))
+            differences[dtype] = float(np.abs(ours - output["values"]).max() / output["std"])
+    return differences

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from formwright.catalog.reference import fill, images, reference_variants, sample
 from formwright.errors import UserError
 from formwright.models import create_model, load_checkpoint, model_specification
 from formwright.nn.positions import SinePositions, sine_table
-from tests.golden.fill import fill, images, sample
 
-VARIANTS = json.loads((Path(__file__).parents[2] / "golden" / "cct.json").read_text())["variants"]
+VARIANTS = reference_variants("cct")
 TRUE_SINE = [
     (name, output)
     for name, variant in VARIANTS.items()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from formwright.catalog.reference import fill, images, reference_variants, sample
 from formwright.errors import UserError
 from formwright.models import Model, create_model, load_checkpoint
 from formwright.nn.frame import Branch
 from formwright.objectives import Batch, Classification, Distillation
-from tests.golden.fill import fill, images, sample
 
-VARIANTS = json.loads((Path(__file__).parents[2] / "golden" / "efficientvit.json").read_text())["variants"]
+VARIANTS = reference_variants("efficientvit")
 
 
 def scaled_cases() -> Iterator[Any]:
