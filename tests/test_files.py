@@ -49,7 +49,7 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(UserError, match="choose another folder"):
+    with pytest.raises(UserError, match="choose a folder that can be written to"):
         write_json(tmp_path / "runs" / "result.json", 1)
 
 

@@ -268,5 +268,5 @@ def test_the_same_after_a_round_trip_through_json(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_a_users_mistake(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="could not be written"):
         write_report(sample_result(), tmp_path / "file" / "report.html", pictures={})

@@ -34,7 +34,7 @@ def as_timm(model: Model) -> dict[str, torch.Tensor]:
             name = name.replace(f"branches.{ours}.", f"{theirs}.")
         name = name.replace("head.norm.", "norm.").replace("head.linear.", "head.")
         name = {"entry.0.tokens": "cls_token", "entry.1.table": "pos_embed"}.get(name, name)
-        state[name] = tensor[None] if name in ("cls_token", "pos_embed") else tensor
+        state[name] = (tensor[None] if name in ("cls_token", "pos_embed") else tensor).contiguous()
     return state
 
 

@@ -103,7 +103,9 @@ def widest(
 
     def candidate(index: int) -> tuple[Proposal, Cost]:
         if index not in measured:
-            proposal = propose(family, shape, width=WIDTHS[index], depth=1 if WIDTHS[index] < 24 else 2)
+            proposal = propose(
+                family, shape, width=WIDTHS[index], depth=1 if WIDTHS[index] < 24 else FAMILIES[family].depth
+            )
             measured[index] = proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
         return measured[index]
 

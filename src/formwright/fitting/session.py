@@ -210,10 +210,11 @@ class Session:
             if time.monotonic() - tuned > TUNE_EVERY and remaining > 100:
                 self.tune_threads(trainer)
                 tuned = time.monotonic()
-            if time.monotonic() - saved > self.checkpoint_every:
+            due = trial is not None and time.monotonic() - evaluated > every
+            if due or time.monotonic() - saved > self.checkpoint_every:  # no score without the weights that it is of
                 self.checkpoint(trainer, path)
                 saved = time.monotonic()
-            if trial is not None and time.monotonic() - evaluated > every:
+            if trial is not None and due:
                 self.record(trial, trainer, float(np.mean(losses)), most=RACE_VALIDATION)
                 losses, evaluated = [], time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.

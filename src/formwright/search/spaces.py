@@ -181,12 +181,12 @@ def _iformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
 
 
 def _resnet(shape: PictureShape, width: int, depth: int) -> ModelSpec:
-    """The plain peer of every race: basic blocks, one fewer a stage because each holds two dense convolutions."""
+    """The plain peer of every race, of basic blocks."""
     strides = {1: (1,), 2: (2,), 4: (2, 2)}[shape.stem_stride]
     hidden = (max(8, width // 2),) * (len(strides) - 1)
     return model_specification(
         "resnet18",
-        depths=(max(1, depth - 1),) * shape.stages,
+        depths=(depth,) * shape.stages,
         dims=_widths(width, shape.stages),
         stem_dim=width,
         zero_init=False,
@@ -197,15 +197,19 @@ def _resnet(shape: PictureShape, width: int, depth: int) -> ModelSpec:
 
 @dataclass(frozen=True)
 class Family:
-    """A family in the space: how it is built, and its own learning rate."""
+    """A family in the space: how it is built, how it is trained, and the depth that is tried first.
+
+    A basic block of a ResNet holds two dense convolutions, so that one a stage is enough to begin with.
+    """
 
     build: Builder
     recipe: Recipe = field(default_factory=Recipe)
+    depth: int = 2
 
 
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
-    "resnet": Family(_resnet),
+    "resnet": Family(_resnet, depth=1),
     "convnext": Family(_convnext),
     "metaformer-baselines": Family(_caformer),
     "cct": Family(_cct),
