@@ -65,7 +65,8 @@ def run_until(process: subprocess.Popen[str], root: Path, moment: float) -> bool
 
 
 def main(seed: int = 0) -> int:
-    moments = sorted(random.Random(seed).uniform(0.02, 0.95) * LIMIT for _ in range(KILLS))
+    draw = random.Random(seed)
+    moments = sorted(draw.uniform(0.02, 0.95) * LIMIT for _ in range(KILLS))
     losses: list[str] = []
     kills = []
     with tempfile.TemporaryDirectory() as folder:
