@@ -53,7 +53,8 @@ def test_results_stand_beside_what_is_published(tmp_path: Path, results: list[di
     (vit,) = [system for system in site.systems(results) if system.card.id == "vit"]
     built = vit.rungs[0]
     assert (built.name, built.state, built.run, built.held) == ("built", "open", 2, 1)
-    assert "1 of 2 hold" in (tmp_path / "site" / "index.html").read_text()
+    assert built.text == f"1 of 2 hold, {built.claims - 2} to run"
+    assert built.text in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_results_that_are_missing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

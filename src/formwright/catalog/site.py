@@ -41,13 +41,9 @@ class Rung:
 
     @property
     def text(self) -> str:
-        texts = {
-            "none": "",
-            "claimed": f"{self.claims} to run",
-            "held": f"{self.held} of {self.run} hold",
-            "open": f"{self.held} of {self.run} hold",
-        }
-        return texts[self.state]
+        left = self.claims - self.run
+        parts = [f"{self.held} of {self.run} hold"] if self.run else []
+        return ", ".join([*parts, f"{left} to run"] if left else parts)
 
 
 @dataclass(frozen=True)
