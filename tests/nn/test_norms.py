@@ -21,7 +21,7 @@ def test_rms_norm_is_pytorchs() -> None:
 def test_crms_norm_is_a_layer_norm_of_the_vector_made_whole() -> None:
     x = torch.randn(2, 5, 15, dtype=torch.float64)
     whole = torch.cat([x, -x.sum(-1, keepdim=True)], -1)
-    norm = build_part(part("crms_norm"), 15).double()
+    norm = build_part(part("crms_norm", eps=1e-5), 15).double()
     torch.testing.assert_close(norm(x), F.layer_norm(whole, (16,))[..., :-1], rtol=1e-12, atol=1e-12)
 
 

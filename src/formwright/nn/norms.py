@@ -42,7 +42,7 @@ class LayerNorm(AffineNorm):
     Shapes: ``(batch, *grid, channels)`` to the same. Source: Layer Normalization, arXiv 1607.06450.
     """
 
-    promises: ClassVar[Promises] = Promises(per_token=True)
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
 
     def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__(dim, eps=eps, bias=bias)
@@ -56,12 +56,12 @@ class LayerNorm(AffineNorm):
 class _RootMeanSquare(AffineNorm):
     """Learned weight and bias, if any, after a division by the root mean square."""
 
-    promises: ClassVar[Promises] = Promises(per_token=True)
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
 
     #: whether a last channel, with which all of them sum to zero, is left out and counts
     whole: ClassVar[bool] = False
 
-    def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = False) -> None:
+    def __init__(self, dim: int, *, eps: float = 1e-6, bias: bool = False) -> None:
         super().__init__(dim, eps=eps, bias=bias)
 
     def forward(
