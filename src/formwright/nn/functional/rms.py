@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from formwright.nn.functional.precision import widened
+
 
 def rms_norm(
     x: Float[Tensor, "*tokens channels"], *, eps: float, whole: bool = False
@@ -22,7 +24,7 @@ def rms_norm(
 
     Shapes: ``(*tokens, channels)`` to the same.
     """
-    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    wide = widened(x)
     square = torch.linalg.vecdot(wide, wide)
     channels = x.shape[-1]
     if whole:
