@@ -41,7 +41,7 @@ class LayerNorm(AffineNorm):
     Shapes: ``(batch, *grid, channels)`` to the same. Source: Layer Normalization, arXiv 1607.06450.
     """
 
-    promises: ClassVar[Promises] = Promises(per_token=True)
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
 
     def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__(dim, eps=eps, bias=bias)
@@ -50,6 +50,24 @@ class LayerNorm(AffineNorm):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+@PARTS.register("rms_norm")
+class RMSNorm(AffineNorm):
+    """``x / sqrt(mean(x²) + eps) * weight``, the mean over the channels of each token.
+
+    Shapes: ``(batch, *grid, channels)`` to the same. Source: Root Mean Square Layer Normalization, arXiv 1910.07467.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+
+    def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
+        super().__init__(dim, eps=eps, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
 
 @PARTS.register("group_norm")
