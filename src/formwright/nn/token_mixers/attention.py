@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ from formwright.nn.functional import cache
 from formwright.nn.functional.attention import sliding_window_attention, softmax_attention
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
-from formwright.nn.part import PARTS, Axis, Part, Promises, build_part
+from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
 
@@ -110,7 +109,7 @@ class Attention(Part):
         self.proj = nn.Linear(heads * head_dim, dim, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else None
         if causal:
-            self.promises = dataclasses.replace(type(self).promises, causal=True)  # type: ignore[misc]
+            self.promise(causal=True)
         if self.group > 1:
             self.resizable = {}  # type: ignore[misc]
 
@@ -146,15 +145,17 @@ class Attention(Part):
         return self._output(self._attend(*self._project(tokens, places), mask)).view(x.shape)
 
     def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> dict[str, Tensor]:
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        if not self.causal:
+            super().init_state(batch, capacity)  # refuses
         slots = capacity if self.window is None else min(capacity, self.window)
         shape = (batch, slots, self.kv_heads, self.head_dim)
         return {name: torch.zeros(shape, device=device, dtype=dtype) for name in ("keys", "values")}
 
     def stream(
-        self, x: Float[Tensor, "batch time channels"], state: dict[str, Tensor], context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], dict[str, Tensor]]:
+        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], State]:
         length = state["length"]
         ring = {name: state[name] for name in ("keys", "values")}
         time, slots = x.shape[1], ring["keys"].shape[1]
