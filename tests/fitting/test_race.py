@@ -19,10 +19,11 @@ from formwright.fitting.clock import Clock
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
+from formwright.fitting.tasks.images import ImageClassification
 from formwright.measurement.budget import Budget
 from formwright.objectives import Classification, Outcome
 from formwright.reporting import SILENT
-from formwright.search.spaces import PictureShape, propose
+from formwright.search.images import PictureShape, propose
 
 
 def toy_session(folder: RunFolder) -> Session:
@@ -30,12 +31,11 @@ def toy_session(folder: RunFolder) -> Session:
     labels = np.arange(60) % 3
     images = (rng.integers(0, 100, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
     return Session(
-        data=from_arrays(images, labels),
+        task=ImageClassification(from_arrays(images, labels), Augmentation()),
         budget=Budget(time=60.0),
         folder=folder,
         clock=Clock(60.0, spent=folder.state.spent),
         reporter=SILENT,
-        augmentation=Augmentation(),
         seed=0,
         threads=1,
     )

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
 
 from formwright.errors import UserError
 
@@ -98,6 +100,10 @@ class ImageInput:
     size: tuple[int, int] = (224, 224)
 
     __pydantic_config__ = _STRICT
+
+    def example(self, batch: int) -> Tensor:
+        """Zeros of the shape that a model of this input takes."""
+        return torch.zeros(batch, self.channels, *self.size)
 
 
 @dataclass(frozen=True)
