@@ -132,7 +132,12 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
-    "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
+    "mlp": (
+        Case("mlp"),
+        Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False}),
+        Case("mlp", "poly-norm", options={"activation": "poly_norm", "bias": False}),
+        Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
+    ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
