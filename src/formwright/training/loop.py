@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from formwright.errors import NonFiniteLossError, UserError
 from formwright.files import write_safetensors
+from formwright.interrupts import raise_if_pressed
 from formwright.objectives import Objective
 from formwright.training.averaging import WeightAverage
 from formwright.training.memory import keep_freed_memory
@@ -114,12 +115,13 @@ class Trainer:
             NonFiniteLossError: the loss became infinite or not a number; no step was made with it.
         """
         self.model.train()
-        self.objective.train()
+        self.objective.to(self.fabric.device).train()  # a teacher goes where the student is
         torch.set_rng_state(self._random_state)  # every trainer has a stream of its own: races interleave them
         total_loss, taken = 0.0, 0
         slowest = 0.0
         last = None if steps is None else self.step + steps
         while last is None or self.step < last:
+            raise_if_pressed()
             started = time.monotonic()
             if started + slowest > until:
                 break
