@@ -170,7 +170,7 @@ class Mamba(Part):
         if self.x_proj is None or self.dt_proj is None:
             assert self.constants is not None
             return self.constants(x)
-        step, written, read = torch.split(self.x_proj(x), (self.rank, self.states, self.states), dim=-1)
+        step, written, read = torch.split(self.x_proj(x), [self.rank, self.states, self.states], dim=-1)
         return F.softplus(dense(self.dt_proj, step)), written, read
 
 

@@ -126,7 +126,7 @@ class Mamba2(Part):
         return self._mix(x, state, context.mask)
 
     def _mix(self, u: Tensor, state: State | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
-        z, x, step = torch.split(dense(self.in_proj, u), (self.hidden, self.convolved, self.heads), dim=-1)
+        z, x, step = torch.split(dense(self.in_proj, u), [self.hidden, self.convolved, self.heads], dim=-1)
         context = EMPTY if mask is None else Context(mask=mask)
         after: State = {}
         if state is None:
@@ -134,7 +134,7 @@ class Mamba2(Part):
         else:
             x, after = self.conv.stream(x, state, context)
         shared = self.groups * self.states
-        x, written, read = torch.split(F.silu(x), (self.hidden, shared, shared), dim=-1)
+        x, written, read = torch.split(F.silu(x), [self.hidden, shared, shared], dim=-1)
         x = x.reshape(*x.shape[:2], self.heads, self.head_dim)
         written, read = (tensor.reshape(*x.shape[:2], self.groups, self.states) for tensor in (written, read))
         delta, rates = F.softplus(step + self.dt_bias), -torch.exp(self.A_log)
