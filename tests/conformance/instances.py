@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from formwright.models import MODELS, Model, create_model, model_specification
 from formwright.nn import PARTS, Context, Part, PartSpec, build_part, part
-from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput
+from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -108,6 +108,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "chain": (
         Case("chain", options={"parts": (part("depthwise_convolution", kernel=3), _NORM, part("mlp"))}),
         Case("chain", "per-token", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
+        Case("chain", "causal", options={"parts": (part("attention", heads=2, causal=True), part("activation"))}),
         Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
     ),
     "inception_mixer": (
@@ -145,6 +146,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False}),
         Case("mlp", "poly-norm", options={"activation": "poly_norm", "bias": False}),
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
+    ),
+    "relative_attention": (
+        Case("relative_attention", options={"heads": 2}),
+        Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
@@ -188,6 +193,9 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "encoder": {"dim": 16, "depth": 2, "heads": 2, "padding": 0},
     "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
     "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
+    "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
+    "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
+    "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
@@ -305,6 +313,7 @@ SHARED_OPTIONS: dict[type[Input], dict[str, Any]] = {
     ImageInput: {"classes": CLASSES, "image_size": 64},
     TokenInput: {"vocabulary": 11, "length": 12},
     SeriesInput: {},
+    VectorInput: {"channels": 3, "length": 12},
 }
 
 
