@@ -15,6 +15,7 @@ from formwright.fitting.clock import Clock
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
 from formwright.fitting.task import Task
+from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
 from formwright.models import Model, create_model, load_checkpoint
 from formwright.nn.specification import ModelSpec
@@ -54,6 +55,7 @@ class Session:
         self.folder.state.spent = self.clock.spent
         self.folder.state.stages = self.clock.stages
         self.folder.save()
+        raise_if_pressed()
 
     def note(self, text: str) -> None:
         """Tell the user now, and in the report; once, if a run that was killed does the same again."""
