@@ -131,6 +131,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("mlp", "poly-norm", options={"activation": "poly_norm", "bias": False}),
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
     ),
+    "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
