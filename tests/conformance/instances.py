@@ -124,6 +124,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling"),
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
+    "lookup_mlp": (
+        Case("lookup_mlp"),
+        Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
+    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (
         Case("mlp"),
