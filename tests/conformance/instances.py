@@ -125,6 +125,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling"),
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
+    "layer_norm": (Case("layer_norm"), Case("layer_norm", "plain", options={"affine": False})),
     "lookup_mlp": (
         Case("lookup_mlp"),
         Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
@@ -137,6 +138,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
     ),
     "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
+    "pattention": (
+        Case("pattention"),
+        Case("pattention", "gelu-first", options={"tokens": 8, "normalization": "gelu_l2_norm"}),
+        Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
+    ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "window_attention": (

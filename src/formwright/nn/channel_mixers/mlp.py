@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -51,7 +50,7 @@ class MLP(Part):
         self.fc2 = nn.Linear(self.hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else None
         if getattr(self.activation, "normalises", False):
-            self.promises = dataclasses.replace(type(self).promises, exemptions=_NORMED)  # type: ignore[misc]
+            self.promise(exemptions=_NORMED)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden, residual = Axis("hidden"), Axis("residual")
