@@ -93,7 +93,9 @@ def extend_entries(model: nn.Module, target: str, axis: str, added: int) -> Edit
     if not isinstance(part, Part) or axis not in part.resizable:
         raise UserError(f"{target!r} has no axis {axis!r} that can be extended.")
     if added < 1:
-        raise UserError(f"At least one entry is appended to {axis!r} of {target!r}, got {added}; to cut some, keep fewer.")
+        raise UserError(
+            f"At least one entry is appended to {axis!r} of {target!r}, got {added}; to cut some, keep fewer."
+        )
     size = int(getattr(part, part.resizable[axis]))
     tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
     for name, named_axes in part.axes().items():
@@ -102,7 +104,8 @@ def extend_entries(model: nn.Module, target: str, axis: str, added: int) -> Edit
         tensor = tensors[name]
         for dimension, named in enumerate(named_axes):
             if named is not None and named.name == axis:
-                entries = tensor.unflatten(dimension, (named.repeats, size, named.block))
+                layout = (named.repeats, size, named.block)
+                entries = tensor.reshape(*tensor.shape[:dimension], *layout, *tensor.shape[dimension + 1 :])
                 shape = list(entries.shape)
                 shape[dimension + 1] = added
                 tensor = torch.cat([entries, entries.new_zeros(shape)], dim=dimension + 1)
