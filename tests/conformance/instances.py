@@ -74,6 +74,12 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("attention", options={"heads": 4, "qkv_bias": True}),
         Case("attention", "bare", options={"heads": 2, "head_dim": 4, "bias": False}),
         Case("attention", "class-token", options={"heads": 2}, prefix=1),
+        Case("attention", "causal", options={"heads": 4, "causal": True}),
+        Case(
+            "attention",
+            "grouped",
+            options={"heads": 4, "kv_heads": 2, "causal": True, "window": 3, "rotary": {}, "qk_norm": part("rms_norm")},
+        ),
     ),
     "patch_embedding": (
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
