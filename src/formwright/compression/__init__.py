@@ -3,6 +3,7 @@
 from formwright.compression.folding import fold
 from formwright.compression.growth import grow
 from formwright.compression.nesting import extract, mix_and_match
+from formwright.compression.norm_conversion import replace_layer_norms
 from formwright.compression.pruning import prune
 
-__all__ = ["extract", "fold", "grow", "mix_and_match", "prune"]
+__all__ = ["extract", "fold", "grow", "mix_and_match", "prune", "replace_layer_norms"]

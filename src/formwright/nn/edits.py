@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from formwright.errors import UnknownNameError, UserError
+from formwright.nn.norm_conversion import replace_norms
 from formwright.nn.part import Axis, Part
 from formwright.nn.specification import EditSpec
 
@@ -150,7 +151,7 @@ def fold(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
             own_fold()
 
 
-EDITS: dict[str, Edit] = {"keep": keep, "extend": extend, "fold": fold}
+EDITS: dict[str, Edit] = {"keep": keep, "extend": extend, "fold": fold, "replace_norms": replace_norms}
 
 
 def apply_edits(model: nn.Module, edits: Sequence[EditSpec]) -> None:

@@ -32,6 +32,8 @@ class MLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    reads: ClassVar[tuple[str, ...]] = ("fc1",)
+    writes: ClassVar[tuple[str, ...]] = ("fc2",)
 
     def __init__(
         self,
@@ -100,6 +102,8 @@ class GatedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    reads: ClassVar[tuple[str, ...]] = ("gate", "up")
+    writes: ClassVar[tuple[str, ...]] = ("down",)
 
     def __init__(
         self,

@@ -43,6 +43,8 @@ class Pattention(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"tokens": "tokens"}
+    reads: ClassVar[tuple[str, ...]] = ("keys",)
+    writes: ClassVar[tuple[str, ...]] = ("values",)
     scale: Tensor
 
     def __init__(

@@ -67,6 +67,8 @@ class Attention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
+    reads: ClassVar[tuple[str, ...]] = ("qkv",)
+    writes: ClassVar[tuple[str, ...]] = ("proj",)
 
     def __init__(
         self,
