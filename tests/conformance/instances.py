@@ -144,6 +144,18 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
     ),
     "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
+    "lookup_attention": (
+        Case("lookup_attention", options={"heads": 4}),
+        Case("lookup_attention", "causal", options={"heads": 2, "bits": 4, "causal": True, "rotary": {}}),
+    ),
+    "pattention_attention": (
+        Case("pattention_attention", options={"heads": 4}),
+        Case(
+            "pattention_attention",
+            "causal",
+            options={"heads": 2, "tokens": 12, "output_tokens": 20, "causal": True, "rotary": {"fraction": 0.5}},
+        ),
+    ),
     "pattention": (
         Case("pattention"),
         Case("pattention", "gelu-first", options={"tokens": 8, "normalization": "gelu_l2_norm"}),
