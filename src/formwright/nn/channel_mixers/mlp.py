@@ -141,6 +141,19 @@ class GatedMLP(Part):
         return y if self.dropout is None else self.dropout(y)
 
 
+@PARTS.register("activated_product_glu")
+class ActivatedProductMLP(GatedMLP):
+    """``y = W3 activation(W1 x * W2 x)``: what the released code of MatFormer computes where its paper has a GLU.
+
+    Source: the authors' code of MatFormer, arXiv 2310.07707. Shapes: ``(batch, *grid, dim)`` to the same.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return dense(self.down, self.activation(dense(self.gate, x) * dense(self.up, x)))
+
+
 @PARTS.register("batch_norm_mlp")
 class BatchNormMLP(Part):
     """``y = norm(W2 activation(norm(W1 x)))`` with batch norms; two dense layers after folding.
