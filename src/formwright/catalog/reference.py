@@ -58,6 +58,11 @@ def images(shape: Sequence[int], seed: int = 0) -> Values:
     return np.random.RandomState(seed).standard_normal(tuple(shape))
 
 
+def token_ids(shape: Sequence[int], vocabulary: int, seed: int = 0) -> NDArray[np.int64]:
+    """The input of a language model: ids drawn evenly, ``(batch, time)``."""
+    return np.random.RandomState(seed).randint(0, vocabulary, tuple(shape)).astype(np.int64)
+
+
 def sample(output: NDArray[Any]) -> list[float]:
     """64 values at evenly spaced places of the flattened output."""
     flat = np.asarray(output, dtype=np.float64).reshape(-1)
@@ -127,15 +132,19 @@ def output_differences(
     Returns:
         The difference for each of ``dtypes``; infinite where the shapes differ.
     """
-    shape = output["input_shape"]
-    options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
+    shape, vocabulary = output["input_shape"], output.get("vocabulary")
+    options = {} if vocabulary else {"image_size": tuple(shape[2:])}
+    options |= output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    pictures = torch.from_numpy(images(shape, output["input_seed"]))
+    if vocabulary:
+        x = torch.from_numpy(token_ids(shape, vocabulary, output["input_seed"]))
+    else:
+        x = torch.from_numpy(images(shape, output["input_seed"]))
     differences = {}
     for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
         with torch.inference_mode():
-            result = model.to(dtype)(pictures.to(dtype))
+            result = model.to(dtype)(x.to(dtype) if x.is_floating_point() else x)
         differences[dtype] = float("inf")
         if list(result.shape) == output["output_shape"]:
             ours = np.array(sample(result.double().numpy()))

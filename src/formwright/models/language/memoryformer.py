@@ -4,7 +4,8 @@ Only the products of attention and the scores of the vocabulary remain matrix pr
 weights than dense layers would.
 
 Source: MemoryFormer, arXiv 2411.12992; the authors' code, C0-Design/MemoryFormer, has RMS norms before the branches, a
-layer norm inside the channel mixer, and scales rows by another score than the paper's (``score=...``).
+layer norm inside the channel mixer, and scales rows by another score than the paper's (``score=...``). Its RMS norms
+add epsilon to the root, and not under it as here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def memoryformer(
     bits: int = 8,
     extra_bits: int = 2,
     score: str = "vertex_probability",
+    norm_eps: float = 1e-8,
     tied: bool = False,
     vocabulary: int = 50304,
     length: int = 2048,
@@ -55,7 +57,7 @@ def memoryformer(
         heads=heads,
         mixers=part("lookup_attention", bits=bits, score=score),
         channel_mixer=part("lookup_mlp", bits=bits, extra_bits=extra_bits, score=score),
-        norm=part("rms_norm", eps=1e-8),
+        norm=part("rms_norm", eps=norm_eps),
         rotary={"fraction": 0.25},
         tied=tied,
         vocabulary=vocabulary,
