@@ -132,6 +132,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling"),
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
+    "layer_norm": (Case("layer_norm"), Case("layer_norm", "plain", options={"affine": False})),
+    "lookup_mlp": (
+        Case("lookup_mlp"),
+        Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
+    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mamba": (
         Case("mamba", options={"states": 3, "rank": 2}),
@@ -150,6 +155,24 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "relative_attention": (
         Case("relative_attention", options={"heads": 2}),
         Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
+    ),
+    "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
+    "lookup_attention": (
+        Case("lookup_attention", options={"heads": 4}),
+        Case("lookup_attention", "causal", options={"heads": 2, "bits": 4, "causal": True, "rotary": {}}),
+    ),
+    "pattention_attention": (
+        Case("pattention_attention", options={"heads": 4}),
+        Case(
+            "pattention_attention",
+            "causal",
+            options={"heads": 2, "tokens": 12, "output_tokens": 20, "causal": True, "rotary": {"fraction": 0.5}},
+        ),
+    ),
+    "pattention": (
+        Case("pattention"),
+        Case("pattention", "gelu-first", options={"tokens": 8, "normalization": "gelu_l2_norm"}),
+        Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
@@ -191,6 +214,10 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24, "separator": 7, "padding": 0},
     "decoder": {"dim": 16, "depth": 2, "heads": 2},
     "encoder": {"dim": 16, "depth": 2, "heads": 2, "padding": 0},
+    "matformer": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
+    "memoryformer": {"dim": 16, "depth": 2, "heads": 2},
+    "polycom": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
+    "tokenformer": {"dim": 16, "depth": 2, "heads": 2},
     "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
     "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
