@@ -157,6 +157,9 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "dense_synthesizer": _sequence_cases("dense_synthesizer"),
     "bigbird_attention": (Case("bigbird_attention", options={"block": 1, "random": 1}),),
+    "combiner_fixed_attention": _sequence_cases("combiner_fixed_attention", segment=3),
+    "combiner_logsparse_attention": (Case("combiner_logsparse_attention"),),
+    "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
     "performer_attention": _sequence_cases("performer_attention", features=12),
     "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
     "window_attention": (
