@@ -130,9 +130,10 @@ class Model(
         """
         weight = next(self.parameters())
         device, dtype = device or weight.device, dtype or weight.dtype
-        return initial_state(self._streamed(), batch, capacity, device=device, dtype=dtype)
+        return initial_state(self.streamed_parts(), batch, capacity, device=device, dtype=dtype)
 
-    def _streamed(self) -> Iterator[tuple[str, Part]]:
+    def streamed_parts(self) -> Iterator[tuple[str, Part]]:
+        """The parts that a stream passes through, in order, by name."""
         yield from self.backbone.parts()
         yield "head", self.head
 

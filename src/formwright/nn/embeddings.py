@@ -292,8 +292,8 @@ class TokenEmbedding(Part):
             x = F.embedding(ids, self.weight)
         except IndexError:
             raise UserError(
-                f"The vocabulary has {len(self.weight)} tokens, and ids from {ids.min()} to {ids.max()} came: the text was "
-                "split by another tokeniser than the model was made for."
+                f"The vocabulary has {len(self.weight)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
+                "was split by another tokeniser than the model was made for."
             ) from None
         return (x if self.scale == 1.0 else x * self.scale), context
 
