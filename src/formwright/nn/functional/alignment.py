@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from formwright.nn.functional.blocks import split_axis
+
 
 class Alignment:
     """The blocks that the next ``time`` tokens of each row lie in, from the beginning of the first of them on.
@@ -28,7 +30,7 @@ class Alignment:
         count = torch.full_like(length, time) if mask is None else mask.sum(1)
         self.filled = self.offset + count
         places = torch.arange(self.blocks * block, device=length.device)
-        self.real = (places < self.filled[:, None]).unflatten(1, (-1, block))
+        self.real = (places < self.filled[:, None]).view(len(length), -1, block)
         self._places = self.offset[:, None] + torch.arange(time, device=length.device)
 
     def blocks_of(
@@ -37,7 +39,7 @@ class Alignment:
         """The tokens of the block that was begun, and the new ones behind them."""
         x = torch.cat([begun, begun.new_zeros(len(begun), self.blocks * self.block - self.block, *begun.shape[2:])], 1)
         x = x.scatter(1, self._index(new), new.to(x.dtype))
-        return x.unflatten(1, (self.blocks, self.block))
+        return split_axis(x, 1, self.blocks, self.block)
 
     def new_of(self, x: Float[Tensor, "batch blocks block *rest"]) -> Float[Tensor, "batch time *rest"]:
         """Of all tokens of the blocks, the new ones."""
@@ -53,7 +55,9 @@ class Alignment:
         last = (self.filled // self.block).clamp(max=self.blocks - 1)
         return x[torch.arange(len(x), device=x.device), last]
 
-    def keep_finished(self, cache: Float[Tensor, "batch slots *rest"], new: Float[Tensor, "batch blocks *rest"]) -> None:
+    def keep_finished(
+        self, cache: Float[Tensor, "batch slots *rest"], new: Float[Tensor, "batch blocks *rest"]
+    ) -> None:
         """Write what stands for each block that is finished now to its place, in place."""
         finished = torch.arange(self.blocks, device=new.device) < (self.filled // self.block)[:, None]
         rows, blocks = finished.nonzero(as_tuple=True)

@@ -7,7 +7,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from formwright.nn.functional.blocks import attend_jointly, average, forbid, real_tokens, scores, split_blocks
+from formwright.nn.functional.blocks import (
+    attend_jointly,
+    average,
+    forbid,
+    real_tokens,
+    scores,
+    split_axis,
+    split_blocks,
+)
 
 Tokens = Float[Tensor, "batch time heads channels"]
 Mask = Bool[Tensor, "batch time"]
@@ -33,7 +41,7 @@ def local_attention(
     allowed = allowed | torch.eye(block, dtype=torch.bool, device=q.device)  # nobody is left with nothing to see
     allowed = allowed.expand(q.shape[0], -1, -1, -1).flatten(0, 1)[:, None]
     y = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
-    return y.unflatten(0, (q.shape[0], -1)).transpose(2, 3).flatten(1, 2)[:, :time]
+    return split_axis(y, 0, len(q), -1).transpose(2, 3).flatten(1, 2)[:, :time]
 
 
 def _within(block: int, causal: bool, device: torch.device) -> Tensor:
@@ -69,7 +77,7 @@ def fixed_attention(
 
 
 def _fixed_groups(queries: Tensor, keys: Tensor, values: Tensor, real: Tensor, summary: int, causal: bool):  # type: ignore[no-untyped-def]
-    batch, blocks, block = queries.shape[:3]
+    blocks, block = queries.shape[1:3]
     own = forbid(
         scores(queries, keys),
         real[:, None, :, None] & _within(block, causal, queries.device),

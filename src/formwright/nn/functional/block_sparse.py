@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from formwright.nn.functional.blocks import real_tokens, split_blocks
+from formwright.nn.functional.blocks import real_tokens, split_axis, split_blocks
 
 Layout = Sequence[Sequence[int]]
 
@@ -52,7 +52,7 @@ def block_sparse_attention(
         some = F.scaled_dot_product_attention(
             queries[:, own].flatten(0, 1).transpose(1, 2), some_keys, some_values, attn_mask=allowed
         )
-        y = y.index_copy(1, own, some.transpose(1, 2).unflatten(0, (batch, -1)))
+        y = y.index_copy(1, own, split_axis(some.transpose(1, 2), 0, batch, -1))
     return y.reshape(batch, blocks * block, heads, channels)[:, :time]
 
 
@@ -77,8 +77,9 @@ def bigbird_layout(blocks: int, *, window: int, random: int, ends: int, seed: in
         near = {n for n in range(row - window // 2, row - window // 2 + window) if 0 <= n < blocks}
         seen = sorted(outer | near)
         others = [n for n in everyone if n not in outer | near]
-        others.sort(key=lambda n, row=row: _scatter(_scatter(_scatter(seed) ^ row) ^ n))
-        layout.append(sorted([*seen, *others[:random]]))
+        start = _scatter(_scatter(seed) ^ row)
+        drawn = sorted((_scatter(start ^ n), n) for n in others)[:random]
+        layout.append(sorted([*seen, *(n for _, n in drawn)]))
     return layout
 
 

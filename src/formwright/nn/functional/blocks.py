@@ -10,12 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def split_axis(x: Shaped[Tensor, "*shape"], axis: int, *sizes: int) -> Shaped[Tensor, "*longer"]:
+    """``x`` with the axis ``axis``, counted from the front, in several of these sizes."""
+    return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
+
+
 def split_blocks(x: Shaped[Tensor, "batch time *rest"], block: int) -> Shaped[Tensor, "batch blocks block *rest"]:
     """Blocks of ``block`` tokens; zeros (or false) fill the last one."""
     missing = -x.shape[1] % block
     if missing:
         x = F.pad(x, [0, 0] * (x.ndim - 2) + [0, missing])
-    return x.unflatten(1, (-1, block))
+    return split_axis(x, 1, -1, block)
 
 
 def real_tokens(mask: Bool[Tensor, "batch time"] | None, x: Shaped[Tensor, "batch time *rest"]) -> Tensor:
@@ -53,6 +58,6 @@ def attend_jointly(groups: Sequence[Group]) -> Tensor:
             softmax is computed in float32 at least.
     """
     logits = torch.cat([one.float() if one.dtype == torch.bfloat16 else one for one, _ in groups], dim=-1)
-    weights = logits.softmax(-1).to(groups[0][0].dtype).split([one.shape[-1] for one, _ in groups], dim=-1)
+    weights = torch.split(logits.softmax(-1).to(groups[0][0].dtype), [one.shape[-1] for one, _ in groups], dim=-1)
     parts = [collect(weight) for weight, (_, collect) in zip(weights, groups, strict=True)]
     return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]

@@ -66,7 +66,13 @@ def combiner_fixed_attention(
 
 
 def fixed_segments(
-    q: Blocks, k: Blocks, v: Blocks, real: Bool[Tensor, "batch blocks block"], *, causal: bool, past: Spans | None = None
+    q: Blocks,
+    k: Blocks,
+    v: Blocks,
+    real: Bool[Tensor, "batch blocks block"],
+    *,
+    causal: bool,
+    past: Spans | None = None,
 ) -> tuple[Blocks, Spans]:
     """:func:`combiner_fixed_attention` of whole segments, after the spans of what came before; and their spans."""
     blocks, block = q.shape[1:3]
@@ -183,9 +189,7 @@ def combiner_axial_attention(
     """
     rows, columns = q.shape[1:3]
     causal = torch.ones(columns, columns, dtype=torch.bool, device=q.device).tril()
-    groups: list[Group] = [
-        (forbid(scores(q, k), real[:, None, :, None] & causal), lambda weights: average(weights, v))
-    ]
+    groups: list[Group] = [(forbid(scores(q, k), real[:, None, :, None] & causal), lambda weights: average(weights, v))]
     number = torch.arange(rows, device=q.device)
     earlier = (number[:, None] > number) & real.any(2)[:, None]
     groups.append(_see_column(q, row_keys, row_values, earlier))

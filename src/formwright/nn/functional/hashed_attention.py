@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from formwright.nn.functional.blocks import real_tokens
+from formwright.nn.functional.blocks import real_tokens, split_axis
 
 #: Added to the score of a token with itself, which it sees only where there is nothing else to see.
 SELF_SCORE = -1e5
@@ -61,12 +61,12 @@ def lsh_attention(
         """``(batch, heads, time, ...)`` to ``(batch, heads * hashes, chunks, chunk, ...)``."""
         x = x.repeat_interleave(hashes, 1)
         index = slots.view(*slots.shape, *[1] * (x.ndim - 3)).expand(*slots.shape, *x.shape[3:])
-        return x.gather(2, index).unflatten(2, (-1, chunk))
+        return split_axis(x.gather(2, index), 2, -1, chunk)
 
     queries, values = sort(qk.transpose(1, 2)), sort(v.transpose(1, 2))
     keys = queries / queries.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     seen = sort(real[:, None].expand(-1, heads, -1)) & filled.view(-1, chunk)
-    place = slots.unflatten(2, (-1, chunk))
+    place = split_axis(slots, 2, -1, chunk)
     chunks = place.shape[2]
     last = (real.sum(1) - 1).clamp(min=0) // chunk  # the last chunk that holds a real token
     before = torch.arange(-1, chunks - 1, device=qk.device).expand(batch, -1)
@@ -82,8 +82,8 @@ def lsh_attention(
     logits = torch.where(place[..., None] == key_place[..., None, :], SELF_SCORE, logits)
     logits = logits.masked_fill(~seen[..., None, :], torch.finfo(logits.dtype).min)
     total = logits.logsumexp(-1, keepdim=True)
-    y = torch.einsum("bhnqk,bhnkc->bhnqc", (logits - total).exp(), values)
+    y = torch.einsum("bhnqk,bhnkc->bhnqc", logits.softmax(-1), values)
     back = order.flatten(1, 2).argsort(-1)[..., None]
-    y = y.flatten(2, 3)[:, :, :time].gather(2, back.expand(-1, -1, -1, channels)).unflatten(1, (heads, hashes))
-    total = total.flatten(2, 3)[:, :, :time].gather(2, back).unflatten(1, (heads, hashes))
+    y = y.flatten(2, 3)[:, :, :time].gather(2, back.expand(-1, -1, -1, channels)).view(batch, heads, hashes, time, -1)
+    total = total.flatten(2, 3)[:, :, :time].gather(2, back).view(batch, heads, hashes, time, 1)
     return (y * total.softmax(2)).sum(2).transpose(1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,7 +47,7 @@ def positive_softmax_features(
 
 
 def cosine_features(
-    x: Float[Tensor, "batch time heads channels"], places: Float[Tensor, "rows time"], length: int
+    x: Float[Tensor, "batch time heads channels"], places: Int[Tensor, "rows time"], length: int
 ) -> Float[Tensor, "batch time heads features"]:
     """cosFormer: ``[relu(x) cos(a), relu(x) sin(a)]`` with ``a = pi place / (2 length)``, twice the channels.
 
@@ -55,6 +55,6 @@ def cosine_features(
 
     Source: cosFormer: Rethinking Softmax in Attention, arXiv 2202.08791.
     """
-    angle = (places * (math.pi / 2 / length))[..., None, None]
+    angle = (places.double() * (math.pi / 2 / length))[..., None, None]
     x = x.relu()
     return torch.cat([x * angle.cos().to(x.dtype), x * angle.sin().to(x.dtype)], dim=-1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
 from formwright.nn.functional.alignment import Alignment
-from formwright.nn.functional.blocks import real_tokens, split_blocks
+from formwright.nn.functional.blocks import real_tokens, split_axis, split_blocks
 from formwright.nn.functional.combiner import (
     Spans,
     axial_rows,
@@ -132,7 +132,9 @@ class CombinerLogsparseAttention(MultiHeadMixer):
         cache.write(past, new, length, context.mask)
         places = length[:, None] + torch.arange(x.shape[1], device=x.device)
         real = torch.arange(slots, device=x.device) < (length + count)[:, None]
-        y = logsparse_rows(new["queries"], places.clamp(max=slots - 1), *past.values(), real)
+        y = logsparse_rows(
+            new["queries"], places.clamp(max=slots - 1), past["queries"], past["keys"], past["values"], real
+        )
         return self.collect(y.to(x.dtype)), past
 
 
@@ -188,7 +190,7 @@ class CombinerAxialAttention(MultiHeadMixer):
     def _rows(self, tokens: Tensor, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         values = axial_rows(q, k, v, real)
         normed = self.row_norm(tokens + dense(self.row_output, values.flatten(3)))
-        return dense(self.row_key, normed).unflatten(-1, (self.heads, self.head_dim)), values
+        return split_axis(dense(self.row_key, normed), 3, self.heads, self.head_dim), values
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -205,7 +207,7 @@ class CombinerAxialAttention(MultiHeadMixer):
         at = Alignment(state["length"], x.shape[1], self.columns, context.mask)
         cache.check_capacity(int((state["length"] - at.offset + at.filled).max()), slots * self.columns)
         tokens = at.blocks_of(state["tokens"], x)
-        q, k, v = (head.unflatten(1, (-1, self.columns)) for head in self.project(tokens.flatten(1, 2)))
+        q, k, v = (split_axis(head, 1, -1, self.columns) for head in self.project(tokens.flatten(1, 2)))
         keys, values = self._rows(tokens, q, k, v, at.real)
         earlier = torch.arange(slots, device=x.device) < at.first[:, None]
         past = (state["row_keys"], state["row_values"], earlier)

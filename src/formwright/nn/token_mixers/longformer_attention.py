@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from formwright.nn.convolution import scale_input
+from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.global_window import global_window_attention
 from formwright.nn.part import PARTS, Axis
@@ -52,7 +53,7 @@ class LongformerAttention(MultiHeadMixer):
         return super().absorb_input(scale, shift)
 
     def project(self, x: Tensor) -> tuple[Heads, ...]:
-        whole = dense(self.whole, x).unflatten(-1, (3, self.heads, self.head_dim)).unbind(2)
+        whole = split_axis(dense(self.whole, x), 2, 3, self.heads, self.head_dim).unbind(2)
         return (*super().project(x), *whole)
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:

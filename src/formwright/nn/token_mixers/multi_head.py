@@ -14,6 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import softmax_attention
+from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.part import Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
@@ -75,8 +76,7 @@ class MultiHeadMixer(Part):
         return True
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:
-        heads = dense(self.inputs, x).unflatten(-1, (len(self.projected), self.heads, self.head_dim))
-        return heads.unbind(2)
+        return split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
 
     def collect(self, y: Heads) -> Float[Tensor, "batch time dim"]:
         return dense(self.output, y.flatten(2))
