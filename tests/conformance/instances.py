@@ -146,6 +146,9 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
+    "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
+    "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
+    "pair_classifier": (),
     "local_attention": _sequence_cases("local_attention", block=3),
     "fixed_attention": (
         *_sequence_cases("fixed_attention", block=3, summary=1),
@@ -173,6 +176,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
     "performer_attention": _sequence_cases("performer_attention", features=12),
     "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
+    "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
         Case("window_attention", "shifted", options={"heads": 2, "window": 2, "shifted": True}),
@@ -194,6 +198,12 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     },
     "swin": {"depths": (2, 1, 2, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "window": 4, "image_size": 64},
     "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
+    "bert": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24, "separator": 7, "padding": 0},
+    "decoder": {"dim": 16, "depth": 2, "heads": 2},
+    "encoder": {"dim": 16, "depth": 2, "heads": 2, "padding": 0},
+    "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
+    "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
+    "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
+from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
     print_fit,
@@ -210,6 +211,9 @@ def verify(
         print_claims(reports)
     if any(report.failed for report in reports):
         raise typer.Exit(1)
+
+
+app.command()(generate)
 
 
 def _print_json(value: Any) -> None:
