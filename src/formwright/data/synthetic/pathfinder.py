@@ -3,8 +3,8 @@
 Two long curves and several short ones grow dash by dash, never nearer to each other than a distance. The dots lie at
 both ends of one long curve, or at one end of each. All pictures of a chunk are grown and drawn together.
 
-Sources: the task of Learning Long-Range Spatial Dependencies with Horizontal Gated-Recurrent Units, arXiv 1805.08315, in
-the sizes of Long Range Arena, arXiv 2011.04006. The pictures are our own: curves grow from any place, and where they
+Sources: the task of Learning Long-Range Spatial Dependencies with Horizontal Gated-Recurrent Units, arXiv 1805.08315,
+in the sizes of Long Range Arena, arXiv 2011.04006. The pictures are our own: curves grow from any place, and where they
 would meet, they turn or begin again.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from formwright.data.synthetic.sequences import LabelledSequences
 from formwright.errors import UnknownNameError, UserError
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 #: Dashes of a long curve, by difficulty; a short one has a third of them.
 LEVELS: Mapping[str, int] = MappingProxyType({"easy": 6, "intermediate": 9, "hard": 14})
@@ -150,21 +151,21 @@ def _grow(
     step = geometry.dash + geometry.gap
     corners = random.uniform(border, side - border, (count, starts, 1, 2)).astype(np.float32)
     direction = random.uniform(-np.pi, np.pi, (count, starts)).astype(np.float32)
-    alive = _far(corners[:, :, 0, None], taken[:, None], geometry.apart)[..., 0]
+    alive: NDArray[np.bool_] = _far(corners[:, :, 0, None], taken[:, None], geometry.apart)[..., 0]
     for _ in range(dashes):
         turns = random.uniform(-geometry.turn, geometry.turn, (count, starts, _TURNS)).astype(np.float32)
         angles = direction[..., None] + turns
         ahead = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
         reached = corners[:, :, -1, None] + step * ahead
-        free = ((reached > border) & (reached < side - border)).all(-1)
+        free = np.all((reached > border) & (reached < side - border), axis=-1)
         free &= _far(reached, taken[:, None], geometry.apart)
         free &= _far(reached, corners[:, :, :-1], geometry.apart)
         chosen = free.argmax(-1)[..., None]
-        alive &= free.any(-1)
+        alive = alive & free.any(-1)
         direction = np.take_along_axis(angles, chosen, -1)[..., 0]
         corners = np.concatenate([corners, np.take_along_axis(reached, chosen[..., None], 2)], axis=2)
     best = alive.argmax(-1)
-    return corners[np.arange(count), best], alive.any(-1)
+    return corners[np.arange(count), best], np.any(alive, axis=-1)
 
 
 def _far(points: Floats, taken: Floats, distance: float) -> NDArray[np.bool_]:
@@ -190,7 +191,8 @@ def _draw(scenes: Scenes, rows: slice, side: int) -> NDArray[np.int16]:
     for curve in scenes.curves:
         corners = curve[rows]
         for index in range(corners.shape[1] - 1):
-            cover(_distance(grid, corners[:, index], share * (corners[:, index + 1] - corners[:, index])), geometry.thickness)
+            dash = share * (corners[:, index + 1] - corners[:, index])
+            cover(_distance(grid, corners[:, index], dash), geometry.thickness / 2)
     for index in range(2):
         cover(_distance(grid, markers[:, index], np.zeros_like(markers[:, index])), geometry.marker)
     return np.round(255 * covered).astype(np.int16)
