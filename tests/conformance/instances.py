@@ -138,6 +138,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "mamba": (
+        Case("mamba", options={"states": 3, "rank": 2}),
+        Case("mamba", "time-invariant", options={"states": 3, "selective": False, "kernel": 2}),
+    ),
+    "mamba2": (
+        Case("mamba2", options={"states": 3, "head_dim": 8, "groups": 2, "chunk": 4}),
+        Case("mamba2", "ungrouped", options={"states": 5, "head_dim": 16}),
+    ),
     "mlp": (
         Case("mlp"),
         Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False}),
