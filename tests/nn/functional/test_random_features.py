@@ -12,7 +12,6 @@ from torch import Tensor
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.functional.random_features import (
     cosine_features,
-    elu_features,
     orthogonal_gaussian,
     positive_softmax_features,
 )
@@ -61,13 +60,9 @@ def test_linear_forms_are_their_quadratic_ones(time: int, causal: bool, masked: 
         features = [positive_softmax_features(x, projection, query=query) for x, query in ((q, True), (k, False))]
         return mix(*features, v, mask, causal)
 
-    def elu(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return mix(elu_features(q), elu_features(k), v, mask, causal)
-
     weights = {
         cosine: cosine_weights,
         performer: functools.partial(performer_weights, projection=projection),
-        elu: lambda q, k: torch.einsum("bqhc,bkhc->bhqk", elu_features(q), elu_features(k)),
     }
     for fast, weigh in weights.items():
         naive = functools.partial(naive_weighted, weigh=weigh, mask=real, causal=causal)

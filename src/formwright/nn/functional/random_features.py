@@ -7,12 +7,6 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
-
-
-def elu_features(x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
-    """``elu(x) + 1``. Source: Transformers are RNNs, arXiv 2006.16236."""
-    return F.elu(x) + 1
 
 
 def orthogonal_gaussian(features: int, channels: int) -> Float[Tensor, "features channels"]:
