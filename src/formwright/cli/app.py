@@ -79,6 +79,12 @@ def fit(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, instead of refusing the data.")
     ] = False,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the texts, by name or number; inferred if unset.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the classes, by name or number; inferred if unset.")
+    ] = None,
     plain_peer: Annotated[
         bool,
         typer.Option("--plain-peer", help="Then train a plain ResNet as long as the winner; this exceeds --max-time."),
@@ -113,6 +119,8 @@ def fit(
                 threads=threads,
                 plain_peer=plain_peer,
                 reporter=listener,
+                text_column=text_column,
+                label_column=label_column,
             )
     except KeyboardInterrupt:
         if (out / "run.json").is_file():
