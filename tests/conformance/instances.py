@@ -69,6 +69,12 @@ class Case:
 
 _NORM = part("layer_norm")
 
+
+def _sequence_cases(name: str, **options: Any) -> tuple[Case, ...]:
+    """A mixer of sequences, seeing both sides and seeing what came before."""
+    return Case(name, options=options), Case(name, "causal", options={**options, "causal": True})
+
+
 TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "attention": (
         Case("attention", options={"heads": 4, "qkv_bias": True}),
@@ -176,6 +182,36 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
+    "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
+    "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
+    "pair_classifier": (),
+    "local_attention": _sequence_cases("local_attention", block=3),
+    "fixed_attention": (
+        *_sequence_cases("fixed_attention", block=3, summary=1),
+        Case("fixed_attention", "class-token", options={"block": 3, "summary": 2}, prefix=1),
+    ),
+    "strided_attention": _sequence_cases("strided_attention", stride=3),
+    "longformer_attention": (
+        Case("longformer_attention", options={"window": 4, "global_tokens": 2}),
+        Case("longformer_attention", "class-token", options={"window": 3}, prefix=1),
+    ),
+    "linformer_attention": (Case("linformer_attention", options={"rank": 4}),),
+    "lsh_attention": (Case("lsh_attention", options={"chunk": 2, "buckets": 4, "hashes": 2}),),
+    "sinkhorn_attention": (
+        Case("sinkhorn_attention", options={"block": 3}),
+        Case("sinkhorn_attention", "softmax", options={"block": 2, "iterations": 0}),
+    ),
+    "random_synthesizer": (
+        *_sequence_cases("random_synthesizer", rank=4),
+        Case("random_synthesizer", "whole", options={"rank": None}),
+    ),
+    "dense_synthesizer": _sequence_cases("dense_synthesizer"),
+    "bigbird_attention": (Case("bigbird_attention", options={"block": 1, "random": 1}),),
+    "combiner_fixed_attention": _sequence_cases("combiner_fixed_attention", segment=3),
+    "combiner_logsparse_attention": (Case("combiner_logsparse_attention"),),
+    "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
+    "performer_attention": _sequence_cases("performer_attention", features=12),
+    "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
@@ -223,6 +259,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
+    "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

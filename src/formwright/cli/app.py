@@ -11,6 +11,7 @@ import typer
 
 from formwright import __version__
 from formwright.cli.generation import generate
+from formwright.cli.bench import bench
 from formwright.cli.output import (
     print_claims,
     print_fit,
@@ -224,6 +225,7 @@ def verify(
 
 
 app.command()(generate)
+app.add_typer(bench, name="bench")
 
 
 def _print_json(value: Any) -> None:
