@@ -1,0 +1,364 @@
+"""From series to tokens, a variate or a time step each, and from tokens to forecasts."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.specification import PartSpec
+
+#: Added to the variance of a window, as its authors do: a constant window stays finite.
+_EPSILON = 1e-5
+_INPUT = Promises(exemptions={"tokens": "takes a series, not tokens"})
+
+
+def take_out_statistics(
+    series: Float[Tensor, "batch time variates"],
+) -> tuple[Float[Tensor, "batch time variates"], Float[Tensor, "batch variates 2"]]:
+    """Instance normalisation over time: ``(x - mean) / sqrt(var + 1e-5)`` of each variate, and what was taken out.
+
+    The mean is a constant to the gradient and the standard deviation is not, as in the authors' code of both.
+
+    Source: Non-stationary Transformers, arXiv 2205.14415; without its affine weights, iTransformer, arXiv 2310.06625.
+    """
+    mean = series.mean(1, keepdim=True).detach()
+    centred = series - mean
+    deviation = (centred.square().mean(1, keepdim=True) + _EPSILON).sqrt()
+    return centred / deviation, torch.cat([mean, deviation], dim=1).transpose(1, 2)
+
+
+def put_back_statistics(
+    forecast: Float[Tensor, "batch horizon variates"], statistics: Float[Tensor, "batch variates 2"] | None
+) -> Float[Tensor, "batch horizon variates"]:
+    """Undo :func:`take_out_statistics`: ``y * deviation + mean``; nothing to do where nothing was taken out."""
+    if statistics is None:
+        return forecast
+    mean, deviation = statistics.transpose(1, 2).unsqueeze(2).unbind(1)
+    return torch.addcmul(mean, forecast, deviation)
+
+
+def check_series(series: Tensor, *, length: int | None = None, variates: int | None = None) -> None:
+    """Refuse what is not a batch of series of that many steps and variates.
+
+    Raises:
+        UserError: names the shape given and the one expected.
+    """
+    wrong_length = length is not None and series.ndim == 3 and series.shape[1] != length
+    wrong_variates = variates is not None and series.ndim == 3 and series.shape[2] != variates
+    if series.ndim != 3 or wrong_length or wrong_variates:
+        expected = f"(batch, {length or 'time'}, {variates or 'variates'})"
+        raise UserError(
+            f"Expected series of shape {expected}, got {tuple(series.shape)}; give windows of the length and variates "
+            "that the model was built for, or build it for these."
+        )
+
+
+@PARTS.register("inverted_embedding")
+class InvertedEmbedding(Part):
+    """One token a variate, made of its whole window: ``z_n = W (x_n - mean_n) / deviation_n + b``.
+
+    No weight depends on how many variates there are, so any number will do.
+
+    Args:
+        in_dim: number of variates, covariates included.
+        dim: channels of a token.
+        grid: the length of the window.
+        covariates: how many of the last variates are covariates (calendar features, say): tokens like the others, and
+            neither normalised nor forecast.
+        normalise: whether mean and standard deviation of each window are taken out, for the head to put them back.
+        dropout: share of token values that are dropped in training.
+
+    Shapes: ``(batch, time, variates)`` to ``(batch, variates, dim)``; ``context.statistics`` ``(batch, targets, 2)``.
+
+    Raises:
+        UserError: the window has another length.
+
+    Source: iTransformer, arXiv 2310.06625.
+    """
+
+    promises: ClassVar[Promises] = _INPUT
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        grid: tuple[int, ...],
+        covariates: int = 0,
+        normalise: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= covariates < in_dim:
+            raise UserError(f"Of {in_dim} variates, {covariates} cannot be covariates: at least one is to be forecast.")
+        (self.length,) = grid
+        self.variates = in_dim
+        self.covariates = covariates
+        self.normalise = normalise
+        self.linear = nn.Linear(self.length, dim)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.variates,)
+
+    def forward(
+        self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch variates dim"], Context]:
+        check_series(x, length=self.length)
+        if self.normalise:
+            targets, statistics = take_out_statistics(x[..., : x.shape[-1] - self.covariates])
+            context = context.replace(statistics=statistics)
+            x = torch.cat([targets, x[..., x.shape[-1] - self.covariates :]], dim=-1) if self.covariates else targets
+        tokens = self.linear(x.transpose(1, 2))
+        return (tokens if self.dropout is None else self.dropout(tokens)), context
+
+
+@PARTS.register("variate_tokens")
+class VariateTokens(Part):
+    """One token a variate, its channels being the values of the window: the transposed series, without weights.
+
+    Shapes: ``(batch, time, variates)`` to ``(batch, variates, time)``.
+
+    Raises:
+        UserError: the window has another length, or the tokens another number of channels.
+    """
+
+    promises: ClassVar[Promises] = _INPUT
+
+    def __init__(self, in_dim: int, dim: int, *, grid: tuple[int, ...]) -> None:
+        super().__init__()
+        (self.length,) = grid
+        self.variates = in_dim
+        if dim != self.length:
+            raise UserError(f"Tokens of windows of {self.length} steps have as many channels, not {dim}.")
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.variates,)
+
+    def forward(
+        self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch variates time"], Context]:
+        check_series(x, length=self.length)
+        return x.transpose(1, 2), context
+
+
+def sinusoidal_positions(length: int, dim: int) -> Float[Tensor, "length dim"]:
+    """``p[t, 2i] = sin(t / 10000^(2i / dim))``, ``p[t, 2i + 1]`` its cosine (arXiv 1706.03762)."""
+    place = torch.arange(length, dtype=torch.float64)[:, None]
+    frequency = torch.exp(torch.arange(0, dim, 2, dtype=torch.float64) * (-math.log(10000.0) / dim))
+    table = torch.empty(length, dim, dtype=torch.float64)
+    table[:, 0::2] = torch.sin(place * frequency)
+    table[:, 1::2] = torch.cos(place * frequency[: dim // 2])
+    return table.to(torch.get_default_dtype())
+
+
+@PARTS.register("temporal_embedding")
+class TemporalEmbedding(Part):
+    """One token a time step: a circular convolution of three steps over all variates, plus sinusoidal positions.
+
+    With a ``horizon``, so many steps of zeros are appended, which a head turns into the forecast.
+
+    Args:
+        in_dim: number of variates.
+        dim: channels of a token.
+        grid: the length of the window.
+        horizon: how many steps are to be forecast.
+        normalise: whether mean and standard deviation of each window are taken out, for the head to put them back.
+        dropout: share of token values that are dropped in training.
+
+    Shapes: ``(batch, time, variates)`` to ``(batch, time + horizon, dim)``.
+
+    Raises:
+        UserError: the window has another length, or another number of variates.
+
+    Source: the embedding of Informer, arXiv 2012.07436, whose decoder is given zeros in the same way.
+    """
+
+    positions: Tensor
+    promises: ClassVar[Promises] = _INPUT
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        grid: tuple[int, ...],
+        horizon: int = 0,
+        normalise: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        (self.length,) = grid
+        self.variates, self.horizon, self.normalise = in_dim, horizon, normalise
+        self.conv = nn.Conv1d(in_dim, dim, 3, bias=False)
+        self.register_buffer("positions", sinusoidal_positions(self.length + horizon, dim), persistent=False)
+        self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def init_weights(self) -> None:
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="leaky_relu")
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.length + self.horizon,)
+
+    def forward(
+        self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch tokens dim"], Context]:
+        check_series(x, length=self.length, variates=self.variates)
+        if self.normalise:
+            x, statistics = take_out_statistics(x)
+            context = context.replace(statistics=statistics)
+        x = F.pad(x, (0, 0, 0, self.horizon)).transpose(1, 2)
+        tokens = self.conv(F.pad(x, (1, 1), mode="circular")).transpose(1, 2) + self.positions
+        return (tokens if self.dropout is None else self.dropout(tokens)), context
+
+
+_HEAD = Promises(exemptions={"tokens": "gives a forecast"})
+
+
+@PARTS.register("forecast")
+class ForecastHead(Part):
+    """From one token a variate to its next steps: ``y_n = (W norm(z_n) + b) deviation_n + mean_n``.
+
+    Args:
+        dim: channels of a token.
+        classes: the horizon, in steps.
+        norm: norm of the tokens.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+
+    Shapes: ``(batch, variates, dim)`` to ``(batch, horizon, targets)``. Source: iTransformer, arXiv 2310.06625.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None, covariates: int = 0) -> None:
+        super().__init__()
+        self.covariates = covariates
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.linear = nn.Linear(dim, classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates dim"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        x = x[:, : x.shape[1] - self.covariates]
+        if self.norm is not None:
+            x = self.norm(x, context)
+        return put_back_statistics(self.linear(x).transpose(1, 2), context.statistics)
+
+
+@PARTS.register("temporal_forecast")
+class TemporalForecastHead(Part):
+    """The last ``horizon`` tokens, one a time step, to the values of all variates: ``y_t = W norm(z_t) + b``.
+
+    Args:
+        dim: channels of a token.
+        classes: the horizon, in steps.
+        variates: how many values a step has.
+        norm: norm of the tokens.
+
+    Shapes: ``(batch, time + horizon, dim)`` to ``(batch, horizon, variates)``.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, variates: int, norm: PartSpec | None = None) -> None:
+        super().__init__()
+        self.horizon = classes
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.linear = nn.Linear(dim, variates)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon variates"]:
+        x = x[:, -self.horizon :]
+        if self.norm is not None:
+            x = self.norm(x, context)
+        return put_back_statistics(self.linear(x), context.statistics)
+
+
+@PARTS.register("decomposed_linear")
+class DecomposedLinearHead(Part):
+    """DLinear: ``y = W_s (x - trend) + W_t trend + b_s + b_t``, the trend being a moving average of the window.
+
+    Args:
+        dim: length of the window, which is the channels of its token.
+        classes: the horizon, in steps.
+        kernel: steps of the moving average, odd; the ends are repeated beyond the window.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+
+    Shapes: ``(batch, variates, time)`` to ``(batch, horizon, targets)``.
+
+    Raises:
+        UserError: ``kernel`` is even.
+
+    Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, kernel: int = 25, covariates: int = 0) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise UserError(f"The moving average has a middle, so its kernel is odd; got {kernel}.")
+        self.kernel, self.covariates = kernel, covariates
+        self.seasonal = nn.Linear(dim, classes)
+        self.trend = nn.Linear(dim, classes)
+
+    def init_weights(self) -> None:
+        """Both begin as the mean of the window."""
+        for linear in (self.seasonal, self.trend):
+            nn.init.constant_(linear.weight, 1 / linear.in_features)
+            nn.init.zeros_(linear.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        x = x[:, : x.shape[1] - self.covariates]
+        side = self.kernel // 2
+        trend = F.avg_pool1d(F.pad(x, (side, side), mode="replicate"), self.kernel, stride=1)
+        return put_back_statistics((self.seasonal(x - trend) + self.trend(trend)).transpose(1, 2), context.statistics)
+
+
+@PARTS.register("last_value_linear")
+class LastValueLinearHead(Part):
+    """NLinear: ``y = W (x - x_last) + b + x_last``.
+
+    Args:
+        dim: length of the window, which is the channels of its token.
+        classes: the horizon, in steps.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+
+    Shapes: ``(batch, variates, time)`` to ``(batch, horizon, targets)``.
+
+    Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
+    """
+
+    promises: ClassVar[Promises] = Promises(
+        exemptions={
+            **_HEAD.exemptions,
+        }
+    )
+
+    def __init__(self, dim: int, classes: int, *, covariates: int = 0) -> None:
+        super().__init__()
+        self.covariates = covariates
+        self.linear = nn.Linear(dim, classes)
+
+    def init_weights(self) -> None:
+        """It begins as the mean of the window."""
+        nn.init.constant_(self.linear.weight, 1 / self.linear.in_features)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        x = x[:, : x.shape[1] - self.covariates]
+        last = x[..., -1:]
+        return put_back_statistics((self.linear(x - last) + last).transpose(1, 2), context.statistics)
