@@ -20,14 +20,15 @@ class Windows:
 
     A window's inputs are ``(length, targets + covariates)``: targets and past covariates of the look-back, and
     covariates that are known ahead (calendar included) from ``min(length, horizon)`` steps later, so that they reach
-    into the horizon. Its targets are ``(horizon, targets)``, not a number where missing.
+    into the horizon (``shift`` is another number of steps; the authors of iTransformer do not shift). Its targets are
+    ``(horizon, targets)``, not a number where missing.
     """
 
-    def __init__(self, data: SeriesData, part: Part) -> None:
+    def __init__(self, data: SeriesData, part: Part, *, shift: int | None = None) -> None:
         self.length, self.horizon = data.length, data.horizon
         self.variates = data.variates
         self.ahead = len(data.layout.known) + len(data.frequency.features)
-        self.shift = min(self.length, self.horizon)
+        self.shift = min(self.length, self.horizon) if shift is None else shift
         inputs, targets, starts, owners, row = [], [], [], [], 0
         for index, (series, scaling) in enumerate(zip(data.series, data.scalings, strict=True)):
             values, wanted = data.part_of(series, scaling, part)

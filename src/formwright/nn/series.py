@@ -106,13 +106,15 @@ class InvertedEmbedding(Part):
         self.linear = nn.Linear(self.length, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def check_input(self, series: Tensor) -> None:
+        check_series(series, length=self.length)
+
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return (self.variates,)
 
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch variates dim"], Context]:
-        check_series(x, length=self.length)
         if self.normalise:
             targets, statistics = take_out_statistics(x[..., : x.shape[-1] - self.covariates])
             context = context.replace(statistics=statistics)
@@ -140,13 +142,15 @@ class VariateTokens(Part):
         if dim != self.length:
             raise UserError(f"Tokens of windows of {self.length} steps have as many channels, not {dim}.")
 
+    def check_input(self, series: Tensor) -> None:
+        check_series(series, length=self.length)
+
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return (self.variates,)
 
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch variates time"], Context]:
-        check_series(x, length=self.length)
         return x.transpose(1, 2), context
 
 
@@ -202,6 +206,9 @@ class TemporalEmbedding(Part):
         self.register_buffer("positions", sinusoidal_positions(self.length + horizon, dim), persistent=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def check_input(self, series: Tensor) -> None:
+        check_series(series, length=self.length, variates=self.variates)
+
     def init_weights(self) -> None:
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
@@ -211,7 +218,6 @@ class TemporalEmbedding(Part):
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch tokens dim"], Context]:
-        check_series(x, length=self.length, variates=self.variates)
         if self.normalise:
             x, statistics = take_out_statistics(x)
             context = context.replace(statistics=statistics)
@@ -340,11 +346,7 @@ class LastValueLinearHead(Part):
     Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
     """
 
-    promises: ClassVar[Promises] = Promises(
-        exemptions={
-            **_HEAD.exemptions,
-        }
-    )
+    promises: ClassVar[Promises] = _HEAD
 
     def __init__(self, dim: int, classes: int, *, covariates: int = 0) -> None:
         super().__init__()
