@@ -139,6 +139,18 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "inverted_embedding": (
+        Case("inverted_embedding"),
+        Case("inverted_embedding", "covariates", options={"covariates": 3}),
+        Case("inverted_embedding", "plain", options={"normalise": False}),
+    ),
+    "temporal_embedding": (
+        Case("temporal_embedding"),
+        Case("temporal_embedding", "horizon", options={"horizon": 4, "covariates": 2, "normalise": True}),
+    ),
+    "variate_tokens": (Case("variate_tokens", dim=7),),
+    "forecast": (Case("forecast", options={"norm": _NORM}),),
+    "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
@@ -153,6 +165,10 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
+    "itransformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
+    "linear_forecaster": {"length": 12, "horizon": 5, "variates": 3},
+    "patch_classifier": {"dim": 16, "length": 12, "variates": 3, "classes": CLASSES},
+    "temporal_transformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
     "iformer": {
         "depths": (1, 1, 2, 1),
         "dims": (8, 16, 24, 32),

@@ -47,11 +47,11 @@ class Frequency:
     season: int = 1
     features: tuple[str, ...] = ()
 
-    def after(self, time: np.generic, steps: int = 1) -> np.generic:
+    def after(self, time: Any, steps: int = 1) -> Any:
         """The time so many steps later."""
         return self.range(time, steps + 1)[-1]
 
-    def range(self, start: np.generic, count: int) -> Times:
+    def range(self, start: Any, count: int) -> Times:
         """``count`` times from ``start`` on."""
         if self.offset is not None:
             import pandas as pd

@@ -17,7 +17,7 @@ from formwright.nn.specification import PartSpec
 
 #: Added to the variance of a window, as its authors do: a constant window stays finite.
 _EPSILON = 1e-5
-_INPUT = Promises(exemptions={"tokens": "takes a series, not tokens"})
+_INPUT = Promises(dimensions=(1,), any_grid=False, exemptions={"tokens": "takes a series, not tokens"})
 
 
 def take_out_statistics(
@@ -43,6 +43,13 @@ def put_back_statistics(
         return forecast
     mean, deviation = statistics.transpose(1, 2).unsqueeze(2).unbind(1)
     return torch.addcmul(mean, forecast, deviation)
+
+
+def normalise_targets(series: Tensor, covariates: int, context: Context) -> tuple[Tensor, Context]:
+    """:func:`take_out_statistics` of all variates but the last ``covariates``, with what was taken in the context."""
+    targets, statistics = take_out_statistics(series[..., : series.shape[-1] - covariates])
+    series = torch.cat([targets, series[..., series.shape[-1] - covariates :]], dim=-1) if covariates else targets
+    return series, context.replace(statistics=statistics)
 
 
 def check_series(series: Tensor, *, length: int | None = None, variates: int | None = None) -> None:
@@ -116,9 +123,7 @@ class InvertedEmbedding(Part):
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch variates dim"], Context]:
         if self.normalise:
-            targets, statistics = take_out_statistics(x[..., : x.shape[-1] - self.covariates])
-            context = context.replace(statistics=statistics)
-            x = torch.cat([targets, x[..., x.shape[-1] - self.covariates :]], dim=-1) if self.covariates else targets
+            x, context = normalise_targets(x, self.covariates, context)
         tokens = self.linear(x.transpose(1, 2))
         return (tokens if self.dropout is None else self.dropout(tokens)), context
 
@@ -175,6 +180,7 @@ class TemporalEmbedding(Part):
         dim: channels of a token.
         grid: the length of the window.
         horizon: how many steps are to be forecast.
+        covariates: how many of the last variates are covariates, which are not normalised.
         normalise: whether mean and standard deviation of each window are taken out, for the head to put them back.
         dropout: share of token values that are dropped in training.
 
@@ -196,12 +202,13 @@ class TemporalEmbedding(Part):
         *,
         grid: tuple[int, ...],
         horizon: int = 0,
+        covariates: int = 0,
         normalise: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         (self.length,) = grid
-        self.variates, self.horizon, self.normalise = in_dim, horizon, normalise
+        self.variates, self.horizon, self.covariates, self.normalise = in_dim, horizon, covariates, normalise
         self.conv = nn.Conv1d(in_dim, dim, 3, bias=False)
         self.register_buffer("positions", sinusoidal_positions(self.length + horizon, dim), persistent=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
@@ -219,14 +226,67 @@ class TemporalEmbedding(Part):
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch tokens dim"], Context]:
         if self.normalise:
-            x, statistics = take_out_statistics(x)
-            context = context.replace(statistics=statistics)
+            x, context = normalise_targets(x, self.covariates, context)
         x = F.pad(x, (0, 0, 0, self.horizon)).transpose(1, 2)
         tokens = self.conv(F.pad(x, (1, 1), mode="circular")).transpose(1, 2) + self.positions
         return (tokens if self.dropout is None else self.dropout(tokens)), context
 
 
-_HEAD = Promises(exemptions={"tokens": "gives a forecast"})
+@PARTS.register("series_patches")
+class SeriesPatches(Part):
+    """Tokens of overlapping patches of all variates: a strided convolution over time, ends filled by their last values.
+
+    Args:
+        in_dim: number of variates.
+        dim: channels of a token.
+        grid: the length of a series.
+        kernel: steps of a patch.
+        stride: steps between patches.
+        normalise: whether mean and standard deviation of each series are taken out first.
+
+    Shapes: ``(batch, time, variates)`` to ``(batch, ceil(time / stride), dim)``.
+
+    Raises:
+        UserError: the series have another length, or another number of variates.
+
+    Source: A Time Series is Worth 64 Words, arXiv 2211.14730, whose patches are of one variate each.
+    """
+
+    promises: ClassVar[Promises] = _INPUT
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        grid: tuple[int, ...],
+        kernel: int = 8,
+        stride: int = 4,
+        normalise: bool = False,
+    ) -> None:
+        super().__init__()
+        (self.length,) = grid
+        self.variates, self.kernel, self.stride, self.normalise = in_dim, kernel, stride, normalise
+        self.conv = nn.Conv1d(in_dim, dim, kernel, stride)
+
+    def check_input(self, series: Tensor) -> None:
+        check_series(series, length=self.length, variates=self.variates)
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return (-(-self.length // self.stride),)
+
+    def forward(
+        self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch patches dim"], Context]:
+        if self.normalise:
+            x, _ = take_out_statistics(x)
+        (patches,) = self.output_grid((self.length,))
+        missing = max((patches - 1) * self.stride + self.kernel - self.length, 0)
+        x = F.pad(x.transpose(1, 2), (missing // 2, missing - missing // 2), mode="replicate")
+        return self.conv(x).transpose(1, 2), context
+
+
+_HEAD = Promises(dimensions=(1,), exemptions={"tokens": "gives a forecast"})
 
 
 @PARTS.register("forecast")

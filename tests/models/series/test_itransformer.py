@@ -15,9 +15,7 @@ from formwright.catalog.reference import (
     reference_variants,
     sample,
 )
-from formwright.errors import UserError
-from formwright.models import create_model, load_checkpoint, model_specification
-from formwright.nn.specification import part
+from formwright.models import create_model, load_checkpoint
 
 VARIANTS = reference_variants("itransformer")
 
