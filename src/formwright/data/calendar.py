@@ -17,15 +17,16 @@ _UNITS = {
     "hour": np.timedelta64(1, "h"),
     "day": np.timedelta64(1, "D"),
 }
-#: Steps that a clock does not measure, by pandas' name: how people call them, how many make a season, and features.
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+#: Steps that a clock does not measure, coarsest first, by pandas' names: how people call them, how many make a season,
+#: and their features.
 CALENDAR_STEPS: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    "B": ("business day", 5, ("weekday", "day", "day_of_year")),
+    **{f"{kind}-{month}": ("year", 1, ()) for kind in ("YS", "YE") for month in _MONTHS},
+    **{f"QS-{month}": ("quarter", 4, ("month",)) for month in _MONTHS[:3]},
+    **{f"QE-{month}": ("quarter", 4, ("month",)) for month in _MONTHS[:3]},
     "MS": ("month", 12, ("month",)),
     "ME": ("month", 12, ("month",)),
-    "QS": ("quarter", 4, ("month",)),
-    "QE": ("quarter", 4, ("month",)),
-    "YS": ("year", 1, ()),
-    "YE": ("year", 1, ()),
+    "B": ("business day", 5, ("weekday", "day", "day_of_year")),
 }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
 from formwright.data.series import Layout, Series, SeriesData, arrange
-from formwright.data.time_axis import common_frequency, on_regular_axis, read_times
+from formwright.data.time_axis import FIRST_ROW, common_frequency, on_regular_axis, read_times
 from formwright.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 #: Names under which people keep the time and the name of a series.
 TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "period", "month", "day")
 SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
-#: A table with fewer values than this share in its time column that can be read as a time has another time column.
 _READERS = {
     ".csv": "CSV",
     ".tsv": "CSV",
@@ -116,9 +115,9 @@ def read_table(
     layout, notes = _layout(frame, targets, list(known), {time, series})
     values = np.stack([_numbers(frame, name) for name in layout.columns], axis=1)
     names = None if series is None else _series_names(frame, series)
-    layout, values, more = _without_useless(layout, values, first_row(frame))
     groups = {"": np.arange(len(frame))} if names is None else _groups(names)
     frequency = common_frequency(times, groups, time)
+    layout, values, more = _without_useless(layout, values)
     built, gaps = [], 0
     for name, rows in groups.items():
         axis, cells = on_regular_axis(times[rows], values[rows], frequency)
@@ -165,11 +164,6 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     if len(twice):
         raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
     return frame
-
-
-def first_row(frame: pd.DataFrame) -> int:
-    """The number by which people call the first row of values: 2, after the line of names."""
-    return 2
 
 
 def _column(frame: pd.DataFrame, name: str, option: str) -> str:
@@ -256,19 +250,19 @@ def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + first_row(frame)}, which is no number; "
+            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
             "correct it, or leave the cell empty if the value is missing."
         )
     if np.isinf(numbers).any():
         row = int(np.flatnonzero(np.isinf(numbers))[0])
-        raise UserError(f"Column {name!r} is infinite in row {row + first_row(frame)}; correct it or leave it empty.")
+        raise UserError(f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty.")
     return numbers
 
 
 def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
     empty = frame[column].isna().to_numpy()
     if empty.any():
-        row = int(np.flatnonzero(empty)[0]) + first_row(frame)
+        row = int(np.flatnonzero(empty)[0]) + FIRST_ROW
         raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
     return frame[column].astype(str).to_numpy()
 
@@ -280,9 +274,7 @@ def _groups(names: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
 
 
-def _without_useless(
-    layout: Layout, values: NDArray[np.float64], first: int
-) -> tuple[Layout, NDArray[np.float64], list[str]]:
+def _without_useless(layout: Layout, values: NDArray[np.float64]) -> tuple[Layout, NDArray[np.float64], list[str]]:
     """Refuse targets that are empty or constant; leave out covariates that are.
 
     Raises:
@@ -295,12 +287,12 @@ def _without_useless(
             kept.append(name)
         elif name in layout.targets and not len(given):
             raise UserError(
-                f"Column {name!r} is empty in all rows {first} to {first + len(values) - 1}, so there is nothing to "
+                f"Column {name!r} is empty in all rows {FIRST_ROW} to {FIRST_ROW + len(values) - 1}, so there is nothing to "
                 "forecast; fill it in, or choose other columns with --target."
             )
         elif name in layout.targets:
             raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {first} to {first + len(values) - 1}: a constant needs "
+                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {FIRST_ROW + len(values) - 1}: a constant needs "
                 "no forecast; choose other columns with --target."
             )
         else:
