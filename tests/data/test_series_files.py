@@ -84,8 +84,9 @@ def test_missing_rows_and_values_are_told_and_kept_missing(tmp_path):
         ("QS", "1 quarter"),
         ("YS", "1 year"),
         ("B", "1 business day"),
-    ]
-    + [("15min", "15 minutes"), ("W", "1 week")],
+        ("15min", "15 minutes"),
+        ("W", "1 week"),
+    ],
 )
 def test_frequencies_are_inferred(tmp_path, freq, name):
     assert read_table(written(wide(freq=freq), tmp_path)).frequency.name == name

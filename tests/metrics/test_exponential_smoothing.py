@@ -58,5 +58,5 @@ def test_missing_values_leave_the_state_as_it_is():
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(UserError, match="at least 10 rows, got 4|got 4"):
+    with pytest.raises(UserError, match="got 4"):
         Smoothing.fit(np.arange(4.0), 1)

@@ -281,19 +281,20 @@ def _without_useless(layout: Layout, values: NDArray[np.float64]) -> tuple[Layou
         UserError: names the column, and the rows and value where it is constant.
     """
     kept, notes = [], []
+    last = FIRST_ROW + len(values) - 1
     for index, name in enumerate(layout.columns):
         given = values[np.isfinite(values[:, index]), index]
         if len(given) and np.ptp(given) > 0:
             kept.append(name)
         elif name in layout.targets and not len(given):
             raise UserError(
-                f"Column {name!r} is empty in all rows {FIRST_ROW} to {FIRST_ROW + len(values) - 1}, so there is nothing to "
-                "forecast; fill it in, or choose other columns with --target."
+                f"Column {name!r} is empty in all rows {FIRST_ROW} to {last}, so there is nothing to forecast; "
+                "fill it in, or choose other columns with --target."
             )
         elif name in layout.targets:
             raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {FIRST_ROW + len(values) - 1}: a constant needs "
-                "no forecast; choose other columns with --target."
+                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {last}: a constant needs no forecast; "
+                "choose other columns with --target."
             )
         else:
             notes.append(

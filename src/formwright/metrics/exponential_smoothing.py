@@ -21,8 +21,8 @@ FITTED_ROWS, LONGEST_SEASON = 1500, 60
 class Smoothing:
     """Additive exponential smoothing with a damped trend: parameters, and the state before the first row.
 
-    With the error ``e`` of the forecast ``level + damping * trend + season``:
-    ``level' = level + damping * trend + alpha e``, ``trend' = damping * trend + beta e``, ``season' = season + gamma e``.
+    With the error ``e`` of the forecast ``level + damping * trend + season``: ``level' = level + damping * trend +
+    alpha e``, ``trend' = damping * trend + beta e``, ``season' = season + gamma e``.
 
     Source: Forecasting: Principles and Practice (Hyndman and Athanasopoulos), ETS(A, Ad, A).
     """
@@ -73,7 +73,8 @@ def follow(smoothings: Sequence[Smoothing], values: Values, origins: NDArray[np.
 
     Args:
         smoothings: one a column, all with a season of the same length.
-        values: ``(rows, columns)`` from the row on that they start at; not a number where missing, which changes nothing.
+        values: ``(rows, columns)`` from the row on that they start at; not a number where missing, which changes no
+            state.
         origins: increasing row numbers.
         horizon: steps to forecast.
 
