@@ -107,6 +107,7 @@ def fit(
                 resume=resume,
                 skip_bad=skip_bad,
                 threads=threads,
+                plain_peer=plain_peer,
                 reporter=listener,
             )
     except KeyboardInterrupt:

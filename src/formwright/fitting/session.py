@@ -19,6 +19,7 @@ from formwright.errors import NonFiniteLossError
 from formwright.fitting.clock import Clock
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
+from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
 from formwright.models import Model, create_model, load_checkpoint
 from formwright.nn.specification import ModelSpec
@@ -61,6 +62,7 @@ class Session:
         self.folder.state.spent = self.clock.spent
         self.folder.state.stages = self.clock.stages
         self.folder.save()
+        raise_if_pressed()
 
     def note(self, text: str) -> None:
         """Tell the user now, and in the report; once, if a run that was killed does the same again."""
