@@ -78,14 +78,16 @@ def test_missing_rows_and_values_are_told_and_kept_missing(tmp_path):
 @pytest.mark.parametrize(
     ("freq", "name"),
     [
+        ("15min", "15 minutes"),
         ("D", "1 day"),
+        ("B", "1 business day"),
+        ("W", "1 week"),
         ("MS", "1 month"),
         ("ME", "1 month"),
         ("QS", "1 quarter"),
+        ("QE-JAN", "1 quarter"),
         ("YS", "1 year"),
-        ("B", "1 business day"),
-        ("15min", "15 minutes"),
-        ("W", "1 week"),
+        ("YE-MAR", "1 year"),
     ],
 )
 def test_frequencies_are_inferred(tmp_path, freq, name):

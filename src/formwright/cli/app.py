@@ -58,7 +58,9 @@ def fit(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
-    task: Annotated[str, typer.Option(help="What the model is to do; only this one so far.")] = "image-classification",
+    task: Annotated[
+        str | None, typer.Option(help="What the model is to do, such as image-classification; inferred if unset.")
+    ] = None,
     max_latency: Annotated[
         str | None, typer.Option(help="Most time for one picture through the exported model here, such as 5ms.")
     ] = None,

@@ -97,6 +97,7 @@ class Classifier(Part):
         norm: norm of the tokens, before pooling.
         pool: how tokens become one vector.
         pooled_norm: norm of that vector.
+        bias: whether there is a ``b``.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
     """
@@ -112,12 +113,13 @@ class Classifier(Part):
         norm: PartSpec | None = None,
         pool: PartSpec = part("mean_pool"),  # noqa: B008
         pooled_norm: PartSpec | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
         self.pool = build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
-        self.linear = nn.Linear(dim, classes)
+        self.linear = nn.Linear(dim, classes, bias=bias)
 
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the scores are computed from, ``(batch, dim)``."""
