@@ -168,8 +168,6 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
     "itransformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
     "linear_forecaster": {"length": 12, "horizon": 5, "variates": 3},
-    "patch_classifier": {"dim": 16, "length": 12, "variates": 3, "classes": CLASSES},
-    "temporal_transformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
     "iformer": {
         "depths": (1, 1, 2, 1),
         "dims": (8, 16, 24, 32),

@@ -7,6 +7,7 @@ are all forecast, scaled by the training part, errors on scaled values over ever
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import os
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from formwright.data.series import SeriesData, arrange
+from formwright.data.series import Layout, Part, Series, SeriesData, arrange
 from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
 from formwright.data.series_files import read_table
 from formwright.errors import UserError
+from formwright.metrics.forecast_baselines import seasonal_naive
+from formwright.metrics.forecasting import mean_absolute_error, mean_squared_error
 from formwright.models import Model
 from formwright.nn.specification import ModelSpec
 from formwright.reporting import SILENT, Reporter
@@ -60,8 +63,8 @@ def ett_folder() -> Path | None:
 
 
 @functools.lru_cache(maxsize=4)
-def ett(name: str, *, horizon: int, length: int = 96) -> SeriesData:
-    """``ETTh1`` or ``ETTh2`` with the published parts.
+def ett(name: str, *, horizon: int, length: int = 96, calendar: bool = True) -> SeriesData:
+    """``ETTh1`` or ``ETTh2`` with the published parts, with or without the calendar's features.
 
     Raises:
         UserError: the files are not there.
@@ -78,7 +81,7 @@ def ett(name: str, *, horizon: int, length: int = 96) -> SeriesData:
     return arrange(
         table.series,
         table.layout,
-        table.frequency,
+        table.frequency if calendar else dataclasses.replace(table.frequency, features=()),
         horizon=horizon,
         length=length,
         source=name,
@@ -140,6 +143,28 @@ def train_as_published(
     if steps is None:
         model.load_state_dict(best)
     return model.eval()
+
+
+def restrict(data: SeriesData, targets: tuple[str, ...]) -> SeriesData:
+    """The same data with these columns alone."""
+    chosen = [data.layout.columns.index(name) for name in targets]
+    series = tuple(Series(one.name, one.times, one.values[:, chosen]) for one in data.series)
+    return dataclasses.replace(data, series=series, layout=Layout(targets))
+
+
+def few_windows(data: SeriesData, part: Part, stride: int) -> Windows:
+    """Every so many windows of a part."""
+    windows = Windows(data, part, shift=0)
+    windows.starts, windows.owners = windows.starts[::stride], windows.owners[::stride]
+    return windows
+
+
+def naive_errors(windows: Windows, season: int) -> Errors:
+    """Errors of repeating the last season of each window."""
+    batch = windows.take(np.arange(len(windows)))
+    inputs, targets = batch.inputs[..., : windows.variates].numpy(), batch.targets.numpy()
+    forecast = seasonal_naive(inputs, windows.horizon, season).values
+    return Errors(mean_squared_error(forecast, targets), mean_absolute_error(forecast, targets))
 
 
 def mean_errors(errors: list[Errors]) -> Errors:

@@ -54,7 +54,7 @@ def fill(name: str, shape: Sequence[int]) -> Values:
 
 
 def images(shape: Sequence[int], seed: int = 0) -> Values:
-    """The input: standard normal values, ``(batch, channels, height, width)``."""
+    """The input: standard normal values, images ``(batch, channels, height, width)`` or series."""
     return np.random.RandomState(seed).standard_normal(tuple(shape))
 
 
@@ -128,7 +128,7 @@ def output_differences(
         The difference for each of ``dtypes``; infinite where the shapes differ.
     """
     shape = output["input_shape"]
-    options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
+    options = ({"image_size": tuple(shape[2:])} if len(shape) == 4 else {}) | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
     pictures = torch.from_numpy(images(shape, output["input_seed"]))

@@ -105,12 +105,6 @@ class DecomposedLinearHead(Part):
         self.seasonal = nn.Linear(dim, classes)
         self.trend = nn.Linear(dim, classes)
 
-    def init_weights(self) -> None:
-        """Both begin as the mean of the window."""
-        for linear in (self.seasonal, self.trend):
-            nn.init.constant_(linear.weight, 1 / linear.in_features)
-            nn.init.zeros_(linear.bias)
-
     def forward(
         self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY
     ) -> Float[Tensor, "batch horizon targets"]:
@@ -140,11 +134,6 @@ class LastValueLinearHead(Part):
         super().__init__()
         self.covariates = covariates
         self.linear = nn.Linear(dim, classes)
-
-    def init_weights(self) -> None:
-        """It begins as the mean of the window."""
-        nn.init.constant_(self.linear.weight, 1 / self.linear.in_features)
-        nn.init.zeros_(self.linear.bias)
 
     def forward(
         self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY

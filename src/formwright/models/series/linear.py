@@ -9,6 +9,7 @@ Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.1350
 from __future__ import annotations
 
 from formwright.models import register_family
+from formwright.models.checkpoints import Layout, register_layout
 from formwright.nn.specification import ModelSpec, PartSpec, SeriesInput, StageSpec, part
 
 
@@ -39,6 +40,7 @@ def linear_forecaster(
         embed=part("variate_tokens"),
         stages=(StageSpec(dim=length, blocks=()),),
         head=head.with_options(covariates=covariates),
+        initialization="fan_in",
     )
 
 
@@ -47,4 +49,17 @@ register_family(
     {"dlinear": {"head": part("decomposed_linear")}, "nlinear": {"head": part("last_value_linear")}},
     family="linear_forecaster",
     task="forecasting",
+)
+
+register_layout(
+    "linear_forecaster",
+    Layout(
+        name="cure-lab/LTSF-Linear",
+        marker=r"^Linear",
+        renames=(
+            (r"Linear_Seasonal\.(.*)", r"head.seasonal.\1"),
+            (r"Linear_Trend\.(.*)", r"head.trend.\1"),
+            (r"Linear\.(.*)", r"head.linear.\1"),
+        ),
+    ),
 )

@@ -2,7 +2,8 @@
 
 The forecaster embeds each time step of all variates (a circular convolution of three steps, sinusoidal positions),
 followed by one token of zeros for each step to forecast: an encoder in the place of encoder and decoder. The
-classifiers cut a series into patches, mix them by attention or by depthwise convolutions, and pool.
+classifiers cut a series into patches, mix them by attention or by depthwise convolutions, and pool. They are what others
+are compared with and what a search combines; no paper's checkpoints belong to them, so they have no registered names.
 
 Sources: Informer, arXiv 2012.07436 (the embedding); Attention Is All You Need, arXiv 1706.03762; the patches: A Time
 Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Baselines for Vision, arXiv 2210.13452.
@@ -10,7 +11,6 @@ Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Bas
 
 from __future__ import annotations
 
-from formwright.models import register_family
 from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, SeriesInput, StageSpec, part
 
 _NORM = part("layer_norm")
@@ -115,15 +115,3 @@ def patch_classifier(
         head=part("classifier", norm=_NORM),
         initialization="fan_in",
     )
-
-
-register_family(temporal_transformer, {"temporal_transformer": {}}, family="temporal_transformer", task="forecasting")
-register_family(
-    patch_classifier,
-    {
-        "patch_transformer": {"mixer": part("attention", heads=4, qkv_bias=True), "positions": True},
-        "patch_convformer": {"mixer": part("depthwise_convolution", kernel=7)},
-    },
-    family="patch_classifier",
-    task="series-classification",
-)
