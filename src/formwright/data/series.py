@@ -159,7 +159,7 @@ def arrange(
     layout: Layout,
     frequency: Frequency,
     *,
-    horizon: int,
+    horizon: int | None = None,
     length: int | None = None,
     source: str = "arrays",
     borders: tuple[np.generic, np.generic, np.generic] | None = None,
@@ -171,7 +171,7 @@ def arrange(
         series: on regular axes of the same frequency.
         layout: what their columns are.
         frequency: the step of the axes.
-        horizon: steps to forecast.
+        horizon: steps to forecast; a season, or a twentieth of the rows, whichever is less, if unset.
         length: steps to look back on; two seasons or the horizon, whichever is more, if unset.
         source: where the series came from.
         borders: other times at which validation and test begin and the test ends.
@@ -180,12 +180,14 @@ def arrange(
     Raises:
         UserError: the horizon or the look-back do not fit into the parts.
     """
+    times = np.unique(np.concatenate([one.times for one in series]))
+    count = len(times)
+    if horizon is None:
+        horizon = max(min(frequency.season if frequency.season > 1 else 12, count // 20), 1)
     if horizon < 1:
         raise UserError(f"The horizon is a number of steps, at least 1 (--horizon), got {horizon}.")
     if length is not None and length < 1:
         raise UserError(f"The look-back is a number of steps, at least 1 (--look-back), got {length}.")
-    times = np.unique(np.concatenate([one.times for one in series]))
-    count = len(times)
     if borders is None:
         held_out = max(round(VAL_SHARE * count), horizon), max(round((1 - TRAIN_SHARE - VAL_SHARE) * count), horizon)
         training = count - sum(held_out)

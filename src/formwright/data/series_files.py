@@ -57,18 +57,18 @@ class SeriesTable:
 def read_series(
     path: str | Path,
     *,
-    horizon: int,
+    horizon: int | None = None,
     target: str | Sequence[str] | None = None,
     length: int | None = None,
     time: str | None = None,
     series: str | None = None,
     known: Sequence[str] = (),
-) -> SeriesData:
-    """Series to forecast, from a file, cut into parts by time: :func:`read_table`, then :func:`arrange`.
+) -> tuple[SeriesTable, SeriesData]:
+    """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
 
     Args:
         path: a ``.csv``, ``.parquet`` or ``.feather`` file with a column of times.
-        horizon: steps to forecast.
+        horizon: steps to forecast; a season, or a twentieth of the rows, if unset.
         target: the column or columns to forecast; all columns of numbers that are not ``known`` if unset.
         length: steps to look back on; two seasons or the horizon, whichever is more, if unset.
         time: the column of times; found by its name or content if unset.
@@ -79,7 +79,7 @@ def read_series(
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
     table = read_table(path, target=target, time=time, series=series, known=known)
-    return arrange(
+    return table, arrange(
         table.series,
         table.layout,
         table.frequency,
@@ -96,9 +96,15 @@ def read_table(
     target: str | Sequence[str] | None = None,
     time: str | None = None,
     series: str | None = None,
+    past: Sequence[str] | None = None,
     known: Sequence[str] = (),
+    keep_all: bool = False,
 ) -> SeriesTable:
     """Read and check a table of series; see :func:`read_series` for the arguments.
+
+    Args:
+        past: covariates that are not known ahead; all other columns of numbers beside ``target`` if unset.
+        keep_all: keep columns that are empty or constant: a short table to forecast from may well have some.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
@@ -110,26 +116,53 @@ def read_table(
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
         _column(frame, name, "--target")
-    for name in known:
+    for name in (*known, *(past or ())):
         _column(frame, name, "--known")
     layout, notes = _layout(frame, targets, list(known), {time, series})
+    if past is not None:
+        layout, notes = Layout(layout.targets, tuple(past), layout.known), []
     values = np.stack([_numbers(frame, name) for name in layout.columns], axis=1)
     names = None if series is None else _series_names(frame, series)
     groups = {"": np.arange(len(frame))} if names is None else _groups(names)
     frequency = common_frequency(times, groups, time)
-    layout, values, more = _without_useless(layout, values)
+    if not keep_all:
+        layout, values, more = _without_useless(layout, values)
+        notes += more
     built, gaps = [], 0
     for name, rows in groups.items():
         axis, cells = on_regular_axis(times[rows], values[rows], frequency)
         gaps += len(axis) - len(rows)
         built.append(Series(name, axis, cells))
-    notes += more
     if gaps:
         notes.append(f"{gaps} of {gaps + len(frame)} rows are missing; they count as missing values.")
     missing = int(np.isnan(values[:, : len(layout.targets)]).sum())
     if missing:
         notes.append(f"{missing} values to forecast are missing; nothing is learned from them and nothing judged.")
     return SeriesTable(str(path), tuple(built), layout, frequency, time, series, tuple(notes))
+
+
+#: Rows that are looked at to tell whether a table holds series.
+_LOOKED_AT = 200
+
+
+def looks_like_series(path: Path) -> str | None:
+    """``a table with times in column 'date'``, or none if the file is no table with times and numbers."""
+    import pandas as pd
+
+    if not path.is_file() or path.suffix.lower() not in _READERS:
+        return None
+    try:
+        if _READERS[path.suffix.lower()] == "CSV":
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            frame = pd.read_csv(path, sep=separator, nrows=_LOOKED_AT)
+        else:
+            frame = read_frame(path).head(_LOOKED_AT)
+        time = _find_time(frame)
+        read_times(frame[time], time)
+    except Exception:  # whatever it is, it is not this
+        return None
+    others = [name for name in frame.columns if name != time]
+    return f"a table with times in column {time!r}" if any(_is_number(frame[name]) for name in others) else None
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def common_frequency(times: Times, groups: Mapping[str, Rows], name: str) -> Fre
             place = int(odd[0])
             raise UserError(
                 f"Column {name!r} goes on by {_spoken(int(differences[place]), times)} in row "
-                f"{int(rows[place + 1]) + FIRST_ROW} ({_shown(times[rows[place + 1]])}), where most rows are "
+                f"{int(rows[place + 1]) + FIRST_ROW} ({as_text(times[rows[place + 1]])}), where most rows are "
                 f"{_spoken(common, times)} apart; bring all rows to one frequency, for example with pandas' resample."
             )
     raise UserError(f"Column {name!r} has no one frequency; bring all rows to one, for example with pandas' resample.")
@@ -104,19 +104,19 @@ def _check_order(times: Times, rows: Rows, steps: NDArray[np.int64], name: str, 
     if not len(wrong):
         return
     place = int(wrong[0])
-    row, time = int(rows[place + 1]) + FIRST_ROW, _shown(times[rows[place + 1]])
+    row, time = int(rows[place + 1]) + FIRST_ROW, as_text(times[rows[place + 1]])
     before = int(rows[place]) + FIRST_ROW
     ordered = np.sort(times[rows])
     twice = ordered[1:][np.diff(ordered).astype(np.int64) == 0]
     if len(twice):
         first, second = (int(value) + FIRST_ROW for value in rows[np.flatnonzero(times[rows] == twice[0])[:2]])
         raise UserError(
-            f"Column {name!r} has {_shown(twice[0])} twice{of}, in rows {first} and {second}; remove one, or name the "
+            f"Column {name!r} has {as_text(twice[0])} twice{of}, in rows {first} and {second}; remove one, or name the "
             "column that tells several series apart with --series."
         )
     raise UserError(
         f"Column {name!r} is not in order{of}: row {row} ({time}) is earlier than row {before} "
-        f"({_shown(times[rows[place]])}); sort the rows by time."
+        f"({as_text(times[rows[place]])}); sort the rows by time."
     )
 
 
@@ -159,7 +159,7 @@ def on_regular_axis(
     return axis, cells
 
 
-def _shown(time: np.generic) -> str:
+def as_text(time: Any) -> str:
     """A time as short as it can be told."""
     if not isinstance(time, np.datetime64):
         return str(time)

@@ -18,6 +18,7 @@ MODEL_FILE = "model.onnx"
 #: What reads ``preprocessing.json``, by the task that it names: module and class.
 PREPROCESSINGS: dict[str, tuple[str, str]] = {
     "image-classification": ("formwright.deployment.preprocessing", "Preprocessing"),
+    "forecasting": ("formwright.deployment.forecasting", "ForecastPreparation"),
 }
 
 

@@ -29,6 +29,8 @@ from formwright.training.recipe import Precision, Recipe
 CHECKPOINT_EVERY = 10.0
 #: Seconds between two looks at whether one thread or all are faster.
 TUNE_EVERY = 30.0
+#: Of the steps that a training may have, those that the race takes at most: the rate falls over the others.
+RACED_SHARE = 0.5
 
 
 @dataclass
@@ -108,6 +110,10 @@ class Session:
             taken[count] = trainer.seconds - before
         torch.set_num_threads(self.threads if taken[self.threads] < taken[1] else 1)
 
+    def most_steps(self, trainer: Trainer) -> int:
+        """After how many steps a training ends at the latest."""
+        return int(min(self.task.most_samples / trainer.recipe.batch_size, 1e12))
+
     def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
         """Train a trial until it has had ``seconds`` of training, score it and write both down.
 
@@ -119,9 +125,11 @@ class Session:
         try:
             if trainer.seconds < 0.5 * seconds:
                 self.tune_threads(trainer)
-            while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
+            most = int(RACED_SHARE * self.most_steps(trainer))
+            while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0 and trainer.step < most:
                 before = trainer.step
-                losses.append(trainer.train(until=time.monotonic() + min(left, self.checkpoint_every)))
+                until = time.monotonic() + min(left, self.checkpoint_every)
+                losses.append(trainer.train(steps=most - before, until=until))
                 if trainer.step == before:  # not even one more step fits
                     losses.pop()
                     break
@@ -168,7 +176,8 @@ class Session:
             if not per_step:
                 trainer.train(steps=2)
                 per_step = trainer.seconds / trainer.step
-            trainer.finish_at(trainer.step + max(2, int((end - time.monotonic()) / per_step)))
+            fits = trainer.step + max(2, int((end - time.monotonic()) / per_step))
+            trainer.finish_at(min(fits, max(self.most_steps(trainer), trainer.step + 2)))
         path = self.folder.checkpoint(checkpoint)
         started_at = trainer.step
         every = max(seconds / evaluations, 2.0)
@@ -200,7 +209,7 @@ class Session:
                 self.record(trial, trainer, float(np.mean(losses)), most=self.task.race_samples)
                 losses, evaluated = [], time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
-            fits = trainer.step + int((end - time.monotonic()) / recent)
+            fits = min(trainer.step + int((end - time.monotonic()) / recent), self.most_steps(trainer))
             if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
                 trainer.stretch(max(fits, trainer.step + 1))
         self.checkpoint(trainer, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -202,6 +203,11 @@ class Task(ABC):
     @abstractmethod
     def worthwhile_samples(self) -> float:
         """A training that sees fewer samples than this is not worth a larger model."""
+
+    @property
+    def most_samples(self) -> float:
+        """A training that sees more samples than this overfits, and ends there although there is time left."""
+        return math.inf
 
     # Scores
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
@@ -40,7 +41,7 @@ class LabelledShape:
     series: int
 
 
-def _sizes(shape: SeriesShape) -> dict[str, int]:
+def _sizes(shape: SeriesShape) -> dict[str, Any]:
     return {
         "length": shape.length,
         "horizon": shape.horizon,

@@ -2,8 +2,8 @@
 
 The forecaster embeds each time step of all variates (a circular convolution of three steps, sinusoidal positions),
 followed by one token of zeros for each step to forecast: an encoder in the place of encoder and decoder. The
-classifiers cut a series into patches, mix them by attention or by depthwise convolutions, and pool. They are what others
-are compared with and what a search combines; no paper's checkpoints belong to them, so they have no registered names.
+classifiers cut a series into patches, mix them by attention or by depthwise convolutions, and pool. They are what
+others are compared with and what a search combines; no paper's checkpoints belong to them, so they have no names.
 
 Sources: Informer, arXiv 2012.07436 (the embedding); Attention Is All You Need, arXiv 1706.03762; the patches: A Time
 Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Baselines for Vision, arXiv 2210.13452.
