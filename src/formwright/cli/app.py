@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
+from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
     print_fit,
@@ -77,6 +78,12 @@ def fit(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, instead of refusing the data.")
     ] = False,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the texts, by name or number; inferred if unset.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the classes, by name or number; inferred if unset.")
+    ] = None,
     plain_peer: Annotated[
         bool,
         typer.Option("--plain-peer", help="Then train a plain ResNet as long as the winner; this exceeds --max-time."),
@@ -132,6 +139,8 @@ def fit(
                 series=series,
                 known=known,
                 coverage=coverage,
+                text_column=text_column,
+                label_column=label_column,
             )
     except KeyboardInterrupt:
         if (out / "run.json").is_file():
@@ -243,6 +252,9 @@ def verify(
         print_claims(reports)
     if any(report.failed for report in reports):
         raise typer.Exit(1)
+
+
+app.command()(generate)
 
 
 def _print_json(value: Any) -> None:

@@ -143,6 +143,8 @@ def read_table(
 
 #: Rows that are looked at to tell whether a table holds series.
 _LOOKED_AT = 200
+#: Letters that the name of a series has on average at most; longer ones are texts to read.
+_LONGEST_NAME = 40
 
 
 def looks_like_series(path: Path) -> str | None:
@@ -162,6 +164,9 @@ def looks_like_series(path: Path) -> str | None:
     except Exception:  # whatever it is, it is not this
         return None
     others = [name for name in frame.columns if name != time]
+    texts = [frame[name].dropna().astype(str).str.len().mean() for name in others if not _is_number(frame[name])]
+    if any(length > _LONGEST_NAME for length in texts):
+        return None
     return f"a table with times in column {time!r}" if any(_is_number(frame[name]) for name in others) else None
 
 

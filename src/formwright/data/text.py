@@ -91,8 +91,8 @@ def read_texts(
 
     ``path`` is a table (CSV, TSV, JSON lines) with a column of texts and one of labels, a folder with tables called
     train, val (or dev) and test, or a folder with a sub-folder a class of ``.txt`` files. Columns that are not named
-    are inferred, and ``notes`` says how. Parts that are not given are drawn by ``seed``; texts that are equal never lie in
-    two parts. ``skip_bad`` leaves out rows and files that cannot be used instead of refusing the data.
+    are inferred, and ``notes`` says how. Parts that are not given are drawn by ``seed``; equal texts never lie in two
+    parts. ``skip_bad`` leaves out rows and files that cannot be used instead of refusing the data.
 
     Raises:
         UserError: the data is missing, damaged, or cannot be learned from; one sentence says which row of which file.

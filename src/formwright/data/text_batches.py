@@ -1,60 +1,20 @@
-"""Texts as rows of token ids, and batches of them."""
+"""Batches of texts as rows of token ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from formwright.batch import Batch
+from formwright.data.token_rows import PADDING
 from formwright.errors import UserError
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-#: The id that fills up short rows.
-PADDING = 0
-PADDING_TOKEN = "[PAD]"
 #: Rows are cut to a multiple of this, so that shapes come again.
 _ROUND = 8
-
-
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """Byte-level BPE of lower-case letters, with at most so many tokens; every text can be written with it.
-
-    Source: Neural Machine Translation of Rare Words with Subword Units, arXiv 1508.07909, over bytes as in GPT-2.
-    """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        min_frequency=2,
-        special_tokens=[PADDING_TOKEN],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
-    return tokenizer
-
-
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text; a text without any has one padding id."""
-    return [one.ids or [PADDING] for one in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-
-def as_rows(ids: Sequence[Sequence[int]], length: int) -> NDArray[np.int64]:
-    """Rows of ``length`` ids, ``(texts, length)``: long ones lose their end, short ones are filled up."""
-    rows = np.full((len(ids), length), PADDING, np.int64)
-    for row, one in zip(rows, ids, strict=True):
-        row[: len(one)] = one[:length]
-    return rows
 
 
 class TextBatches:

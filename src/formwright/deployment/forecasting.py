@@ -152,9 +152,7 @@ class ForecastPreparation:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} does not describe a preparation of series ({error}); export it again.") from None
 
-    def predict(
-        self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT
-    ) -> Iterator[Forecast]:
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Forecast]:
         """The next steps of every series in the files ``inputs``.
 
         Raises:

@@ -33,8 +33,6 @@ from formwright.training.recipe import Recipe
 
 Values = NDArray[np.floating]
 
-#: Passes over the training windows, and windows, that a training sees at most: more of it overfits.
-MOST_PASSES, FEWEST_WINDOWS = 12, 40_000
 #: How often intervals are to hold, and how many series the report shows forecasts of.
 COVERAGE, EXAMPLES = 0.9, 4
 SHIPPED = "Shipped model"
@@ -45,7 +43,7 @@ class ForecastingTask(Task):
     """The next steps of series, from their past and from what is known ahead."""
 
     name: ClassVar[str] = "forecasting"
-    order: ClassVar[int] = 20
+    order: ClassVar[int] = 15
     options: ClassVar[Mapping[str, str]] = {
         "target": "column or columns to forecast, separated by commas; all columns of numbers if unset",
         "horizon": "how many steps to forecast",
@@ -67,6 +65,8 @@ class ForecastingTask(Task):
         figure="Mean squared error of the forecasts of the test part, of scaled values",
     )
     peer: ClassVar[Peer] = Peer("plain DLinear", "linear_forecaster")
+    keeps_best: ClassVar[bool] = True
+    race_samples: ClassVar[int] = 1000
 
     def __init__(self, data: SeriesData, *, columns: tuple[str, str | None] = ("time", None), coverage: float) -> None:
         self.data = data
@@ -165,10 +165,6 @@ class ForecastingTask(Task):
     @property
     def worthwhile_samples(self) -> float:
         return float(2 * self.samples["train"])
-
-    @property
-    def most_samples(self) -> float:
-        return float(max(MOST_PASSES * self.samples["train"], FEWEST_WINDOWS))
 
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
         errors = (outputs - targets).astype(np.float64)
