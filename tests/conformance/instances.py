@@ -181,6 +181,18 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "inverted_embedding": (
+        Case("inverted_embedding"),
+        Case("inverted_embedding", "covariates", options={"covariates": 3}),
+        Case("inverted_embedding", "plain", options={"normalise": False}),
+    ),
+    "temporal_embedding": (
+        Case("temporal_embedding"),
+        Case("temporal_embedding", "horizon", options={"horizon": 4, "covariates": 2, "normalise": True}),
+    ),
+    "variate_tokens": (Case("variate_tokens", dim=7),),
+    "forecast": (Case("forecast", options={"norm": _NORM}),),
+    "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
     "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
@@ -239,6 +251,8 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     },
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
+    "itransformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
+    "linear_forecaster": {"length": 12, "horizon": 5, "variates": 3},
     "iformer": {
         "depths": (1, 1, 2, 1),
         "dims": (8, 16, 24, 32),
