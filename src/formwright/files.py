@@ -35,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -44,12 +44,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _not_written(path: Path, error: OSError) -> StorageError:
+def not_written(path: Path, error: OSError) -> StorageError:
+    """The error for a path that the system would not write."""
     remedy = "make room on the disk" if error.errno in _FULL else "choose a folder that can be written to"
     return StorageError(f"{path} could not be written ({error.strerror or error}): {remedy}.")
 

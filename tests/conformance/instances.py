@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from formwright.models import MODELS, Model, create_model, model_specification
 from formwright.nn import PARTS, Context, Part, PartSpec, build_part, part
+from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -127,6 +128,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
     "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
         Case("window_attention", "shifted", options={"heads": 2, "window": 2, "shifted": True}),
@@ -154,6 +156,16 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
 
 def cases() -> list[Case]:
     return [case for name in PARTS for case in TINY_PARTS.get(name, (Case(name),))]
+
+
+def streaming_cases() -> list[Case]:
+    """The cases whose part is causal on one axis, mixers and heads alike."""
+    found = []
+    for case in cases():
+        if any(len(grid) == 1 for grid in case.grids) and not case.channels_first and not case.prefix:
+            promises = build(case, GRIDS[1]).promises
+            found += [case] if promises.causal or promises.per_token else []
+    return found
 
 
 def cases_and_grids() -> Iterator[Any]:
@@ -234,25 +246,34 @@ def exempt(case: Case, check: str) -> None:
         pytest.skip(reason)
 
 
-def smallest_variants() -> dict[str, str]:
-    """A variant of each family, by family: that of its entry, or the least in squared widths summed over blocks."""
+def smallest_variants(kind: type[Input] = ImageInput) -> dict[str, str]:
+    """A variant of each family that takes ``kind``, by family: that of its entry, or the least in squared widths."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
 
     families: dict[str, list[str]] = {}
     for name in MODELS:
-        families.setdefault(MODELS[name].family, []).append(name)
+        if isinstance(model_specification(name).input, kind):
+            families.setdefault(MODELS[name].family, []).append(name)
     return {
         family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)
         for family, names in sorted(families.items())
     }
 
 
+#: What every family that takes the input accepts, and sizes that are quick.
+SHARED_OPTIONS: dict[type[Input], dict[str, Any]] = {
+    ImageInput: {"classes": CLASSES, "image_size": 64},
+    TokenInput: {"vocabulary": 11, "length": 12},
+    SeriesInput: {},
+}
+
+
 def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Model:
     """The smallest variant of a family, narrowed if the family has an entry; float64, in eval mode, randomised."""
     published = MODELS[variant].options
-    options: dict[str, Any] = {"classes": CLASSES, "image_size": 64}
+    options = dict(SHARED_OPTIONS[type(model_specification(variant).input)])
     if "depths" in published:
         options["depths"] = (1,) * len(published["depths"])
     options |= {**TINY_FAMILIES.get(family, {}), **changes}
@@ -268,6 +289,13 @@ def tiny_model(family: str, variant: str, seed: int = 0, **changes: Any) -> Mode
     model = model.double().eval()
     randomise(model, seed)
     return model
+
+
+def inputs(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
+    """Pictures, ids or series as the model takes them, float64 where they are no ids."""
+    torch.manual_seed(seed)
+    x = model.specification.input.example(batch)
+    return x.double() if x.is_floating_point() else x
 
 
 def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:

@@ -42,6 +42,8 @@ def expected_shape(case: Case, module: torch.nn.Module, x: Tensor, y: Tensor, co
         return [tuple(x.shape)]
     if y.ndim == 2:
         return [(x.shape[0], CLASSES), (x.shape[0], case.dim)]
+    if y.shape[-1] == CLASSES:
+        return [(*x.shape[:-1], CLASSES)]
     if context.grid is not None:
         return [(x.shape[0], context.prefix + math.prod(context.grid), case.dim)]
     grid = x.shape[2:] if case.channels_first else x.shape[1:-1]

@@ -26,6 +26,7 @@ def filled(folder: RunFolder) -> RunFolder:
 
 def test_what_is_saved_comes_back(tmp_path):
     before = filled(RunFolder.create(tmp_path / "run", OPTIONS))
+    before.release()
     assert RunFolder.open(tmp_path / "run", OPTIONS).state == before.state
 
 
@@ -39,6 +40,7 @@ def test_unfinished_files_are_no_content_and_are_cleaned_up(tmp_path):
     for name in (".trial-00.safetensors.abcd1234.part", ".tmpAb3dE6"):
         (root / "checkpoints" / name).write_bytes(b"half")
     folder.checkpoint("trial-00").write_bytes(b"whole")
+    folder.release()
     RunFolder.open(root, OPTIONS)
     assert [path.name for path in (root / "checkpoints").iterdir()] == ["trial-00.safetensors"]
 
@@ -75,3 +77,12 @@ def test_discarding_deletes_what_the_run_made_and_nothing_else(tmp_path):
     (tmp_path / "mine" / "run" / "letter.txt").write_text("dear")
     folder.discard()
     assert [path.name for path in (tmp_path / "mine" / "run").iterdir()] == ["letter.txt"]
+
+
+def test_two_processes_do_not_work_on_one_run(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", OPTIONS)
+    with pytest.raises(UserError, match="Another process works on the run"):
+        RunFolder.open(tmp_path / "run", OPTIONS)
+    folder.release()
+    again = RunFolder.open(tmp_path / "run", OPTIONS)
+    again.release()

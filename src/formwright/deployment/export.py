@@ -25,7 +25,7 @@ TOLERANCE = 1e-3  # of the largest output; float32 kernels that add in another o
 PROTOBUF_LIMIT = 2**31 - 1  # bytes that one ONNX file can hold
 
 
-class ExportError(RuntimeError):
+class ExportError(UserError):
     """The exported graph is not valid or does not give the model's answers."""
 
 
@@ -76,17 +76,21 @@ def _trace(model: nn.Module, example: Tensor, dynamic_batch: bool) -> torch.onnx
         # A batch of one would be baked in: sizes 0 and 1 are special to torch.export.
         example = example[:1].repeat(2, *[1] * (example.ndim - 1))
     with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            model,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_shapes=({0: "batch"},) if dynamic_batch else None,
-            optimize=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: "batch"},) if dynamic_batch else None,
+                optimize=True,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ExportError(f"The model cannot be written as ONNX ({reason}); use it in PyTorch.") from error
     assert program is not None  # only the old exporter returns nothing
     return program
 
@@ -116,8 +120,8 @@ def _difference(model: nn.Module, example: Tensor, content: bytes, dynamic_batch
         difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
         if not difference <= TOLERANCE * max(largest, 1e-6):
             raise ExportError(
-                f"the exported model differs from the original by {difference:.3g} at batch {batch} "
-                f"(outputs up to {largest:.3g}); nothing was written"
+                f"The exported model differs from the original by {difference:.3g} at batch {batch} (outputs up to "
+                f"{largest:.3g}), so no file was written; use the model in PyTorch."
             )
         worst = max(worst, difference)
     return worst

@@ -132,6 +132,7 @@ def fit(
         session.save()
         raise
     finally:
+        folder.release()
         torch.set_num_threads(previous)
         reporter.close()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from formwright.errors import UserError
-from formwright.files import is_leftover, read_json, remove_leftovers, write_json
+from formwright.files import is_leftover, not_written, read_json, remove_leftovers, write_json
 from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
@@ -48,6 +50,7 @@ class RunFolder:
         self.root = root
         self.state = state
         self._made = made
+        self._unlock: weakref.finalize[..., RunFolder] | None = None
 
     @staticmethod
     def check(root: Path) -> None:
@@ -80,6 +83,11 @@ class RunFolder:
         """
         RunFolder.check(root)
         folder = RunFolder(root, RunState(options), made=[path for path in (root, *root.parents) if not path.exists()])
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_written(root, error) from error
+        folder.lock()
         remove_leftovers(root)
         try:
             folder.save()
@@ -115,8 +123,39 @@ class RunFolder:
                 f"The run in {root} was started with {before}, and now {now} is given; continue it with the options "
                 "that it was started with, or start another run in a new folder (--out)."
             )
+        folder = RunFolder(root, state)
+        folder.lock()
         remove_leftovers(root)
-        return RunFolder(root, state)
+        return folder
+
+    def lock(self) -> None:
+        """Keep other processes out until :meth:`release`, or until this one ends, however it ends.
+
+        Raises:
+            UserError: another process works in the folder.
+        """
+        try:
+            import fcntl
+        except ImportError:  # a system without such locks
+            return
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"Another process works on the run in {self.root}; wait until it has ended, or choose a new folder "
+                "(--out)."
+            ) from None
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            return
+        self._unlock = weakref.finalize(self, os.close, descriptor)
+
+    def release(self) -> None:
+        """Let others in again."""
+        if self._unlock is not None:
+            self._unlock()
 
     def save(self) -> None:
         write_json(self.root / STATE_FILE, dataclasses.asdict(self.state))

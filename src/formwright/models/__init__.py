@@ -110,5 +110,8 @@ def from_pretrained(folder: str | Path) -> Model:
     return Model._from_pretrained(model_id=str(folder), specification=config["specification"])
 
 
-for _module in pkgutil.iter_modules(importlib.import_module("formwright.models.vision").__path__):
-    importlib.import_module(f"formwright.models.vision.{_module.name}")
+for _task in pkgutil.iter_modules(__path__):
+    if _task.ispkg:
+        _package = importlib.import_module(f"formwright.models.{_task.name}")
+        for _module in pkgutil.iter_modules(_package.__path__):
+            importlib.import_module(f"{_package.__name__}.{_module.name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.files import write_json, write_safetensors
+from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Backbone
 from formwright.nn.initialization import initialize
-from formwright.nn.part import Part, build_part
-from formwright.nn.specification import EditSpec, ModelSpec
+from formwright.nn.part import Part, State, build_part
+from formwright.nn.specification import EditSpec, ImageInput, ModelSpec, TokenInput
+from formwright.nn.streaming import Streams, initial_state
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -29,7 +31,7 @@ CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """A feature map that :meth:`Model.features` can return: input pixels per token, and channels."""
+    """A feature map that :meth:`Model.features` can return: input pixels (or steps) per token, and channels."""
 
     name: str
     stride: int
@@ -61,6 +63,8 @@ class Model(
         self.head: Part = build_part(
             specification.head, self.backbone.dim, specification.classes, grid=self.backbone.grid
         )
+        if getattr(self.head, "tied", False):
+            self.head.tie(self.backbone.embed)
         initialize(self)
         apply_edits(self, specification.edits)
         keep_kernels_channels_last(self)
@@ -85,38 +89,84 @@ class Model(
             for index, (grid, stage) in enumerate(zip(grids, self._specification.stages, strict=True))
         ]
 
-    def check_images(self, images: Tensor) -> None:
-        """Refuse what is not a batch of images of the right channels, large enough for the model.
+    def check_input(self, x: Tensor) -> None:
+        """Refuse what is not a batch of the model's input, or is too small for the model.
 
         Raises:
             UserError: names what came and what was expected.
         """
-        channels = self._specification.input.channels
-        if images.ndim != 4 or images.shape[1] != channels:
-            raise UserError(f"Expected images of shape (batch, {channels}, height, width), got {tuple(images.shape)}.")
-        self.backbone.check_size(tuple(images.shape[2:]))
+        source = self._specification.input
+        source.check(x)
+        if isinstance(source, ImageInput):
+            self.backbone.check_size(tuple(x.shape[2:]))
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        self.check_images(images)
-        tokens, context = self.backbone(images)
+    def _context(self, x: Tensor, context: Context) -> Context:
+        """The context with padding masked, where the input says which ids are no tokens."""
+        source = self._specification.input
+        if not isinstance(source, TokenInput) or source.padding is None:
+            return context
+        real = x != source.padding
+        return context.replace(mask=real if context.mask is None else real & context.mask)
+
+    def forward(self, x: Tensor, context: Context = EMPTY) -> Tensor:
+        """Scores of images ``(batch, channels, height, width)``, ids ``(batch, time)`` or series.
+
+        A classifier gives ``(batch, classes)``, a language model ``(batch, time, classes)``.
+        """
+        self.check_input(x)
+        tokens, context = self.backbone(x, self._context(x, context))
         self.head.check_context(context)
         return self.head(tokens, context)
 
-    def features(
-        self, images: Float[Tensor, "batch channels height width"], at: Sequence[int | str] | None = None
-    ) -> list[Float[Tensor, "batch grid_height grid_width dim"]]:
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """What :meth:`stream` starts from, for ``batch`` rows of at most ``capacity`` tokens each.
+
+        A flat dictionary of tensors of fixed shapes; ``length`` says how many tokens each row has seen.
+
+        Raises:
+            UserError: a part of the model cannot stream.
+        """
+        weight = next(self.parameters())
+        device, dtype = device or weight.device, dtype or weight.dtype
+        return initial_state(self.streamed_parts(), batch, capacity, device=device, dtype=dtype)
+
+    def streamed_parts(self) -> Iterator[tuple[str, Part]]:
+        """The parts that a stream passes through, in order, by name."""
+        yield from self.backbone.parts()
+        yield "head", self.head
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        """Scores for the next tokens of every row, given what the state remembers, and the state after them.
+
+        In any division of a text this gives the scores that :meth:`forward` gives.
+
+        Args:
+            x: ids ``(batch, n)``, any number of them.
+            state: of :meth:`init_state` or of the latest call; its tensors may be changed in place.
+            context: ``mask`` ``(batch, n)`` is false for padding behind a row's tokens.
+        """
+        self.check_input(x)
+        context = self._context(x, context)
+        streams = Streams(state)
+        tokens = self.backbone.stream(x, streams, context)
+        scores = streams.through("head", self.head, tokens, context)
+        return scores, streams.state(x.shape[1], context.mask)
+
+    def features(self, x: Tensor, at: Sequence[int | str] | None = None) -> list[Float[Tensor, "batch *grid dim"]]:
         """Token grids after the stages ``at`` (numbers, or names of :attr:`feature_info`); after every stage if unset.
 
         Raises:
             UserError: a stage that the model does not have.
         """
-        self.check_images(images)
+        self.check_input(x)
         names = [info.name for info in self.feature_info]
         wanted = range(len(names)) if at is None else [names.index(a) if a in names else a for a in at]
         for index in wanted:
             if not isinstance(index, int) or not -len(names) <= index < len(names):
                 raise UserError(f"There is no feature map {index!r}; this model has {', '.join(names)}.")
-        return self.backbone.features(images, [int(index) % len(names) for index in wanted])
+        return self.backbone.features(x, [int(index) % len(names) for index in wanted], self._context(x, EMPTY))
 
     def parameter_count(self, *, trainable: bool = False) -> int:
         """Number of parameters, with or without frozen ones."""

@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
 
@@ -249,3 +249,101 @@ class ClassToken(Part):
             mask = torch.cat([mask.new_ones(x.shape[0], count), mask.flatten(1)], dim=1)
         x = torch.cat([self.tokens.expand(x.shape[0], -1, -1), x.flatten(1, -2)], dim=1)
         return x, context.replace(prefix=context.prefix + count, grid=grid, mask=mask)
+
+
+@PARTS.register("token_embedding")
+class TokenEmbedding(Part):
+    """``y = scale * table[ids]``: a learned vector for each id of a vocabulary.
+
+    Args:
+        in_dim: size of the vocabulary.
+        dim: channels.
+        scale: factor on the vectors.
+        std: standard deviation of the initial values.
+
+    Shapes: ids ``(batch, time)`` to ``(batch, time, dim)``.
+
+    Raises:
+        UserError: an id is not in the vocabulary.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = Promises(
+        dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
+    )
+
+    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"weight": (None, Axis("residual"))}
+
+    def check_input(self, ids: Tensor) -> None:
+        """Refuse what is not rows of ids; whether each is in the vocabulary is found when it is looked up."""
+        if ids.ndim != 2 or ids.is_floating_point():
+            raise UserError(f"Expected token ids (batch, time), and got {ids.dtype} of shape {tuple(ids.shape)}.")
+
+    def forward(
+        self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time dim"], Context]:
+        try:
+            x = F.embedding(ids, self.weight)
+        except IndexError:
+            raise UserError(
+                f"The vocabulary has {len(self.weight)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
+                "was split by another tokeniser than the model was made for."
+            ) from None
+        return (x if self.scale == 1.0 else x * self.scale), context
+
+
+@PARTS.register("learned_positions")
+class LearnedPositions(Part):
+    """Adds a learned vector to each place of a sequence: ``y_t = x_t + table[t]``.
+
+    Args:
+        dim: channels.
+        grid: the longest sequence.
+        std: standard deviation of the initial values.
+
+    Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence.
+
+    Raises:
+        UserError: a sequence is longer than the table.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
+
+    def __init__(self, dim: int, *, grid: tuple[int, ...], std: float = 0.02) -> None:
+        super().__init__()
+        self.table = nn.Parameter(nn.init.normal_(torch.empty(grid[0], dim), std=std))
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"table": (None, Axis("residual"))}
+
+    def _check(self, length: int) -> None:
+        if length > len(self.table):
+            raise UserError(
+                f"The position table was made for at most {len(self.table)} tokens, and {length} came; cut "
+                "the text, or build the model for longer ones (length=...)."
+            )
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], Context]:
+        self._check(x.shape[1])
+        return x + self.table[: x.shape[1]], context
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        self._check(capacity)
+        return {}
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
+        if context.mask is not None:  # padding behind the last token may lie beyond the table
+            places = places.clamp(max=len(self.table) - 1)
+        return x + self.table[places], state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from formwright.nn.context import EMPTY, Context, split_prefix
 from formwright.nn.norms import AffineNorm
 from formwright.nn.part import Part, build_part, grid_after
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec
+from formwright.nn.streaming import Streams
 
 
 class DropPath(nn.Module):
@@ -72,6 +73,22 @@ class Branch(nn.Module):
             return x
         self.post_norm.check_context(context)
         return self.post_norm(x, context)
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """The parts that the branch calls, in order, by name."""
+        for name in ("norm", "part", "post_norm"):
+            module = getattr(self, name)
+            if module is not None:
+                yield name, module
+
+    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
+        """The branch on the next tokens; ``path`` is its name in the backbone."""
+        y = x if self.norm is None else streams.through(f"{path}.norm", self.norm, x, context)
+        y = streams.through(f"{path}.part", self.part, y, context)
+        if self.layer_scale is not None:
+            y = y * self.layer_scale
+        x = y + (x if self.residual_scale is None else x * self.residual_scale)
+        return x if self.post_norm is None else streams.through(f"{path}.post_norm", self.post_norm, x, context)
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -213,16 +230,47 @@ class Backbone(nn.Module):
             x, context = stage(x, context)
         return x, context
 
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """The parts that a stream passes through, in order, by name.
+
+        Raises:
+            UserError: tokens are merged between stages, which a stream cannot do.
+        """
+        yield "embed", self.embed
+        for s, stage in enumerate(self.stages):
+            if stage.downsample is not None:
+                raise UserError("A model that downsamples between its stages cannot stream.")
+            for e, entry in enumerate(stage.entry):
+                yield f"stages.{s}.entry.{e}", entry
+            for b, block in enumerate(stage.blocks):
+                for r, branch in enumerate(block.branches):
+                    for name, module in branch.parts():
+                        yield f"stages.{s}.blocks.{b}.branches.{r}.{name}", module
+
+    def stream(self, x: Tensor, streams: Streams, context: Context = EMPTY) -> Tensor:
+        """Tokens ``(batch, n, dim)`` of the next ``n`` inputs of every row."""
+        x = streams.through("embed", self.embed, x, context)
+        for s, stage in enumerate(self.stages):
+            for e, entry in enumerate(stage.entry):  # type: ignore[arg-type]
+                x = streams.through(f"stages.{s}.entry.{e}", entry, x, context)
+            for b, block in enumerate(stage.blocks):  # type: ignore[arg-type]
+                for r, branch in enumerate(block.branches):
+                    x = branch.stream(x, f"stages.{s}.blocks.{b}.branches.{r}", streams, context)
+        return x
+
     def _embed(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        if x.ndim != 2 + len(self.input_grid) or x.shape[1] != self.in_dim:
+        check_input = getattr(self.embed, "check_input", None)
+        if check_input is not None:
+            check_input(x)
+        elif x.ndim != 2 + len(self.input_grid) or x.shape[1] != self.in_dim:
             sizes = ", ".join("size" for _ in self.input_grid)
             raise UserError(f"Expected an input (batch, {self.in_dim}, {sizes}), and got {tuple(x.shape)}.")
         self.embed.check_context(context)
         return self.embed(x, context)
 
-    def features(self, x: Tensor, at: Sequence[int]) -> list[Tensor]:
+    def features(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[Tensor]:
         """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""
-        x, context = self._embed(x, EMPTY)
+        x, context = self._embed(x, context)
         maps: dict[int, Any] = {}
         for index, stage in enumerate(self.stages[: max(at) + 1]):
             x, context = stage(x, context)

@@ -7,10 +7,12 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
+from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import PARTS, Part, Promises, build_part
 from formwright.nn.specification import PartSpec, part
@@ -258,3 +260,46 @@ class NormedDistilledClassifier(Part):
             fold_into_next(self.pooled_norm.norm, self.linear)
             fold_into_next(self.distilled_norm.norm, self.distilled)
             self.pooled_norm = self.distilled_norm = None
+
+
+@PARTS.register("token_scores")
+class TokenScores(Part):
+    """Scores of every token: ``W norm(x) + b``, the head of a language model.
+
+    Args:
+        dim: channels of the tokens.
+        classes: number of scores.
+        norm: norm of the tokens.
+        bias: whether there is a ``b``.
+        tied: let ``W`` be the weight of the model's token embedding; the head has none of its own then.
+
+    Shapes: ``(batch, *grid, dim)`` to ``(batch, *grid, classes)``.
+
+    Source of the tied weight: Using the Output Embedding to Improve Language Models, arXiv 1608.05859.
+    """
+
+    promises: ClassVar[Promises] = Promises(
+        per_token=True, causal=True, exemptions={"tokens": "gives scores, not tokens"}
+    )
+
+    def __init__(
+        self, dim: int, classes: int, *, norm: PartSpec | None = None, bias: bool = False, tied: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.tied = tied
+        self.linear = None if tied else nn.Linear(dim, classes, bias=bias)
+        self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
+
+    def tie(self, embedding: TokenEmbedding) -> None:
+        """Use the weight of ``embedding`` from now on; it stays the embedding's, and is saved once."""
+        self.__dict__["embedding"] = embedding
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid classes"]:
+        if self.norm is not None:
+            x = self.norm(x, context)
+        if self.linear is not None:
+            return self.linear(x)
+        return F.linear(x, self.__dict__["embedding"].weight, self.bias)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -42,6 +44,10 @@ class Promises:
     exemptions: Mapping[str, str] = field(default_factory=dict)
 
 
+#: What a causal part remembers of the tokens before: tensors of fixed shapes, the batch first.
+State = dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class Axis:
     """A named axis of a parameter: its entries are laid out as ``(repeats, size, block)``.
@@ -60,17 +66,51 @@ class Part(nn.Module):
 
     Class attributes:
         uses: the context fields that the part takes into account.
-        promises: what the conformance suite holds it to.
+        promises: what the conformance suite holds it to; :meth:`promise` changes an instance's.
         resizable: attribute that holds the size of each named axis, by axis name.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {}
+    #: How many later tokens a token's result waits for when the part streams.
+    lookahead: int = 0
+
+    def promise(self, **changes: Any) -> None:
+        """Change what this instance promises, where its options decide (``causal=True``)."""
+        self.__dict__["promises"] = dataclasses.replace(self.promises, **changes)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut."""
         return {}
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """What a stream of ``batch`` rows starts from: zeros of fixed shapes, for at most ``capacity`` tokens a row.
+
+        Raises:
+            UserError: the part needs tokens that a stream has not seen yet.
+        """
+        if not self.promises.per_token:
+            raise UserError(
+                f"{type(self).__name__} cannot stream: its answer for a token needs later ones; choose a causal part."
+            )
+        return {}
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        """The results for the next tokens ``(batch, n, channels)``, any number of them, and the state after them.
+
+        In any division of a sequence this gives what calling the part on the whole gives.
+
+        Args:
+            x: the next tokens of every row.
+            state: what :meth:`init_state` or the latest call returned, and under ``length`` how many real tokens each
+                row ``(batch,)`` has seen before. Its tensors may be changed in place.
+            context: ``mask`` ``(batch, n)`` is false for padding behind a row's tokens, which changes no state.
+        """
+        result = self(x, context)
+        return (result[0] if isinstance(result, tuple) else result), state
 
     #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel.
     ignores_shift: ClassVar[bool] = False

@@ -11,11 +11,14 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from formwright.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_VERSION = 1
 
@@ -99,6 +102,97 @@ class ImageInput:
 
     __pydantic_config__ = _STRICT
 
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not a batch of images with these channels.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise UserError(f"Expected images of shape (batch, {self.channels}, height, width), got {tuple(x.shape)}.")
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Normal random values in the shape of ``batch`` images."""
+        import torch
+
+        return torch.randn(batch, self.channels, *self.size)
+
+
+@dataclass(frozen=True)
+class TokenInput:
+    """Token ids ``(batch, time)``, whole numbers below ``vocabulary``.
+
+    ``length`` is what position tables are built for; ids equal to ``padding`` are no tokens and are masked.
+    """
+
+    vocabulary: int
+    length: int = 1024
+    padding: int | None = None
+
+    __pydantic_config__ = _STRICT
+
+    @property
+    def channels(self) -> int:
+        return self.vocabulary
+
+    @property
+    def size(self) -> tuple[int]:
+        return (self.length,)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not a batch of rows of at least one id.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        if x.ndim != 2 or x.is_floating_point() or x.is_complex():
+            raise UserError(f"Expected token ids of shape (batch, time), got {x.dtype} of shape {tuple(x.shape)}.")
+        if x.shape[1] == 0:
+            raise UserError("A text without tokens has no answer: give at least one token a row.")
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Random ids in the shape of ``batch`` rows of full length, none of them padding."""
+        import torch
+
+        ids = torch.randint(self.vocabulary, (batch, self.length))
+        return torch.where(ids == self.padding, (ids + 1) % self.vocabulary, ids) if self.padding is not None else ids
+
+
+@dataclass(frozen=True)
+class SeriesInput:
+    """Series ``(batch, time, variates)``; ``length`` is how many steps of time the model looks back on."""
+
+    variates: int
+    length: int
+
+    __pydantic_config__ = _STRICT
+
+    @property
+    def channels(self) -> int:
+        return self.variates
+
+    @property
+    def size(self) -> tuple[int]:
+        return (self.length,)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not a batch of series of the length that the model looks back on.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        if x.ndim != 3 or x.shape[1] != self.length:
+            raise UserError(f"Expected series of shape (batch, {self.length}, variates), got {tuple(x.shape)}.")
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Normal random values in the shape of ``batch`` series."""
+        import torch
+
+        return torch.randn(batch, self.length, self.variates)
+
+
+Input = ImageInput | TokenInput | SeriesInput
+
 
 @dataclass(frozen=True)
 class EditSpec:
@@ -124,7 +218,7 @@ class ModelSpec:
     family: str
     name: str
     task: str
-    input: ImageInput
+    input: Input
     classes: int
     embed: PartSpec
     stages: tuple[StageSpec, ...]

@@ -114,7 +114,7 @@ class Trainer:
             NonFiniteLossError: the loss became infinite or not a number; no step was made with it.
         """
         self.model.train()
-        self.objective.train()
+        self.objective.to(self.fabric.device).train()  # a teacher goes where the student is
         torch.set_rng_state(self._random_state)  # every trainer has a stream of its own: races interleave them
         total_loss, taken = 0.0, 0
         slowest = 0.0

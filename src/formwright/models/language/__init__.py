@@ -1,0 +1,1 @@
+"""Models of texts and other sequences of tokens."""

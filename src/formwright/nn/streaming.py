@@ -1,0 +1,63 @@
+"""The states of a model's parts while tokens pass through it piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from formwright.nn.context import Context
+from formwright.nn.part import Part, State
+
+#: Between the name of a part in its model and the name of a tensor in the part's own state.
+SEPARATOR = "/"
+LENGTH = "length"
+
+
+def initial_state(
+    parts: Iterable[tuple[str, Part]],
+    batch: int,
+    capacity: int,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> State:
+    """The states of named parts in one flat dictionary, and ``length`` ``(batch,)``, the tokens seen so far.
+
+    Raises:
+        UserError: a part cannot stream.
+    """
+    state = {LENGTH: torch.zeros(batch, dtype=torch.int64, device=device)}
+    for path, part in parts:
+        for name, tensor in part.init_state(batch, capacity, device=device, dtype=dtype).items():
+            state[f"{path}{SEPARATOR}{name}"] = tensor
+    return state
+
+
+class Streams:
+    """The flat state of a model, taken apart for the parts that the next tokens pass through."""
+
+    def __init__(self, state: State) -> None:
+        self.length: Int[Tensor, " batch"] = state[LENGTH]
+        self._parts: dict[str, State] = {}
+        for key, tensor in state.items():
+            path, separator, name = key.partition(SEPARATOR)
+            if separator:
+                self._parts.setdefault(path, {})[name] = tensor
+
+    def through(self, path: str, part: Part, x: Tensor, context: Context) -> Tensor:
+        """Let the next tokens pass through a part, and keep the state that it leaves."""
+        part.check_context(context)
+        x, after = part.stream(x, {**self._parts.get(path, {}), LENGTH: self.length}, context)
+        self._parts[path] = {name: tensor for name, tensor in after.items() if name != LENGTH}
+        return x
+
+    def state(self, tokens: int, mask: Tensor | None) -> State:
+        """The flat state after ``tokens`` more tokens, or as many as ``mask`` says are real in each row."""
+        state = {LENGTH: self.length + (tokens if mask is None else mask.sum(1))}
+        for path, part in self._parts.items():
+            for name, tensor in part.items():
+                state[f"{path}{SEPARATOR}{name}"] = tensor
+        return state
