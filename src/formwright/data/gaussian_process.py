@@ -31,6 +31,8 @@ _ERROR_FLOOR = 1e-2
 _ENTRIES = 2_000_000
 #: A squared distance at which the kernel is zero in float64.
 _FAR = 1e6
+#: Where no error is smaller, over half the brightest flux, float32 is precise enough to compare likelihoods in.
+_FLOAT32_ERROR = 2e-3
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Observations:
     flux: Float[Tensor, "objects places"]
     error: Float[Tensor, "objects places"]
     real: Bool[Tensor, "objects places"]
+
+    def to(self, dtype: torch.dtype) -> Observations:
+        return Observations(*(values.to(dtype) for values in (self.times, self.wavelengths, self.flux, self.error)), self.real)
 
     @functools.cached_property
     def time_distances(self) -> Float[Tensor, "objects places places"]:
@@ -95,6 +100,8 @@ def brightest_flux(seen: Observations) -> Float[Tensor, "objects"]:
 def most_likely_scales(seen: Observations) -> tuple[Float[Tensor, "objects"], Float[Tensor, "objects"]]:
     """Amplitude and time scale of each object with the largest marginal likelihood, by a search on a refined grid."""
     start = 0.5 * brightest_flux(seen)
+    if bool((seen.error[seen.real] >= _FLOAT32_ERROR * start.repeat_interleave(seen.real.sum(1))).all()):
+        seen, start = seen.to(torch.float32), start.float()
     best = torch.full_like(start, -math.inf)
     log_amplitude, log_scale = torch.zeros_like(start), torch.full_like(start, math.log(20.0))
 
@@ -119,7 +126,7 @@ def most_likely_scales(seen: Observations) -> tuple[Float[Tensor, "objects"], Fl
             for along in (-1, 0, 1):
                 if up or along:
                     consider(amplitude_centre + up * amplitude_step, (scale_centre + along * scale_step).clamp(*ends))
-    return start * log_amplitude.exp(), log_scale.exp()
+    return (start * log_amplitude.exp()).double(), log_scale.exp().double()
 
 
 def posterior_mean(

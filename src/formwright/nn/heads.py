@@ -97,6 +97,7 @@ class Classifier(Part):
         norm: norm of the tokens, before pooling.
         pool: how tokens become one vector.
         pooled_norm: norm of that vector.
+        dropout: share of its values that are dropped in training.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
     """
@@ -112,11 +113,13 @@ class Classifier(Part):
         norm: PartSpec | None = None,
         pool: PartSpec = part("mean_pool"),  # noqa: B008
         pooled_norm: PartSpec | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
         self.pool = build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
+        self.dropout = nn.Dropout(dropout) if dropout else None
         self.linear = nn.Linear(dim, classes)
 
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
@@ -129,7 +132,8 @@ class Classifier(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch classes"]:
-        return self.linear(self.pooled(x, context))
+        pooled = self.pooled(x, context)
+        return self.linear(pooled if self.dropout is None else self.dropout(pooled))
 
     def fold(self) -> None:
         """Take a batch norm of the pooled vector into the linear layer, in place."""
