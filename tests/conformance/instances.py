@@ -74,6 +74,12 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("attention", options={"heads": 4, "qkv_bias": True}),
         Case("attention", "bare", options={"heads": 2, "head_dim": 4, "bias": False}),
         Case("attention", "class-token", options={"heads": 2}, prefix=1),
+        Case("attention", "causal", options={"heads": 4, "causal": True}),
+        Case(
+            "attention",
+            "grouped",
+            options={"heads": 4, "kv_heads": 2, "causal": True, "window": 3, "rotary": {}, "qk_norm": part("rms_norm")},
+        ),
     ),
     "patch_embedding": (
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
@@ -126,7 +132,12 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
-    "mlp": (Case("mlp"), Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False})),
+    "mlp": (
+        Case("mlp"),
+        Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False}),
+        Case("mlp", "poly-norm", options={"activation": "poly_norm", "bias": False}),
+        Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
+    ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "window_attention": (

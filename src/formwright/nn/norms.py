@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.rms import rms_norm
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -41,7 +42,7 @@ class LayerNorm(AffineNorm):
     Shapes: ``(batch, *grid, channels)`` to the same. Source: Layer Normalization, arXiv 1607.06450.
     """
 
-    promises: ClassVar[Promises] = Promises(per_token=True)
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
 
     def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__(dim, eps=eps, bias=bias)
@@ -50,6 +51,48 @@ class LayerNorm(AffineNorm):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+
+
+class _RootMeanSquare(AffineNorm):
+    """Learned weight and bias, if any, after a division by the root mean square."""
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+
+    #: whether a last channel, with which all of them sum to zero, is left out and counts
+    whole: ClassVar[bool] = False
+
+    def __init__(self, dim: int, *, eps: float = 1e-6, bias: bool = False) -> None:
+        super().__init__(dim, eps=eps, bias=bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        y = rms_norm(x, eps=self.eps, whole=self.whole)
+        if self.weight is not None:
+            y = y * self.weight
+        return y if self.bias is None else y + self.bias
+
+
+@PARTS.register("rms_norm")
+class RMSNorm(_RootMeanSquare):
+    """``x / sqrt(mean(x²) + eps) * weight (+ bias)``, the mean over the channels of each token.
+
+    Shapes: ``(batch, *grid, channels)`` to the same. Source: Root Mean Square Layer Normalization, arXiv 1910.07467.
+    """
+
+
+@PARTS.register("crms_norm")
+class CRMSNorm(_RootMeanSquare):
+    """``x / sqrt((sum x² + (sum x)²) / (channels + 1) + eps) * weight (+ bias)``: the compressed RMS norm.
+
+    What a layer norm makes of the vector ``(x, -sum x)``, without its last channel. A layer norm looks at vectors of
+    mean zero only, so their last channel need not be kept.
+
+    Shapes: ``(batch, *grid, channels)`` to the same. Source: Pre-RMSNorm and Pre-CRMSNorm Transformers,
+    arXiv 2305.14858.
+    """
+
+    whole: ClassVar[bool] = True
 
 
 @PARTS.register("group_norm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import LinearNorm, linear_norm_axes, scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Part, Promises
+
+_NORMED = {"cut": "the activation norms the hidden channels that are there, so one that is cut is missed in the norm"}
 
 
 @PARTS.register("mlp")
@@ -47,6 +50,8 @@ class MLP(Part):
         self.activation = build_activation(activation)
         self.fc2 = nn.Linear(self.hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else None
+        if getattr(self.activation, "normalises", False):
+            self.promises = dataclasses.replace(type(self).promises, exemptions=_NORMED)  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden, residual = Axis("hidden"), Axis("residual")

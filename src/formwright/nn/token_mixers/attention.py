@@ -1,18 +1,23 @@
-"""Softmax attention over all tokens."""
+"""Softmax attention over all tokens, or over those before."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import scale_input, scale_output
+from formwright.nn.functional import cache
+from formwright.nn.functional.attention import sliding_window_attention, softmax_attention
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.functional.rotary import Rotary
+from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
+from formwright.nn.specification import PartSpec
 
 
 def check_heads(dim: int, heads: int) -> None:
@@ -29,28 +34,39 @@ def key_mask(mask: Bool[Tensor, "batch *grid"] | None) -> Bool[Tensor, "batch 1 
 class Attention(Part):
     """Multi-head attention: ``softmax(q kᵀ / sqrt(head_dim)) v`` with ``q, k, v = x Wqkv``, then a projection.
 
-    Every token attends to every real token; places do not matter, so any grid (or a class token in front) will do.
+    Without further options every token attends to every real token; places do not matter, so any grid (or a class
+    token in front) will do. With ``causal`` a token attends to itself and those before it, and the part streams with a
+    cache of keys and values.
 
     Args:
         dim: channels in and out.
         heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
         head_dim: channels of a head; ``heads`` defaults to ``dim // head_dim``.
+        kv_heads: heads of keys and values, each read by ``heads / kv_heads`` heads of queries; ``heads`` if unset.
+        causal: whether tokens see only those before them (row by row on a grid of several axes).
+        window: a token sees this many latest tokens, itself included; without ``causal``, tokens on both sides that
+            are fewer than so many places away. The cache then has so many slots.
+        rotary: options of rotary positions (``base``, ``fraction``, ``scaling``), see
+            :class:`~formwright.nn.functional.rotary.Rotary`; none if unset.
+        qk_norm: a norm of the queries and keys of each head, before their positions.
         qkv_bias: bias on queries, keys and values.
         bias: bias on the projection.
         dropout: share of output values that are dropped in training.
         attention_dropout: share of attention weights that are dropped in training.
 
-    Shapes: ``(batch, *grid, dim)`` to the same; ``context.mask`` ``(batch, *grid)`` true for real tokens.
+    Shapes: ``(batch, *grid, dim)`` to the same; ``context.mask`` ``(batch, *grid)`` true for real tokens. State:
+    ``keys`` and ``values`` ``(batch, slots, kv_heads, head_dim)``.
 
     Raises:
-        UserError: ``dim`` cannot be split over the heads.
+        UserError: ``dim`` cannot be split over the heads, or the heads over those of keys and values.
 
-    Source: Attention Is All You Need, arXiv 1706.03762.
+    Sources: Attention Is All You Need, arXiv 1706.03762; grouped queries, arXiv 2305.13245; the window of Mistral 7B,
+    arXiv 2310.06825; norms of queries and keys, arXiv 2302.05442.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
-    resizable: ClassVar[dict[str, str]] = {"heads": "heads"}
+    resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
     def __init__(
         self,
@@ -58,6 +74,11 @@ class Attention(Part):
         *,
         heads: int | None = None,
         head_dim: int | None = None,
+        kv_heads: int | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        rotary: Mapping[str, Any] | None = None,
+        qk_norm: PartSpec | None = None,
         qkv_bias: bool = False,
         bias: bool = True,
         dropout: float = 0.0,
@@ -71,19 +92,39 @@ class Attention(Part):
             head_dim = dim // heads
         if heads < 1:
             raise UserError(f"{dim} channels are too few for a head of {head_dim}; choose a smaller head_dim.")
+        if kv_heads is not None and (kv_heads < 1 or heads % kv_heads):
+            raise UserError(f"{heads} heads cannot share {kv_heads} heads of keys; choose kv_heads that divides heads.")
+        if window is not None and window < 1:
+            raise UserError(f"A window of {window} tokens sees nothing; choose one of at least 1.")
         self.heads = heads
         self.head_dim = head_dim
+        self.group = 1 if kv_heads is None else heads // kv_heads
+        self.causal = causal
+        self.window = window
         self.attention_dropout = attention_dropout
-        self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, (heads + 2 * self.kv_heads) * head_dim, bias=qkv_bias)
+        self.q_norm = None if qk_norm is None else build_part(qk_norm, head_dim)
+        self.k_norm = None if qk_norm is None else build_part(qk_norm, head_dim)
+        self.rotary = None if rotary is None else Rotary(head_dim, **rotary)
         self.proj = nn.Linear(heads * head_dim, dim, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else None
+        if causal:
+            self.promise(causal=True)
+        if self.group > 1:
+            self.resizable = {}  # type: ignore[misc]
+
+    @property
+    def kv_heads(self) -> int:
+        return self.heads // self.group
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        heads, residual = Axis("heads", repeats=3, block=self.head_dim), Axis("residual")
+        residual = Axis("residual")
+        grouped = self.group > 1  # rows of queries and of keys then have blocks of different sizes
+        heads = None if grouped else Axis("heads", repeats=3, block=self.head_dim)
         return {
             "qkv.weight": (heads, residual),
             "qkv.bias": (heads,),
-            "proj.weight": (residual, Axis("heads", block=self.head_dim)),
+            "proj.weight": (residual, None if grouped else Axis("heads", block=self.head_dim)),
             "proj.bias": (residual,),
         }
 
@@ -99,10 +140,69 @@ class Attention(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         tokens = x.flatten(1, -2)
-        batch, length, _ = tokens.shape
-        q, k, v = dense(self.qkv, tokens).view(batch, length, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=key_mask(context.mask), dropout_p=self.attention_dropout if self.training else 0.0
-        )
-        y = dense(self.proj, y.transpose(1, 2).reshape(batch, length, -1))
-        return (y if self.dropout is None else self.dropout(y)).view(x.shape)
+        mask = None if context.mask is None else context.mask.flatten(1)
+        places = torch.arange(tokens.shape[1], device=x.device)[None]
+        return self._output(self._attend(*self._project(tokens, places), mask)).view(x.shape)
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        if not self.causal:
+            super().init_state(batch, capacity)  # refuses
+        slots = capacity if self.window is None else min(capacity, self.window)
+        shape = (batch, slots, self.kv_heads, self.head_dim)
+        return {name: torch.zeros(shape, device=device, dtype=dtype) for name in ("keys", "values")}
+
+    def stream(
+        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], State]:
+        length = state["length"]
+        ring = {name: state[name] for name in ("keys", "values")}
+        time, slots = x.shape[1], ring["keys"].shape[1]
+        places = length[:, None] + torch.arange(time, device=x.device)
+        q, k, v = self._project(x, places)
+        new = {"keys": k, "values": v}
+        seen = int(length.max())
+        forgets = self.window is not None and slots == self.window
+        if not forgets:
+            count = time if context.mask is None else context.mask.sum(1)
+            cache.check_capacity(int((length + count).max()), slots)
+        if seen == 0:
+            y = self._attend(q, k, v, context.mask)
+            cache.write(ring, new, length, context.mask)
+            return self._output(y), ring
+        if forgets and time > 1:  # what is overwritten now is still seen by the first of the new tokens
+            keys, values = (torch.cat([ring[name], new[name].to(ring[name].dtype)], dim=1) for name in ring)
+            key_places = torch.cat([cache.key_places(length, slots), places], dim=1)
+            cache.write(ring, new, length, context.mask)
+        else:
+            cache.write(ring, new, length, context.mask)
+            used = min(seen + time, slots)
+            keys, values = (tensor[:, :used] for tensor in ring.values())
+            key_places = cache.key_places(length + 1, slots) if forgets else torch.arange(slots, device=x.device)[None]
+            key_places = key_places[:, :used]
+        allowed = (key_places[:, None] <= places[..., None]) & (key_places[:, None] >= 0)
+        if self.window is not None:
+            allowed &= key_places[:, None] > places[..., None] - self.window
+        return self._output(softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None])), ring
+
+    def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""
+        batch, time, _ = tokens.shape
+        heads = dense(self.qkv, tokens).view(batch, time, -1, self.head_dim)
+        q, k, v = heads.tensor_split((self.heads, self.heads + self.kv_heads), dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotary is not None:
+            q, k = self.rotary(places, q, k)
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        dropout = self.attention_dropout if self.training else 0.0
+        if self.window is not None and self.window < q.shape[1]:
+            return sliding_window_attention(q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout)
+        return softmax_attention(q, k, v, allowed=key_mask(mask), causal=self.causal, dropout=dropout)
+
+    def _output(self, y: Tensor) -> Tensor:
+        y = dense(self.proj, y.flatten(2))
+        return y if self.dropout is None else self.dropout(y)
