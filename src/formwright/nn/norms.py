@@ -112,6 +112,11 @@ class GroupNorm(AffineNorm):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if x.is_cpu and not torch.compiler.is_compiling():
+            # As an image of one column in channels-last memory PyTorch's group norm is three times as fast as a layer
+            # norm over all axes, and five times with its backward.
+            column = x.flatten(1, -2).unsqueeze(2).permute(0, 3, 1, 2)
+            return F.group_norm(column, 1, self.weight, self.bias, self.eps).permute(0, 2, 3, 1).view(x.shape)
         y = F.layer_norm(x, x.shape[1:], eps=self.eps)
         if self.weight is None:
             return y
