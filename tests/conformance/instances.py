@@ -140,6 +140,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
+    "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
         Case("window_attention", "shifted", options={"heads": 2, "window": 2, "shifted": True}),
@@ -161,6 +162,11 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     },
     "swin": {"depths": (2, 1, 2, 1), "dims": (8, 16, 24, 32), "heads": (2, 2, 2, 2), "window": 4, "image_size": 64},
     "resnet": {"depths": (2, 1, 1, 2), "dims": (8, 16, 24, 32)},
+    "bert": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24, "separator": 7, "padding": 0},
+    "decoder": {"dim": 16, "depth": 2, "heads": 2},
+    "encoder": {"dim": 16, "depth": 2, "heads": 2, "padding": 0},
+    "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
+    "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

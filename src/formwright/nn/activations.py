@@ -48,6 +48,13 @@ class SquaredReLU(nn.Module):
         return squared_relu(x)
 
 
+class TanhGELU(nn.GELU):
+    """GELU in its hyperbolic-tangent approximation, which GPT-2 was trained with."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
 class QuickGELU(nn.Module):
     """``x * sigmoid(1.702 x)``, the approximation of GELU that CLIP and CvT were trained with."""
 
@@ -108,7 +115,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
     "relu": nn.ReLU,
     "gelu": nn.GELU,
+    "gelu_tanh": TanhGELU,
     "silu": nn.SiLU,
+    "tanh": nn.Tanh,
     "hard_swish": nn.Hardswish,
     "poly_norm": PolyNorm,
     "poly_relu": PolyReLU,

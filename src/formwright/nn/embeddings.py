@@ -300,11 +300,12 @@ class TokenEmbedding(Part):
 
 @PARTS.register("learned_positions")
 class LearnedPositions(Part):
-    """Adds a learned vector to each place of a sequence: ``y_t = x_t + table[t]``.
+    """Adds a learned vector to each place of a sequence: ``y_t = x_t + table[t]``, or a norm of the sum.
 
     Args:
         dim: channels.
         grid: the longest sequence.
+        norm: a norm of each token's sum.
         std: standard deviation of the initial values.
 
     Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence.
@@ -316,9 +317,10 @@ class LearnedPositions(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
 
-    def __init__(self, dim: int, *, grid: tuple[int, ...], std: float = 0.02) -> None:
+    def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
         super().__init__()
         self.table = nn.Parameter(nn.init.normal_(torch.empty(grid[0], dim), std=std))
+        self.norm = None if norm is None else build_part(norm, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"table": (None, Axis("residual"))}
@@ -334,7 +336,8 @@ class LearnedPositions(Part):
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time channels"], Context]:
         self._check(x.shape[1])
-        return x + self.table[: x.shape[1]], context
+        x = x + self.table[: x.shape[1]]
+        return (x if self.norm is None else self.norm(x, context)), context
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -346,4 +349,5 @@ class LearnedPositions(Part):
         places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
         if context.mask is not None:  # padding behind the last token may lie beyond the table
             places = places.clamp(max=len(self.table) - 1)
-        return x + self.table[places], state
+        x = x + self.table[places]
+        return (x if self.norm is None else self.norm(x, context)), state

@@ -98,6 +98,7 @@ class Classifier(Part):
         pool: how tokens become one vector.
         pooled_norm: norm of that vector.
         dropout: share of its values that are dropped in training.
+        bias: whether there is a ``b``.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
     """
@@ -114,13 +115,14 @@ class Classifier(Part):
         pool: PartSpec = part("mean_pool"),  # noqa: B008
         pooled_norm: PartSpec | None = None,
         dropout: float = 0.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
         self.pool = build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
-        self.linear = nn.Linear(dim, classes)
+        self.linear = nn.Linear(dim, classes, bias=bias)
 
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the scores are computed from, ``(batch, dim)``."""

@@ -89,6 +89,13 @@ class MLP(Part):
 class GatedMLP(Part):
     """``y = W3 (activation(W1 x) * W2 x)``: the gated linear unit; with ``silu`` it is SwiGLU.
 
+    Args:
+        dim: channels in and out.
+        ratio: hidden width over ``dim``; ``hidden`` gives the width itself.
+        activation: name of the activation.
+        bias: whether the dense layers have biases.
+        dropout: share of output values that are dropped in training.
+
     Source: GLU Variants Improve Transformer, arXiv 2002.05202. Shapes: ``(batch, *grid, dim)`` to the same.
     """
 
@@ -103,6 +110,7 @@ class GatedMLP(Part):
         hidden: int | None = None,
         activation: str = "silu",
         bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.hidden = int(dim * ratio) if hidden is None else hidden
@@ -110,6 +118,7 @@ class GatedMLP(Part):
         self.up = nn.Linear(dim, self.hidden, bias=bias)
         self.activation = build_activation(activation)
         self.down = nn.Linear(self.hidden, dim, bias=bias)
+        self.dropout = nn.Dropout(dropout) if dropout else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden, residual = Axis("hidden"), Axis("residual")
@@ -125,7 +134,8 @@ class GatedMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return dense(self.down, dense(self.gate, x, self.activation) * dense(self.up, x))
+        y = dense(self.down, dense(self.gate, x, self.activation) * dense(self.up, x))
+        return y if self.dropout is None else self.dropout(y)
 
 
 @PARTS.register("batch_norm_mlp")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from formwright.nn.activations import SquaredReLU, StarReLU
+from formwright.nn.activations import SquaredReLU, StarReLU, TanhGELU
 
 #: Multiply-accumulates from which on oneDNN's operation pays for its dearer call (some 25 µs).
 _WORTH = 8_000_000
@@ -17,6 +17,7 @@ _FUSED: dict[type[nn.Module], tuple[str, str]] = {
     nn.Identity: ("none", ""),
     nn.ReLU: ("relu", ""),
     nn.GELU: ("gelu", "none"),
+    TanhGELU: ("gelu", "tanh"),
     nn.SiLU: ("swish", ""),
     SquaredReLU: ("relu", ""),  # squared in place afterwards, both of them
     StarReLU: ("relu", ""),

@@ -1,0 +1,130 @@
+"""BERT: an encoder with norms after its branches, learned positions and types of tokens.
+
+Source: BERT, arXiv 1810.04805; the small sizes: Well-Read Students Learn Better, arXiv 1908.08962. Equal to
+transformers' models for masked language modelling and for classification of texts, whose checkpoints load.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from formwright.models import Model, register_family
+from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.language.transformer import layer_mixers, transformer_blocks
+from formwright.nn.specification import ModelSpec, StageSpec, TokenInput, part
+
+#: Ids of ``[PAD]`` and ``[SEP]`` in every published vocabulary.
+_PADDING, _SEPARATOR = 0, 102
+
+
+def bert(
+    *,
+    name: str = "bert",
+    dim: int,
+    depth: int,
+    heads: int,
+    hidden: int | None = None,
+    norm_eps: float = 1e-12,
+    dropout: float = 0.0,
+    vocabulary: int = 30522,
+    length: int = 512,
+    padding: int | None = _PADDING,
+    separator: int | None = _SEPARATOR,
+    classes: int | None = None,
+) -> ModelSpec:
+    """A BERT.
+
+    Args:
+        dim: channels of a token.
+        depth: number of blocks.
+        heads: attention heads.
+        hidden: hidden width of the MLP; four times ``dim`` if unset.
+        separator: id of the token that ends a text, from which the types of tokens follow.
+        classes: number of classes of texts; predicts masked tokens if unset.
+    """
+    norm = part("layer_norm", eps=norm_eps)
+    attention = part("attention", heads=heads, qkv_bias=True, dropout=dropout)
+    blocks = transformer_blocks(
+        layer_mixers(attention, depth, causal=False),
+        part("mlp", hidden=hidden or 4 * dim, dropout=dropout),
+        norm,
+        post_norm=True,
+    )
+    pooler = part("chain", parts=(part("first_token_pool"), part("dense", activation="tanh")))
+    transform = part("chain", parts=(part("dense", activation="gelu"), norm))
+    return ModelSpec(
+        family="bert",
+        name=name,
+        task="masked-language-modelling" if classes is None else "text-classification",
+        input=TokenInput(vocabulary, length, padding),
+        classes=vocabulary if classes is None else classes,
+        embed=part("typed_token_embedding", separator=separator),
+        stages=(StageSpec(dim, blocks, entry=(part("learned_positions", norm=norm),)),),
+        head=part("token_scores", norm=transform, bias=True, tied=True)
+        if classes is None
+        else part("classifier", pool=pooler),
+    )
+
+
+register_family(
+    bert,
+    {
+        "bert_tiny": {"dim": 128, "depth": 2, "heads": 2},
+        "bert_mini": {"dim": 256, "depth": 4, "heads": 4},
+        "bert_small": {"dim": 512, "depth": 4, "heads": 8},
+        "bert_medium": {"dim": 512, "depth": 8, "heads": 8},
+        "bert_base_uncased": {"dim": 768, "depth": 12, "heads": 12},
+        "bert_large_uncased": {"dim": 1024, "depth": 24, "heads": 16},
+        "bert_base_cased": {"dim": 768, "depth": 12, "heads": 12, "vocabulary": 28996},
+        "bert_large_cased": {"dim": 1024, "depth": 24, "heads": 16, "vocabulary": 28996},
+    },
+    family="bert",
+    task="masked-language-modelling",
+)
+
+
+def _fit_head(state: State, model: Model) -> State:
+    """Queries, keys and values become one matrix; the head of another task than the model's is left out."""
+    fused: State = {}
+    for name, tensor in state.items():
+        path, projection, rest = name.partition(".query.")
+        if projection:
+            others = [state[f"{path}.{other}.{rest}"] for other in ("key", "value")]
+            fused[f"{path}.qkv.{rest}"] = torch.cat([tensor, *others])
+        elif ".key." not in name and ".value." not in name:
+            fused[name] = tensor
+    masked = model.specification.task == "masked-language-modelling"
+    foreign = ("head.pool.",) if masked else ("head.norm.", "head.bias")
+    return {name: tensor for name, tensor in fused.items() if not name.startswith(foreign)}
+
+
+_BLOCK = r"(?:bert\.)?encoder\.layer\.(\d+)\."
+_OURS = r"backbone.stages.0.blocks.\1.branches."
+
+register_layout(
+    "bert",
+    Layout(
+        name="transformers",
+        marker=r"^(bert\.)?encoder\.layer\.0\.attention\.self\.query\.weight$",
+        renames=(
+            (r".*position_ids", None),
+            (_BLOCK + r"attention\.self\.(query|key|value)\.(.*)", _OURS + r"0.part.\2.\3"),
+            (_BLOCK + r"attention\.output\.dense\.(.*)", _OURS + r"0.part.proj.\2"),
+            (_BLOCK + r"attention\.output\.LayerNorm\.(.*)", _OURS + r"0.post_norm.\2"),
+            (_BLOCK + r"intermediate\.dense\.(.*)", _OURS + r"1.part.fc1.\2"),
+            (_BLOCK + r"output\.dense\.(.*)", _OURS + r"1.part.fc2.\2"),
+            (_BLOCK + r"output\.LayerNorm\.(.*)", _OURS + r"1.post_norm.\2"),
+            (r"(?:bert\.)?embeddings\.word_embeddings\.weight", r"backbone.embed.weight"),
+            (r"(?:bert\.)?embeddings\.token_type_embeddings\.weight", r"backbone.embed.types"),
+            (r"(?:bert\.)?embeddings\.position_embeddings\.weight", r"backbone.stages.0.entry.0.table"),
+            (r"(?:bert\.)?embeddings\.LayerNorm\.(.*)", r"backbone.stages.0.entry.0.norm.\1"),
+            (r"(?:bert\.)?pooler\.dense\.(.*)", r"head.pool.parts.1.linear.\1"),
+            (r"classifier\.(.*)", r"head.linear.\1"),
+            (r"cls\.predictions\.transform\.dense\.(.*)", r"head.norm.parts.0.linear.\1"),
+            (r"cls\.predictions\.transform\.LayerNorm\.(.*)", r"head.norm.parts.1.\1"),
+            (r"cls\.predictions\.bias", r"head.bias"),
+            (r"cls\.(predictions\.decoder|seq_relationship)\..*", None),
+        ),
+        convert=_fit_head,
+    ),
+)

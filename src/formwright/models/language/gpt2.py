@@ -1,0 +1,106 @@
+"""GPT-2: a decoder with learned positions, layer norms before its branches and a GELU MLP.
+
+Source: Language Models are Unsupervised Multitask Learners (OpenAI, 2019). Equal to transformers' models of the same
+names, whose checkpoints load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from formwright.models import Model, register_family
+from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.language.transformer import decoder
+from formwright.nn.specification import ModelSpec, part
+
+
+def gpt2(
+    *,
+    name: str = "gpt2",
+    dim: int,
+    depth: int,
+    heads: int,
+    hidden: int | None = None,
+    activation: str = "gelu_tanh",
+    dropout: float = 0.0,
+    vocabulary: int = 50257,
+    length: int = 1024,
+    padding: int | None = None,
+    classes: int | None = None,
+) -> ModelSpec:
+    """A GPT-2.
+
+    Args:
+        dim: channels of a token.
+        depth: number of blocks.
+        heads: attention heads.
+        hidden: hidden width of the MLP; four times ``dim`` if unset.
+        classes: number of classes of texts; predicts tokens if unset.
+    """
+    specification = decoder(
+        name=name,
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        mixers=part("attention", qkv_bias=True),
+        channel_mixer=part("mlp", hidden=hidden or 4 * dim, activation=activation),
+        norm=part("layer_norm"),
+        rotary=None,
+        positions=part("learned_positions"),
+        dropout=dropout,
+        vocabulary=vocabulary,
+        length=length,
+        padding=padding,
+        classes=classes,
+    )
+    head = specification.head if classes is None else specification.head.with_options(bias=False)
+    return dataclasses.replace(specification, family="gpt2", head=head)
+
+
+register_family(
+    gpt2,
+    {
+        "distilgpt2": {"dim": 768, "depth": 6, "heads": 12},
+        "gpt2": {"dim": 768, "depth": 12, "heads": 12},
+        "gpt2_medium": {"dim": 1024, "depth": 24, "heads": 16},
+        "gpt2_large": {"dim": 1280, "depth": 36, "heads": 20},
+        "gpt2_xl": {"dim": 1600, "depth": 48, "heads": 25},
+    },
+    family="gpt2",
+    task="language-modelling",
+)
+
+_TRANSPOSED = re.compile(r"\.(qkv|proj|fc1|fc2)\.weight$")
+
+
+def _transpose(state: State, model: Model) -> State:
+    """GPT-2 keeps its dense weights as ``(in, out)``."""
+    return {name: tensor.T if _TRANSPOSED.search(name) else tensor for name, tensor in state.items()}
+
+
+_BLOCK = r"(?:transformer\.)?h\.(\d+)\."
+_OURS = r"backbone.stages.0.blocks.\1.branches."
+
+register_layout(
+    "gpt2",
+    Layout(
+        name="transformers",
+        marker=r"^(transformer\.)?h\.0\.attn\.c_attn\.weight$",
+        renames=(
+            (_BLOCK + r"attn\.(masked_)?bias", None),
+            (_BLOCK + r"ln_1\.(.*)", _OURS + r"0.norm.\2"),
+            (_BLOCK + r"attn\.c_attn\.(.*)", _OURS + r"0.part.qkv.\2"),
+            (_BLOCK + r"attn\.c_proj\.(.*)", _OURS + r"0.part.proj.\2"),
+            (_BLOCK + r"ln_2\.(.*)", _OURS + r"1.norm.\2"),
+            (_BLOCK + r"mlp\.c_fc\.(.*)", _OURS + r"1.part.fc1.\2"),
+            (_BLOCK + r"mlp\.c_proj\.(.*)", _OURS + r"1.part.fc2.\2"),
+            (r"(?:transformer\.)?wte\.weight", r"backbone.embed.weight"),
+            (r"(?:transformer\.)?wpe\.weight", r"backbone.stages.0.entry.0.table"),
+            (r"(?:transformer\.)?ln_f\.(.*)", r"head.norm.\1"),
+            (r"score\.weight", r"head.linear.weight"),
+            (r"lm_head\.weight", None),
+        ),
+        convert=_transpose,
+    ),
+)

@@ -1,0 +1,112 @@
+"""What models of texts have besides: types of tokens, and pools of one token."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.embeddings import TokenEmbedding
+from formwright.nn.part import PARTS, Axis, Part, Promises, State
+
+_POOL = Promises(dimensions=(1,), exemptions={"tokens": "gives one vector a sample"})
+
+
+@PARTS.register("typed_token_embedding")
+class TypedTokenEmbedding(TokenEmbedding):
+    """``y_t = table[id_t] + types[number of separators before t]``: BERT's tokens of a first and a second text.
+
+    The type follows from the ids, so that a model takes nothing else: a separator belongs to the text that it ends, and
+    tokens behind the last one have the last type.
+
+    Args:
+        in_dim: size of the vocabulary.
+        dim: channels.
+        separator: id of the token that ends a text; all tokens are of the first type if unset.
+        types: number of types.
+        std: standard deviation of the initial values.
+
+    Shapes: ids ``(batch, time)`` to ``(batch, time, dim)``.
+
+    Raises:
+        UserError: an id is not in the vocabulary.
+
+    Source: BERT, arXiv 1810.04805.
+    """
+
+    def __init__(
+        self, in_dim: int, dim: int, *, separator: int | None = None, types: int = 2, std: float = 0.02
+    ) -> None:
+        super().__init__(in_dim, dim, std=std)
+        self.separator = separator
+        self.types = nn.Parameter(nn.init.normal_(torch.empty(types, dim), std=std))
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {**super().axes(), "types": (None, Axis("residual"))}
+
+    def forward(
+        self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time dim"], Context]:
+        x, context = super().forward(ids, context)
+        return x + self._type(ids, torch.zeros_like(ids[:, 0])), context
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        return {"separators": torch.zeros(batch, dtype=torch.int64, device=device)}
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        ids, before = x, state["separators"]
+        y = super().forward(ids, context)[0] + self._type(ids, before)
+        ended = torch.zeros_like(ids) if self.separator is None else (ids == self.separator).long()
+        if context.mask is not None:
+            ended = ended * context.mask
+        return y, {"separators": before + ended.sum(1)}
+
+    def _type(self, ids: Tensor, before: Tensor) -> Tensor:
+        if self.separator is None:
+            return self.types[0].expand(*ids.shape, -1)
+        ended = (ids == self.separator).long()
+        return self.types[(before[:, None] + ended.cumsum(1) - ended).clamp(max=len(self.types) - 1)]
+
+
+@PARTS.register("first_token_pool")
+class FirstTokenPool(Part):
+    """The first token of a text, where BERT puts one for the whole: ``(batch, time, dim)`` to ``(batch, dim)``."""
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch channels"]:
+        return x[:, 0]
+
+
+@PARTS.register("last_token_pool")
+class LastTokenPool(Part):
+    """The last real token of a text, which has seen it all in a causal model.
+
+    Shapes: ``(batch, time, dim)`` to ``(batch, dim)``.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch channels"]:
+        if context.mask is None:
+            return x[:, -1]
+        places = torch.arange(x.shape[1], device=x.device)
+        last = torch.where(context.mask, places, 0).amax(1)
+        return x[torch.arange(x.shape[0], device=x.device), last]
