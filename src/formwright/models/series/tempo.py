@@ -277,9 +277,9 @@ class Tempo(nn.Module):
             for name, tensor in state.items()
             if not ((match := beyond.match(name)) and int(match[1]) >= self.config.depth)
         }
-        plain = create_model(self.language.specification)
-        load_checkpoint(plain, kept)
         own = self.language.state_dict()
+        plain = create_model(self.language.specification).to(next(iter(own.values())))
+        load_checkpoint(plain, kept)
         self.language.load_state_dict({**own, **plain.state_dict()})
         self.language_weights = "a state" if isinstance(source, Mapping) else str(source)
 
