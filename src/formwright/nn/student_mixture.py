@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,37 +11,42 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-@dataclass(frozen=True)
-class StudentMixture:
-    """``p(y) = Σ_k softmax(logits)_k t(y; freedom_k, centre_k, width_k)``, mixtures of ``(..., components)``."""
+class StudentMixture(NamedTuple):
+    """``y = scale z + location`` with ``p(z) = Σ_k softmax(logits)_k t(z; freedom_k, centre_k, width_k)``.
+
+    Logits and what they weigh are ``(*places, components)``; location and scale are broadcast to ``(*places,)``.
+    """
 
     logits: Float[Tensor, "*places components"]
     freedom: Float[Tensor, "*places components"]
     centre: Float[Tensor, "*places components"]
     width: Float[Tensor, "*places components"]
+    location: Tensor
+    scale: Tensor
 
     @staticmethod
     def of(raw: Float[Tensor, "*places four components"], location: Tensor, scale: Tensor) -> StudentMixture:
-        """From unbounded numbers: more than two degrees of freedom, positive widths, then ``y * scale + location``.
-
-        ``location`` and ``scale`` are broadcast to the places.
-        """
+        """From unbounded numbers: more than two degrees of freedom, and positive widths."""
         logits, freedom, centre, width = raw.unbind(-2)
         width = F.softplus(width).clamp(min=torch.finfo(raw.dtype).eps)
-        location, scale = location[..., None], scale[..., None]
-        return StudentMixture(logits, 2 + F.softplus(freedom), centre * scale + location, width * scale)
+        return StudentMixture(logits, 2 + F.softplus(freedom), centre, width, location, scale)
 
-    def log_probability(self, y: Float[Tensor, "*places"]) -> Float[Tensor, "*places"]:
-        """The logarithm of the density at ``y``."""
+    def normalised_log_probability(self, y: Float[Tensor, "*places"]) -> Float[Tensor, "*places"]:
+        """The logarithm of the density of ``z`` at ``(y - location) / scale``: it does not depend on the unit."""
+        z = (y - self.location) / self.scale
         half = (self.freedom + 1) / 2
-        deviation = (y[..., None] - self.centre) / self.width
+        deviation = (z[..., None] - self.centre) / self.width
         constant = torch.lgamma(half) - torch.lgamma(self.freedom / 2) - 0.5 * torch.log(self.freedom * math.pi)
         of_each = constant - torch.log(self.width) - half * torch.log1p(deviation**2 / self.freedom)
         return torch.logsumexp(self.logits.log_softmax(-1) + of_each, dim=-1)
 
+    def log_probability(self, y: Float[Tensor, "*places"]) -> Float[Tensor, "*places"]:
+        """The logarithm of the density of ``y``."""
+        return self.normalised_log_probability(y) - torch.log(self.scale)
+
     @property
     def mean(self) -> Float[Tensor, "*places"]:
-        return (self.logits.softmax(-1) * self.centre).sum(-1)
+        return (self.logits.softmax(-1) * self.centre).sum(-1) * self.scale + self.location
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "count *places"]:
         """``count`` values of every place, without gradient."""
@@ -56,4 +61,5 @@ class StudentMixture:
             freedom = of_chosen(self.freedom)
             normal = torch.randn(freedom.shape, generator=generator, dtype=freedom.dtype, device=freedom.device)
             chi_squared = 2 * torch._standard_gamma(freedom / 2, generator=generator)
-            return of_chosen(self.centre) + of_chosen(self.width) * normal * (freedom / chi_squared).sqrt()
+            z = of_chosen(self.centre) + of_chosen(self.width) * normal * (freedom / chi_squared).sqrt()
+            return z * self.scale + self.location

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -99,8 +99,7 @@ def decoder(config: FoundationConfig) -> FoundationConfig:
     return dataclasses.replace(config, causal=True, statistics="past")
 
 
-@dataclass(frozen=True)
-class Patches:
+class Patches(NamedTuple):
     """Rows of patches, of one series or of several that are packed.
 
     Attributes:
