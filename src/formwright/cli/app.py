@@ -18,6 +18,7 @@ from formwright.cli.output import (
     print_predictions,
     reporter,
 )
+from formwright.cli.scaling import scaling
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -209,6 +210,9 @@ def verify(
         print_claims(reports)
     if any(report.failed for report in reports):
         raise typer.Exit(1)
+
+
+app.command()(scaling)
 
 
 def _print_json(value: Any) -> None:

@@ -67,7 +67,10 @@ class Point:
 class ScalingResult:
     """All points of a study, and the laws that go through them.
 
-    ``largest_data`` is how many points the runs had that laws of size and compute are fitted to.
+    Attributes:
+        corpus: its name.
+        sets: names of what was judged by.
+        points: every model at every checkpoint.
     """
 
     corpus: str
@@ -76,13 +79,14 @@ class ScalingResult:
 
     @property
     def largest_data(self) -> int:
+        """How many points the runs had that laws of size and compute are fitted to."""
         return max(point.points for point in self.points)
 
     def values(self, kind: str, axis: str, name: str, metric: str = "mae") -> tuple[NDArray[Any], NDArray[Any]]:
         """The axis (``parameters``, ``points`` or ``compute``) and the loss on a set of the points that show its law.
 
-        Size: the ends of the runs with most data. Data: the ends of the runs of the largest model. Compute: at every
-        checkpoint and seed, the best of the models that have made that share of their steps with most data.
+        Size: the ends of the runs with most data. Data: the ends of the runs of the largest model. Compute: of each
+        seed's models at every checkpoint, those that no cheaper one beats.
         """
         chosen = [point for point in self.points if point.kind == kind]
         if axis == "points":
@@ -90,6 +94,8 @@ class ScalingResult:
             chosen = [point for point in chosen if point.final and point.parameters == largest]
         else:
             chosen = [p for p in chosen if p.points == self.largest_data and (p.final or axis == "compute")]
+        if axis == "compute":
+            chosen = _front(chosen, name, metric)
         x = np.array([getattr(point, axis) for point in chosen], np.float64)
         y = np.array([point.scores[name][metric] for point in chosen], np.float64)
         return x, y
@@ -116,6 +122,18 @@ class ScalingResult:
                         law = self.law(kind, axis, name)
                         found.append({"kind": kind, "axis": axis, "set": name, **law.to_dict()})
         return found
+
+
+def _front(points: Sequence[Point], name: str, metric: str) -> list[Point]:
+    """Of each seed, the points with a smaller loss than all that took less compute."""
+    front: list[Point] = []
+    for seed in sorted({point.seed for point in points}):
+        best = np.inf
+        for point in sorted((p for p in points if p.seed == seed), key=lambda point: point.compute):
+            if point.scores[name][metric] < best:
+                best = point.scores[name][metric]
+                front.append(point)
+    return front
 
 
 def measure_scaling(
