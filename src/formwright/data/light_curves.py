@@ -237,7 +237,7 @@ def _numbers(table: pd.DataFrame, column: str, path: str | Path) -> Floats:
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
         raise UserError(
-            f"{path} has {table[column].iloc[row]!r} in row {row + 2}, column {column!r}; a number is expected."
+            f"{path} has {str(table[column].iloc[row])!r} in row {row + 2}, column {column!r}; a number is expected."
         )
     return values
 

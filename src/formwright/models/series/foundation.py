@@ -314,5 +314,5 @@ def load_authors_weights(model: FoundationModel, state: Mapping[str, Tensor]) ->
     renamed: dict[str, Any] = {layout._rename(name): tensor for name, tensor in state.items()}
     try:
         load_state(model, _from_authors(renamed, model.config))
-    except KeyError as missing:
-        raise UserError(f"These weights belong to another model; {missing} is missing.") from None
+    except (KeyError, IndexError) as problem:
+        raise UserError(f"These weights belong to another model ({problem}).") from None
