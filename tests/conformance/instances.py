@@ -132,6 +132,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "mamba": (
+        Case("mamba", options={"states": 3, "rank": 2}),
+        Case("mamba", "time-invariant", options={"states": 3, "selective": False, "kernel": 2}),
+    ),
+    "mamba2": (
+        Case("mamba2", options={"states": 3, "head_dim": 8, "groups": 2, "chunk": 4}),
+        Case("mamba2", "ungrouped", options={"states": 5, "head_dim": 16}),
+    ),
     "mlp": (
         Case("mlp"),
         Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False}),
@@ -139,6 +147,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
+    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
@@ -167,6 +180,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "encoder": {"dim": 16, "depth": 2, "heads": 2, "padding": 0},
     "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
     "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

@@ -11,8 +11,11 @@ INTERRUPTED = 130
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: users' mistakes become one sentence and exit code 2."""
+    from formwright.interrupts import remembered
+
     try:
-        code = _run(list(sys.argv[1:] if args is None else args))
+        with remembered():
+            code = _run(list(sys.argv[1:] if args is None else args))
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)

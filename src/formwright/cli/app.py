@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
+from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
     print_fit,
@@ -59,7 +60,9 @@ def fit(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
-    task: Annotated[str, typer.Option(help="What the model is to do; only this one so far.")] = "image-classification",
+    task: Annotated[
+        str | None, typer.Option(help="What the model is to do, such as image-classification; inferred if unset.")
+    ] = None,
     max_latency: Annotated[
         str | None, typer.Option(help="Most time for one picture through the exported model here, such as 5ms.")
     ] = None,
@@ -108,6 +111,7 @@ def fit(
                 resume=resume,
                 skip_bad=skip_bad,
                 threads=threads,
+                plain_peer=plain_peer,
                 reporter=listener,
             )
     except KeyboardInterrupt:
@@ -212,6 +216,7 @@ def verify(
         raise typer.Exit(1)
 
 
+app.command()(generate)
 app.command()(scaling)
 
 

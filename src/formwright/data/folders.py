@@ -131,6 +131,21 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, int]:
     return usable
 
 
+def holds_pictures(root: Path, most: int = 2000) -> bool:
+    """Whether a folder is one of pictures: of the first ``most`` files, more than half are, or it holds IDX files."""
+    pictures = seen = 0
+    for _, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in files:
+            if "idx" in name and "images" in name:
+                return True
+            seen += not _is_hidden(name)
+            pictures += not _is_hidden(name) and _is_picture(name)
+        if seen >= most:
+            break
+    return 2 * pictures > seen
+
+
 def list_folder(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, hidden files left out, by name.
 

@@ -1,8 +1,7 @@
-"""A run in progress: the data, the budget, the clock and the folder, and how candidates are trained and scored."""
+"""A run in progress: the task, the budget, the clock and the folder, and how candidates are trained and scored."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,20 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from formwright.batch import Batch
-from formwright.data.augmentation import Augmentation
-from formwright.data.batches import evaluation_batches, training_batches
-from formwright.data.images import ImageData
 from formwright.errors import NonFiniteLossError
 from formwright.fitting.clock import Clock
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
+from formwright.fitting.task import Task
+from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
 from formwright.models import Model, create_model, load_checkpoint
 from formwright.nn.specification import ModelSpec
-from formwright.objectives import Classification, Distillation, Objective
+from formwright.objectives import Objective
 from formwright.reporting import Reporter
-from formwright.training.evaluation import accuracy_of
+from formwright.training.evaluation import runner
 from formwright.training.loop import Progress, Trainer
 from formwright.training.recipe import Precision, Recipe
 
@@ -32,26 +29,23 @@ from formwright.training.recipe import Precision, Recipe
 CHECKPOINT_EVERY = 10.0
 #: Seconds between two looks at whether one thread or all are faster.
 TUNE_EVERY = 30.0
-#: Validation pictures that a rung of the race looks at; the final choice looks at all.
-RACE_VALIDATION = 2000
 
 
 @dataclass
 class Session:
     """Everything that the stages of a run share."""
 
-    data: ImageData
+    task: Task
     budget: Budget
     folder: RunFolder
     clock: Clock
     reporter: Reporter
-    augmentation: Augmentation
     seed: int
     threads: int
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
     weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
-    #: train the plain ResNet for as long as the winner, beyond the time of the run
+    #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
     trainers: dict[int, Trainer] = field(default_factory=dict)
     #: seconds between two checkpoints of a training
@@ -61,23 +55,13 @@ class Session:
         self.folder.state.spent = self.clock.spent
         self.folder.state.stages = self.clock.stages
         self.folder.save()
+        raise_if_pressed()
 
     def note(self, text: str) -> None:
         """Tell the user now, and in the report; once, if a run that was killed does the same again."""
         if text not in self.folder.state.notes:
             self.folder.state.notes.append(text)
         self.reporter.note(text)
-
-    def example(self, count: int = 1) -> Tensor:
-        """Training pictures as the model takes them, ``(count, channels, height, width)``."""
-        return next(iter(evaluation_batches(self.data, "train", batch_size=count))).inputs
-
-    def training_batch(self, size: int) -> Batch:
-        return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
-
-    def training_batches(self, size: int, count: int) -> list[Batch]:
-        """Some batches of training pictures as they are, evenly drawn."""
-        return list(evaluation_batches(self.data, "train", batch_size=size, most=size * count))
 
     def build(self, trial: Trial) -> Model:
         """The model of a trial as it starts: seeded by the run and the trial's number."""
@@ -101,15 +85,13 @@ class Session:
         return self.trainers[trial.number]
 
     def new_trainer(self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None) -> Trainer:
-        batches = training_batches(
-            self.data, batch_size=recipe.batch_size, seed=self.seed, augmentation=self.augmentation
-        )
-        objective = objective or Classification(recipe.label_smoothing)
+        batches = self.task.training_batches(recipe.batch_size, seed=self.seed)
+        objective = objective or self.task.objective(recipe)
         return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
 
     def validate(self, model: nn.Module, *, most: int | None = None) -> float:
-        """Validation accuracy, in the precision that the run trains in."""
-        return accuracy_of(model, evaluation_batches(self.data, "val", most=most), precision=self.precision)
+        """The score on validation samples, in the precision that the run trains in."""
+        return self.task.score(runner(model, precision=self.precision), "val", most=most)
 
     def tune_threads(self, trainer: Trainer, *, steps: int = 3) -> None:
         """Take a few real steps with one thread and a few with all, and go on with what was faster just now.
@@ -150,7 +132,7 @@ class Session:
             self.save()
             return
         self.checkpoint(trainer, path)
-        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=RACE_VALIDATION)
+        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=self.task.race_samples)
 
     def checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Write down where a training is and how much time the run has used; rarely, if it takes long."""
@@ -215,7 +197,7 @@ class Session:
                 self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and due:
-                self.record(trial, trainer, float(np.mean(losses)), most=RACE_VALIDATION)
+                self.record(trial, trainer, float(np.mean(losses)), most=self.task.race_samples)
                 losses, evaluated = [], time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
             fits = trainer.step + int((end - time.monotonic()) / recent)
@@ -224,10 +206,3 @@ class Session:
         self.checkpoint(trainer, path)
         if trial is not None:
             self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss)
-
-    def distilled(self, recipe: Recipe, teacher: nn.Module, *, weight: float = 0.5) -> Objective:
-        return Distillation(teacher, Classification(recipe.label_smoothing), weight=weight)
-
-
-def recipe_dict(recipe: Recipe) -> dict[str, object]:
-    return dataclasses.asdict(recipe)

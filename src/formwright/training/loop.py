@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from formwright.errors import NonFiniteLossError, UserError
 from formwright.files import write_safetensors
+from formwright.interrupts import raise_if_pressed
 from formwright.objectives import Objective
 from formwright.training.averaging import WeightAverage
 from formwright.training.memory import keep_freed_memory
@@ -120,6 +121,7 @@ class Trainer:
         slowest = 0.0
         last = None if steps is None else self.step + steps
         while last is None or self.step < last:
+            raise_if_pressed()
             started = time.monotonic()
             if started + slowest > until:
                 break
