@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ class Scale:
 
     @staticmethod
     def over(values: Iterable[float], *, logarithmic: bool = False, margin: float = 0.05) -> Scale:
-        """The range of ``values`` with a margin; what is not finite (or not positive on a logarithmic scale) is left out."""
+        """The range of ``values`` with a margin, without those that are not finite or, logarithmic, not positive."""
         kept = [value for value in values if math.isfinite(value) and (value > 0 or not logarithmic)]
         low, high = (min(kept), max(kept)) if kept else (1.0, 2.0)
         if logarithmic:
@@ -47,7 +46,9 @@ class Scale:
             return _round_numbers(self.low, self.high)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 3), (1,)):
-            found = [value for p in powers for factor in factors if self.low <= (value := factor * 10.0**p) <= self.high]
+            found = [
+                value for p in powers for factor in factors if self.low <= (value := factor * 10.0**p) <= self.high
+            ]
             if 2 <= len(found) <= _MOST_TICKS:
                 return found
         if len(found) < 2:
@@ -104,10 +105,12 @@ class Plot:
 
     def points(self, x: Coordinates, y: Coordinates, colour: str, titles: Sequence[str] = ()) -> None:
         """A dot a point; ``titles`` are told of when one points at them."""
-        for (px, py), title in itertools.zip_longest(zip(x, y, strict=True), titles, fillvalue=""):
-            cx, cy = self.place(float(px), float(py))  # type: ignore[arg-type]
-            told = f"<title>{escape(str(title))}</title>" if title else ""
-            self._marks.append(f'<circle cx="{cx}" cy="{cy}" r="3.2" fill="{colour}" fill-opacity="0.8">{told}</circle>')
+        for px, py, title in zip(x, y, titles or [""] * len(x), strict=True):
+            cx, cy = self.place(float(px), float(py))
+            told = f"<title>{escape(title)}</title>" if title else ""
+            self._marks.append(
+                f'<circle cx="{cx}" cy="{cy}" r="3.2" fill="{colour}" fill-opacity="0.8">{told}</circle>'
+            )
 
     def errors(self, x: Coordinates, y: Coordinates, error: Coordinates, colour: str) -> None:
         """Vertical bars from ``y - error`` to ``y + error``."""

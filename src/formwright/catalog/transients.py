@@ -96,7 +96,7 @@ def train_on(
 @torch.inference_mode()
 def probabilities(model: Model, series: Floats) -> Floats:
     """What a model says of each of ``(n, steps, channels)``: ``(n, classes)``."""
-    parts = torch.from_numpy(series).float().split(256)
+    parts = torch.split(torch.from_numpy(series).float(), 256)
     return softmax(torch.cat([model.eval()(part) for part in parts]).numpy())
 
 

@@ -13,7 +13,8 @@ from formwright.cli.output import console, reporter
 
 def scaling(
     train: Annotated[
-        list[Path] | None, typer.Argument(help="CSV files whose columns of numbers are trained on; synthetic if left out.")
+        list[Path] | None,
+        typer.Argument(help="CSV files whose columns of numbers are trained on; synthetic if left out."),
     ] = None,
     test: Annotated[
         list[Path] | None, typer.Option("--test", help="A CSV file to judge by alone, out of distribution; repeatable.")
@@ -21,14 +22,15 @@ def scaling(
     sizes: Annotated[str, typer.Option(help="Sizes from 1k to 1b, separated by commas.")] = "1k,10k,100k",
     kinds: Annotated[str, typer.Option(help="encoder, decoder or both, separated by a comma.")] = "encoder,decoder",
     data: Annotated[
-        str, typer.Option(help="Smaller numbers of points that the largest model is trained on too, separated by commas.")
+        str,
+        typer.Option(help="Smaller numbers of points that the largest model is trained on too, separated by commas."),
     ] = "",
     steps: Annotated[int, typer.Option(min=3, help="Steps of every training.")] = 400,
     seeds: Annotated[int, typer.Option(min=1, help="How often everything is trained.")] = 1,
     length: Annotated[int, typer.Option(min=64, help="Points of a window, a multiple of 32.")] = 512,
-    out: Annotated[Path, typer.Option(help="Folder for points.json and report.html; a stopped study continues.")] = Path(
-        "runs/scaling"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for points.json and report.html; a stopped study continues.")
+    ] = Path("runs/scaling"),
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads to use; all of them if unset.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on the terminal.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,

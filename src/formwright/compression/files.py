@@ -57,7 +57,7 @@ def write_formats(model: Model, folder: str | Path, calibration: NDArray[np.floa
     quantize_onnx(paths["onnx"], paths["int8.onnx"], calibration)
     for form in ("safetensors", "onnx", "int8.onnx"):
         write_zip(paths[form], paths[f"{form}.zip"])
-    weights = {form: full for form in FORMATS} | dict.fromkeys(("int8.onnx", "int8.onnx.zip"), _int8_bytes(model))
+    weights = dict.fromkeys(FORMATS, full) | dict.fromkeys(("int8.onnx", "int8.onnx.zip"), _int8_bytes(model))
     return {form: WrittenFile(form, path, path.stat().st_size, weights[form]) for form, path in paths.items()}
 
 

@@ -104,7 +104,7 @@ def _nearest_centres(values: Tensor, clusters: int) -> Tensor:
 
 def unique_values(model: nn.Module) -> dict[str, int]:
     """How many different values each kernel has."""
-    return {name: int(weight.detach().unique().numel()) for name, weight in kernels(model)}
+    return {name: int(torch.unique(weight.detach()).numel()) for name, weight in kernels(model)}
 
 
 def zeros(model: nn.Module) -> dict[str, float]:
@@ -130,7 +130,7 @@ class KeptValues(Objective):
         self.base = base
         self._kernels: list[tuple[nn.Parameter, Tensor, Tensor | None, int]] = []
         for _, weight in kernels(model):
-            values, groups = weight.detach().reshape(-1).unique(return_inverse=True)
+            values, groups = torch.unique(weight.detach().reshape(-1), return_inverse=True)
             shared = groups if len(values) <= most else None
             self._kernels.append((weight, weight.detach() == 0, shared, len(values)))
 

@@ -24,7 +24,9 @@ class ArrayBatches:
         if batch_size < 1:
             raise UserError(f"A batch size of {batch_size} was asked for; at least 1 is expected.")
         if len(inputs) != len(targets) or not len(inputs):
-            raise UserError(f"There are {len(inputs)} inputs and {len(targets)} targets; as many, and some, are needed.")
+            raise UserError(
+                f"There are {len(inputs)} inputs and {len(targets)} targets; as many, and some, are needed."
+            )
         self._inputs = torch.from_numpy(np.ascontiguousarray(inputs, np.float32))
         self._targets = torch.from_numpy(np.ascontiguousarray(targets))
         self._seed = seed

@@ -46,7 +46,8 @@ class Observations:
     real: Bool[Tensor, "objects places"]
 
     def to(self, dtype: torch.dtype) -> Observations:
-        return Observations(*(values.to(dtype) for values in (self.times, self.wavelengths, self.flux, self.error)), self.real)
+        times, wavelengths = self.times.to(dtype), self.wavelengths.to(dtype)
+        return Observations(times, wavelengths, self.flux.to(dtype), self.error.to(dtype), self.real)
 
     @functools.cached_property
     def time_distances(self) -> Float[Tensor, "objects places places"]:

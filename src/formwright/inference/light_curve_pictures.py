@@ -70,14 +70,14 @@ def write_explanations(
     """
     if not len(curves) == len(grid) == len(inputs) or len(classes) != model.specification.classes:
         raise UserError(
-            f"{len(curves)} light curves, {len(grid)} grids and {len(inputs)} inputs came, and {len(classes)} names for "
-            f"{model.specification.classes} classes; as many of each are expected."
+            f"{len(curves)} light curves, {len(grid)} grids and {len(inputs)} inputs came, and {len(classes)} names "
+            f"for {model.specification.classes} classes; as many of each are expected."
         )
     x = torch.from_numpy(inputs[:first]).float()
     with torch.inference_mode():
         likely = softmax(model.eval()(x).numpy())
-    activation = class_activation(model, x)
-    activation = (activation - activation.mean(1, keepdim=True)).numpy()
+    scores = class_activation(model, x)
+    activation = (scores - scores.mean(1, keepdim=True)).numpy()
     received = [layer.mean((1, 2)).numpy() for layer in attention_maps(model, x)]
     sections = []
     for index in range(len(x)):

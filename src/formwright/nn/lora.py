@@ -22,15 +22,13 @@ class LoRALinear(nn.Linear):
     Shapes: ``(..., in)`` to ``(..., out)``. Source: LoRA, arXiv 2106.09685.
     """
 
-    def __init__(
-        self, linear: nn.Linear, *, rank: int = 16, alpha: float | None = None, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, linear: nn.Linear, *, rank: int = 16, alpha: float | None = None, dropout: float = 0.0) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.factor = 1.0 if alpha is None else alpha / rank
-        like = {"device": linear.weight.device, "dtype": linear.weight.dtype}
-        self.lora_a = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(rank, linear.in_features, **like), a=5**0.5))  # type: ignore[arg-type]
-        self.lora_b = nn.Parameter(torch.zeros(linear.out_features, rank, **like))  # type: ignore[arg-type]
+        self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
+        nn.init.kaiming_uniform_(self.lora_a, a=5**0.5)
+        self.lora_b = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*any channels"]) -> Float[Tensor, "*any out_channels"]:

@@ -86,8 +86,8 @@ class DecomposedForecast(Objective):
         steps = batch.targets.shape[1]
         if steps not in (horizon, horizon + 3 * length):
             raise UserError(
-                f"Targets of {horizon} steps are expected, or of {horizon} and three parts of {length} behind them; got "
-                f"{steps}."
+                f"Targets of {horizon} steps are expected, or of {horizon} and three parts of {length} behind them; "
+                f"got {steps}."
             )
         forecast, parts = model.forecast_and_parts(batch.inputs)  # type: ignore[operator]
         error = F.mse_loss(forecast, batch.targets[:, :horizon])

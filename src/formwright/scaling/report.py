@@ -46,7 +46,9 @@ def _plots(result: ScalingResult, name: str) -> list[Plot]:
                 low, high = law.band(along)
                 plot.band(along.tolist(), low.tolist(), high.tolist(), colour)
             plot.line(along.tolist(), law(along).tolist(), colour)
-            plot.points(x.tolist(), y.tolist(), colour, [f"{kind}: {short(a)}, {b:.4f}" for a, b in zip(x, y, strict=True)])
+            plot.points(
+                x.tolist(), y.tolist(), colour, [f"{kind}: {short(a)}, {b:.4f}" for a, b in zip(x, y, strict=True)]
+            )
             plot.name(colour, f"{kind}, alpha {law.alpha:.3f}")
         plots.append(plot)
     return plots
@@ -56,8 +58,8 @@ def _explanation(result: ScalingResult) -> str:
     runs = sum(point.final for point in result.points)
     steps = max(point.steps for point in result.points)
     return (
-        f"<p>{runs} models were trained for {steps:,} steps each. The loss is the mean absolute error of the last patch "
-        "of a window, given those before it, over the standard deviation of what lies before. Lines are least squares "
+        f"<p>{runs} models were trained for {steps:,} steps each. The loss is the mean absolute error of the last "
+        "patch of a window, given those before it, over the standard deviation of what lies before. Lines are least squares "
         "between logarithms, loss = (x0 / x)^alpha; the shades are their 95 % confidence bands. A straight line over "
         "sizes that differ by a factor of a hundred says little about sizes a thousand times larger.</p>"
     )

@@ -187,7 +187,9 @@ def measure_scaling(
     largest = max(sizes, key=lambda size: SIZES[size].dim * SIZES[size].depth)
     amounts = {size: [corpus.points] for size in sizes}
     amounts[largest] = sorted({min(amount, corpus.points) for amount in (*data, corpus.points)})
-    runs = [(kind, size, amount, seed) for seed in seeds for kind in kinds for size in sizes for amount in amounts[size]]
+    runs = [
+        (kind, size, amount, seed) for seed in seeds for kind in kinds for size in sizes for amount in amounts[size]
+    ]
     done = {point.run for point in points if point.final}
     for index, run in enumerate(runs):
         share = Share(reporter, index, len(runs))
@@ -257,7 +259,7 @@ def judge(model: FoundationModel, windows: NDArray[np.floating]) -> dict[str, fl
     """
     patch = model.config.patch
     totals, count = dict.fromkeys(METRICS, 0.0), 0
-    for rows in torch.from_numpy(np.asarray(windows, np.float32)).split(256):
+    for rows in torch.split(torch.from_numpy(np.asarray(windows, np.float32)), 256):
         past, truth = rows[:, :-patch], rows[:, -patch:]
         known = past.isfinite()
         mean = torch.where(known, past, 0.0).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
@@ -269,7 +271,7 @@ def judge(model: FoundationModel, windows: NDArray[np.floating]) -> dict[str, fl
         told = truth.isfinite()
         filled = torch.where(told, truth, 0.0)
         error = ((last.mean.flatten(1) - filled).abs() / unit)[told]
-        density = last.log_probability(filled.unflatten(1, (1, patch))).flatten(1) + unit.log()
+        density = last.log_probability(filled[:, None]).flatten(1) + unit.log()
         totals["mae"] += float(error.sum())
         totals["nll"] -= float(density[told].sum())
         count += int(told.sum())

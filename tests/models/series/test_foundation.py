@@ -49,7 +49,9 @@ def golden_patches(dtype: torch.dtype) -> tuple[Patches, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", GOLDEN["modules"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, FLOAT64_TOLERANCE), (torch.float32, FLOAT32_TOLERANCE)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, FLOAT64_TOLERANCE), (torch.float32, FLOAT32_TOLERANCE)]
+)
 def test_the_authors_code_gives_the_same_with_the_same_weights(name: str, dtype: torch.dtype, tolerance: float) -> None:
     figures = GOLDEN["modules"][name]
     model = FoundationModel(FoundationConfig(**figures["config"])).double().eval()
@@ -170,7 +172,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     series = torch.randn(1, 32)
     assert torch.equal(again.forecast(series, 8), model.forecast(series, 8))
     (tmp_path / "config.json").write_text('{"foundation": {"dim": 3, "depth": 1}}')
-    with pytest.raises(UserError, match="does not describe|multiple of 4"):
+    with pytest.raises(UserError, match="multiple of 4"):
         FoundationModel.from_pretrained(tmp_path)
 
 

@@ -74,7 +74,8 @@ def observe_sky(count: int, random: Random) -> Sky:
     depth = depth - moon[..., None] * np.array([1.0, 0.6, 0.3, 0.1, 0.0, 0.0])[band]
     clear = (random.random((count, nights)) < CLEAR) & (night < DAYS)
     real = np.broadcast_to(clear[..., None], band.shape)
-    return Sky(*(values.reshape(count, -1) for values in (times, band, depth, real)))
+    shape = (count, 2 * nights)
+    return Sky(times.reshape(shape), band.reshape(shape), depth.reshape(shape), real.reshape(shape))
 
 
 def _draw(shares: Floats, random: Random) -> NDArray[np.int64]:
@@ -103,7 +104,7 @@ def luminosity_distance(redshift: Floats) -> Floats:
 def black_body_flux(luminosity: Floats, temperature: Floats, wavelength: Floats, redshift: Floats) -> Floats:
     """Flux of a black body in units of magnitude 27.5 (AB).
 
-    ``f_ν = (1 + z) L π B_ν(ν (1 + z), T) / (σ T⁴ 4 π d_L²)``: ``luminosity`` in erg a second, ``temperature`` in kelvin,
+    ``f_ν = (1 + z) L π B_ν(ν (1 + z), T) / (σ T⁴ 4 π d_L²)``: ``luminosity`` in erg a second, ``temperature`` in K,
     ``wavelength`` as observed in ångström.
     """
     rest = wavelength / (1 + redshift)
@@ -185,7 +186,9 @@ def _supernova_2(sky: Sky, random: Random) -> tuple[Floats, Floats]:
     tail = 0.12 * np.exp(-np.maximum(age, 0) / 111.0)
     rise = -np.expm1(-np.maximum(age, 0) / _scatter(count, 2.5, 0.3, random))
     luminosity = _scatter(count, 10**42.4, 0.6, random) * rise * np.maximum(level, tail)
-    return source.flux(sky, luminosity, _cooling(age, _scatter(count, 16000.0, 0.1, random), 5800.0, 14.0)), source.redshift
+    return source.flux(
+        sky, luminosity, _cooling(age, _scatter(count, 16000.0, 0.1, random), 5800.0, 14.0)
+    ), source.redshift
 
 
 def _supernova_ibc(sky: Sky, random: Random) -> tuple[Floats, Floats]:
@@ -195,7 +198,9 @@ def _supernova_ibc(sky: Sky, random: Random) -> tuple[Floats, Floats]:
     age = source.age(sky)
     width = _scatter(count, 1.0, 0.25, random)
     luminosity = _scatter(count, 10**42.6, 0.5, random) * _pulse(age, 15 * width, 4.5 * width, 15 * width)
-    return source.flux(sky, luminosity, _cooling(age, _scatter(count, 9000.0, 0.1, random), 4300.0, 16.0)), source.redshift
+    return source.flux(
+        sky, luminosity, _cooling(age, _scatter(count, 9000.0, 0.1, random), 4300.0, 16.0)
+    ), source.redshift
 
 
 def _tidal_disruption(sky: Sky, random: Random) -> tuple[Floats, Floats]:
@@ -298,7 +303,9 @@ def synthetic_light_curves(count: int, *, classes: Sequence[str] = tuple(SOURCES
         if name not in SOURCES:
             raise UnknownNameError("class of light curves", name, SOURCES)
     if not classes or count < len(classes):
-        raise UserError(f"At least one object of each class is expected; {count} were asked for {len(classes)} classes.")
+        raise UserError(
+            f"At least one object of each class is expected; {count} were asked for {len(classes)} classes."
+        )
     parts = []
     for label, name in enumerate(classes):
         wanted = count // len(classes) + (label < count % len(classes))

@@ -13,11 +13,11 @@ Floats = NDArray[np.float64]
 Random = np.random.Generator
 
 #: Steps of a season, from a few to a quarter of a usual window.
-PERIODS = (4.0, 128.0)
+SHORTEST, LONGEST = 4.0, 128.0
 
 
 def _periods(count: int, random: Random) -> Floats:
-    return np.exp(random.uniform(*np.log(PERIODS), (count, 1)))
+    return SHORTEST * (LONGEST / SHORTEST) ** random.random((count, 1))
 
 
 def _noise(shape: tuple[int, int], random: Random) -> Floats:
@@ -46,7 +46,7 @@ def _seasonal(count: int, length: int, random: Random) -> Floats:
 
 
 def _waves(count: int, length: int, random: Random) -> Floats:
-    """Saw teeth, rectangles and spikes, with a step in the level and noise: shapes that seasons of sines do not have."""
+    """Saw teeth, rectangles and spikes, with a step in the level and noise: shapes that no few sines have."""
     phase = (np.arange(length)[None] / _periods(count, random) + random.random((count, 1))) % 1.0
     duty = random.uniform(0.1, 0.6, (count, 1))
     shapes = np.stack([2 * phase - 1, np.where(phase < duty, 1.0, -1.0), 4 * np.exp(-phase / (0.3 * duty)) - 1])

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,7 +65,7 @@ class FoundationConfig:
     def __post_init__(self) -> None:
         if min(self.dim, self.depth, self.heads, self.patch, self.components) < 1 or self.dim % (4 * self.heads):
             raise UserError(
-                f"A foundation model has positive sizes and heads of a multiple of 4 channels (half of them are turned, "
+                f"A foundation model has positive sizes and heads of a multiple of 4 channels (half of them turn, "
                 f"in pairs); got {self.dim} channels, {self.heads} heads, {self.depth} blocks."
             )
 
@@ -117,9 +117,7 @@ class Patches(NamedTuple):
     time: Int[Tensor, "batch places"]
 
 
-def cut_into_patches(
-    series: Float[Tensor, "batch time"], patch: int = 32, *, forecast: int = 0
-) -> Patches:
+def cut_into_patches(series: Float[Tensor, "batch time"], patch: int = 32, *, forecast: int = 0) -> Patches:
     """A row a series: what is missing (not a number) is not observed, and a first patch that is not full is padded.
 
     The last ``forecast`` patches are marked as those to predict.
@@ -154,9 +152,7 @@ class FoundationModel(nn.Module):
             qk_norm=_NORM,
             bias=False,
         )
-        block = BlockSpec(
-            (BranchSpec(mixer, norm=_NORM), BranchSpec(part("glu", hidden=config.hidden), norm=_NORM))
-        )
+        block = BlockSpec((BranchSpec(mixer, norm=_NORM), BranchSpec(part("glu", hidden=config.hidden), norm=_NORM)))
         self.embed = nn.Linear(config.patch, config.dim)
         self.mask_token = None if config.causal else nn.Parameter(torch.randn(config.dim))
         self.blocks = nn.ModuleList(Block(block, config.dim, (512,)) for _ in range(config.depth))
@@ -176,8 +172,8 @@ class FoundationModel(nn.Module):
         config = self.config
         if patches.values.ndim != 3 or patches.values.shape[-1] != config.patch:
             raise UserError(
-                f"Expected patches (batch, places, {config.patch}), got {tuple(patches.values.shape)}; cut_into_patches "
-                "makes them of series."
+                f"Expected patches (batch, places, {config.patch}), got {tuple(patches.values.shape)}; "
+                "cut_into_patches makes them of series."
             )
         location, scale = self.statistics(patches)
         tokens = self.embed((patches.values - location) / scale)
@@ -190,9 +186,7 @@ class FoundationModel(nn.Module):
         raw = self.head(self.norm(tokens)).unflatten(-1, (config.patch, 4, config.components))
         return StudentMixture.of(raw, location, scale)
 
-    def statistics(
-        self, patches: Patches
-    ) -> tuple[Float[Tensor, "batch places 1"], Float[Tensor, "batch places 1"]]:
+    def statistics(self, patches: Patches) -> tuple[Float[Tensor, "batch places 1"], Float[Tensor, "batch places 1"]]:
         """Mean and standard deviation by which every patch is normalised: of its series' points that it may know."""
         shown = patches.observed & ~patches.predicted[..., None]
         related = patches.series[:, :, None] == patches.series[:, None, :]
@@ -281,7 +275,7 @@ def _from_authors(state: State, config: FoundationConfig) -> State:
             torch.stack([state.pop(f"components.{each}.{name}.{leaf}") for each in range(config.components)])
             for name in _PARTS
         ]
-        logits = state.pop(f"weights_logits.{leaf}").unflatten(0, (config.components, config.patch))
+        logits = torch.stack(state.pop(f"weights_logits.{leaf}").chunk(config.components))
         whole = torch.stack([logits, *rest])  # (four, components, points, ...)
         state[f"head.{leaf}"] = whole.movedim(2, 0).flatten(0, 2)
     return state
@@ -311,7 +305,7 @@ def load_authors_weights(model: FoundationModel, state: Mapping[str, Tensor]) ->
             (r"param_proj\.proj\.(.*)", r"\1"),
         ),
     )
-    renamed: dict[str, Any] = {layout._rename(name): tensor for name, tensor in state.items()}
+    renamed = {str(layout.rename(name)): tensor for name, tensor in state.items()}
     try:
         load_state(model, _from_authors(renamed, model.config))
     except (KeyError, IndexError) as problem:

@@ -77,7 +77,9 @@ register_family(
 def _from_keras(state: State, model: Model) -> State:
     """Kernels are turned; queries, keys and values become one matrix."""
     state = {
-        name.replace(".kernel", ".weight").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.permute(*reversed(range(tensor.ndim)))
+        name.replace(".kernel", ".weight").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.permute(
+            *reversed(range(tensor.ndim))
+        )
         for name, tensor in state.items()
     }
     for index in range(len(model.specification.stages[0].blocks)):

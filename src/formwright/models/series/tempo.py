@@ -178,9 +178,13 @@ class Tempo(nn.Module):
             self.pool = PromptPool(config)
         self.language = create_model(
             gpt2(
-                dim=dim, depth=config.depth, heads=config.heads, vocabulary=config.vocabulary, length=config.positions,
+                dim=dim,
+                depth=config.depth,
+                heads=config.heads,
+                vocabulary=config.vocabulary,
+                length=config.positions,
                 dropout=config.dropout,
-            )  # fmt: skip
+            )
         )
         self._adapt()
         tokens = config.patches + (config.prompt_tokens if config.forecast_from_prompts else 0)
@@ -189,12 +193,9 @@ class Tempo(nn.Module):
 
     def _adapt(self) -> None:
         """Put adapters beside the layers of queries, keys and values."""
-        for block in self._blocks():
+        for block in self.language.backbone.stages[0].blocks:  # type: ignore[union-attr]
             attention = block.branches[0].part
             attention.qkv = LoRALinear(attention.qkv, rank=self.config.rank, dropout=self.config.dropout)
-
-    def _blocks(self) -> Iterator[nn.Module]:
-        yield from self.language.backbone.stages[0].blocks  # type: ignore[union-attr]
 
     def _tuned(self) -> Iterator[nn.Parameter]:
         """What of the language model is trained."""
@@ -221,9 +222,7 @@ class Tempo(nn.Module):
         season = self.season(x - trend)
         return trend, season, x - trend - season
 
-    def forward(
-        self, series: Float[Tensor, "batch time variates"]
-    ) -> Float[Tensor, "batch horizon variates"]:
+    def forward(self, series: Float[Tensor, "batch time variates"]) -> Float[Tensor, "batch horizon variates"]:
         """The next ``horizon`` steps of every variate.
 
         Raises:
@@ -243,7 +242,7 @@ class Tempo(nn.Module):
         parts = self.decompose(rows)
         tokens = torch.cat([self._prompted(index, values) for index, values in enumerate(parts)], dim=1)
         tokens, context = self.language.backbone.stages[0](tokens, EMPTY)
-        tokens = self.language.head.norm(tokens, context)  # type: ignore[operator]
+        tokens = self.language.head.norm(tokens, context)
         forecast = torch.zeros_like(rows[:, :1])
         for head, of_part in zip(self.heads, tokens.chunk(config.parts, dim=1), strict=True):
             seen = of_part if config.forecast_from_prompts else of_part[:, config.prompt_tokens :]
@@ -357,7 +356,7 @@ def load_authors_weights(model: Tempo, state: Mapping[str, Tensor]) -> None:
     renamed: State = {}
     gpt: State = {}
     for name, tensor in state.items():
-        target = _LAYOUT._rename(name)
+        target = _LAYOUT.rename(name)
         if target is None or (model.config.pool is not None and target.startswith("sentences.")):
             continue
         if target.startswith("gpt2."):

@@ -20,8 +20,8 @@ class PackedAttention(Attention):
     """Softmax attention in which tokens of different sequences of a row do not see each other.
 
     ``context.positions`` ``(batch, tokens, 2)`` says where each token is: its place in its own sequence, and which
-    sequence of the row that is. Without it, it is :class:`~formwright.nn.token_mixers.attention.Attention` with the same
-    options (it takes no ``window``): every sequence of a packed row gives what it gives alone.
+    sequence of the row that is. Every sequence of a packed row gives what it gives alone. Without it, the part is
+    :class:`~formwright.nn.token_mixers.attention.Attention` with the same options.
 
     Shapes: ``(batch, *grid, dim)`` to the same.
 
