@@ -80,6 +80,12 @@ def reference_variants(system: str) -> dict[str, Figures]:
     return json.loads(_golden().joinpath(f"{system}.json").read_text())["variants"]
 
 
+@functools.cache
+def reference_modules(system: str) -> Figures:
+    """All figures of a system whose inputs are not images; those of each model are under ``modules``."""
+    return json.loads(_golden().joinpath(f"{system}.json").read_text())
+
+
 def _golden() -> Traversable:
     return files("formwright.catalog").joinpath("golden")
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
-from formwright.cli.generation import generate
 from formwright.cli.bench import bench
+from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
     print_fit,
@@ -20,6 +20,7 @@ from formwright.cli.output import (
     print_predictions,
     reporter,
 )
+from formwright.cli.scaling import scaling
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -257,6 +258,7 @@ def verify(
 
 app.command()(generate)
 app.add_typer(bench, name="bench")
+app.command()(scaling)
 
 
 def _print_json(value: Any) -> None:

@@ -1,6 +1,7 @@
 """What is optimised."""
 
 from formwright.batch import Batch
+from formwright.objectives.balanced import BalancedClassification
 from formwright.objectives.classification import Classification
 from formwright.objectives.distillation import Distillation
 from formwright.objectives.forecasting import ForecastDistillation, Forecasting
@@ -9,6 +10,7 @@ from formwright.objectives.nested import NestedTraining
 from formwright.objectives.objective import Objective, Outcome, means
 
 __all__ = [
+    "BalancedClassification",
     "Batch",
     "Classification",
     "Distillation",
