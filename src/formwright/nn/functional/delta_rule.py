@@ -79,7 +79,7 @@ def _segment(
 ) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
     q, k, v, beta = (to_chunks(x, length, dtype) for x in (q, k, v, beta))
-    rows, chunks, _, values = v.shape
+    rows, chunks = v.shape[:2]
     flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
     transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
     new = torch.bmm(transition, flat_v).view(v.shape)
@@ -102,10 +102,11 @@ def unit_lower_inverse(lower: Float[Tensor, "batch size size"]) -> Float[Tensor,
     """``(I + L)⁻¹`` for the strictly lower part ``L`` of each matrix; its other entries are not read.
 
     On a CPU PyTorch solves triangular systems one after the other; here all are matrix products. Blocks on the
-    diagonal come first: there ``L⁴ = 0``, so ``(I + L)⁻¹ = (I - L)(I + L²)``. Then two neighbours at a time, of inverses
-    ``A`` and ``B`` with ``C`` below the first, make ``[[A, 0], [-B C A, B]]``. ``size`` is a power of two.
+    diagonal come first: there ``L⁴ = 0``, so ``(I + L)⁻¹ = (I - L)(I + L²)``. Then two neighbours at a time, whose
+    inverses are ``A`` and ``B`` and below the first of which ``C`` stands, make ``[[A, 0], [-B C A, B]]``. ``size`` is
+    a power of two.
     """
-    return _UnitLowerInverse.apply(lower)  # type: ignore[no-untyped-call, no-any-return]
+    return _UnitLowerInverse.apply(lower)  # type: ignore[no-untyped-call]
 
 
 class _UnitLowerInverse(torch.autograd.Function):

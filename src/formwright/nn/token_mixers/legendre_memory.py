@@ -19,7 +19,7 @@ from formwright.nn.part import PARTS, Axis, Part, Promises, State
 
 @PARTS.register("legendre_memory")
 class LegendreMemory(Part):
-    """``y = norm(W h)`` with ``h_t = relu(Wh [m_t; x_t] + b)``, ``m_t = Ā m_{t-1} + B̄ u_t``, ``u_t = relu(Wu x_t + b)``.
+    """``y = norm(W h)``, ``h_t = relu(Wh [m_t; x_t] + b)``, ``m_t = Ā m_{t-1} + B̄ u_t``, ``u_t = relu(Wu x_t + b)``.
 
     One signal ``u`` is remembered over the last ``window`` tokens as ``order`` Legendre coefficients; ``Ā`` and ``B̄``
     are not learned. The norm is a batch norm. See
