@@ -297,6 +297,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
+    "wide_attention": {"dim": 16, "depth": 1, "heads": 4, "head_dim": 8, "hidden": 24, "padding": 0},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
