@@ -175,6 +175,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    # These take ids: tests/nn/test_text_stems.py
+    "ngram_embedding": (),
+    "convolutional_ngrams": (),
+    "convolutional_text_tokenizer": (),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
