@@ -215,6 +215,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
     ),
     "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
+    # These take ids: tests/nn/test_text_stems.py
+    "ngram_embedding": (),
+    "convolutional_ngrams": (),
+    "convolutional_text_tokenizer": (),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
     "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
