@@ -181,6 +181,23 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "inverted_embedding": (
+        Case("inverted_embedding"),
+        Case("inverted_embedding", "covariates", options={"covariates": 3}),
+        Case("inverted_embedding", "plain", options={"normalise": False}),
+    ),
+    "temporal_embedding": (
+        Case("temporal_embedding"),
+        Case("temporal_embedding", "horizon", options={"horizon": 4, "covariates": 2, "normalise": True}),
+    ),
+    "variate_tokens": (Case("variate_tokens", dim=7),),
+    "forecast": (Case("forecast", options={"norm": _NORM}),),
+    "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
+    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
     "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
@@ -239,6 +256,8 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     },
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
+    "itransformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
+    "linear_forecaster": {"length": 12, "horizon": 5, "variates": 3},
     "iformer": {
         "depths": (1, 1, 2, 1),
         "dims": (8, 16, 24, 32),
@@ -260,6 +279,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
