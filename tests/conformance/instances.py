@@ -144,6 +144,23 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "delta_rule": (
+        Case("delta_rule", options={"heads": 2}),
+        Case("delta_rule", "gated", options={"heads": 4, "kernel": 2, "gate": True, "negative_eigenvalues": True}),
+    ),
+    "gated_linear_attention": (
+        Case("gated_linear_attention", options={"heads": 2}),
+        Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
+    ),
+    "linear_attention": (
+        Case("linear_attention", options={"heads": 4}),
+        Case("linear_attention", "causal", options={"heads": 2, "causal": True}),
+        Case("linear_attention", "class-token", options={"heads": 2, "feature_map": "softmax"}, prefix=1),
+    ),
+    "legendre_memory": (
+        Case("legendre_memory", options={"window": 5}),
+        Case("legendre_memory", "low-order", options={"window": 12, "order": 4}),
+    ),
     "mamba": (
         Case("mamba", options={"states": 3, "rank": 2}),
         Case("mamba", "time-invariant", options={"states": 3, "selective": False, "kernel": 2}),
