@@ -62,7 +62,7 @@ def test_parameter_count_is_the_published_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_macs_are_the_published_ones(name: str) -> None:
-    for side, macs in VARIANTS[name]["macs"].items():
+    for side, macs in VARIANTS[name].get("macs", {}).items():
         model = empty_copy(specification(name, image_size=int(side)))
         images = torch.zeros(1, 3, int(side), int(side), device="meta")
         assert count_macs(model, images) == pytest.approx(macs, rel=0.01)

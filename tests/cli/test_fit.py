@@ -74,7 +74,7 @@ def test_a_killed_run_is_continued_and_loses_nothing(run):
 
 def test_json_is_all_that_is_printed(run):
     _, _, answer = run
-    assert json.loads(answer.out)["schema"] == 1
+    assert json.loads(answer.out)["schema"] == 2
     assert answer.err == ""
 
 
@@ -91,11 +91,11 @@ def test_everything_is_there_and_agrees(run):
     assert result.to_dict() == values
     assert result.budget_met
     assert (root / "model.onnx").stat().st_size == result.shipped.size <= 4_000_000
-    assert result.agreement.same_class == 1.0
+    assert result.agreement.same_answer == 1.0
     assert result.agreement.largest_difference < 1e-2
-    assert np.array(result.confusion).sum() == result.data["test"]
+    assert np.array(result.details["confusion"]).sum() == result.data["test"]
     assert {baseline.name for baseline in result.baselines} >= {"majority class", "logistic regression"}
-    assert result.test["accuracy"] == pytest.approx(np.trace(result.confusion) / result.data["test"])
+    assert result.test["accuracy"] == pytest.approx(np.trace(result.details["confusion"]) / result.data["test"])
     assert from_pretrained(root).specification.classes == 10
 
 

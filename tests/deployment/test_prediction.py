@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from formwright.deployment.prediction import Prediction, predict, softmax
+from formwright.deployment.classes import Prediction, softmax
+from formwright.deployment.prediction import predict
 from formwright.deployment.preprocessing import Preprocessing
 from formwright.errors import UserError
 
@@ -66,7 +67,7 @@ def test_bad_input(folder, pictures, tmp_path):
     text.write_text("not a picture")
     with pytest.raises(UserError, match=r"text\.png"):
         predict(folder, [pictures[0], text])
-    with pytest.raises(UserError, match="No pictures"):
+    with pytest.raises(UserError, match="nothing to predict"):
         predict(folder, [])
     with pytest.raises(UserError, match="no folder"):
         predict(tmp_path / "nowhere", pictures)

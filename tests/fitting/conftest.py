@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from formwright.fitting import race, run, shrink
-from formwright.search.spaces import FAMILIES
+from formwright.fitting import run, shrink
+from formwright.search.images import FAMILIES, ImageSpace
 
 
 @pytest.fixture
@@ -13,5 +13,5 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(run, "SHRINK_LEAST", 2.0)
     monkeypatch.setattr(run, "SHIP_LEAST", 1.0)
     monkeypatch.setattr(shrink, "SHORTEST_RECOVERY", -60.0)
-    monkeypatch.setattr(race, "FAMILIES", {name: FAMILIES[name] for name in ("cct", "poolformer")})
-    monkeypatch.setattr(race, "WIDTHS", (8, 16))
+    monkeypatch.setattr(ImageSpace, "families", {name: FAMILIES[name] for name in ("cct", "poolformer")})
+    monkeypatch.setattr(ImageSpace, "widths", (8, 16))

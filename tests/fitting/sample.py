@@ -12,7 +12,6 @@ from formwright.fitting.records import (
     Baseline,
     CurvePoint,
     FitResult,
-    Mistake,
     ShrinkStep,
     Trial,
     Variant,
@@ -86,11 +85,19 @@ def sample_result(
             "log_loss": 0.512,
             "calibration_error": 0.021,
         },
-        confusion=confusion.tolist(),
-        mistakes=[
-            Mistake(f"{classes[t]}/{classes[t]}_{i:04d}.png", i, classes[t], classes[g], 0.999 - 0.004 * i)
-            for i, (t, g) in enumerate(chosen)
-        ],
+        details={
+            "confusion": confusion.tolist(),
+            "mistakes": [
+                {
+                    "file": f"{classes[t]}/{classes[t]}_{i:04d}.png",
+                    "index": i,
+                    "true": classes[t],
+                    "predicted": classes[g],
+                    "probability": 0.999 - 0.004 * i,
+                }
+                for i, (t, g) in enumerate(chosen)
+            ],
+        },
         agreement=Agreement(1.0, 3.8e-6, -0.0021),
         time={"shortlist": 41.0, "race": 455.0, "train": 420.0, "shrink": 196.0, "ship": 38.0, "total": 1165.0},
         notes=["bfloat16 was not used: a step in it took 1.31 times as long on this machine."],
@@ -176,8 +183,8 @@ def sample_pictures(
     """Coloured waves, one for each mistake."""
     y, x = np.mgrid[0:height, 0:width]
     return {
-        mistake.index: np.stack(
-            [127 + 120 * np.sin((x * (1 + c) + y * mistake.index) / (4 + c)) for c in range(channels)], axis=-1
+        mistake["index"]: np.stack(
+            [127 + 120 * np.sin((x * (1 + c) + y * mistake["index"]) / (4 + c)) for c in range(channels)], axis=-1
         ).astype(np.uint8)
-        for mistake in result.mistakes
+        for mistake in result.details["mistakes"]
     }

@@ -15,10 +15,10 @@ from formwright.fitting.charts import (
     accuracy_axis,
     log_axis,
     pareto_chart,
-    percent,
     place_labels,
     time_axis,
 )
+from formwright.fitting.metric import ACCURACY, percent
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_front_steps_over_what_nothing_beats():
         Point(3.0, 0.7, "trial", "beaten", ""),
         Point(0.5, 0.85, "trial eager", "another clock", "", comparable=False),
     ]
-    chart = pareto_chart(points, "cost", str, limit=4.0, pictures=100)
+    chart = pareto_chart(points, "cost", str, metric=ACCURACY, limit=4.0, samples=100)
     assert chart is not None
     (front,) = chart.lines
     cheap, better = chart.marks[:2]
@@ -81,8 +81,10 @@ def test_front_steps_over_what_nothing_beats():
 
 
 def test_no_chart_without_points():
-    assert pareto_chart([], "cost", str, limit=1.0, pictures=100) is None
-    assert pareto_chart([Point(0.0, 0.5, "trial", "", "")], "cost", str, limit=None, pictures=100) is None
+    assert pareto_chart([], "cost", str, metric=ACCURACY, limit=1.0, samples=100) is None
+    assert (
+        pareto_chart([Point(0.0, 0.5, "trial", "", "")], "cost", str, metric=ACCURACY, limit=None, samples=100) is None
+    )
 
 
 def test_labels_neither_cover_each_other_nor_leave_the_chart():

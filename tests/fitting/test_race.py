@@ -19,10 +19,11 @@ from formwright.fitting.clock import Clock
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
+from formwright.fitting.tasks.images import ImageClassification
 from formwright.measurement.budget import Budget
 from formwright.objectives import Classification, Outcome
 from formwright.reporting import SILENT
-from formwright.search.spaces import PictureShape, propose
+from formwright.search.images import PictureShape, propose
 
 
 def toy_session(folder: RunFolder) -> Session:
@@ -30,12 +31,11 @@ def toy_session(folder: RunFolder) -> Session:
     labels = np.arange(60) % 3
     images = (rng.integers(0, 100, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
     return Session(
-        data=from_arrays(images, labels),
+        task=ImageClassification(from_arrays(images, labels), Augmentation()),
         budget=Budget(time=60.0),
         folder=folder,
         clock=Clock(60.0, spent=folder.state.spent),
         reporter=SILENT,
-        augmentation=Augmentation(),
         seed=0,
         threads=1,
     )
@@ -89,6 +89,7 @@ def failing(monkeypatch):
 def test_one_survivor_a_rung_and_everything_is_written_down(tmp_path):
     made = with_trials(tmp_path / "run")
     race.race(made, 30.0)
+    made.folder.release()
     state = RunFolder.open(tmp_path / "run", {}).state
     assert state.rungs_done == 2
     assert sorted(trial.status for trial in state.trials) == ["racing", "stopped", "stopped"]
@@ -138,6 +139,7 @@ def test_a_continued_race_goes_on_where_it_was(tmp_path):
     trial = made.folder.state.trials[0]
     made.train_until(trial, 0.1, deadline=made.clock.deadline(1e9))
     steps = trial.curve[-1].step
+    made.folder.release()
     continued = toy_session(RunFolder.open(tmp_path / "run", {}))
     race.race(continued, 30.0)
     assert continued.folder.state.trials[0].curve[0].step == steps
@@ -151,6 +153,7 @@ def test_a_checkpoint_without_its_score_is_scored_and_not_trained_again(tmp_path
     trainer.train(steps=5)
     trainer.seconds = 0.15
     made.checkpoint(trainer, made.folder.checkpoint("trial-00"))
+    made.folder.release()
     continued = toy_session(RunFolder.open(tmp_path / "run", {}))
     again = continued.folder.state.trials[0]
     continued.train_until(again, 0.1, deadline=continued.clock.deadline(1e9))

@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 def written(result: FitResult, folder: Path, **options) -> Page:
     path = folder / "run" / "report.html"
-    write_report(result, path, pictures=options.get("pictures", sample_pictures(result)))
+    write_report(result, path, attachments=options.get("pictures", sample_pictures(result)))
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
     return Page(path.read_text(encoding="utf-8"))
 
@@ -119,8 +119,8 @@ def test_needs_nothing_but_itself(tmp_path):
 def test_names_of_classes_and_files_are_only_text(tmp_path):
     evil = "<script>alert('x')</script>"
     result = sample_result((evil, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "d"), test_pictures=400)
-    for mistake in result.mistakes:
-        mistake.file = f'{evil}" onload="x'
+    for mistake in result.details["mistakes"]:
+        mistake["file"] = f'{evil}" onload="x'
     result.data["source"] = f"photos {evil}"
     result.model = result.trials[0].name = result.trials[0].reason = evil
     page = written(result, tmp_path)
@@ -133,24 +133,22 @@ def test_names_of_classes_and_files_are_only_text(tmp_path):
 
 def test_file_names_that_are_no_text_do_not_stop_it(tmp_path):
     result = sample_result()
-    result.mistakes[0].file = "bird/\udcff.png"
+    result.details["mistakes"][0]["file"] = "bird/\udcff.png"
     assert "bird/?.png" in written(result, tmp_path).text
 
 
 def test_mistakes_are_shown_pixel_for_pixel(tmp_path):
     result = sample_result(mistakes=3)
-    pictures = sample_pictures(result, 8, 8, 1)
-    del pictures[result.mistakes[2].index]
+    pictures, first = sample_pictures(result, 8, 8, 1), result.details["mistakes"][0]
+    del pictures[result.details["mistakes"][2]["index"]]
     page = written(result, tmp_path, pictures=pictures)
     images = page.all("img")
     assert len(images) == 2
     assert all(image["class"] == "tiny" for image in images)
-    assert images[0]["alt"] == (
-        f"Test picture {result.mistakes[0].file}: {result.mistakes[0].true}, taken for {result.mistakes[0].predicted}"
-    )
+    assert images[0]["alt"] == (f"Test picture {first['file']}: {first['true']}, taken for {first['predicted']}")
     content = base64.b64decode(images[0]["src"].partition(",")[2])
     shown = np.asarray(Image.open(io.BytesIO(content)))
-    np.testing.assert_array_equal(shown, pictures[result.mistakes[0].index][..., 0])
+    np.testing.assert_array_equal(shown, pictures[result.details["mistakes"][0]["index"]][..., 0])
     assert "no picture" in page.words
 
 
@@ -163,7 +161,7 @@ def test_large_pictures_become_small_ones(tmp_path):
 
 def test_a_perfect_model_has_no_mistakes(tmp_path):
     result = sample_result(mistakes=0)
-    result.confusion = np.diag([1000] * 10).tolist()
+    result.details["confusion"] = np.diag([1000] * 10).tolist()
     result.test |= {"accuracy": 1.0, "accuracy_low": 0.9996, "accuracy_high": 1.0}
     words = written(result, tmp_path).words
     assert "There are none to show." in words
@@ -197,7 +195,7 @@ def test_a_missed_budget_is_said_in_words(tmp_path):
 def test_what_must_not_be_missed_is_said_at_the_top(tmp_path):
     result = sample_result()
     assert "Note:" not in written(result, tmp_path / "well").words
-    result.baselines[1].test_accuracy = 0.963
+    result.baselines[1].score = 0.963
     result.time["total"] = 1500.0
     words = written(result, tmp_path / "badly").words
     assert "A simple competitor is better on the test pictures: logistic regression, 96.3 %." in words
@@ -210,7 +208,7 @@ def test_a_hundred_classes_are_a_picture_with_every_name(tmp_path):
     page = written(result, tmp_path)
     (matrix,) = page.all("image")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(matrix["href"].partition(",")[2]))))
-    counts = np.array(result.confusion)
+    counts = np.array(result.details["confusion"])
     assert pixels.shape == (100, 100, 4)
     np.testing.assert_array_equal(pixels[..., 3] > 0, counts > 0)
     assert all(name in page.text for name in classes)
@@ -236,6 +234,7 @@ def test_the_command_repeats_the_run():
     options = dict(zip(words[3::2], words[4::2], strict=True))
     assert options.pop("--out") == "runs/mine-again"
     assert options.pop("--seed") == "0"
+    assert options.pop("--task") == "image-classification"
     budget = Budget.parse(**{name[2:].replace("-", "_"): value for name, value in options.items()})
     assert (budget.latency, budget.size) == (pytest.approx(0.0021234), 1_234_567)
     assert (budget.macs, budget.time) == (1_500_000, 5400.0)
@@ -251,7 +250,7 @@ def test_the_command_names_no_data_for_what_is_built_in():
 def test_paths_are_quoted_for_the_shell_and_for_python(tmp_path):
     result = sample_result(mistakes=0)
     folder = tmp_path / "it's mine"
-    write_report(result, folder / "report.html", pictures={})
+    write_report(result, folder / "report.html", attachments={})
     text = Page((folder / "report.html").read_text()).text
     assert f"formwright predict {shlex.quote(str(folder))} picture.png" in text
     assert f"from_pretrained({str(folder)!r})" in text
@@ -260,13 +259,13 @@ def test_paths_are_quoted_for_the_shell_and_for_python(tmp_path):
 def test_the_same_after_a_round_trip_through_json(tmp_path):
     result = sample_result()
     again = FitResult.from_dict(result.to_dict())
-    write_report(result, tmp_path / "report.html", pictures={})
+    write_report(result, tmp_path / "report.html", attachments={})
     first = (tmp_path / "report.html").read_bytes()
-    write_report(again, tmp_path / "report.html", pictures={})
+    write_report(again, tmp_path / "report.html", attachments={})
     assert (tmp_path / "report.html").read_bytes() == first
 
 
 def test_a_place_that_cannot_be_written_is_a_users_mistake(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="could not be written"):
-        write_report(sample_result(), tmp_path / "file" / "report.html", pictures={})
+        write_report(sample_result(), tmp_path / "file" / "report.html", attachments={})

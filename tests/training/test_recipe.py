@@ -5,7 +5,7 @@ import torch
 
 from formwright.models import create_model
 from formwright.objectives import Classification
-from formwright.search.spaces import FAMILIES, PictureShape, propose
+from formwright.search.images import FAMILIES, PictureShape, propose
 from formwright.training.muon import Muon
 from formwright.training.recipe import Recipe, Schedule, build_optimizers
 

@@ -18,8 +18,9 @@ from formwright.measurement.budget import format_bytes, format_count, format_sec
 from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
-    from formwright.deployment.prediction import Prediction
+    from formwright.deployment.prediction import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
 
@@ -106,32 +107,42 @@ def reporter(*, quiet: bool) -> Iterator[Reporter]:
 
 def print_fit(result: FitResult, out: Path) -> None:
     """The answer in a few lines, and where the rest is."""
+    from formwright.fitting.report import interval
+    from formwright.fitting.task import TASKS
+
+    task = TASKS[result.task]
+    metric, ends = task.metric, interval(result, task.metric)
     shipped = result.shipped
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
     test = result.test
     console.print(f"[bold]{escape(result.model)}[/bold] {met}", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row(
-        "test accuracy",
-        f"{test['accuracy']:.2%}  (95 % interval {test['accuracy_low']:.2%} to {test['accuracy_high']:.2%})",
+        f"test {metric.name}",
+        f"{metric.exact(metric.score(test[metric.key]))}"
+        + (
+            ""
+            if ends is None
+            else "  (95 % interval {} to {})".format(*(metric.exact(metric.score(end)) for end in ends))
+        ),
     )
     for baseline in result.baselines:
-        table.add_row(f"  {baseline.name}", f"{baseline.test_accuracy:.2%}")
-    table.add_row("latency", f"{format_seconds(shipped.latency)} for one picture in ONNX Runtime")
+        table.add_row(f"  {baseline.name}", metric.exact(baseline.score))
+    table.add_row("latency", f"{format_seconds(shipped.latency)} for one {task.words.sample} in ONNX Runtime")
     table.add_row("size", f"{format_bytes(shipped.size)} ({shipped.precision})")
     table.add_row("MACs", format_count(shipped.macs))
     table.add_row("time", format_seconds(result.time["total"]))
     table.add_row("report", str(out / "report.html"))
-    table.add_row("predict", f"formwright predict {out} PICTURE...")
+    table.add_row("predict", f"formwright predict {out} {task.words.argument}")
     console.print(table, highlight=False)
 
 
-def print_predictions(predictions: Sequence[Prediction]) -> None:
+def print_predictions(predictions: Sequence[Answer]) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("file", "class", "probability"):
+    for column in predictions[0].cells():
         table.add_column(column, justify="right" if column == "probability" else "left", overflow="fold")
     for prediction in predictions:
-        table.add_row(escape(prediction.file), escape(prediction.label), f"{prediction.probability:.1%}")
+        table.add_row(*map(escape, prediction.cells().values()))
     console.print(table, highlight=False)
 
 
@@ -154,6 +165,39 @@ def print_measurements(measurements: Sequence[Measurement]) -> None:
             format_bytes(one.file_size),
         )
     console.print(table, highlight=False)
+
+
+def print_arena(result: ArenaResult, out: Path | None) -> None:
+    """Accuracies, and speed and memory by length, a line a mixer."""
+    if result.scores:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("mixer")
+        for task in (*result.tasks, "mean"):
+            table.add_column(task, justify="right")
+        for mixer in result.ranked():
+            means = [score.mean for task in result.tasks if (score := result.score(task, mixer)) is not None]
+            table.add_row(escape(mixer), *(f"{mean:.1%}" for mean in (*means, sum(means) / len(means))))
+        first = [score for task in result.tasks if (score := result.score(task, result.mixers[0])) is not None]
+        table.add_row("most frequent class", *(f"{score.majority:.1%}" for score in first), "", style="dim")
+        table.add_row("steps", *(f"{score.steps:,}" for score in first), "", style="dim")
+        console.print(table, highlight=False)
+    if result.speeds:
+        table = Table(box=None, pad_edge=False, title="training steps a second and memory of one, by tokens")
+        table.add_column("mixer")
+        for length in result.lengths:
+            table.add_column(f"{length:,}", justify="right")
+        for mixer in result.mixers:
+            table.add_row(escape(mixer), *(_speed(result.speed(mixer, length)) for length in result.lengths))
+        console.print(table, highlight=False)
+    if out is not None:
+        console.print(f"{out / 'arena.html'}", highlight=False)
+
+
+def _speed(speed: Speed | None) -> str:
+    if speed is None or speed.steps_per_second is None:
+        return "-" if speed is None else f"[dim]{escape(speed.skipped)}[/dim]"
+    memory = "" if speed.peak_memory is None else f"  {format_bytes(speed.peak_memory)}"
+    return f"{speed.steps_per_second:.3g}{memory}"
 
 
 def print_models(names: Sequence[str]) -> None:

@@ -82,8 +82,7 @@ class Skeleton:
         self.model = empty_copy(model.specification).eval()
         if macs:  # norms cost nothing in this count, and much time while it is taken
             apply_edits(self.model, [EditSpec("fold")])
-        source = model.specification.input
-        self.example = torch.empty(1, source.channels, *source.size, device="meta")
+        self.example = model.specification.input.example(1).to("meta")
 
     def cost(self, sizes: Iterable[tuple[Group, int]] = ()) -> int:
         """What the whole model costs with ``sizes`` entries left of groups."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "ExportError": "export",
     "OnnxModel": "runtime",
-    "Prediction": "prediction",
+    "Prediction": "classes",
     "Preprocessing": "preprocessing",
     "Quantization": "quantize",
     "export_onnx": "export",
@@ -22,9 +22,9 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
+    from formwright.deployment.classes import Prediction as Prediction
     from formwright.deployment.export import ExportError as ExportError
     from formwright.deployment.export import export_onnx as export_onnx
-    from formwright.deployment.prediction import Prediction as Prediction
     from formwright.deployment.prediction import predict as predict
     from formwright.deployment.preprocessing import Preprocessing as Preprocessing
     from formwright.deployment.quantize import Quantization as Quantization

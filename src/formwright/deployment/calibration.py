@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Range = tuple[float, float]
 
 BINS = 2048
@@ -83,7 +84,8 @@ def _activations(
     (name,) = inputs
     for start in range(0, len(calibration), BATCH):
         rows = calibration[start : start + BATCH]
-        yield name, rows
+        if rows.dtype == np.float32:  # ids have no range
+            yield name, rows
         yield from zip(outputs, session.run(list(outputs), {name: rows}), strict=True)
 
 

@@ -106,13 +106,21 @@ def _strip(model: Any) -> None:
         value.metadata_props.clear()
 
 
+def random_like(example: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """Noise of the example's shape; of ids, those of the example in another order."""
+    shape = (batch, *example.shape[1:])
+    if example.is_floating_point():
+        return torch.randn(shape, generator=generator, dtype=example.dtype)
+    return example.flatten()[torch.randint(example.numel(), shape, generator=generator)]
+
+
 def _difference(model: nn.Module, example: Tensor, content: bytes, dynamic_batch: bool) -> float:
     """The largest absolute difference between the model and its export on random inputs."""
     run = OnnxModel(content, threads=torch.get_num_threads())
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for batch in (len(example), len(example) + 2) if dynamic_batch else (len(example),):
-        x = torch.randn((batch, *example.shape[1:]), generator=generator)
+        x = random_like(example, batch, generator)
         with torch.inference_mode():
             expected = model(x).numpy()
         got = run(x.numpy(), batch_size=batch)

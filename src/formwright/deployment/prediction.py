@@ -2,71 +2,78 @@
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from formwright.deployment.preprocessing import Preprocessing
+from formwright.deployment.preprocessing import FILE
 from formwright.deployment.runtime import OnnxModel
-from formwright.errors import UserError
+from formwright.errors import UnknownNameError, UserError
+from formwright.files import read_json
+from formwright.reporting import SILENT, Reporter
 
 MODEL_FILE = "model.onnx"
-BATCH = 32  # pictures that are held in memory at once
+
+#: What reads ``preprocessing.json``, by the task that it names: module and class.
+PREPROCESSINGS: dict[str, tuple[str, str]] = {
+    "image-classification": ("formwright.deployment.preprocessing", "Preprocessing"),
+    "language-modelling": ("formwright.deployment.language", "LanguagePreprocessing"),
+    "forecasting": ("formwright.deployment.forecasting", "ForecastPreparation"),
+    "text-classification": ("formwright.deployment.text", "TextPreprocessing"),
+}
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest class of a picture, its probability, and the probability of every class."""
-
-    file: str
-    label: str
-    probability: float
-    probabilities: dict[str, float]
+class Answer(Protocol):
+    """What is said of one input."""
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain data."""
+
+    def cells(self) -> dict[str, str]:
+        """A row of a table: text by column."""
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """``exp(x) / Σ exp(x)`` over the last axis, shifted by the largest so that nothing overflows."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+class Preparation(Protocol):
+    """What a task ships beside its model."""
+
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Answer]:
+        """What ``model`` says of each of ``inputs``, in order; ``reporter`` hears how far it is."""
+
+
+def load_preparation(folder: Path) -> Preparation:
+    """Read ``preprocessing.json`` in ``folder``.
+
+    Raises:
+        UserError: it is missing, not valid, or of a task that this version does not know.
+    """
+    values = read_json(folder / FILE)
+    task = values.get("task", "image-classification") if isinstance(values, dict) else "image-classification"
+    if task not in PREPROCESSINGS:
+        raise UnknownNameError("task", str(task), PREPROCESSINGS)
+    module, name = PREPROCESSINGS[task]
+    preparation: Preparation = getattr(importlib.import_module(module), name).load(folder)
+    return preparation
 
 
 def predict(
-    folder: str | os.PathLike[str], files: Sequence[str | os.PathLike[str]], *, threads: int | None = None
-) -> list[Prediction]:
-    """What the model in ``folder`` says of each picture, in the order of ``files``.
+    folder: str | os.PathLike[str],
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    threads: int | None = None,
+    reporter: Reporter = SILENT,
+) -> list[Answer]:
+    """What the model in ``folder`` says of each of ``inputs``, in order: files, or what else its task takes.
 
-    Raises :class:`UserError` where the folder does not hold an exported model, no file is given, or a file is not a
-    picture.
+    Raises :class:`UserError` where the folder does not hold an exported model, nothing is given, or an input cannot
+    be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give one that a fitted model was shipped to.")
-    if not files:
-        raise UserError("No pictures were given; name at least one file.")
-    preprocessing = Preprocessing.load(folder)
+    preparation = load_preparation(folder)
+    if not inputs:
+        raise UserError("There is nothing to predict; name at least one file.")
     model = OnnxModel(folder / MODEL_FILE, threads)
-    return list(_predict(model, preprocessing, [os.fspath(file) for file in files]))
-
-
-def _predict(model: OnnxModel, preprocessing: Preprocessing, files: list[str]) -> Iterator[Prediction]:
-    labels = preprocessing.labels
-    for start in range(0, len(files), BATCH):
-        chunk = files[start : start + BATCH]
-        logits = model(np.stack([preprocessing.read(file) for file in chunk]))
-        if logits.shape[1:] != (len(labels),):
-            raise UserError(
-                f"{model.name} gives {logits.shape[1]} values for {len(labels)} classes of its preprocessing.json; "
-                "export the folder again."
-            )
-        for file, row in zip(chunk, softmax(logits), strict=True):
-            best = int(row.argmax())
-            yield Prediction(file, labels[best], float(row[best]), dict(zip(labels, row.tolist(), strict=True)))
+    return list(preparation.predict(model, [os.fspath(one) for one in inputs], reporter))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,10 +15,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from formwright.data.preprocess import read_picture, to_array
+from formwright.deployment.classes import Prediction, classify
+from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
+from formwright.reporting import SILENT, Reporter
 
 FILE = "preprocessing.json"
+BATCH = 32  # pictures that are held in memory at once
 
 Pixels = Annotated[int, Field(gt=0)]
 
@@ -36,6 +41,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    task: Literal["image-classification"] = "image-classification"
     schema_version: Literal[1] = 1
 
     def __post_init__(self) -> None:
@@ -57,6 +63,12 @@ class Preprocessing:
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         scaled = (pixels.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
+
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
+        """What ``model`` says of each picture file."""
+        for start in range(0, len(inputs), BATCH):
+            chunk = inputs[start : start + BATCH]
+            yield from classify(model, np.stack([self.read(file) for file in chunk]), chunk, self.labels)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``preprocessing.json`` into ``folder``."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from formwright.deployment.calibration import METHODS, Range, observe
 from formwright.deployment.runtime import OnnxModel
 from formwright.files import write_atomically
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 # Operators that are done in integers: the products, and what only moves or clips values between them. Residual sums,
 # norms, softmax and activation functions stay float32: in integers they cost accuracy and, measured, save no time.
@@ -61,13 +62,14 @@ def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str]
 
     Weights are signed and symmetric with a scale for each output channel; activations are unsigned with a zero point,
     the pair for which x86 CPUs have instructions (signed activations were measured up to three times slower). The
-    ranges of the activations are chosen by each of several methods on ``calibration``, ``(rows, ...)`` float32 as the
-    model takes it, and the model whose outputs change least on it is kept.
+    ranges of the activations are chosen by each of several methods on ``calibration``, ``(rows, ...)`` as the model
+    takes it, and the model whose outputs change least on it is kept.
 
     Raises :class:`UserError` where ``source`` is missing or ``calibration`` does not fit it.
     """
     reference = OnnxModel(source)
-    calibration = np.ascontiguousarray(calibration, np.float32)
+    ids = np.issubdtype(calibration.dtype, np.integer)
+    calibration = np.ascontiguousarray(calibration, np.int64 if ids else np.float32)
     expected = reference(calibration)
     model = onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True)
     wanted = {name for node in model.graph.node if node.op_type in OPERATORS for name in (*node.input, *node.output)}

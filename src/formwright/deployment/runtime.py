@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 
 from formwright.errors import UserError
 
-Array = NDArray[np.float32]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
+_KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(double)": np.float64}
 
 
 class OnnxModel:
-    """An ONNX model, a file or its bytes, as a function of one float32 array: ``(batch, ...) -> (batch, classes)``.
+    """An ONNX model, a file or its bytes, as a function of one array, float32 or ids: ``(batch, ...) -> (batch, ...)``.
 
     ``threads`` is the number of threads within an operator (default: one a core). Raises :class:`UserError` where the
     file is missing or is not a model.
@@ -36,11 +41,16 @@ class OnnxModel:
             raise UserError(f"{self.name} is not an ONNX model that can be run: {error}") from error
         (self._input,) = self._session.get_inputs()
         (self._output, *_) = self._session.get_outputs()
+        self._kind = _KINDS.get(self._input.type, np.float32)
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """The shape that the model takes; ``None`` where any size goes."""
         return tuple(size if isinstance(size, int) else None for size in self._input.shape)
+
+    def on_tensors(self, inputs: Tensor) -> NDArray[np.float32]:
+        """As a call, on a PyTorch tensor."""
+        return self(np.ascontiguousarray(inputs.numpy()))
 
     def __call__(self, x: Array, batch_size: int = 64) -> Array:
         """The outputs of all rows of ``x``, computed ``batch_size`` at a time (the file's own size if it has one)."""
@@ -51,7 +61,7 @@ class OnnxModel:
         if not fits or not len(x):
             shown = ", ".join("any" if size is None else str(size) for size in expected)
             raise UserError(f"{self.name} takes arrays of shape ({shown}); got {tuple(x.shape)}.")
-        return np.concatenate(list(self._batches(np.ascontiguousarray(x, np.float32), expected[0], batch_size)))
+        return np.concatenate(list(self._batches(np.ascontiguousarray(x, self._kind), expected[0], batch_size)))
 
     def _batches(self, x: Array, fixed: int | None, batch_size: int) -> Iterator[Array]:
         step = fixed or batch_size

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from formwright.fitting.metric import Metric
 from formwright.measurement.pareto import pareto_front
 
 Show = Callable[[float], str]
@@ -92,14 +93,6 @@ class Point:
     comparable: bool = True
 
 
-def percent(share: float) -> str:
-    """``0.8412`` as ``84.1 %``; more digits where one would round an error away."""
-    digits = 1
-    while digits < 4 and share < 1 and round(100 * share, digits) == 100:
-        digits += 1
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
 def _plain_percent(share: float) -> str:
     return f"{100 * share:.5g}\N{NO-BREAK SPACE}%"
 
@@ -143,10 +136,27 @@ def log_axis(label: str, values: Iterable[float], show: Show) -> Axis:
     return _axis(label, show, math.log10, low, high, _round_ratios(10**low, 10**high))
 
 
-def accuracy_axis(label: str, values: Iterable[float], pictures: int) -> Axis:
+def plain_axis(label: str, values: Iterable[float], show: Show) -> Axis:
+    """A scale on which equal differences are equally far apart, over ``values``."""
+    values = list(values)
+    low, high = _span(values, 1e-9 + 1e-3 * abs(values[0]))
+    return _axis(label, show, float, low, high, _round_numbers(low, high))
+
+
+def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Axis:
+    """Scores with the better ones further up, labelled with the figures that they stand for."""
+    values = list(values)
+    label = f"validation {metric.name}"
+    if metric.share:
+        return accuracy_axis(label, values, samples)
+    low, high = _span(values, max(0.02 * abs(values[0]), 1e-9))
+    return _axis(label, metric.text, float, low, high, _round_numbers(low, high))
+
+
+def accuracy_axis(label: str, values: Iterable[float], samples: int) -> Axis:
     """Shares of right answers; where they are high, equal ratios of *errors* are equally far apart.
 
-    ``pictures`` is how many were asked: a perfect score stands where half an error would.
+    ``samples`` is how many were asked: a perfect score stands where half an error would.
     """
     values = list(values)
     if max(values) < STRETCH_FROM:
@@ -154,7 +164,7 @@ def accuracy_axis(label: str, values: Iterable[float], pictures: int) -> Axis:
         return _axis(label, _plain_percent, float, low, high, _round_numbers(max(low, 0.0), min(high, 1.0)))
 
     def transform(share: float) -> float:
-        return -math.log10(max(1 - share, 0.5 / pictures))
+        return -math.log10(max(1 - share, 0.5 / samples))
 
     low, high = _span(map(transform, values), 0.3)
     at = [1 - error for error in _round_ratios(10**-high, 10**-low) if error <= 1]
@@ -170,7 +180,7 @@ def time_axis(label: str, values: Sequence[float], show: Show) -> Axis:
 
 
 def pareto_chart(
-    points: Sequence[Point], label: str, show: Show, *, limit: float | None, pictures: int
+    points: Sequence[Point], label: str, show: Show, *, metric: Metric, limit: float | None, samples: int
 ) -> Chart | None:
     """Score against cost with the front of what nothing else beats, or none if nothing was measured."""
     points = [point for point in points if point.cost > 0]
@@ -179,7 +189,7 @@ def pareto_chart(
     costs = [point.cost for point in points]
     chart = Chart(
         log_axis(label, costs if limit is None else [*costs, limit], show),
-        accuracy_axis("validation accuracy", [point.score for point in points], pictures),
+        score_axis(metric, [point.score for point in points], samples),
     )
     front = pareto_front([point for point in points if point.comparable], minimise=["cost"], maximise=["score"])
     if front:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.fitting.charts import percent
+from formwright.fitting.metric import percent
 from formwright.fitting.records import FitResult
 
 THUMBNAIL = 224  # pixels: the longer side of a picture of a mistake
@@ -51,9 +51,9 @@ class Thumbnail:
 
 def confusion(result: FitResult) -> Confusion | None:
     """What the test part was taken for, or none if that was not counted."""
-    if not result.confusion:
+    if not result.details.get("confusion"):
         return None
-    counts = np.array(result.confusion, np.int64)
+    counts = np.array(result.details["confusion"], np.int64)
     classes = [str(name) for name in result.data["classes"]]
     totals = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))

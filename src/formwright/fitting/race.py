@@ -9,10 +9,11 @@ from typing import Any
 
 from formwright.errors import NonFiniteLossError, StorageError, UserError
 from formwright.fitting.records import Trial
+from formwright.fitting.restarts import begin_anew
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
     Cost,
-    affordable_steps,
+    affordable_sample,
     choose_precision,
     confirm_latency,
     impossible,
@@ -23,7 +24,7 @@ from formwright.fitting.shrink import note_step
 from formwright.models import Model
 from formwright.search.halving import Rung, plan_rungs, survivors
 from formwright.search.proposals import Proposer
-from formwright.search.spaces import FAMILIES, WIDTHS, PictureShape, Proposal, from_weights, propose
+from formwright.search.space import Proposal, Space
 
 #: Of the time for training, how much the race may take before the winner is finished.
 RACE_SHARE = 0.35
@@ -43,17 +44,17 @@ def shortlist(session: Session, training_seconds: float) -> None:
         UserError: nothing can meet the budget; the message says what comes nearest.
     """
     state = session.folder.state
-    shape = picture_shape(session)
-    first = next(iter(FAMILIES))
-    choose_precision(session, propose(first, shape, width=32, depth=1))
-    affordable = affordable_steps(session, training_seconds)
+    space = session.task.space
+    first = next(iter(space.families))
+    choose_precision(session, space.propose(first, width=space.widths[len(space.widths) // 2], depth=space.depths[0]))
+    affordable = affordable_sample(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
     left_out: list[str] = []
     deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
     if session.weights is not None:
         specification, _ = session.weights
-        for proposal in from_weights(specification, shape):
+        for proposal in space.from_weights(specification):
             cost = measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
             cost = confirm_latency(session, proposal, cost)
             trial = to_trial(len(trials), proposal, cost, session)
@@ -65,55 +66,48 @@ def shortlist(session: Session, training_seconds: float) -> None:
                     "learn from it."
                 )
             trials.append(trial)
-    for index, family in enumerate(FAMILIES):
-        session.reporter.progress(index / len(FAMILIES), family)
+    for index, family in enumerate(space.families):
+        session.reporter.progress(index / len(space.families), family)
         session.save()  # the time used, should the run be killed here
         if trials and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break
         try:
-            found = widest(session, shape, family, affordable, misses)
+            found = widest(session, space, family, affordable, misses)
         except StorageError:
             raise
-        except UserError as error:  # a family that cannot take pictures of this size
+        except UserError as error:  # a family that cannot take samples of this size
             left_out.append(f"{family} is left out: {error}")
             session.note(left_out[-1])
             continue
         if found is not None:
             trials.append(to_trial(len(trials), *found, session))
     if not misses and not trials:
-        height, width = session.data.size
-        raise UserError(f"No family can take pictures of {height} x {width} pixels; {left_out[0]}")
+        raise UserError(f"{space.left_out}; {left_out[0]}")
     if all(trial.teacher for trial in trials):
         raise impossible(session, misses)
     state.trials = trials
     session.save()
 
 
-def picture_shape(session: Session) -> PictureShape:
-    data = session.data
-    return PictureShape(data.size, data.channels, data.classes, len(data.split.train))
-
-
 def widest(
-    session: Session, shape: PictureShape, family: str, affordable: float, misses: dict[str, Cost]
+    session: Session, space: Space, family: str, affordable: float, misses: dict[str, Cost]
 ) -> tuple[Proposal, Cost] | None:
     """The widest candidate of a family that meets the budget and whose training steps are affordable."""
     measured: dict[int, tuple[Proposal, Cost]] = {}
 
     def candidate(index: int) -> tuple[Proposal, Cost]:
         if index not in measured:
-            proposal = propose(
-                family, shape, width=WIDTHS[index], depth=1 if WIDTHS[index] < 24 else FAMILIES[family].depth
-            )
+            width = space.widths[index]
+            proposal = space.propose(family, width=width, depth=space.families[family].first_depth(width, space.depths))
             measured[index] = proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
         return measured[index]
 
-    low, high = 0, len(WIDTHS) - 1
+    low, high = 0, len(space.widths) - 1
     while low < high:
         middle = (low + high + 1) // 2
         proposal, cost = candidate(middle)
-        slow = cost.step * 128 / proposal.recipe.batch_size > affordable
+        slow = cost.step / proposal.recipe.batch_size > affordable
         if slow or cost.violations(session):
             high = middle - 1
         else:
@@ -129,7 +123,7 @@ def widest(
 
 def race(session: Session, seconds: float) -> None:
     """Halve the shortlist until one candidate is left; the decided rungs are remembered across kills."""
-    state = session.folder.state
+    state, metric = session.folder.state, session.task.metric
     # Newcomers join after the first rung; a continued run has some of them already.
     candidates = [trial for trial in state.trials if trial.status != "dropped" and not trial.teacher]
     entrants = [trial for trial in candidates if not trial.proposal.get("newcomer")]
@@ -152,7 +146,7 @@ def race(session: Session, seconds: float) -> None:
             trial.status = "racing"
             session.train_until(trial, rung["seconds"], deadline=session.clock.deadline(end))
             share = (session.clock.spent - start) / max(end - start, 1e-6)
-            session.reporter.progress(min(share, 1.0), f"{trial.name}: {trial.score:.1%}")
+            session.reporter.progress(min(share, 1.0), f"{trial.name}: {metric.text(trial.score)}")
         if index == 0:
             running += _newcomers(session, rung["entrants"] - len(entrants), rung["seconds"], end)
         running = [trial for trial in running if trial.status == "racing"]
@@ -160,7 +154,9 @@ def race(session: Session, seconds: float) -> None:
         for trial in running:
             if trial.number not in kept:
                 trial.status = "stopped"
-                trial.reason = f"rung {index + 1} of {len(rungs)}: the better ones had {_worst(running, kept):.1%}"
+                trial.reason = (
+                    f"rung {index + 1} of {len(rungs)}: the better ones had {metric.text(_worst(running, kept))}"
+                )
                 session.trainers.pop(trial.number, None)
                 gc.collect()
         running = [trial for trial in running if trial.number in kept]
@@ -200,11 +196,11 @@ def _newcomers(session: Session, count: int, seconds: float, end: float) -> list
     state = session.folder.state
     known = [trial for trial in state.trials if trial.curve and not trial.teacher]
     added = [trial for trial in known if trial.proposal.get("newcomer")]
-    families = {trial.family for trial in known if trial.family in FAMILIES}
+    space = session.task.space
+    families = {trial.family for trial in known if trial.family in space.families}
     if count <= len(added) or not families:
         return []
-    shape = picture_shape(session)
-    proposer = Proposer(shape, families, seed=session.seed)
+    proposer = Proposer(space, families, seed=session.seed)
     for trial in known:
         proposer.tell({key: trial.proposal.get(key) for key in ("family", "width", "depth", "rate")}, trial.score)
     fresh: list[Trial] = []
@@ -212,16 +208,18 @@ def _newcomers(session: Session, count: int, seconds: float, end: float) -> list
         if len(fresh) >= count - len(added) or session.clock.spent > end:
             break
         proposal = proposer.ask()
-        cost = confirm_latency(session, proposal, measure_candidate(session, proposal, batch_size=128))
+        cost = confirm_latency(
+            session, proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
+        )
         if cost.violations(session):
-            proposer.tell(proposal.choices, 0.0)
+            proposer.tell(proposal.choices, None)
             continue
         trial = to_trial(len(state.trials), proposal, cost, session)
         trial.proposal["newcomer"] = True
         trial.status = "racing"
         state.trials.append(trial)
         session.train_until(trial, seconds, deadline=session.clock.deadline(end))
-        proposer.tell(proposal.choices, trial.score)
+        proposer.tell(proposal.choices, trial.score if trial.curve else None)
         fresh.append(trial)
     return fresh
 
@@ -242,7 +240,11 @@ def _teacher(session: Session, winner: Trial, seconds: float) -> int | None:
         note_step(session, DISTILLATION, False, False, reason, started)
         return None
     better = best.score > winner.score
-    reason = f"{best.name} has {best.score:.1%} and the winner of the race {winner.score:.1%} validation accuracy"
+    metric = session.task.metric
+    reason = (
+        f"{best.name} has {metric.text(best.score)} and the winner of the race {metric.text(winner.score)} validation "
+        f"{metric.name}"
+    )
     note_step(session, DISTILLATION, better, better, reason, started)
     return best.number if better else None
 
@@ -288,7 +290,7 @@ def winner(session: Session) -> Trial:
 
 def winner_model(session: Session) -> Model:
     """The winner with its averaged weights, from memory or from its last checkpoint."""
-    model = session.trainer(winner(session)).averaged_model()
+    model = session.trained(winner(session))
     assert isinstance(model, Model)
     return model
 
@@ -297,6 +299,9 @@ def _finish(session: Session, trial: Trial, seconds: float) -> None:
     state = session.folder.state
     trainer = session.trainer(trial)
     if state.teacher is not None:
-        teacher = session.trainer(next(trial for trial in state.trials if trial.number == state.teacher))
-        trainer.objective = session.distilled(trainer.recipe, teacher.averaged_model())
+        teacher = session.trained(next(trial for trial in state.trials if trial.number == state.teacher))
+        trainer.objective = session.task.distilled(trainer.recipe, teacher)
+    if session.past_its_best(trial):
+        begin_anew(session, trial, trainer.objective, seconds)
+        return
     session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")

@@ -1,22 +1,26 @@
 """What a run writes down: plain dataclasses, each a part of ``metrics.json`` and of the report.
 
-Times are seconds, sizes bytes, scores shares between 0 and 1. ``metrics.json`` is :class:`FitResult` as JSON; its
-schema is versioned, and fields are only ever added.
+Times are seconds, sizes bytes. A ``score`` is the figure of the task's metric, or its negative where less is better,
+so that more is always better. ``metrics.json`` is :class:`FitResult` as JSON; its schema is versioned, and within a
+version fields are only ever added.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-METRICS_SCHEMA = 1
+from formwright.errors import UserError
+
+METRICS_SCHEMA = 2
 
 
 @dataclass
 class CurvePoint:
-    """One evaluation of a candidate: after so many steps and seconds of its own training.
+    """One evaluation of a candidate on validation data: after so many steps and seconds of its own training.
 
     ``loss`` is the training loss since the evaluation before, none where no step was taken.
     """
@@ -24,7 +28,7 @@ class CurvePoint:
     step: int
     seconds: float
     loss: float | None
-    validation_accuracy: float
+    score: float
     learning_rate: float
 
 
@@ -49,7 +53,8 @@ class Trial:
         size: estimated bytes of the float32 file.
         step: seconds of a training step, measured before the race.
         curve: evaluations so far.
-        score: latest validation accuracy.
+        kept: which evaluation the weights are of that are kept, where a task keeps the best; otherwise the latest are.
+        score: on validation data, of the kept or of the latest weights.
     """
 
     number: int
@@ -68,10 +73,13 @@ class Trial:
     size: int = 0
     step: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
+    kept: int | None = None
 
     @property
     def score(self) -> float:
-        return self.curve[-1].validation_accuracy if self.curve else 0.0
+        if not self.curve:
+            return -math.inf
+        return self.curve[-1 if self.kept is None else self.kept].score
 
     @property
     def seconds(self) -> float:
@@ -90,7 +98,7 @@ class Variant:
         latency: median seconds for one input in ONNX Runtime; ``latency_low`` and ``latency_high`` the spread.
         size: bytes of the file.
         macs, parameters: of one input.
-        validation_accuracy: of this very file.
+        score: of this very file on validation data.
         violations: how it misses the budget; empty if it meets it.
         chosen: whether it is the one that was shipped.
         reason: why it was chosen or not.
@@ -106,7 +114,7 @@ class Variant:
     size: int
     macs: int
     parameters: int
-    validation_accuracy: float
+    score: float
     violations: list[str] = field(default_factory=list)
     chosen: bool = False
     reason: str = ""
@@ -125,36 +133,25 @@ class ShrinkStep:
 
 @dataclass
 class Baseline:
-    """A trivial or plain competitor: majority class, logistic regression, a plain ResNet."""
+    """A trivial or plain competitor, such as the majority class or a plain ResNet; ``score`` is on the test part."""
 
     name: str
-    test_accuracy: float
+    score: float
     seconds: float
     note: str = ""
-
-
-@dataclass
-class Mistake:
-    """A test picture that the shipped model got wrong with much confidence."""
-
-    file: str
-    index: int
-    true: str
-    predicted: str
-    probability: float
 
 
 @dataclass
 class Agreement:
     """The shipped file against the PyTorch model on the whole test part.
 
-    ``same_class`` is the share of equal decisions of the float32 export, ``largest_difference`` the largest absolute
-    difference of its scores; for an INT8 file ``accuracy_difference`` is test accuracy of INT8 minus float32.
+    ``same_answer`` is the share of equal answers of the float32 export, ``largest_difference`` the largest absolute
+    difference of its outputs; for an INT8 file ``score_difference`` is the test score of INT8 minus that of float32.
     """
 
-    same_class: float
+    same_answer: float
     largest_difference: float
-    accuracy_difference: float | None = None
+    score_difference: float | None = None
 
 
 @dataclass
@@ -164,13 +161,15 @@ class FitResult:
     schema: int = METRICS_SCHEMA
     formwright: str = ""
     task: str = "image-classification"
+    #: name, key (of the figure in ``test``), lower_is_better
+    metric: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     #: budget: latency, size, macs, time; none where there is no limit
     budget: dict[str, float | None] = field(default_factory=dict)
     budget_met: bool = False
     violations: list[str] = field(default_factory=list)
-    #: source, pictures (how many), classes (their names), counts (pictures of each), size (height and width), channels,
-    #: train, validation and test (how many pictures each), notes (sentences)
+    #: source, options (of the task, as they were given), train, validation and test (how many samples each), notes
+    #: (sentences), and what the task says of its data
     data: dict[str, Any] = field(default_factory=dict)
     #: processor, cores, threads, torch, onnxruntime
     machine: dict[str, Any] = field(default_factory=dict)
@@ -179,10 +178,10 @@ class FitResult:
     variants: list[Variant] = field(default_factory=list)
     shrink: list[ShrinkStep] = field(default_factory=list)
     baselines: list[Baseline] = field(default_factory=list)
-    #: accuracy, accuracy_low, accuracy_high (95 %), balanced_accuracy, macro_f1, log_loss, calibration_error
+    #: figures of the shipped file on the test part; that of the metric under its key
     test: dict[str, float] = field(default_factory=dict)
-    confusion: list[list[int]] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
+    #: what else the task found out about the shipped file: a confusion matrix, mistakes, samples
+    details: dict[str, Any] = field(default_factory=dict)
     agreement: Agreement | None = None
     #: seconds by stage: shortlist, race, train, shrink, ship; total is that of the whole run
     time: dict[str, float] = field(default_factory=dict)
@@ -197,13 +196,22 @@ class FitResult:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> FitResult:
+        """The result that :meth:`to_dict` wrote.
+
+        Raises:
+            UserError: it has another schema.
+        """
         values = dict(values)
+        if values.get("schema") != METRICS_SCHEMA:
+            raise UserError(
+                f"These results have schema {values.get('schema')!r}, and this program reads {METRICS_SCHEMA}; read "
+                "them with the version that wrote them, or run fit again."
+            )
         values["trials"] = [trial_from_dict(value) for value in values["trials"]]
         for name, kind in (
             ("variants", Variant),
             ("shrink", ShrinkStep),
             ("baselines", Baseline),
-            ("mistakes", Mistake),
         ):
             values[name] = [kind(**value) for value in values[name]]
         if values.get("agreement") is not None:

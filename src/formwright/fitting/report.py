@@ -10,9 +10,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from formwright.files import write_atomically
 from formwright.fitting.charts import (
@@ -20,15 +18,15 @@ from formwright.fitting.charts import (
     Line,
     Mark,
     Point,
-    accuracy_axis,
     pareto_chart,
-    percent,
     place_labels,
     polyline,
+    score_axis,
     time_axis,
 )
-from formwright.fitting.mistakes import confusion, thumbnail
+from formwright.fitting.metric import Metric, percent
 from formwright.fitting.records import FitResult, Trial, Variant
+from formwright.fitting.task import TASKS, Task
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 BUILT_IN = "scikit-learn digits"  # the source that reading gives data which came with a dependency
@@ -36,21 +34,13 @@ TIME_TOLERANCE = 1.1  # of the time limit, which a run may overstep by a tenth
 REST = 0.01  # of the time: less than that outside the stages is not worth a bar
 
 STAGES = {
-    "read": "reading and checking the pictures",
+    "read": "reading and checking the data",
     "shortlist": "building candidates and timing them",
     "race": "training candidates side by side, the weakest stopping early",
     "train": "training the winner to the end",
     "shrink": "making it smaller and faster",
     "ship": "exporting and checking the export",
     "rest": "starting, reading where it is no stage of its own, and writing",
-}
-
-SCORES = {
-    "accuracy": ("accuracy", "share of pictures whose class is right"),
-    "balanced_accuracy": ("balanced accuracy", "the mean over classes, so that rare classes count as much"),
-    "macro_f1": ("macro F1", "mean over classes of the balance between finding a class and not crying wolf"),
-    "log_loss": ("log loss", "0 is perfect; sure and wrong costs most"),
-    "calibration_error": ("calibration error", "how far stated probabilities are from how often they come true"),
 }
 
 STATUSES = {
@@ -90,11 +80,12 @@ class Bar:
     interval: tuple[float, float] | None = None
 
 
-def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArray[np.uint8]]) -> None:
+def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Any]) -> None:
     """Write the report of a run as one self-contained HTML file, whole or not at all.
 
-    ``pictures`` holds the test picture ``(height, width, channels)`` of each mistake by its index; a mistake without
-    one is listed without it. The commands in the report name the folder of ``path`` as it was given.
+    ``attachments`` is what the task shows of its data by number (:meth:`~formwright.fitting.task.Task.attachments`); a
+    mistake without its picture is listed without it. The commands in the report name the folder of ``path`` as it was
+    given.
 
     Raises:
         UserError: the file cannot be written.
@@ -119,26 +110,32 @@ def write_report(result: FitResult, path: Path, *, pictures: Mapping[int, NDArra
     }
     folder = str(path.parent)
     shipped = result.shipped
+    task = TASKS[result.task]
+    metric = task.metric
+    environment.filters["score"] = metric.text
     html = environment.get_template("report.html.j2").render(
         result=result,
         shipped=shipped,
+        metric=metric,
+        words=task.words,
+        page=task.page(result, attachments),
+        interval=interval(result, metric),
         winner=next((trial for trial in result.trials if trial.number == shipped.trial), None),
-        limits=_limits(result),
-        rivals=_rivals(result),
-        warnings=_warnings(result),
+        limits=_limits(result, task),
+        rivals=_rivals(result, metric),
+        warnings=_warnings(result, task),
         folder=folder,
         python_folder=repr(folder),
         shell_folder=shlex.quote(folder),
+        python_argument=repr(task.words.argument),
+        shell_argument=shlex.quote(task.words.argument),
         command=fit_command(result, folder),
-        charts=_pareto(result),
-        curves=_learning_curves(result),
+        charts=_pareto(result, task),
+        curves=_learning_curves(result, metric),
         candidates=sorted(result.trials, key=lambda trial: (not trial.curve, -trial.score, trial.number)),
-        variants=sorted(result.variants, key=lambda variant: (not variant.chosen, -variant.validation_accuracy)),
+        variants=sorted(result.variants, key=lambda variant: (not variant.chosen, -variant.score)),
         statuses=STATUSES,
         summary=_summary(result),
-        scores=[(*SCORES[name], result.test[name], name) for name in SCORES if name in result.test],
-        confusion=confusion(result),
-        mistakes=[(mistake, thumbnail(pictures.get(mistake.index))) for mistake in result.mistakes],
         stages=_stages(result.time),
     )
     # A file name may hold bytes that are no text; they become question marks rather than an error at the very end.
@@ -149,8 +146,10 @@ def fit_command(result: FitResult, folder: str) -> str:
     """The command line that repeats a run into a new folder beside the old one."""
     source = result.data["source"]
     words = ["formwright", "fit", *([] if source == BUILT_IN else [source])]
-    if result.task != "image-classification":
+    if source != BUILT_IN:
         words += ["--task", result.task]
+    for name, value in result.data.get("options", {}).items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
     for name, scales in _UNITS.items():
         limit = result.budget.get(name)
         if limit is not None:
@@ -186,13 +185,14 @@ def _summary(result: FitResult) -> str:
     return f"{len(states)} candidate{'s were' if len(states) != 1 else ' was'} considered: {', '.join(parts)}."
 
 
-def _limits(result: FitResult) -> list[Limit]:
+def _limits(result: FitResult, task: type[Task]) -> list[Limit]:
+    one = f"one {task.words.sample}"
     shipped, budget = result.shipped, result.budget
     spread = f"{format_seconds(shipped.latency_low)} to {format_seconds(shipped.latency_high)} over repeats"
     rows: list[tuple[str, str, float, Callable[[float], str], float | None, str]] = [
-        ("Latency", "time for one picture", shipped.latency, format_seconds, budget.get("latency"), spread),
+        ("Latency", f"time for {one}", shipped.latency, format_seconds, budget.get("latency"), spread),
         ("Size", "of the file that is shipped", shipped.size, format_bytes, budget.get("size"), ""),
-        ("MACs", "multiplications with addition for one picture", shipped.macs, format_count, budget.get("macs"), ""),
+        ("MACs", f"multiplications with addition for {one}", shipped.macs, format_count, budget.get("macs"), ""),
         ("Search time", "of the whole run", _total(result.time), format_seconds, budget.get("time"), ""),
     ]
     limits = []
@@ -207,12 +207,13 @@ def _limits(result: FitResult) -> list[Limit]:
     return limits
 
 
-def _warnings(result: FitResult) -> list[str]:
+def _warnings(result: FitResult, task: type[Task]) -> list[str]:
     """What the reader must not miss although the model may meet the budget."""
     warnings = [
-        f"A simple competitor is better on the test pictures: {rival.name}, {percent(rival.test_accuracy)}."
-        for rival in sorted(result.baselines, key=lambda baseline: -baseline.test_accuracy)[:1]
-        if rival.test_accuracy > result.test["accuracy"]
+        f"A simple competitor is better on the test {task.words.samples}: {rival.name}, "
+        f"{task.metric.text(rival.score)}."
+        for rival in sorted(result.baselines, key=lambda baseline: -baseline.score)[:1]
+        if rival.score > task.metric.score(result.test[task.metric.key])
     ]
     limit, total = result.budget.get("time"), _total(result.time)
     if limit is not None and total > TIME_TOLERANCE * limit:
@@ -220,18 +221,25 @@ def _warnings(result: FitResult) -> list[str]:
     return warnings
 
 
-def _rivals(result: FitResult) -> list[Bar]:
-    """Test accuracy of what was shipped beside the baselines."""
-    test = result.test
-    low, high = 100 * test["accuracy_low"], 100 * test["accuracy_high"]
-    shipped = Bar(
-        "Shipped model", percent(test["accuracy"]), 0, 100 * test["accuracy"], result.model, True, (low, high - low)
-    )
+def interval(result: FitResult, metric: Metric) -> tuple[float, float] | None:
+    """The 95 % interval of the metric's figure on the test part, where it is known."""
+    ends = [result.test.get(f"{metric.key}_{end}") for end in ("low", "high")]
+    return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+
+
+def _rivals(result: FitResult, metric: Metric) -> list[Bar]:
+    """The metric's figure on the test part, of what was shipped beside the baselines."""
+    rivals = sorted(result.baselines, key=lambda baseline: -baseline.score)
+    own = result.test[metric.key]
+    figures = [metric.figure(rival.score) for rival in rivals]
+    full = 1.0 if metric.share else max([own, *figures]) or 1.0
+    ends = interval(result, metric)
+    whisker = None if ends is None else (100 * ends[0] / full, 100 * (ends[1] - ends[0]) / full)
     return [
-        shipped,
+        Bar("Shipped model", metric.text(metric.score(own)), 0, 100 * own / full, result.model, True, whisker),
         *(
-            Bar(baseline.name, percent(baseline.test_accuracy), 0, 100 * baseline.test_accuracy, baseline.note)
-            for baseline in sorted(result.baselines, key=lambda baseline: -baseline.test_accuracy)
+            Bar(rival.name, metric.text(rival.score), 0, 100 * figure / full, rival.note)
+            for rival, figure in zip(rivals, figures, strict=True)
         ),
     ]
 
@@ -256,11 +264,12 @@ def _stages(times: Mapping[str, float]) -> list[Bar]:
     return bars
 
 
-def _pareto(result: FitResult) -> list[tuple[str, Chart]]:
+def _pareto(result: FitResult, task: type[Task]) -> list[tuple[str, Chart]]:
     """Score against latency and against size: the variants, and candidates as far as they were trained."""
-    by_latency = [_variant_point(result, variant, variant.latency, _timed(variant)) for variant in _variants(result)]
+    metric = task.metric
+    by_latency = [_variant_point(metric, variant, variant.latency, _timed(variant)) for variant in _variants(result)]
     by_size = [
-        _variant_point(result, variant, variant.size, format_bytes(variant.size)) for variant in _variants(result)
+        _variant_point(metric, variant, variant.size, format_bytes(variant.size)) for variant in _variants(result)
     ]
     for trial in result.trials:
         if trial.curve:
@@ -268,23 +277,31 @@ def _pareto(result: FitResult) -> list[tuple[str, Chart]]:
             latency = trial.onnx_latency if trial.onnx_latency is not None else trial.eager_latency
             timed = f"{format_seconds(latency)} in {'ONNX Runtime' if in_onnx else 'PyTorch'}"
             kind = "trial" if in_onnx else "trial eager"
-            by_latency.append(_trial_point(trial, latency, timed, kind, comparable=in_onnx))
-            by_size.append(_trial_point(trial, trial.size, f"about {format_bytes(trial.size)}", "trial"))
-    pictures = max(int(result.data["validation"]), 1)
+            by_latency.append(_trial_point(metric, trial, latency, timed, kind, comparable=in_onnx))
+            by_size.append(_trial_point(metric, trial, trial.size, f"about {format_bytes(trial.size)}", "trial"))
+    samples = max(int(result.data["validation"]), 1)
     charts = [
         (
             "latency",
             pareto_chart(
                 by_latency,
-                "time for one picture",
+                f"time for one {task.words.sample}",
                 format_seconds,
                 limit=result.budget.get("latency"),
-                pictures=pictures,
+                metric=metric,
+                samples=samples,
             ),
         ),
         (
             "size",
-            pareto_chart(by_size, "size of the file", format_bytes, limit=result.budget.get("size"), pictures=pictures),
+            pareto_chart(
+                by_size,
+                "size of the file",
+                format_bytes,
+                limit=result.budget.get("size"),
+                metric=metric,
+                samples=samples,
+            ),
         ),
     ]
     return [(name, chart) for name, chart in charts if chart is not None]
@@ -299,23 +316,24 @@ def _timed(variant: Variant) -> str:
     return f"{format_seconds(variant.latency)} in ONNX Runtime"
 
 
-def _variant_point(result: FitResult, variant: Variant, cost: float, cost_text: str) -> Point:
+def _variant_point(metric: Metric, variant: Variant, cost: float, cost_text: str) -> Point:
     kind = f"variant {variant.precision}" + (" shipped" if variant.chosen else "")
-    title = f"{variant.name} of #{variant.trial}: {percent(variant.validation_accuracy)}, {cost_text}"
-    return Point(cost, variant.validation_accuracy, kind, title, "shipped" if variant.chosen else "")
+    title = f"{variant.name} of #{variant.trial}: {metric.text(variant.score)}, {cost_text}"
+    return Point(cost, variant.score, kind, title, "shipped" if variant.chosen else "")
 
 
-def _trial_point(trial: Trial, cost: float, cost_text: str, kind: str, comparable: bool = True) -> Point:
-    title = (
-        f"#{trial.number} {trial.name}, {STATUSES.get(trial.status, trial.status)}: {percent(trial.score)}, {cost_text}"
-    )
+def _trial_point(
+    metric: Metric, trial: Trial, cost: float, cost_text: str, kind: str, comparable: bool = True
+) -> Point:
+    status = STATUSES.get(trial.status, trial.status)
+    title = f"#{trial.number} {trial.name}, {status}: {metric.text(trial.score)}, {cost_text}"
     return Point(cost, trial.score, kind, title, f"#{trial.number}", comparable)
 
 
-def _learning_curves(result: FitResult) -> Chart | None:
-    """Validation accuracy of every candidate over the seconds of its own training, the winner last and on top."""
+def _learning_curves(result: FitResult, metric: Metric) -> Chart | None:
+    """The validation score of every candidate over the seconds of its own training, the winner last and on top."""
     curves = {
-        trial.number: [(point.seconds, point.validation_accuracy) for point in trial.curve if point.seconds > 0]
+        trial.number: [(point.seconds, point.score) for point in trial.curve if point.seconds > 0]
         for trial in result.trials
     }
     seconds = [x for curve in curves.values() for x, _ in curve]
@@ -324,7 +342,7 @@ def _learning_curves(result: FitResult) -> Chart | None:
     scores = [y for curve in curves.values() for _, y in curve]
     chart = Chart(
         time_axis("own training time", seconds, format_seconds),
-        accuracy_axis("validation accuracy", scores, max(int(result.data["validation"]), 1)),
+        score_axis(metric, scores, max(int(result.data["validation"]), 1)),
     )
     winner = result.shipped.trial
     for trial in sorted(result.trials, key=lambda trial: (trial.number != winner, -trial.score)):
@@ -332,7 +350,7 @@ def _learning_curves(result: FitResult) -> Chart | None:
         if points:
             kind = "winner" if trial.number == winner else "curve"
             x, y = points[-1]
-            title = f"#{trial.number} {trial.name}: {percent(y)} after {format_seconds(x)}"
+            title = f"#{trial.number} {trial.name}: {metric.text(y)} after {format_seconds(x)}"
             chart.lines.append(Line(polyline(chart, points), kind, title))
             chart.marks.append(
                 Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), f"end {kind}", title, f"#{trial.number}")

@@ -5,27 +5,27 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from formwright.data.augmentation import infer_augmentation
-from formwright.data.images import ImageData, read_images
-from formwright.errors import UnknownNameError, UserError
+import formwright.fitting.tasks  # noqa: F401  (each registers itself)
+from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
-from formwright.fitting.peer import plain_resnet
+from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step, try_int8, try_pruning
 from formwright.fitting.state import SPLITS_FILE, RunFolder
+from formwright.fitting.task import Task, find_task
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import Model, from_pretrained
-from formwright.models.identification import Pretrained, read_pretrained
+from formwright.models.identification import read_pretrained
 from formwright.reporting import SILENT, Reporter
 
-TASKS = ("image-classification",)
 #: Shares of the time that are kept for the last two stages, and the least they need.
 SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
@@ -36,7 +36,7 @@ def fit(
     data: str | Path | None = None,
     *,
     out: str | Path,
-    task: str = "image-classification",
+    task: str | None = None,
     max_latency: Quantity = None,
     max_size: Quantity = None,
     max_macs: Quantity = None,
@@ -48,13 +48,15 @@ def fit(
     threads: int | None = None,
     plain_peer: bool = False,
     reporter: Reporter = SILENT,
+    **task_options: Any,
 ) -> FitResult:
     """Find, train, shrink and export the model that fits the data and the budget.
 
     Args:
-        data: a folder with a sub-folder a class, an ``.npz`` or IDX file; scikit-learn's digits if unset.
+        data: what each task reads is in its documentation; for pictures a folder with a sub-folder a class, an
+            ``.npz`` or IDX file; scikit-learn's digits if unset.
         out: the folder for the results, new or empty.
-        task: what is to be learned; ``image-classification``.
+        task: what is to be learned, such as ``image-classification``; inferred from the data if unset.
         max_latency: of one input through the exported model on this machine: ``"5ms"``, or seconds.
         max_size: of the exported file: ``"4MB"``, or bytes.
         max_macs: multiply-accumulates for one input: ``"100M"``.
@@ -62,10 +64,11 @@ def fit(
         seed: of splits, weights, order and augmentation.
         weights: a saved model's folder or a published checkpoint; fine-tuned and frozen, it joins the race.
         resume: continue the run in ``out``.
-        skip_bad: leave out pictures that cannot be read, instead of refusing the data.
+        skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
-        plain_peer: train the plain ResNet of the report for as long as the winner, beyond ``max_time``.
+        plain_peer: train the plain model of the report for as long as the winner, beyond ``max_time``.
         reporter: hears of the progress.
+        task_options: what the task takes beyond that, such as ``text_column`` for the classification of texts.
 
     Returns:
         Everything that was found; the same is in ``out/metrics.json``, and as a page in ``out/report.html``.
@@ -74,8 +77,9 @@ def fit(
         UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
     """
     started = time.monotonic()
-    if task not in TASKS:
-        raise UnknownNameError("task", task, TASKS)
+    given = {name: value for name, value in task_options.items() if value is not None}
+    path = None if data is None else Path(data).expanduser()
+    kind, reason = find_task(path, task, given)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
         raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
@@ -86,7 +90,7 @@ def fit(
     root = Path(out)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
-        "task": task,
+        "task": kind.name,
         "max_latency": budget.latency,
         "max_size": budget.size,
         "max_macs": budget.macs,
@@ -94,33 +98,49 @@ def fit(
         "seed": seed,
         "skip_bad": skip_bad,
         "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
+        "options": given,
     }
     pretrained = None if weights is None else read_pretrained(weights)
     threads = threads or os.cpu_count() or 1
     reporter.stage("Reading the data")
+
+    def read() -> Task:
+        return kind.read(
+            path,
+            seed=seed,
+            skip_bad=skip_bad,
+            pretrained=pretrained,
+            progress=lambda done, total: reporter.progress(
+                done / max(total, 1), f"{done} of {total} {kind.words.samples}"
+            ),
+            **given,
+        )
+
     if resume:
         folder = RunFolder.open(root, options)
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-        pictures = _read(data, seed, skip_bad, reporter, pretrained)
+        learned = read()
         if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
-            pictures.save_splits(root / SPLITS_FILE)
-        pictures.check_splits(root / SPLITS_FILE)
+            learned.save_splits(root / SPLITS_FILE)
+        learned.check_splits(root / SPLITS_FILE)
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
-        pictures = _read(data, seed, skip_bad, reporter, pretrained)
+        learned = read()
         folder = RunFolder.create(root, options)
         try:
-            pictures.save_splits(root / SPLITS_FILE)
+            learned.save_splits(root / SPLITS_FILE)
         except UserError:
             folder.discard()
             raise
-    for note in pictures.notes:
+    if reason and path is not None:
+        reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
+    for note in learned.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
-    session = _session(pictures, budget, folder, reporter, seed, threads, started)
+    session = _session(learned, budget, folder, reporter, seed, threads, started)
     session.weights = pretrained
     session.plain_peer = plain_peer
     torch.set_num_threads(threads)
@@ -137,30 +157,17 @@ def fit(
         reporter.close()
 
 
-def _read(
-    data: str | Path | None, seed: int, skip_bad: bool, reporter: Reporter, pretrained: Pretrained | None
-) -> ImageData:
-    return read_images(
-        data,
-        channels=None if pretrained is None else pretrained[0].input.channels,
-        seed=seed,
-        skip_bad=skip_bad,
-        progress=lambda done, total: reporter.progress(done / max(total, 1), f"{done} of {total} pictures"),
-    )
-
-
 def _session(
-    pictures: ImageData, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int, started: float
+    task: Task, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int, started: float
 ) -> Session:
     assert budget.time is not None
     state = folder.state
     return Session(
-        data=pictures,
+        task=task,
         budget=budget,
         folder=folder,
         clock=Clock(budget.time, spent=state.spent + time.monotonic() - started, stages=state.stages),
         reporter=reporter,
-        augmentation=infer_augmentation(pictures),
         seed=seed,
         threads=threads,
         precision=state.facts.get("precision", "32-true"),
@@ -201,16 +208,16 @@ def _run(session: Session) -> FitResult:
             session.save()
     reporter.stage("Shipping", ship_seconds)
     with clock.stage("ship"):
-        plain_resnet(session, to_the_end=False)
+        train_plain_peer(session, to_the_end=False)
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
-        chosen = choose(state.variants)
+        chosen = choose(state.variants, session.task.metric)
         session.save()
         float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
         shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
         result = ship(session, shipped_model, chosen, float_variant)
     if session.plain_peer:
-        with clock.stage("plain ResNet"):
-            plain_resnet(session, to_the_end=True)
+        with clock.stage(session.task.peer.name):
+            train_plain_peer(session, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result

@@ -1,8 +1,7 @@
-"""A run in progress: the data, the budget, the clock and the folder, and how candidates are trained and scored."""
+"""A run in progress: the task, the budget, the clock and the folder, and how candidates are trained and scored."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,52 +10,55 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from formwright.batch import Batch
-from formwright.data.augmentation import Augmentation
-from formwright.data.batches import evaluation_batches, training_batches
-from formwright.data.images import ImageData
 from formwright.errors import NonFiniteLossError
+from formwright.files import write_safetensors
 from formwright.fitting.clock import Clock
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
+from formwright.fitting.task import Task
 from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
 from formwright.models import Model, create_model, load_checkpoint
+from formwright.models.checkpoints import load_state
+from formwright.models.model import read_safetensors
 from formwright.nn.specification import ModelSpec
-from formwright.objectives import Classification, Distillation, Objective
+from formwright.objectives import Objective
 from formwright.reporting import Reporter
-from formwright.training.evaluation import accuracy_of
+from formwright.training.evaluation import runner
 from formwright.training.loop import Progress, Trainer
 from formwright.training.recipe import Precision, Recipe
 
+#: Between the seeds of two attempts at the same training.
+ATTEMPT_SEED = 500_000_000
 #: Seconds between checkpoints of a long training.
 CHECKPOINT_EVERY = 10.0
 #: Seconds between two looks at whether one thread or all are faster.
 TUNE_EVERY = 30.0
-#: Validation pictures that a rung of the race looks at; the final choice looks at all.
-RACE_VALIDATION = 2000
+#: Seconds between two evaluations of a training whose best weights are kept; epochs it goes on without a better one.
+EVALUATE_EVERY, PATIENCE_EPOCHS = 1.0, 2.0
 
 
 @dataclass
 class Session:
     """Everything that the stages of a run share."""
 
-    data: ImageData
+    task: Task
     budget: Budget
     folder: RunFolder
     clock: Clock
     reporter: Reporter
-    augmentation: Augmentation
     seed: int
     threads: int
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
     weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
-    #: train the plain ResNet for as long as the winner, beyond the time of the run
+    #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
     trainers: dict[int, Trainer] = field(default_factory=dict)
     #: seconds between two checkpoints of a training
     checkpoint_every: float = CHECKPOINT_EVERY
+    #: seconds between two evaluations of a training whose best weights are kept
+    evaluate_every: float = EVALUATE_EVERY
 
     def save(self) -> None:
         self.folder.state.spent = self.clock.spent
@@ -70,20 +72,9 @@ class Session:
             self.folder.state.notes.append(text)
         self.reporter.note(text)
 
-    def example(self, count: int = 1) -> Tensor:
-        """Training pictures as the model takes them, ``(count, channels, height, width)``."""
-        return next(iter(evaluation_batches(self.data, "train", batch_size=count))).inputs
-
-    def training_batch(self, size: int) -> Batch:
-        return next(iter(evaluation_batches(self.data, "train", batch_size=size)))
-
-    def training_batches(self, size: int, count: int) -> list[Batch]:
-        """Some batches of training pictures as they are, evenly drawn."""
-        return list(evaluation_batches(self.data, "train", batch_size=size, most=size * count))
-
-    def build(self, trial: Trial) -> Model:
-        """The model of a trial as it starts: seeded by the run and the trial's number."""
-        torch.manual_seed(1000 * self.seed + trial.number)
+    def build(self, trial: Trial, *, attempt: int = 0) -> Model:
+        """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
+        torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
         model = create_model(ModelSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
@@ -102,16 +93,16 @@ class Session:
                 trainer.load(checkpoint)
         return self.trainers[trial.number]
 
-    def new_trainer(self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None) -> Trainer:
-        batches = training_batches(
-            self.data, batch_size=recipe.batch_size, seed=self.seed, augmentation=self.augmentation
-        )
-        objective = objective or Classification(recipe.label_smoothing)
+    def new_trainer(
+        self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None, *, attempt: int = 0
+    ) -> Trainer:
+        batches = self.task.training_batches(recipe.batch_size, seed=self.seed + attempt)
+        objective = objective or self.task.objective(recipe)
         return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
 
     def validate(self, model: nn.Module, *, most: int | None = None) -> float:
-        """Validation accuracy, in the precision that the run trains in."""
-        return accuracy_of(model, evaluation_batches(self.data, "val", most=most), precision=self.precision)
+        """The score on validation samples, in the precision that the run trains in."""
+        return self.task.score(runner(model, precision=self.precision), "val", most=most)
 
     def tune_threads(self, trainer: Trainer, *, steps: int = 3) -> None:
         """Take a few real steps with one thread and a few with all, and go on with what was faster just now.
@@ -140,19 +131,24 @@ class Session:
             if trainer.seconds < 0.5 * seconds:
                 self.tune_threads(trainer)
             while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
+                if self.past_its_best(trial):
+                    break
                 before = trainer.step
-                losses.append(trainer.train(until=time.monotonic() + min(left, self.checkpoint_every)))
+                chunk = self.evaluate_every if self.task.keeps_best else self.checkpoint_every
+                losses.append(trainer.train(until=time.monotonic() + min(left, chunk)))
                 if trainer.step == before:  # not even one more step fits
                     losses.pop()
                     break
                 if left > self.checkpoint_every:
                     self.checkpoint(trainer, path)
+                if left > chunk and self.task.keeps_best:
+                    self.record(trial, trainer, losses[-1], most=self.task.race_samples)
         except NonFiniteLossError as error:
             trial.status, trial.reason = "failed", str(error)
             self.save()
             return
         self.checkpoint(trainer, path)
-        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=RACE_VALIDATION)
+        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=self.task.race_samples)
 
     def checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Write down where a training is and how much time the run has used; rarely, if it takes long."""
@@ -163,12 +159,43 @@ class Session:
 
     def record(self, trial: Trial, trainer: Trainer, loss: float | None, *, most: int | None = None) -> None:
         """Score the averaged weights of a trial and add the point to its curve."""
-        score = self.validate(trainer.averaged_model(), most=most)
+        started = time.monotonic()
+        model = trainer.averaged_model()
+        score = self.validate(model, most=most)
         rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
         # A run that was killed between its checkpoint and this point scores the same weights again.
         trial.curve = [point for point in trial.curve if point.step < trainer.step]
-        trial.curve.append(CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
+        self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
+        self.evaluate_every = max(EVALUATE_EVERY, 8 * (time.monotonic() - started))
+
+    def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint) -> None:
+        """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""
+        if trial.kept is not None and trial.kept >= len(trial.curve):
+            trial.kept = None  # the point was taken back
+        if self.task.keeps_best and (trial.kept is None or point.score > trial.score):
+            write_safetensors(self._kept_file(trial), model.state_dict(), {})
+            trial.kept = len(trial.curve)
+        trial.curve.append(point)
         self.save()
+
+    def _kept_file(self, trial: Trial) -> Path:
+        return self.folder.checkpoint(f"trial-{trial.number:02d}-kept")
+
+    def past_its_best(self, trial: Trial) -> bool:
+        """Whether the kept score is so old that more training will only learn the data by heart."""
+        if trial.kept is None:
+            return False
+        best, latest = trial.curve[trial.kept].step, trial.curve[-1].step
+        epoch = self.task.samples["train"] / Recipe(**trial.recipe).batch_size
+        return latest - best > max(1.5 * best, PATIENCE_EPOCHS * epoch)
+
+    def trained(self, trial: Trial) -> nn.Module:
+        """The model of a trial with its averaged weights: the kept ones, or those of its latest step."""
+        if trial.kept is None:
+            return self.trainer(trial).averaged_model()
+        model = self.build(trial)
+        load_state(model, read_safetensors(self._kept_file(trial)))
+        return model.eval()
 
     def finish(
         self,
@@ -217,7 +244,7 @@ class Session:
                 self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and due:
-                self.record(trial, trainer, float(np.mean(losses)), most=RACE_VALIDATION)
+                self.record(trial, trainer, float(np.mean(losses)), most=self.task.race_samples)
                 losses, evaluated = [], time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
             fits = trainer.step + int((end - time.monotonic()) / recent)
@@ -225,11 +252,5 @@ class Session:
                 trainer.stretch(max(fits, trainer.step + 1))
         self.checkpoint(trainer, path)
         if trial is not None:
-            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss)
-
-    def distilled(self, recipe: Recipe, teacher: nn.Module, *, weight: float = 0.5) -> Objective:
-        return Distillation(teacher, Classification(recipe.label_smoothing), weight=weight)
-
-
-def recipe_dict(recipe: Recipe) -> dict[str, object]:
-    return dataclasses.asdict(recipe)
+            most = self.task.race_samples if self.task.keeps_best else None
+            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=most)

@@ -18,14 +18,11 @@ from formwright.measurement.machine import torch_threads
 from formwright.measurement.macs import count_macs
 from formwright.measurement.size import model_bytes
 from formwright.models import Model, create_model
-from formwright.objectives import Classification
-from formwright.search.spaces import Proposal
+from formwright.search.space import Proposal
 from formwright.training.evaluation import faster_precision, step_seconds
 
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
-#: A training of fewer steps, or that sees each picture fewer times than this, is not worth a larger model.
-FEWEST_STEPS, FEWEST_EPOCHS = 1500.0, 5.0
 #: Of the time for training, what the winner gets for itself.
 WINNERS_SHARE = 0.7
 
@@ -57,13 +54,13 @@ class Cost:
 
 
 def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) -> Cost:
-    """Build a candidate and measure it: MACs, size, latency of one picture, seconds of a training step."""
+    """Build a candidate and measure it: MACs, size, latency of one sample, seconds of a training step."""
     model = create_model(proposal.specification).eval()
-    example = session.example()
+    example = session.task.example()
     with torch_threads(1), torch.inference_mode():
         eager = measure_latency(lambda: model(example), min_time=0.02, min_repeats=5, warmup=1).median
-    batch = session.training_batch(min(batch_size, 128))
-    step = step_seconds(model, Classification(0.0), batch, session.precision, repeats=2)
+    batch = session.task.batch(min(batch_size, 128))
+    step = step_seconds(model, session.task.objective(), batch, session.precision, repeats=2)
     return Cost(
         parameters=model.parameter_count(),
         macs=count_macs(model, example),
@@ -71,7 +68,7 @@ def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) 
         onnx_latency=None,
         size=model_bytes(model),
         smallest_size=model_bytes(model, "int8"),
-        step=step * batch_size / len(batch.targets),
+        step=step * batch_size / len(batch.inputs),
     )
 
 
@@ -84,11 +81,11 @@ def confirm_latency(session: Session, proposal: Proposal, cost: Cost) -> Cost:
 
 
 def onnx_seconds(model: Model, session: Session) -> float:
-    """Median seconds for one picture of the float32 export in ONNX Runtime."""
+    """Median seconds for one sample of the float32 export in ONNX Runtime."""
     from formwright.deployment.export import export_onnx
     from formwright.deployment.runtime import OnnxModel
 
-    example = session.example()
+    example = session.task.example()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         export_onnx(model, path, example)
@@ -115,22 +112,21 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
     )
 
 
-def affordable_steps(session: Session, training_seconds: float) -> float:
-    """Seconds a training step of 128 pictures may take, for training to be long enough in the time there is."""
-    steps = max(FEWEST_EPOCHS * len(session.data.split.train) / 128, FEWEST_STEPS)
-    return WINNERS_SHARE * training_seconds / steps
+def affordable_sample(session: Session, training_seconds: float) -> float:
+    """Seconds that training on a sample may take, for training to be long enough in the time there is."""
+    return WINNERS_SHARE * training_seconds / session.task.worthwhile_samples
 
 
 def choose_precision(session: Session, proposal: Proposal) -> None:
     """Train in bfloat16 where a timed step of a candidate is faster with it on this machine."""
     model = create_model(proposal.specification)
-    batch = session.training_batch(min(128, len(session.data.split.train)))
-    session.precision = faster_precision(model, Classification(0.0), batch)
+    batch = session.task.batch(min(proposal.recipe.batch_size, 128))
+    session.precision = faster_precision(model, session.task.objective(), batch)
     session.folder.state.facts["precision"] = session.precision
     by_threads = {}
     for count in sorted({1, session.threads}):
         torch.set_num_threads(count)
-        by_threads[count] = step_seconds(model, Classification(0.0), batch, session.precision)
+        by_threads[count] = step_seconds(model, session.task.objective(), batch, session.precision)
     torch.set_num_threads(min(by_threads, key=lambda count: by_threads[count]))
     if session.precision == "bf16-mixed":
         session.note("Training computes in bfloat16: a timed step was faster with it here.")

@@ -6,15 +6,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from formwright.compression.pruning import prune
-from formwright.data.batches import evaluation_batches
 from formwright.deployment.export import ExportError, export_onnx
 from formwright.deployment.quantize import quantize_onnx
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import StorageError, UserError
+from formwright.fitting.metric import Metric
 from formwright.fitting.records import ShrinkStep, Variant
 from formwright.fitting.session import Session
 from formwright.measurement.budget import format_bytes, format_seconds
@@ -23,22 +20,11 @@ from formwright.measurement.macs import count_macs
 from formwright.models import Model
 from formwright.training.recipe import Recipe
 
-#: Validation accuracies closer than this count as equal, and the smaller or faster form is taken.
-TOLERANCE = 0.004
-#: Pictures that INT8 ranges are taken from.
-CALIBRATION = 512
 PRUNING = "pruning of heads and hidden channels"
 #: A pruned model that cannot be trained for so many seconds is not worth the exports.
 SHORTEST_RECOVERY = 3.0
 #: A transformation pays if it makes latency or file smaller by this share at least.
 GAIN = 0.05
-
-
-def part_arrays(session: Session, part: str, most: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Pictures of a part as the exported model takes them, and their classes."""
-    batches = list(evaluation_batches(session.data, part, most=most))
-    images = np.concatenate([np.ascontiguousarray(batch.inputs.numpy()) for batch in batches])
-    return images, np.concatenate([batch.targets.numpy() for batch in batches])
 
 
 def export_variant(session: Session, model: Model, label: str) -> Variant:
@@ -47,7 +33,7 @@ def export_variant(session: Session, model: Model, label: str) -> Variant:
     name = label.replace(" ", "-")
     path = session.folder.variant(f"{name}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(model, path, session.example())
+    export_onnx(model, path, session.task.example())
     model.save_pretrained(session.folder.variant(name))
     variant = _measure(session, model, label, "float32", path)
     session.folder.state.facts["export_seconds"] = time.monotonic() - started
@@ -55,19 +41,17 @@ def export_variant(session: Session, model: Model, label: str) -> Variant:
 
 
 def quantize_variant(session: Session, model: Model, float_variant: Variant, label: str) -> Variant:
-    """Quantise an exported model to INT8 with training pictures for calibration, and measure it."""
+    """Quantise an exported model to INT8 with training samples for calibration, and measure it."""
     source = session.folder.root / float_variant.file
     path = session.folder.variant(f"{label.replace(' ', '-')}-int8.onnx")
-    images, _ = part_arrays(session, "train", most=CALIBRATION)
-    quantize_onnx(source, path, images)
+    quantize_onnx(source, path, session.task.calibration())
     return _measure(session, model, label, "int8", path)
 
 
 def _measure(session: Session, model: Model, label: str, precision: str, path: Path) -> Variant:
     run = OnnxModel(path, threads=session.threads)
-    images, labels = part_arrays(session, "val")
-    accuracy = float((run(images).argmax(1) == labels).mean())
-    one = images[:1]
+    score = session.task.score(run.on_tensors, "val")
+    one = session.task.example().numpy()
     latency = measure_latency(lambda: run(one), min_time=0.5, warmup=10)
     state = session.folder.state
     variant = Variant(
@@ -79,9 +63,9 @@ def _measure(session: Session, model: Model, label: str, precision: str, path: P
         latency_low=latency.low,
         latency_high=latency.high,
         size=path.stat().st_size,
-        macs=count_macs(model, session.example()),
+        macs=count_macs(model, session.task.example()),
         parameters=model.parameter_count(),
-        validation_accuracy=accuracy,
+        score=score,
     )
     variant.violations = session.budget.violations(_Measured(variant))
     state.variants = [other for other in state.variants if other.name != variant.name] + [variant]
@@ -98,22 +82,22 @@ class _Measured:
         self.macs: int | None = variant.macs
 
 
-def pays(before: Variant, after: Variant) -> tuple[bool, str]:
+def pays(before: Variant, after: Variant, metric: Metric) -> tuple[bool, str]:
     """Whether a transformation is kept: it gains time or space, and the score holds (or the budget demanded it)."""
     faster = 1 - after.latency / before.latency
     smaller = 1 - after.size / before.size
-    lost = before.validation_accuracy - after.validation_accuracy
+    lost = before.score - after.score
     change = (
         f"{format_seconds(before.latency)} to {format_seconds(after.latency)}, {format_bytes(before.size)} to "
-        f"{format_bytes(after.size)}, validation accuracy {before.validation_accuracy:.2%} to "
-        f"{after.validation_accuracy:.2%}"
+        f"{format_bytes(after.size)}, validation {metric.name} {metric.exact(before.score)} to "
+        f"{metric.exact(after.score)}"
     )
     if before.violations and not after.violations:
         return True, f"{change}: only so is the budget met"
     if after.violations and not before.violations:
         return False, f"{change}: misses the budget"
-    if lost > TOLERANCE:
-        return False, f"{change}: costs too much accuracy"
+    if lost > metric.margin(before.score):
+        return False, f"{change}: the score suffers too much"
     if max(faster, smaller) < GAIN:
         return False, f"{change}: gains too little"
     if before.latency < after.latency * (1 - GAIN):
@@ -139,7 +123,7 @@ def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Va
     except (ExportError, RuntimeError, ValueError) as error:
         note_step(session, name, True, False, f"it could not be made: {error}", started)
         return None
-    kept, reason = pays(variant, quantized)
+    kept, reason = pays(variant, quantized, session.task.metric)
     note_step(session, name, True, kept, reason, started)
     return quantized
 
@@ -162,10 +146,11 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
         note_step(session, PRUNING, False, False, "there was no time left for the pruned model to recover", started)
         return
     recipe = _recovery(session, trained)
-    batches = session.training_batches(recipe.batch_size, 4)
+    size = recipe.batch_size
+    batches = list(session.task.evaluation_batches("train", batch_size=size, most=4 * size))
     try:
-        pruned = prune(model, batches, keep=_share_to_keep(session, trained))
-        trainer = session.new_trainer(pruned, recipe, 900, session.distilled(recipe, model))
+        pruned = prune(model, batches, keep=_share_to_keep(session, trained), objective=session.task.objective())
+        trainer = session.new_trainer(pruned, recipe, 900, session.task.distilled(recipe, model))
         checkpoint = session.folder.checkpoint("pruned")
         if checkpoint.is_file():  # of a run that was killed here; pruning again cuts the same
             trainer.load(checkpoint)
@@ -178,7 +163,7 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
     except (ExportError, UserError) as error:
         note_step(session, PRUNING, True, False, str(error), started)
         return
-    kept, reason = pays(trained, variant)
+    kept, reason = pays(trained, variant, session.task.metric)
     note_step(session, PRUNING, True, kept, reason, started)
 
 
@@ -209,25 +194,25 @@ def _share_to_keep(session: Session, trained: Variant) -> float:
     return max(0.2, min([2 / 3, *demanded]))
 
 
-def choose(variants: list[Variant]) -> Variant:
-    """The variant to ship: of those that meet the budget the most accurate, and of equals the fastest.
+def choose(variants: list[Variant], metric: Metric) -> Variant:
+    """The variant to ship: of those that meet the budget the one with the best score, and of equals the fastest.
 
-    If none meets it, the one that misses it least often, most accurate first: the report says so.
+    If none meets it, the one that misses it least often, best score first: the report says so.
     """
     meeting = [variant for variant in variants if not variant.violations]
     pool = meeting or [v for v in variants if len(v.violations) == min(len(o.violations) for o in variants)]
-    best = max(variant.validation_accuracy for variant in pool)
-    equal = [variant for variant in pool if variant.validation_accuracy >= best - TOLERANCE]
+    best = max(variant.score for variant in pool)
+    equal = [variant for variant in pool if variant.score >= best - metric.margin(best)]
     chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
     for variant in variants:
         variant.chosen = variant is chosen
         if variant is chosen:
-            others = "the fastest of those within 0.4 points of the best" if len(equal) > 1 else "the most accurate"
+            others = f"the fastest of those within {metric.closeness} the best" if len(equal) > 1 else "the best score"
             variant.reason = f"shipped: {others}" + ("" if meeting else "; nothing meets the whole budget")
         elif variant.violations:
             variant.reason = "misses the budget"
         elif variant in equal:
-            variant.reason = "as accurate, and slower"
+            variant.reason = "as good, and slower"
         else:
-            variant.reason = "less accurate"
+            variant.reason = "a worse score"
     return replace(chosen)

@@ -183,6 +183,10 @@ def _shown(name: str, value: Any) -> str:
     flag = f"--{name.replace('_', '-')}"
     if name == "data":
         return f"the data {value}" if value else "no data (scikit-learn's digits)"
+    if name == "options":
+        return (
+            " ".join(f"--{key.replace('_', '-')} {chosen}" for key, chosen in value.items()) or "no options of its task"
+        )
     if value is None or value is False:
         return f"no {flag}"
     if value is True:

@@ -95,9 +95,10 @@ class Distillation(Objective):
                 f"The teacher gives scores of shape {tuple(teacher.shape)} and the student of {tuple(student.shape)}; "
                 "both must be built for the same classes."
             )
+        # A row for each decision: a sample has one, a text that is continued has one a token.
         divergence = self.temperature**2 * F.kl_div(
-            F.log_softmax(student / self.temperature, dim=1),
-            F.log_softmax(teacher / self.temperature, dim=1),
+            F.log_softmax(student.flatten(0, -2) / self.temperature, dim=-1),
+            F.log_softmax(teacher.flatten(0, -2) / self.temperature, dim=-1),
             reduction="batchmean",
             log_target=True,
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from formwright.batch import Batch
 from formwright.objectives import Objective
@@ -31,6 +31,17 @@ def predict_scores(
             scores.append(model(batch.inputs).float().numpy())
             targets.append(batch.targets.numpy())
     return np.concatenate(scores), np.concatenate(targets)
+
+
+def runner(model: nn.Module, *, precision: Precision = "32-true") -> Callable[[Tensor], NDArray[np.float32]]:
+    """The model in eval mode as a function from inputs to outputs in NumPy."""
+    model.eval()
+
+    def run(inputs: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            return np.asarray(model(inputs).float().numpy())
+
+    return run
 
 
 def accuracy_of(model: nn.Module, batches: Iterable[Batch], *, precision: Precision = "32-true") -> float:

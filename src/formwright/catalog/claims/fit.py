@@ -31,7 +31,7 @@ def _digits(reporter: Reporter) -> ClaimResult:
             )
         shipped.append(result.test["accuracy"])
         met.append(result.budget_met)
-        peer = [baseline.test_accuracy for baseline in result.baselines if baseline.name == "plain ResNet"]
+        peer = [baseline.score for baseline in result.baselines if baseline.name == "plain ResNet"]
         plain.append(peer[0] if peer else result.test["accuracy"])
     mean, peer_mean = statistics.fmean(shipped), statistics.fmean(plain)
     each = ", ".join(f"{score:.2%}" for score in shipped)

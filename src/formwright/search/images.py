@@ -8,19 +8,18 @@ depth, learning rate), which makes families comparable and a width that a machin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from formwright.models import model_specification
 from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, StageSpec, part
+from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
 WIDTHS = (8, 16, 24, 32, 48, 64, 96)
 #: Blocks per stage.
 DEPTHS = (1, 2, 3)
-#: Factors on a family's own learning rate.
-RATES = (1.0, 0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,6 @@ class PictureShape:
             grid /= 2
             count += 1
         return count
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A candidate: what it is called, what it is, how it is trained, and the choices that led to it."""
-
-    family: str
-    name: str
-    choices: dict[str, Any]
-    specification: ModelSpec
-    recipe: Recipe
 
 
 def _widths(width: int, stages: int, multiple: int = 8) -> tuple[int, ...]:
@@ -195,19 +183,8 @@ def _resnet(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-@dataclass(frozen=True)
-class Family:
-    """A family in the space: how it is built, how it is trained, and the depth that is tried first.
-
-    A basic block of a ResNet holds two dense convolutions, so that one a stage is enough to begin with.
-    """
-
-    build: Builder
-    recipe: Recipe = field(default_factory=Recipe)
-    depth: int = 2
-
-
-#: In the order in which they are tried when time is short.
+#: In the order in which they are tried when time is short. A basic block of a ResNet holds two dense convolutions, so
+#: that one a stage is enough to begin with.
 FAMILIES: Mapping[str, Family] = {
     "resnet": Family(_resnet, depth=1),
     "convnext": Family(_convnext),
@@ -267,3 +244,21 @@ def from_weights(specification: ModelSpec, shape: PictureShape) -> list[Proposal
         )
         for how, frozen, rate, decay in (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
     ]
+
+
+class ImageSpace(Space):
+    """The eight vision families for pictures of a shape."""
+
+    families = FAMILIES
+    widths = WIDTHS
+    depths = DEPTHS
+
+    def __init__(self, shape: PictureShape) -> None:
+        self.shape = shape
+        self.left_out = f"No family can take pictures of {shape.size[0]} x {shape.size[1]} pixels"
+
+    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
+        return propose(family, self.shape, width=width, depth=depth, rate=rate)
+
+    def from_weights(self, specification: ModelSpec) -> list[Proposal]:
+        return from_weights(specification, self.shape)

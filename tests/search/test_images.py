@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from formwright.models import Model, create_model, empty_copy
+from formwright.search.images import DEPTHS, FAMILIES, WIDTHS, ImageSpace, PictureShape, from_weights, propose
 from formwright.search.proposals import Proposer
-from formwright.search.spaces import DEPTHS, FAMILIES, RATES, WIDTHS, PictureShape, from_weights, propose
+from formwright.search.space import RATES
 
 SHAPES = {
     "8 x 8 grey": PictureShape((8, 8), 1, 10, 1000),
@@ -68,7 +69,7 @@ def test_proposals_are_seeded_and_come_near_what_scored_well():
     shape = SHAPES["8 x 8 grey"]
 
     def proposals(seed: int, count: int = 12) -> list[dict]:
-        proposer = Proposer(shape, ("cct", "convnext"), seed=seed)
+        proposer = Proposer(ImageSpace(shape), ("cct", "convnext"), seed=seed)
         asked = []
         for number in range(24):
             choices = {
@@ -88,7 +89,7 @@ def test_proposals_are_seeded_and_come_near_what_scored_well():
 
 
 def test_choices_of_another_space_are_not_learned_from():
-    proposer = Proposer(SHAPES["8 x 8 grey"], ("cct",), seed=0)
+    proposer = Proposer(ImageSpace(SHAPES["8 x 8 grey"]), ("cct",), seed=0)
     proposer.tell({"weights": True, "frozen": False}, 0.99)
     proposer.tell({"family": "convnext", "width": 8, "depth": 1, "rate": 1.0}, 0.99)
     assert proposer.ask().family == "cct"

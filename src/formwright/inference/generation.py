@@ -1,0 +1,141 @@
+"""Texts, a token at a time: the state of the model is carried along, so no token is computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from formwright.data.tokenization import Tokenizer
+from formwright.errors import UserError
+from formwright.inference.sampling import GREEDY, Sampling
+from formwright.models import Model
+from formwright.nn.context import Context
+from formwright.nn.part import State
+
+#: Prompts are read in pieces, so that the memory for their scores does not grow with them.
+PROMPT_PIECE = 512
+
+
+@torch.inference_mode()
+def generate(
+    model: Model,
+    prompts: Sequence[Sequence[int]] | Tensor,
+    *,
+    tokens: int = 100,
+    sampling: Sampling = GREEDY,
+    stop: Collection[int] = (),
+) -> Iterator[list[int | None]]:
+    """Continue every prompt by up to ``tokens`` tokens, all side by side; yields the next token of each row.
+
+    A row that chose a stop token has ended: it yields ``None`` from then on, and the others go on. Attention keeps
+    keys and values of what it saw; recurrent mixers keep a state of constant size.
+
+    Args:
+        model: a model of language that can stream, such as a decoder.
+        prompts: ids of each prompt, of any lengths, or a tensor ``(batch, time)``.
+        tokens: how many tokens each row gets at most.
+        sampling: how a token is chosen.
+        stop: ids that end a row; they are not given out.
+
+    Raises:
+        UserError: a prompt is empty, an id is not in the vocabulary, the model cannot stream, or its position table is
+            shorter than prompt and continuation together.
+    """
+    rows = [[int(token) for token in prompt] for prompt in prompts]
+    vocabulary = model.specification.input.channels
+    _check_prompts(rows, vocabulary)
+    if tokens < 1:
+        raise UserError(f"At least one token has to be generated, and {tokens} were asked for.")
+    state = model.init_state(len(rows), max(map(len, rows)) + tokens - 1)
+    device = state["length"].device
+    training = model.training
+    model.eval()
+    try:
+        scores, state = read_prompts(model, rows, state)
+        seen = _occurring(rows, vocabulary, device) if sampling.repetition_penalty != 1 else None
+        generators = sampling.generators(len(rows), device)
+        stops = torch.tensor(sorted(stop), dtype=torch.int64, device=device)
+        going = torch.ones(len(rows), dtype=torch.bool, device=device)
+        for remaining in reversed(range(tokens)):
+            chosen = sampling.choose(scores, generators, seen)
+            going = going & ~torch.isin(chosen, stops)
+            if not bool(going.any()):
+                return
+            yield [token if alive else None for token, alive in zip(chosen.tolist(), going.tolist(), strict=True)]
+            if not remaining:
+                return
+            if seen is not None:
+                seen[torch.arange(len(rows), device=device), chosen] = True
+            context = Context() if bool(going.all()) else Context(mask=going[:, None])
+            scores, state = model.stream(chosen[:, None], state, context)
+            scores = scores[:, -1]
+    finally:
+        model.train(training)
+
+
+def _check_prompts(rows: Sequence[Sequence[int]], vocabulary: int) -> None:
+    empty = [index for index, row in enumerate(rows) if not row]
+    if empty or not rows:
+        which = f"prompt {empty[0] + 1} of {len(rows)} is empty" if rows else "there is none"
+        raise UserError(f"A text is continued from a prompt of at least one token, and {which}.")
+    for row in rows:
+        if min(row) < 0 or max(row) >= vocabulary:
+            raise UserError(
+                f"The vocabulary has {vocabulary} tokens, and a prompt has ids from {min(row)} to {max(row)}: it was "
+                "split by another tokeniser than the model was made for."
+            )
+
+
+def read_prompts(model: Model, rows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
+    """Scores ``(batch, vocabulary)`` of the token after each prompt, and the state from which the texts go on."""
+    device = state["length"].device
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    longest = int(lengths.max())
+    padded = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = torch.tensor(row)
+    padded = padded.to(device)
+    mask = torch.arange(longest, device=device) < lengths[:, None]
+    found: Tensor | None = None
+    for start in range(0, longest, PROMPT_PIECE):
+        piece = slice(start, min(start + PROMPT_PIECE, longest))
+        context = Context() if bool(mask[:, piece].all()) else Context(mask=mask[:, piece])
+        scores, state = model.stream(padded[:, piece], state, context)
+        found = scores.new_zeros(len(rows), scores.shape[-1]) if found is None else found
+        ends = ((lengths > start) & (lengths <= piece.stop)).nonzero()[:, 0]
+        found[ends] = scores[ends, lengths[ends] - 1 - start]
+    assert found is not None
+    return found, state
+
+
+def _occurring(rows: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> Tensor:
+    seen = torch.zeros(len(rows), vocabulary, dtype=torch.bool, device=device)
+    for index, row in enumerate(rows):
+        seen[index, list(row)] = True
+    return seen
+
+
+def generate_text(
+    model: Model,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    *,
+    tokens: int = 100,
+    sampling: Sampling = GREEDY,
+    stop: Collection[int] = (),
+) -> Iterator[list[str]]:
+    """As :func:`generate`, in text: yields the next piece of each row's text, empty where there is none yet.
+
+    The end of a text, where the tokeniser has a token for it, ends a row besides ``stop``.
+
+    Raises:
+        UserError: as :func:`generate`, or the tokeniser belongs to another model.
+    """
+    tokenizer.check_fits(model.specification.input.channels)
+    ended = {tokenizer.end} if tokenizer.end is not None else set()
+    rows = [tokenizer.encode(prompt, special=True) for prompt in prompts]
+    decoders = [tokenizer.stream() for _ in rows]
+    for step in generate(model, rows, tokens=tokens, sampling=sampling, stop={*stop, *ended}):
+        yield ["" if token is None else decode(token) for token, decode in zip(step, decoders, strict=True)]
