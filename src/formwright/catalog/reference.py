@@ -54,8 +54,13 @@ def fill(name: str, shape: Sequence[int]) -> Values:
 
 
 def images(shape: Sequence[int], seed: int = 0) -> Values:
-    """The input: standard normal values, ``(batch, channels, height, width)``."""
+    """The input: standard normal values, images ``(batch, channels, height, width)`` or series."""
     return np.random.RandomState(seed).standard_normal(tuple(shape))
+
+
+def token_ids(shape: Sequence[int], vocabulary: int, seed: int = 0) -> NDArray[np.int64]:
+    """The input of a language model: ids below ``vocabulary``, ``(batch, time)``."""
+    return np.random.RandomState(seed).randint(vocabulary, size=tuple(shape)).astype(np.int64)
 
 
 def sample(output: NDArray[Any]) -> list[float]:
@@ -134,14 +139,15 @@ def output_differences(
         The difference for each of ``dtypes``; infinite where the shapes differ.
     """
     shape = output["input_shape"]
-    options = {"image_size": tuple(shape[2:])} | output.get("changes", {})
+    options = ({"image_size": tuple(shape[2:])} if len(shape) == 4 else {}) | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    pictures = torch.from_numpy(images(shape, output["input_seed"]))
+    seed, vocabulary = output["input_seed"], output.get("vocabulary")
+    x = torch.from_numpy(images(shape, seed) if vocabulary is None else token_ids(shape, vocabulary, seed))
     differences = {}
     for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
         with torch.inference_mode():
-            result = model.to(dtype)(pictures.to(dtype))
+            result = model.to(dtype)(x.to(dtype) if vocabulary is None else x)
         differences[dtype] = float("inf")
         if list(result.shape) == output["output_shape"]:
             ours = np.array(sample(result.double().numpy()))

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -62,6 +62,7 @@ class BranchSpec:
     """A residual branch: ``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``.
 
     ``layer_scale`` and ``residual_scale`` are the initial values of learned vectors (one value a channel), or absent.
+    With a ``gate`` (see :mod:`formwright.nn.gates`), it joins the two instead of the sum.
     """
 
     part: PartSpec
@@ -70,6 +71,7 @@ class BranchSpec:
     layer_scale: float | None = None
     residual_scale: float | None = None
     drop_path: float = 0.0
+    gate: PartSpec | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -83,12 +85,18 @@ class BlockSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """Blocks of one width: ``downsample`` brings the tokens to it, ``entry`` adds positions or class tokens."""
+    """Blocks of one width: ``downsample`` brings the tokens to it, ``entry`` adds positions or class tokens.
+
+    A looped stage passes its tokens ``repeats`` times through the same blocks; with ``inject``, what entered it is
+    added before each time but the first.
+    """
 
     dim: int
     blocks: tuple[BlockSpec, ...]
     downsample: PartSpec | None = None
     entry: tuple[PartSpec, ...] = ()
+    repeats: int = 1
+    inject: bool = False
 
     __pydantic_config__ = _STRICT
 
@@ -191,7 +199,38 @@ class SeriesInput:
         return torch.randn(batch, self.length, self.variates)
 
 
-Input = ImageInput | TokenInput | SeriesInput
+@dataclass(frozen=True)
+class VectorInput:
+    """Vectors ``(batch, time, channels)``, such as observations; ``length`` is what position tables are built for."""
+
+    channels: int
+    length: int
+
+    __pydantic_config__ = _STRICT
+
+    @property
+    def size(self) -> tuple[int]:
+        return (self.length,)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not a batch of rows of at least one vector with these channels.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        if x.ndim != 3 or x.shape[2] != self.channels or not x.is_floating_point() or x.shape[1] == 0:
+            raise UserError(
+                f"Expected vectors of shape (batch, time, {self.channels}), got {x.dtype} of shape {tuple(x.shape)}."
+            )
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Normal random values in the shape of ``batch`` rows of full length."""
+        import torch
+
+        return torch.randn(batch, self.length, self.channels)
+
+
+Input = ImageInput | TokenInput | SeriesInput | VectorInput
 
 
 @dataclass(frozen=True)
@@ -213,6 +252,7 @@ class ModelSpec:
     """A whole model: ``embed`` → ``stages`` → ``head``, and the ``edits`` made to it since it was built.
 
     ``embed_dim`` is the number of channels after the embedding, where it is not that of the first stage.
+    ``initialization`` is the rule by which weights start (:mod:`formwright.nn.initialization`).
     """
 
     family: str
@@ -225,6 +265,7 @@ class ModelSpec:
     head: PartSpec
     embed_dim: int | None = None
     edits: tuple[EditSpec, ...] = ()
+    initialization: Literal["truncated_normal", "fan_in"] = "truncated_normal"
     schema_version: int = SCHEMA_VERSION
 
     __pydantic_config__ = _STRICT

@@ -70,9 +70,7 @@ def causal_linear_attention(
     return over_segments(segment, (q, k, values), state, v.dtype)
 
 
-def _segment(
-    q: Tensor, k: Tensor, v: Tensor, state: Tensor, length: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
     q, k, v = (to_chunks(x, length, dtype) for x in (q, k, v))
     rows, chunks = q.shape[:2]
