@@ -185,7 +185,6 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
         Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
     ),
-    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
     "inverted_embedding": (
         Case("inverted_embedding"),
         Case("inverted_embedding", "covariates", options={"covariates": 3}),
