@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
-from formwright.cli.generation import generate
 from formwright.cli.bench import bench
+from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
     print_fit,

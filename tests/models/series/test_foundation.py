@@ -12,7 +12,7 @@ from formwright.catalog.reference import (
     FLOAT32_TOLERANCE,
     FLOAT64_TOLERANCE,
     images,
-    reference_modules,
+    reference_figures,
     reference_state,
     sample,
 )
@@ -27,7 +27,7 @@ from formwright.models.series.foundation import (
     load_authors_weights,
 )
 
-GOLDEN = reference_modules("tsfm-scaling-laws")
+GOLDEN = reference_figures("tsfm-scaling-laws")
 #: Encoder sizes of the authors' table that are exact there.
 CORE = {"1k": 872, "10k": 7_032, "100k": 100_928, "300k": 302_656, "1m": 1_771_712, "3m": 4_747_264}
 

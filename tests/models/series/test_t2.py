@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from formwright.catalog.reference import FLOAT32_TOLERANCE, images, reference_modules, reference_state, sample
+from formwright.catalog.reference import FLOAT32_TOLERANCE, images, reference_figures, reference_state, sample
 from formwright.data.light_curves import append_features
 from formwright.errors import UserError
 from formwright.inference.explanation import attention_maps, class_activation
 from formwright.models import Model, create_model, load_checkpoint, model_specification
 from formwright.models.series.t2 import t2
 
-FIGURES = reference_modules("t2")["modules"]
+FIGURES = reference_figures("t2")["modules"]
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -16,7 +16,7 @@ from formwright.catalog.reference import (
     FLOAT32_TOLERANCE,
     FLOAT64_TOLERANCE,
     images,
-    reference_modules,
+    reference_figures,
     reference_state,
     sample,
 )
@@ -25,7 +25,7 @@ from formwright.models.series.tempo import SENTENCES, Tempo, TempoConfig, load_a
 from formwright.nn.lora import LoRALinear
 from formwright.objectives.series import DecomposedForecast
 
-FIGURES = reference_modules("tempo")["modules"]
+FIGURES = reference_figures("tempo")["modules"]
 IDS = tuple((1, 2, 3, 4, 5, 6, 7, 8, last) for last in (9, 10, 11))
 
 

@@ -11,7 +11,7 @@ import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.figures import parameter_claims
-from formwright.catalog.reference import FLOAT32_TOLERANCE, images, reference_modules, reference_state, sample
+from formwright.catalog.reference import FLOAT32_TOLERANCE, images, reference_figures, reference_state, sample
 from formwright.catalog.transients import (
     STEPS,
     TEST_CURVES,
@@ -92,7 +92,7 @@ def _redshift_helps(reporter: Reporter) -> ClaimResult:
 
 
 def _outputs(name: str, reporter: Reporter) -> ClaimResult:
-    figures = reference_modules("t2")["modules"][name]
+    figures = reference_figures("t2")["modules"][name]
     model = create_model(name.partition(":")[0], **figures["changes"]).eval()
     load_checkpoint(model, reference_state(figures["layout"], rounded=True))
     (output,) = figures["outputs"]
@@ -120,7 +120,7 @@ CLAIMS: list[Claim] = [
             published="equal",
             run=functools.partial(_outputs, name),
         )
-        for name in reference_modules("t2")["modules"]
+        for name in reference_figures("t2")["modules"]
     ),
     Claim(
         id="beats-logistic-regression",
