@@ -198,6 +198,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
     "inverted_embedding": (
         Case("inverted_embedding"),
         Case("inverted_embedding", "covariates", options={"covariates": 3}),
@@ -296,6 +300,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "tokenformer": {"dim": 16, "depth": 2, "heads": 2},
     "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
     "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
