@@ -63,7 +63,7 @@ class Streams:
         return state
 
 
-#: Tokens that a recurrent mixer takes at a time where nothing is learned. What it computes of them on the way is several
+#: Tokens that a recurrent mixer takes at a time where nothing is learned. What it computes on the way is several
 #: times as wide; of a long text it would leave the cache, and come from the system as fresh pages each time.
 SEGMENT = 2048
 
