@@ -254,6 +254,8 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 }
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
+    "deltanet": {"dim": 32, "depth": 3, "heads": 2, "hidden": 24, "attention_layers": (1,), "window": 4},
+    "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
