@@ -16,7 +16,7 @@ from formwright.errors import UserError
 from formwright.models import Model, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import ModelSpec, part
 
 
 def gated_width(dim: int) -> int:
