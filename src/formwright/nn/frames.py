@@ -101,7 +101,7 @@ class FrameConvolutions(Part):
         if not self.causal:
             super().init_state(batch, capacity)  # refuses
         return {
-            f"window.{index}": torch.zeros(batch, KERNEL - 1, layer.conv.in_channels, device=device, dtype=dtype)  # type: ignore[union-attr]
+            f"window.{index}": torch.zeros(batch, KERNEL - 1, layer.conv.in_channels, device=device, dtype=dtype)
             for index, layer in enumerate([*self.layers, self.position])
         }
 
