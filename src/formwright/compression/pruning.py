@@ -74,6 +74,10 @@ def prune(
     if before <= target:
         return pruned
     groups = groups_of(pruned)
+    if not groups:
+        raise UserError(
+            "This model has neither attention heads nor hidden channels that could be cut; use it as it is."
+        )
     savings = skeleton.entry_costs(groups)
     if calibration is None:
         importance, prices = magnitude_importance(pruned, groups), [1.0] * len(groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,17 +33,31 @@ class Listing:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What files are listed: how several are called, which names they have, and what a class may be called."""
+
+    samples: str
+    accepts: Callable[[str], bool]
+    example: str
+
+
 def list_pictures(root: Path) -> Listing:
-    """List the pictures below ``root`` with their classes and parts.
+    """As :func:`list_classes`, of pictures."""
+    return list_classes(root, Kind("pictures", _is_picture, "cat"))
+
+
+def list_classes(root: Path, kind: Kind) -> Listing:
+    """List the files of a kind below ``root`` with their classes and parts.
 
     Raises:
-        UserError: the folder may not be read, is empty, holds pictures without class folders, holds fewer than two
-            classes, or has classes without pictures.
+        UserError: the folder may not be read, is empty, holds files without class folders, holds fewer than two
+            classes, or has classes without files.
     """
     children = list_folder(root)
     folders = [entry.name for entry in children if entry.is_dir()]
     notes: list[str] = []
-    part_folders = _part_folders(root, folders)
+    part_folders = _part_folders(root, folders, kind)
     if part_folders:
         sources = [(part, f"{name}/") for name, part in part_folders.items()]
         unused = sorted(set(folders) - set(part_folders))
@@ -50,16 +65,16 @@ def list_pictures(root: Path) -> Listing:
             notes.append(f"Folders beside train/ were left out: {some(unused)}.")
     else:
         sources = [(TRAIN, "")]
-        loose = [entry.name for entry in children if not entry.is_dir() and _is_picture(entry.name)]
+        loose = [entry.name for entry in children if not entry.is_dir() and kind.accepts(entry.name)]
         if loose and not folders:
             raise UserError(
-                f"{root} holds {len(loose)} pictures but no folders; a sub-folder per class is expected: "
-                f"move each class's pictures into a folder named after it, such as {root / 'cat' / loose[0]}."
+                f"{root} holds {len(loose)} {kind.samples} but no folders; a sub-folder per class is expected: move "
+                f"each class's {kind.samples} into a folder named after it, such as {root / kind.example / loose[0]}."
             )
         if loose:
-            notes.append(f"{len(loose)} pictures outside the class folders were left out: {some(sorted(loose))}.")
+            notes.append(f"{len(loose)} {kind.samples} outside the class folders were left out: {some(sorted(loose))}.")
     if not folders:
-        raise UserError(f"{root} holds no class folders; a sub-folder per class with its pictures is expected.")
+        raise UserError(f"{root} holds no class folders; a sub-folder per class with its {kind.samples} is expected.")
 
     found: list[tuple[str, str, int]] = []  # file, class, part
     empty: list[str] = []
@@ -67,21 +82,22 @@ def list_pictures(root: Path) -> Listing:
     for part, prefix in sources:
         class_folders = [entry.name for entry in list_folder(root / prefix) if entry.is_dir()]
         for name in class_folders:
-            pictures, others = _pictures(root, f"{prefix}{name}")
-            found += [(file, name, part) for file in pictures]
+            accepted, others = _files(root, f"{prefix}{name}", kind)
+            found += [(file, name, part) for file in accepted]
             other_files += others
-            if not pictures and part == TRAIN:
+            if not accepted and part == TRAIN:
                 empty.append(f"{prefix}{name}")
     class_names = sorted({name for _, name, part in found if part == TRAIN})
-    _check_classes(root, class_names, empty, folders)
+    _check_classes(root, class_names, empty, folders, kind)
     unknown = sorted({name for _, name, _ in found} - set(class_names))
     if unknown:
         raise UserError(
-            f"{root} has validation or test pictures of classes that its training folder lacks: {some(unknown)}; "
-            "the same class folders are expected in each: add training pictures or remove these folders."
+            f"{root} has validation or test {kind.samples} of classes that its training folder lacks: "
+            f"{some(unknown)}; the same class folders are expected in each: add training {kind.samples} or remove "
+            "these folders."
         )
     if other_files:
-        notes.append(f"{len(other_files)} files that are not pictures were left out: {some(other_files)}.")
+        notes.append(f"{len(other_files)} files that are not {kind.samples} were left out: {some(other_files)}.")
     index = {name: number for number, name in enumerate(class_names)}
     parts = np.array([part for _, _, part in found], np.int8)
     return Listing(
@@ -94,21 +110,21 @@ def list_pictures(root: Path) -> Listing:
     )
 
 
-def _check_classes(root: Path, class_names: list[str], empty: list[str], folders: list[str]) -> None:
+def _check_classes(root: Path, class_names: list[str], empty: list[str], folders: list[str], kind: Kind) -> None:
     if empty:
         raise UserError(
-            f"{len(empty)} class folders of {root} hold no pictures: {some(empty)}; at least one picture per class "
-            "is expected: add pictures or remove the folders."
+            f"{len(empty)} class folders of {root} hold no {kind.samples}: {some(empty)}; at least one per class is "
+            f"expected: add {kind.samples} or remove the folders."
         )
     if len(class_names) == 1:
         hint = f" (if {root / folders[0]} is the data set, give that folder)" if folders == class_names else ""
         raise UserError(
             f"{root} holds one class only, {class_names[0]!r}; at least two class folders are expected: "
-            f"add a folder with pictures of another class{hint}."
+            f"add a folder with {kind.samples} of another class{hint}."
         )
 
 
-def _part_folders(root: Path, folders: list[str]) -> dict[str, int]:
+def _part_folders(root: Path, folders: list[str], kind: Kind) -> dict[str, int]:
     """The folders that are train/val/test, or none: a folder ``train`` with pictures in it is a class of its own."""
     parts = {name: _PART_NAMES[name.lower()] for name in folders if name.lower() in _PART_NAMES}
     if TRAIN not in parts.values():
@@ -121,7 +137,7 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, int]:
     usable = {}
     for name, part in parts.items():
         entries = list_folder(root / name)
-        if any(entry.is_dir() for entry in entries) and not any(_is_picture(entry.name) for entry in entries):
+        if any(entry.is_dir() for entry in entries) and not any(kind.accepts(entry.name) for entry in entries):
             usable[name] = part
     if TRAIN not in usable.values():
         return {}
@@ -161,9 +177,9 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
     return [entry for entry in entries if not _is_hidden(entry.name)]
 
 
-def _pictures(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Relative names of the pictures and of the other files below ``folder``, at any depth, sorted."""
-    pictures: list[str] = []
+def _files(root: Path, folder: str, kind: Kind) -> tuple[list[str], list[str]]:
+    """Relative names of the files of a kind and of the other files below ``folder``, at any depth, sorted."""
+    accepted: list[str] = []
     others: list[str] = []
 
     def refuse(error: OSError) -> None:
@@ -173,8 +189,8 @@ def _pictures(root: Path, folder: str) -> tuple[list[str], list[str]]:
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         for name in sorted(files):
             if not _is_hidden(name):
-                (pictures if _is_picture(name) else others).append(Path(where, name).relative_to(root).as_posix())
-    return pictures, others
+                (accepted if kind.accepts(name) else others).append(Path(where, name).relative_to(root).as_posix())
+    return accepted, others
 
 
 def _is_picture(name: str) -> bool:

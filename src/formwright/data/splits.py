@@ -57,8 +57,12 @@ def split_pictures(
     parts: NDArray[np.int8],
     class_names: Sequence[str],
     seed: int,
+    *,
+    samples: str = "pictures",
 ) -> Split:
-    """Divide the pictures; a part that is given (in ``parts``) is kept, a missing one is drawn from the training part.
+    """Divide the pictures, or what else the ``samples`` are.
+
+    A part that is given (in ``parts``) is kept, a missing one is drawn from the training part.
 
     15 % of each class become the test part, then 15 % of the rest (5,000 pictures at most) the validation part, and
     at least one of each class in each. Pictures with the same content always go to the same part; where the given
@@ -75,7 +79,9 @@ def split_pictures(
     pool = pool[~np.isin(groups[pool], groups[np.concatenate([test, val])])]
     dropped = np.setdiff1d(np.arange(len(labels)), np.concatenate([pool, val, test]))
     given = {part for part, indices in ((TEST, test), (VAL, val)) if len(indices)}
-    check_class_counts(np.bincount(labels[_first(groups, pool)], minlength=len(class_names)), class_names, given)
+    check_class_counts(
+        np.bincount(labels[_first(groups, pool)], minlength=len(class_names)), class_names, given, samples
+    )
     if TEST not in given:
         test = _draw(labels, groups, pool, TEST_SHARE, rng=np.random.default_rng([seed, TEST]))
         pool = np.setdiff1d(pool, test)
@@ -108,7 +114,9 @@ def _first(groups: Indices, pool: Indices) -> Indices:
     return np.sort(pool[np.unique(groups[pool], return_index=True)[1]])
 
 
-def check_class_counts(counts: NDArray[np.int64], class_names: Sequence[str], given: Collection[int]) -> None:
+def check_class_counts(
+    counts: NDArray[np.int64], class_names: Sequence[str], given: Collection[int], samples: str = "pictures"
+) -> None:
     """Check that each class has a picture for training and one for each part that is not given.
 
     Raises:
@@ -119,8 +127,8 @@ def check_class_counts(counts: NDArray[np.int64], class_names: Sequence[str], gi
     if scarce:
         listed = ", ".join(scarce[:5]) + (f" and {len(scarce) - 5} more" if len(scarce) > 5 else "")
         raise UserError(
-            f"{len(scarce)} of {len(class_names)} classes have too few different pictures to train on: {listed}; "
-            f"at least {needed} per class are expected, so that each part has one: add pictures or remove the class."
+            f"{len(scarce)} of {len(class_names)} classes have too few different {samples} to train on: {listed}; "
+            f"at least {needed} per class are expected, so that each part has one: add {samples} or remove the class."
         )
 
 
@@ -150,7 +158,9 @@ def save_splits(path: str | Path, split: Split, names: Sequence[str], data_hash:
     write_atomically(path, json.dumps(record, indent=0) + "\n")
 
 
-def check_splits(path: str | Path, split: Split, names: Sequence[str], data_hash: str) -> None:
+def check_splits(
+    path: str | Path, split: Split, names: Sequence[str], data_hash: str, samples: str = "pictures"
+) -> None:
     """Check that the data and its parts are those that :func:`save_splits` recorded.
 
     Raises:
@@ -169,7 +179,7 @@ def check_splits(path: str | Path, split: Split, names: Sequence[str], data_hash
         raise UserError(f"{path} has schema version {version}; {SCHEMA_VERSION} is expected: start a new run.")
     if not same:
         raise UserError(
-            f"The pictures are not those that {path} was recorded with; the same files, labels and image size are "
+            f"The {samples} are not those that {path} was recorded with; the same files, labels and sizes are "
             "expected: restore them, or start a new run in an empty folder."
         )
     if not same_parts:

@@ -35,7 +35,7 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
             session.finish(trainer, None, max(winner.seconds - trainer.seconds, 0.0), checkpoint)
         except NonFiniteLossError as error:
             session.note(f"The {name} failed before its time was over: {error}")
-    score = session.task.score(runner(trainer.averaged_model()), "test")
+    score = session.task.score(runner(session.trained(peer)), "test")
     state.baselines.append(Baseline(name, score, trainer.seconds, _note(session, winner, peer, trainer.seconds)))
     session.save()
 

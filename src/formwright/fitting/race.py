@@ -9,6 +9,7 @@ from typing import Any
 
 from formwright.errors import NonFiniteLossError, StorageError, UserError
 from formwright.fitting.records import Trial
+from formwright.fitting.restarts import begin_anew
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
     Cost,
@@ -98,7 +99,7 @@ def widest(
     def candidate(index: int) -> tuple[Proposal, Cost]:
         if index not in measured:
             width = space.widths[index]
-            proposal = space.propose(family, width=width, depth=space.families[family].first_depth(width))
+            proposal = space.propose(family, width=width, depth=space.families[family].first_depth(width, space.depths))
             measured[index] = proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
         return measured[index]
 
@@ -289,7 +290,7 @@ def winner(session: Session) -> Trial:
 
 def winner_model(session: Session) -> Model:
     """The winner with its averaged weights, from memory or from its last checkpoint."""
-    model = session.trainer(winner(session)).averaged_model()
+    model = session.trained(winner(session))
     assert isinstance(model, Model)
     return model
 
@@ -298,6 +299,9 @@ def _finish(session: Session, trial: Trial, seconds: float) -> None:
     state = session.folder.state
     trainer = session.trainer(trial)
     if state.teacher is not None:
-        teacher = session.trainer(next(trial for trial in state.trials if trial.number == state.teacher))
-        trainer.objective = session.task.distilled(trainer.recipe, teacher.averaged_model())
+        teacher = session.trained(next(trial for trial in state.trials if trial.number == state.teacher))
+        trainer.objective = session.task.distilled(trainer.recipe, teacher)
+    if session.past_its_best(trial):
+        begin_anew(session, trial, trainer.objective, seconds)
+        return
     session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")

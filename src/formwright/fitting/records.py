@@ -53,7 +53,8 @@ class Trial:
         size: estimated bytes of the float32 file.
         step: seconds of a training step, measured before the race.
         curve: evaluations so far.
-        score: the latest on validation data.
+        kept: which evaluation the weights are of that are kept, where a task keeps the best; otherwise the latest are.
+        score: on validation data, of the kept or of the latest weights.
     """
 
     number: int
@@ -72,10 +73,13 @@ class Trial:
     size: int = 0
     step: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
+    kept: int | None = None
 
     @property
     def score(self) -> float:
-        return self.curve[-1].score if self.curve else -math.inf
+        if not self.curve:
+            return -math.inf
+        return self.curve[-1 if self.kept is None else self.kept].score
 
     @property
     def seconds(self) -> float:

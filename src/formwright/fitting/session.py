@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from formwright.errors import NonFiniteLossError
+from formwright.files import write_safetensors
 from formwright.fitting.clock import Clock
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
@@ -18,6 +19,8 @@ from formwright.fitting.task import Task
 from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
 from formwright.models import Model, create_model, load_checkpoint
+from formwright.models.checkpoints import load_state
+from formwright.models.model import read_safetensors
 from formwright.nn.specification import ModelSpec
 from formwright.objectives import Objective
 from formwright.reporting import Reporter
@@ -25,10 +28,14 @@ from formwright.training.evaluation import runner
 from formwright.training.loop import Progress, Trainer
 from formwright.training.recipe import Precision, Recipe
 
+#: Between the seeds of two attempts at the same training.
+ATTEMPT_SEED = 500_000_000
 #: Seconds between checkpoints of a long training.
 CHECKPOINT_EVERY = 10.0
 #: Seconds between two looks at whether one thread or all are faster.
 TUNE_EVERY = 30.0
+#: Seconds between two evaluations of a training whose best weights are kept; epochs it goes on without a better one.
+EVALUATE_EVERY, PATIENCE_EPOCHS = 1.0, 2.0
 
 
 @dataclass
@@ -50,6 +57,8 @@ class Session:
     trainers: dict[int, Trainer] = field(default_factory=dict)
     #: seconds between two checkpoints of a training
     checkpoint_every: float = CHECKPOINT_EVERY
+    #: seconds between two evaluations of a training whose best weights are kept
+    evaluate_every: float = EVALUATE_EVERY
 
     def save(self) -> None:
         self.folder.state.spent = self.clock.spent
@@ -63,9 +72,9 @@ class Session:
             self.folder.state.notes.append(text)
         self.reporter.note(text)
 
-    def build(self, trial: Trial) -> Model:
-        """The model of a trial as it starts: seeded by the run and the trial's number."""
-        torch.manual_seed(1000 * self.seed + trial.number)
+    def build(self, trial: Trial, *, attempt: int = 0) -> Model:
+        """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
+        torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
         model = create_model(ModelSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
@@ -84,8 +93,10 @@ class Session:
                 trainer.load(checkpoint)
         return self.trainers[trial.number]
 
-    def new_trainer(self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None) -> Trainer:
-        batches = self.task.training_batches(recipe.batch_size, seed=self.seed)
+    def new_trainer(
+        self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None, *, attempt: int = 0
+    ) -> Trainer:
+        batches = self.task.training_batches(recipe.batch_size, seed=self.seed + attempt)
         objective = objective or self.task.objective(recipe)
         return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
 
@@ -120,13 +131,18 @@ class Session:
             if trainer.seconds < 0.5 * seconds:
                 self.tune_threads(trainer)
             while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
+                if self.past_its_best(trial):
+                    break
                 before = trainer.step
-                losses.append(trainer.train(until=time.monotonic() + min(left, self.checkpoint_every)))
+                chunk = self.evaluate_every if self.task.keeps_best else self.checkpoint_every
+                losses.append(trainer.train(until=time.monotonic() + min(left, chunk)))
                 if trainer.step == before:  # not even one more step fits
                     losses.pop()
                     break
                 if left > self.checkpoint_every:
                     self.checkpoint(trainer, path)
+                if left > chunk and self.task.keeps_best:
+                    self.record(trial, trainer, losses[-1], most=self.task.race_samples)
         except NonFiniteLossError as error:
             trial.status, trial.reason = "failed", str(error)
             self.save()
@@ -143,12 +159,43 @@ class Session:
 
     def record(self, trial: Trial, trainer: Trainer, loss: float | None, *, most: int | None = None) -> None:
         """Score the averaged weights of a trial and add the point to its curve."""
-        score = self.validate(trainer.averaged_model(), most=most)
+        started = time.monotonic()
+        model = trainer.averaged_model()
+        score = self.validate(model, most=most)
         rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
         # A run that was killed between its checkpoint and this point scores the same weights again.
         trial.curve = [point for point in trial.curve if point.step < trainer.step]
-        trial.curve.append(CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
+        self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
+        self.evaluate_every = max(EVALUATE_EVERY, 16 * (time.monotonic() - started))
+
+    def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint) -> None:
+        """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""
+        if trial.kept is not None and trial.kept >= len(trial.curve):
+            trial.kept = None  # the point was taken back
+        if self.task.keeps_best and (trial.kept is None or point.score > trial.score):
+            write_safetensors(self._kept_file(trial), model.state_dict(), {})
+            trial.kept = len(trial.curve)
+        trial.curve.append(point)
         self.save()
+
+    def _kept_file(self, trial: Trial) -> Path:
+        return self.folder.checkpoint(f"trial-{trial.number:02d}-kept")
+
+    def past_its_best(self, trial: Trial) -> bool:
+        """Whether the kept score is so old that more training will only learn the data by heart."""
+        if trial.kept is None:
+            return False
+        best, latest = trial.curve[trial.kept].step, trial.curve[-1].step
+        epoch = self.task.samples["train"] / Recipe(**trial.recipe).batch_size
+        return latest - best > max(1.5 * best, PATIENCE_EPOCHS * epoch)
+
+    def trained(self, trial: Trial) -> nn.Module:
+        """The model of a trial with its averaged weights: the kept ones, or those of its latest step."""
+        if trial.kept is None:
+            return self.trainer(trial).averaged_model()
+        model = self.build(trial)
+        load_state(model, read_safetensors(self._kept_file(trial)))
+        return model.eval()
 
     def finish(
         self,
@@ -205,4 +252,5 @@ class Session:
                 trainer.stretch(max(fits, trainer.step + 1))
         self.checkpoint(trainer, path)
         if trial is not None:
-            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss)
+            most = self.task.race_samples if self.task.keeps_best else None
+            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=most)

@@ -106,6 +106,8 @@ class Task(ABC):
         words: how the task is spoken of.
         peer: the plain model beside every result.
         race_samples: validation samples that a rung of the race looks at; the final choice looks at all.
+        keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
+            data that is soon known by heart.
         calibration_samples: training samples that INT8 ranges are taken from.
 
     Attributes:
@@ -121,6 +123,7 @@ class Task(ABC):
     words: ClassVar[Words]
     peer: ClassVar[Peer]
     race_samples: ClassVar[int] = 2000
+    keeps_best: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
 
     source: str

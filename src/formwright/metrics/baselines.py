@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,12 @@ _MOST_SIDE = 32
 _MOST_VALUES = 32_000_000
 _ROUND = 10  # iterations between looks at the clock
 _MOST_ITERATIONS = 100
+_MOST_TEXTS = 50_000
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline's ``probabilities (n, classes)`` on the test pictures, the seconds it took, and how it was made."""
+    """A baseline's ``probabilities (n, classes)`` on the test part, the seconds it took, and how it was made."""
 
     name: str
     probabilities: NDArray[np.float64]
@@ -26,11 +28,9 @@ class Baseline:
 
 
 def majority_class(train_labels: NDArray[np.int64], count: int, classes: int) -> Baseline:
-    """Give each of ``count`` pictures the classes' shares in the training labels: the largest class is predicted."""
+    """Give each of ``count`` samples the classes' shares in the training labels: the largest class is predicted."""
     shares = np.bincount(train_labels, minlength=classes) / len(train_labels)
-    return Baseline(
-        "majority class", np.tile(shares, (count, 1)), 0.0, "the training labels' shares, for every picture"
-    )
+    return Baseline("majority class", np.tile(shares, (count, 1)), 0.0, "the training labels' shares, for every sample")
 
 
 def logistic_regression(
@@ -83,6 +83,41 @@ def logistic_regression(
         probabilities[indices[:, None], model.classes_] = model.predict_proba(block)
     note = f"{features} standardised pixel values of {len(chosen)} training pictures, {iterations} iterations, {end}"
     return Baseline("logistic regression", probabilities, time.perf_counter() - start, note)
+
+
+def ngram_regression(
+    train_texts: Sequence[str],
+    train_labels: NDArray[np.int64],
+    test_texts: Sequence[str],
+    classes: int,
+    *,
+    seed: int = 0,
+) -> Baseline:
+    """Multinomial logistic regression on the tf-idf weights of words and pairs of words that occur at least twice.
+
+    50,000 training texts at most are drawn, and the 100,000 most frequent features at most are taken.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    start = time.perf_counter()
+    chosen = np.arange(len(train_texts))
+    if len(chosen) > _MOST_TEXTS:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, _MOST_TEXTS, replace=False))
+    drawn = [train_texts[index] for index in chosen.tolist()]
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), min_df=min(2, len(drawn)), max_features=100_000, sublinear_tf=True, token_pattern=r"\S+"
+    )
+    features = vectorizer.fit_transform(drawn)
+    model = LogisticRegression(C=4.0, max_iter=_MOST_ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, train_labels[chosen])
+    probabilities = np.zeros((len(test_texts), classes))
+    probabilities[:, model.classes_] = model.predict_proba(vectorizer.transform(test_texts))
+    note = f"tf-idf weights of {features.shape[1]:,} words and pairs of words in {len(drawn):,} training texts"
+    return Baseline("logistic regression on n-grams", probabilities, time.perf_counter() - start, note)
 
 
 def _as_features(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:

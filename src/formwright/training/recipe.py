@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
 
+from formwright.nn.embeddings import TokenEmbedding
 from formwright.training.muon import Muon
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -83,12 +84,14 @@ _SMALLEST_SIDE = 8
 
 def build_optimizers(recipe: Recipe, modules: Iterable[nn.Module]) -> list[torch.optim.Optimizer]:
     """The optimisers of a recipe over everything in ``modules`` that can be trained; each group knows its peak rate."""
+    modules = list(modules)
     matrices, decayed, free = [], [], []
+    looked_up = {id(parameter) for parameter in _looked_up(modules)}
     for module in modules:
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            if parameter.ndim < 2 or name.endswith(_TABLES):
+            if parameter.ndim < 2 or name.endswith(_TABLES) or id(parameter) in looked_up:
                 free.append(parameter)
             elif recipe.optimizer == "muon" and min(parameter.flatten(1).shape) >= _SMALLEST_SIDE:
                 matrices.append(parameter)
@@ -109,6 +112,14 @@ def build_optimizers(recipe: Recipe, modules: Iterable[nn.Module]) -> list[torch
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def _looked_up(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
+    """Vectors of vocabularies: a step sees some rows of them, so there is nothing to make orthogonal or to decay."""
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, TokenEmbedding):
+                yield from part.parameters()
 
 
 #: Learned tables and tokens look like matrices and are not: they have no weight decay, like vectors.

@@ -1,0 +1,117 @@
+"""Small classifiers of texts: bags of embeddings, convolutions over n-grams, and the compact Transformer for texts.
+
+Sources: Bag of Tricks for Efficient Text Classification, arXiv 1607.01759; Convolutional Neural Networks for Sentence
+Classification, arXiv 1408.5882; Escaping the Big Data Paradigm with Compact Transformers, arXiv 2104.05704.
+"""
+
+from __future__ import annotations
+
+from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY
+from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+
+
+def _classifier(
+    family: str, name: str, vocabulary: int, length: int, padding: int | None, classes: int,
+    embed: PartSpec, stage: StageSpec, head: PartSpec,
+) -> ModelSpec:  # fmt: skip
+    return ModelSpec(
+        family=family,
+        name=name,
+        task="text-classification",
+        input=TokenInput(vocabulary, length, padding),
+        classes=classes,
+        embed=embed,
+        stages=(stage,),
+        head=head,
+    )
+
+
+def bag_of_embeddings(
+    *,
+    name: str = "bag_of_embeddings",
+    dim: int,
+    ngrams: int = 2,
+    buckets: int = 2**14,
+    dropout: float = 0.0,
+    vocabulary: int = BYTES_VOCABULARY,
+    length: int = 512,
+    padding: int | None = BYTES_PADDING,
+    classes: int = 2,
+) -> ModelSpec:
+    """The mean of the vectors of tokens and n-grams, and a linear classifier: what fastText does.
+
+    Args:
+        dim: channels of a token.
+        ngrams: the longest sequences of tokens with a vector.
+        buckets: vectors of the sequences of each length.
+        dropout: share of values dropped in training.
+    """
+    embed = part("ngram_embedding", ngrams=ngrams, buckets=buckets, dropout=dropout)
+    head = part("classifier", pool=part("mean_pool"))
+    stage = StageSpec(dim, ())
+    return _classifier("bag_of_embeddings", name, vocabulary, length, padding, classes, embed, stage, head)
+
+
+def text_cnn(
+    *,
+    name: str = "text_cnn",
+    dim: int,
+    embedding: int,
+    kernels: tuple[int, ...] = (3, 4, 5),
+    dropout: float = 0.0,
+    vocabulary: int = BYTES_VOCABULARY,
+    length: int = 512,
+    padding: int | None = BYTES_PADDING,
+    classes: int = 2,
+) -> ModelSpec:
+    """Detectors of n-grams, the strongest answer of each, and a linear classifier.
+
+    Args:
+        dim: detectors in all.
+        embedding: channels of a token.
+        kernels: lengths of the n-grams.
+        dropout: share of values dropped in training; half as many of the embedding's.
+    """
+    embed = part("convolutional_ngrams", embedding=embedding, kernels=kernels, dropout=dropout / 2)
+    head = part("classifier", pool=part("max_pool", dropout=dropout))
+    stage = StageSpec(dim, ())
+    return _classifier("text_cnn", name, vocabulary, length, padding, classes, embed, stage, head)
+
+
+def text_cct(
+    *,
+    name: str = "text_cct",
+    dim: int,
+    depth: int,
+    heads: int,
+    mlp_ratio: float,
+    embedding: int = 300,
+    kernel: int = 3,
+    dropout: float = 0.0,
+    vocabulary: int = BYTES_VOCABULARY,
+    length: int = 512,
+    padding: int | None = BYTES_PADDING,
+    classes: int = 2,
+) -> ModelSpec:
+    """A compact convolutional Transformer for texts; layers and pooling are those of the one for images.
+
+    Args:
+        dim: channels of a token.
+        depth: number of blocks.
+        heads: attention heads.
+        mlp_ratio: hidden width of the MLP over ``dim``.
+        embedding: channels of an id before the convolutional tokeniser.
+        kernel: length of its convolution.
+        dropout: share of values dropped in training.
+    """
+    norm = part("layer_norm")
+    block = BlockSpec(
+        (
+            BranchSpec(part("attention", heads=heads, dropout=dropout), norm=norm, post_norm=norm),
+            BranchSpec(part("mlp", ratio=mlp_ratio, dropout=dropout)),
+        )
+    )
+    embed = part("convolutional_text_tokenizer", embedding=embedding, kernel=kernel, dropout=dropout)
+    stage = StageSpec(dim, (block,) * depth, entry=(part("learned_positions"),))
+    head = part("classifier", norm=norm, pool=part("sequence_pool"))
+    return _classifier("text_cct", name, vocabulary, length, padding, classes, embed, stage, head)
