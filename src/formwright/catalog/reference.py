@@ -75,9 +75,14 @@ def reference_systems() -> list[str]:
 
 
 @functools.cache
+def reference_figures(system: str) -> Figures:
+    """All that is kept of a system's reference: its variants, and the outputs of what is no model by itself."""
+    return json.loads(_golden().joinpath(f"{system}.json").read_text())
+
+
 def reference_variants(system: str) -> dict[str, Figures]:
     """The figures of a system's variants; what follows a colon in a name sets apart other options of one variant."""
-    return json.loads(_golden().joinpath(f"{system}.json").read_text())["variants"]
+    return reference_figures(system)["variants"]
 
 
 def _golden() -> Traversable:

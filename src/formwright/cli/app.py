@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
+from formwright.cli.bench import bench
 from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
@@ -19,6 +20,7 @@ from formwright.cli.output import (
     print_predictions,
     reporter,
 )
+from formwright.cli.scaling import scaling
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -88,6 +90,20 @@ def fit(
         bool,
         typer.Option("--plain-peer", help="Then train a plain ResNet as long as the winner; this exceeds --max-time."),
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Series: column or columns to forecast, separated by commas; with classes, the labels."),
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(help="Series: how many steps to forecast.")] = None,
+    look_back: Annotated[int | None, typer.Option(help="Series: how many steps to look back on.")] = None,
+    time: Annotated[str | None, typer.Option(help="Series: the column of times.")] = None,
+    series: Annotated[str | None, typer.Option(help="Series: the column that says which series a row is of.")] = None,
+    known: Annotated[
+        str | None, typer.Option(help="Series: columns that are known ahead of time, separated by commas.")
+    ] = None,
+    coverage: Annotated[
+        float | None, typer.Option(help="Series: how often the intervals are to hold, 0.9 if unset.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before starting.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -118,6 +134,13 @@ def fit(
                 threads=threads,
                 plain_peer=plain_peer,
                 reporter=listener,
+                target=target,
+                horizon=horizon,
+                look_back=look_back,
+                time=time,
+                series=series,
+                known=known,
+                coverage=coverage,
                 text_column=text_column,
                 label_column=label_column,
             )
@@ -135,14 +158,24 @@ def fit(
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
     files: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    append: Annotated[
+        Path | None, typer.Option(help="Forecasts: a CSV file that their rows are added to, new or there already.")
+    ] = None,
     threads: Threads = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Tell class and probability of each picture, from the exported model alone."""
     from formwright.deployment import predict as run_predict
 
-    predictions = run_predict(folder, files, threads=threads)
-    if as_json:
+    with reporter(quiet=quiet or as_json) as listener:
+        predictions = run_predict(folder, files, threads=threads, reporter=listener)
+    if append is not None:
+        from formwright.deployment.forecasting import append_forecasts
+
+        added = append_forecasts(append, predictions)
+        print(f"formwright: {added:,} rows added to {append}.", file=sys.stderr)
+    elif as_json:
         _print_json([prediction.to_json() for prediction in predictions])
     else:
         print_predictions(predictions)
@@ -224,6 +257,8 @@ def verify(
 
 
 app.command()(generate)
+app.command()(scaling)
+app.add_typer(bench, name="bench")
 
 
 def _print_json(value: Any) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from formwright.data.series import SeriesData
 
 
 def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
@@ -16,3 +21,21 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
     bunch = load_digits()
     images = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)  # the file's values are 0..16
     return images[..., None], bunch.target.astype(np.int64), tuple(str(name) for name in bunch.target_names)
+
+
+def carbon_dioxide(horizon: int | None = None, length: int | None = None) -> SeriesData:
+    """Weekly carbon dioxide at Mauna Loa, 1958 to 2001, in parts per million; some weeks are missing.
+
+    Source: Keeling and Whorf, Atmospheric CO2 concentrations (ppmv) derived from in situ air samples, 2004, which comes
+    with statsmodels.
+    """
+    from statsmodels.datasets import co2
+
+    from formwright.data.calendar import clock_frequency
+    from formwright.data.series import Layout, Series, arrange
+
+    frame = co2.load_pandas().data
+    times = frame.index.to_numpy("datetime64[ns]")
+    series = Series("", times, frame[["co2"]].to_numpy(np.float64))
+    week = clock_frequency(int((times[1] - times[0]).astype(np.int64)))
+    return arrange((series,), Layout(("co2",)), week, horizon=horizon or 26, length=length, source="statsmodels' co2")

@@ -12,6 +12,7 @@ from formwright.deployment.preprocessing import FILE
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json
+from formwright.reporting import SILENT, Reporter
 
 MODEL_FILE = "model.onnx"
 
@@ -19,6 +20,7 @@ MODEL_FILE = "model.onnx"
 PREPROCESSINGS: dict[str, tuple[str, str]] = {
     "image-classification": ("formwright.deployment.preprocessing", "Preprocessing"),
     "language-modelling": ("formwright.deployment.language", "LanguagePreprocessing"),
+    "forecasting": ("formwright.deployment.forecasting", "ForecastPreparation"),
     "text-classification": ("formwright.deployment.text", "TextPreprocessing"),
 }
 
@@ -36,8 +38,8 @@ class Answer(Protocol):
 class Preparation(Protocol):
     """What a task ships beside its model."""
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str]) -> Iterator[Answer]:
-        """What ``model`` says of each of ``inputs``, in order."""
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Answer]:
+        """What ``model`` says of each of ``inputs``, in order; ``reporter`` hears how far it is."""
 
 
 def load_preparation(folder: Path) -> Preparation:
@@ -56,7 +58,11 @@ def load_preparation(folder: Path) -> Preparation:
 
 
 def predict(
-    folder: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str]], *, threads: int | None = None
+    folder: str | os.PathLike[str],
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    threads: int | None = None,
+    reporter: Reporter = SILENT,
 ) -> list[Answer]:
     """What the model in ``folder`` says of each of ``inputs``, in order: files, or what else its task takes.
 
@@ -69,4 +75,5 @@ def predict(
     preparation = load_preparation(folder)
     if not inputs:
         raise UserError("There is nothing to predict; name at least one file.")
-    return list(preparation.predict(OnnxModel(folder / MODEL_FILE, threads), [os.fspath(one) for one in inputs]))
+    model = OnnxModel(folder / MODEL_FILE, threads)
+    return list(preparation.predict(model, [os.fspath(one) for one in inputs], reporter))

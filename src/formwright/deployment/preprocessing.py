@@ -19,6 +19,7 @@ from formwright.deployment.classes import Prediction, classify
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
+from formwright.reporting import SILENT, Reporter
 
 FILE = "preprocessing.json"
 BATCH = 32  # pictures that are held in memory at once
@@ -63,7 +64,7 @@ class Preprocessing:
         scaled = (pixels.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str]) -> Iterator[Prediction]:
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
         """What ``model`` says of each picture file."""
         for start in range(0, len(inputs), BATCH):
             chunk = inputs[start : start + BATCH]

@@ -19,6 +19,7 @@ from formwright.deployment.preprocessing import FILE
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
+from formwright.reporting import SILENT, Reporter
 
 BATCH = 64
 #: An argument that ends so and is one word is meant as a file.
@@ -60,7 +61,7 @@ class TextPreprocessing:
             ) from None
         return cls(read_tokenizer(Path(folder)), fields.length, fields.labels)
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str]) -> Iterator[Prediction]:
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
         """What ``model`` says of each input: a file, whose content is one text, or the text itself."""
         for start in range(0, len(inputs), BATCH):
             chunk = inputs[start : start + BATCH]

@@ -136,6 +136,13 @@ def log_axis(label: str, values: Iterable[float], show: Show) -> Axis:
     return _axis(label, show, math.log10, low, high, _round_ratios(10**low, 10**high))
 
 
+def plain_axis(label: str, values: Iterable[float], show: Show) -> Axis:
+    """A scale on which equal differences are equally far apart, over ``values``."""
+    values = list(values)
+    low, high = _span(values, 1e-9 + 1e-3 * abs(values[0]))
+    return _axis(label, show, float, low, high, _round_numbers(low, high))
+
+
 def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Axis:
     """Scores with the better ones further up, labelled with the figures that they stand for."""
     values = list(values)

@@ -61,7 +61,6 @@ def ship(session: Session, model: Model, chosen: Variant, float_variant: Variant
     root, state, task = session.folder.root, session.folder.state, session.task
     model.save_pretrained(root)
     copy_file(root / chosen.file, root / "model.onnx")
-    task.preprocessing().save(root)
     exported = OnnxModel(root / float_variant.file, threads=session.threads).on_tensors
     witness = Witness(task, runner(model), exported)
     if chosen.precision == "int8":
@@ -73,6 +72,7 @@ def ship(session: Session, model: Model, chosen: Variant, float_variant: Variant
     else:
         findings = task.examine(witness, model)
         agreement = witness.agreement()
+    task.preprocessing().save(root)  # which may hold what was found out about the model: how sure it is
     return FitResult(
         formwright=_version(),
         task=task.name,

@@ -65,7 +65,7 @@ class Model(
         )
         if getattr(self.head, "tied", False):
             self.head.tie(self.backbone.embed)
-        initialize(self)
+        initialize(self, rule=specification.initialization)
         apply_edits(self, specification.edits)
         keep_kernels_channels_last(self)
 

@@ -26,6 +26,8 @@ class Context:
         condition: what generation is conditioned on (timestep, class, text).
         memory: tokens to attend to in cross-attention.
         memory_mask: true for real tokens of ``memory``.
+        statistics: mean and standard deviation that were taken out of each variate of a series, for a head that
+            forecasts values to put back. They say nothing of the tokens, so parts on the way need not use them.
     """
 
     mask: Bool[Tensor, "batch *grid"] | None = None
@@ -36,6 +38,7 @@ class Context:
     condition: Float[Tensor, "batch channels"] | None = None
     memory: Float[Tensor, "batch memory channels"] | None = None
     memory_mask: Bool[Tensor, "batch memory"] | None = None
+    statistics: Float[Tensor, "batch variates 2"] | None = None
 
     def replace(self, **changes: Any) -> Context:
         return dataclasses.replace(self, **changes)
@@ -54,7 +57,10 @@ def _unset(value: object) -> bool:
     return value is None or (isinstance(value, int) and value == 0)
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Context))
+#: Facts about what a model was given, not about its tokens: they concern the head alone.
+FOR_THE_HEAD = frozenset({"statistics"})
+#: Facts about tokens: a part that is given one of them and would ignore it gives a wrong answer.
+FIELDS = tuple(field.name for field in dataclasses.fields(Context) if field.name not in FOR_THE_HEAD)
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()

@@ -101,6 +101,7 @@ class Classifier(Part):
         norm: norm of the tokens, before pooling.
         pool: how tokens become one vector.
         pooled_norm: norm of that vector.
+        dropout: share of its values that are dropped in training.
         bias: whether there is a ``b``.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
@@ -117,12 +118,14 @@ class Classifier(Part):
         norm: PartSpec | None = None,
         pool: PartSpec = part("mean_pool"),  # noqa: B008
         pooled_norm: PartSpec | None = None,
+        dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
         self.pool = build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
+        self.dropout = nn.Dropout(dropout) if dropout else None
         self.linear = nn.Linear(dim, classes, bias=bias)
         if pooled_norm is None and getattr(self.pool, "equivariant", False):
             self.reads = ("linear",)  # type: ignore[misc]
@@ -137,7 +140,8 @@ class Classifier(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch classes"]:
-        return self.linear(self.pooled(x, context))
+        pooled = self.pooled(x, context)
+        return self.linear(pooled if self.dropout is None else self.dropout(pooled))
 
     def fold(self) -> None:
         """Take a batch norm of the pooled vector into the linear layer, in place."""

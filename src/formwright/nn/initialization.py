@@ -1,7 +1,8 @@
 """How weights start: truncated normal of 0.02 for dense and convolutional layers, zero biases.
 
-Every family of the library follows this rule of its authors; a part that starts otherwise sets ``init_weights``, a
-method that is called last.
+Most families of the library follow this rule of their authors. Those whose authors left PyTorch's own rule (uniform up
+to ``1 / sqrt(fan_in)``, biases as well) say ``fan_in``. A part that starts otherwise sets ``init_weights``, a method
+that is called last.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from torch import nn
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def initialize(model: nn.Module, std: float = 0.02) -> None:
-    """Fill the weights of every layer of ``model`` in place."""
+def initialize(model: nn.Module, std: float = 0.02, *, rule: str = "truncated_normal") -> None:
+    """Fill the weights of every layer of a ``model`` that was just built, in place."""
     for module in model.modules():
-        if isinstance(module, _LAYERS):
+        if isinstance(module, _LAYERS) and rule == "truncated_normal":
             nn.init.trunc_normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

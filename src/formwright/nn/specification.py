@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -252,6 +252,7 @@ class ModelSpec:
     """A whole model: ``embed`` → ``stages`` → ``head``, and the ``edits`` made to it since it was built.
 
     ``embed_dim`` is the number of channels after the embedding, where it is not that of the first stage.
+    ``initialization`` is the rule by which weights start (:mod:`formwright.nn.initialization`).
     """
 
     family: str
@@ -264,6 +265,7 @@ class ModelSpec:
     head: PartSpec
     embed_dim: int | None = None
     edits: tuple[EditSpec, ...] = ()
+    initialization: Literal["truncated_normal", "fan_in"] = "truncated_normal"
     schema_version: int = SCHEMA_VERSION
 
     __pydantic_config__ = _STRICT

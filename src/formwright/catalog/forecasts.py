@@ -1,0 +1,171 @@
+"""Forecasts of published protocols: models that are trained as their authors trained them, and their test errors.
+
+The protocol of ETT's hourly sets: 12, 4 and 4 months of 30 days to train, to choose by and to test, seven variates that
+are all forecast, scaled by the training part, errors on scaled values over every window of the test part.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from formwright.data.series import Layout, Part, Series, SeriesData, arrange
+from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
+from formwright.data.series_files import read_table
+from formwright.errors import UserError
+from formwright.metrics.forecast_baselines import seasonal_naive
+from formwright.metrics.forecasting import mean_absolute_error, mean_squared_error
+from formwright.models import Model
+from formwright.nn.specification import ModelSpec
+from formwright.reporting import SILENT, Reporter
+
+SEEDS = (0, 1, 2)
+MONTH = 30 * 24
+
+
+@dataclass(frozen=True)
+class PublishedTraining:
+    """Adam on the squared error; the rate is kept for two epochs and halves after each one; early stopping.
+
+    The weights of the epoch with the least validation error are kept. These are the settings of the authors of
+    Informer, Autoformer, iTransformer and of what compares with them.
+    """
+
+    learning_rate: float = 1e-4
+    batch_size: int = 32
+    epochs: int = 10
+    patience: int = 3
+
+
+class Errors(NamedTuple):
+    """Mean squared and mean absolute error over all windows, steps and variates, on scaled values."""
+
+    mse: float
+    mae: float
+
+
+def ett_folder() -> Path | None:
+    """Where ``ETTh1.csv`` and ``ETTh2.csv`` lie: the folder ``ett`` of ``FORMWRIGHT_DATA``, or none."""
+    if "FORMWRIGHT_DATA" not in os.environ:
+        return None
+    folder = Path(os.environ["FORMWRIGHT_DATA"]) / "ett"
+    return folder if all((folder / f"{name}.csv").is_file() for name in ("ETTh1", "ETTh2")) else None
+
+
+@functools.lru_cache(maxsize=4)
+def ett(name: str, *, horizon: int, length: int = 96, calendar: bool = True) -> SeriesData:
+    """``ETTh1`` or ``ETTh2`` with the published parts, with or without the calendar's features.
+
+    Raises:
+        UserError: the files are not there.
+    """
+    folder = ett_folder()
+    if folder is None:
+        raise UserError(
+            f"{name}.csv is not here: put ETTh1.csv and ETTh2.csv into the folder ett of FORMWRIGHT_DATA "
+            "(github.com/zhouhaoyi/ETDataset), which this claim is about."
+        )
+    table = read_table(folder / f"{name}.csv")
+    times = table.series[0].times
+    borders = (times[12 * MONTH], times[16 * MONTH], times[20 * MONTH])
+    return arrange(
+        table.series,
+        table.layout,
+        table.frequency if calendar else dataclasses.replace(table.frequency, features=()),
+        horizon=horizon,
+        length=length,
+        source=name,
+        borders=borders,
+    )
+
+
+def forecast_errors(model: nn.Module, windows: Windows) -> Errors:
+    """Errors over all windows, in eval mode."""
+    model.eval()
+    squared = absolute = count = 0.0
+    with torch.inference_mode():
+        for batch in evaluation_windows(windows):
+            difference = (model(batch.inputs) - batch.targets).double()
+            squared += float(difference.square().sum())
+            absolute += float(difference.abs().sum())
+            count += difference.numel()
+    return Errors(squared / count, absolute / count)
+
+
+def train_as_published(
+    specification: ModelSpec,
+    data: SeriesData,
+    *,
+    training: PublishedTraining = PublishedTraining(),
+    seed: int = 0,
+    steps: int | None = None,
+    reporter: Reporter = SILENT,
+) -> Model:
+    """A model after the published training; with ``steps``, after so many steps of it and no choice among epochs.
+
+    Where the authors give calendar features, they are those of the look-back.
+    """
+    torch.manual_seed(seed)
+    model = Model(specification)
+    windows, validation = (Windows(data, part, shift=0) for part in ("train", "val"))
+    batches = SeriesBatches(windows, batch_size=training.batch_size, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+    best, least, waited = copy.deepcopy(model.state_dict()), float("inf"), 0
+    total = training.epochs * len(batches) if steps is None else steps
+    for step in range(total):
+        epoch, position = divmod(step, len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * 0.5 ** max(epoch - 1, 0)
+        batch = next(batches)
+        loss = F.mse_loss(model.train()(batch.inputs), batch.targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if step % 16 == 0:
+            reporter.progress(step / total, f"{specification.name}, seed {seed}, epoch {epoch + 1}")
+        if steps is None and position == len(batches) - 1:
+            error = forecast_errors(model, validation).mse
+            waited += 1
+            if error < least:
+                best, least, waited = copy.deepcopy(model.state_dict()), error, 0
+            if waited == training.patience:
+                break
+    if steps is None:
+        model.load_state_dict(best)
+    return model.eval()
+
+
+def restrict(data: SeriesData, targets: tuple[str, ...]) -> SeriesData:
+    """The same data with these columns alone."""
+    chosen = [data.layout.columns.index(name) for name in targets]
+    series = tuple(Series(one.name, one.times, one.values[:, chosen]) for one in data.series)
+    return dataclasses.replace(data, series=series, layout=Layout(targets))
+
+
+def few_windows(data: SeriesData, part: Part, stride: int) -> Windows:
+    """Every so many windows of a part."""
+    windows = Windows(data, part, shift=0)
+    windows.starts, windows.owners = windows.starts[::stride], windows.owners[::stride]
+    return windows
+
+
+def naive_errors(windows: Windows, season: int) -> Errors:
+    """Errors of repeating the last season of each window."""
+    batch = windows.take(np.arange(len(windows)))
+    inputs, targets = batch.inputs[..., : windows.variates].numpy(), batch.targets.numpy()
+    forecast = seasonal_naive(inputs, windows.horizon, season).values
+    return Errors(mean_squared_error(forecast, targets), mean_absolute_error(forecast, targets))
+
+
+def mean_errors(errors: list[Errors]) -> Errors:
+    return Errors(*(float(value) for value in np.mean(errors, axis=0)))

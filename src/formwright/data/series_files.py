@@ -1,0 +1,344 @@
+"""Tables of series as users have them: CSV, Parquet or Feather, wide or long, checked row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.calendar import Frequency
+from formwright.data.series import Layout, Series, SeriesData, arrange
+from formwright.data.time_axis import FIRST_ROW, common_frequency, on_regular_axis, read_times
+from formwright.errors import UnknownNameError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Names under which people keep the time and the name of a series.
+TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "period", "month", "day")
+SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
+_READERS = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".txt": "CSV",
+    ".parquet": "Parquet",
+    ".feather": "Feather",
+    ".arrow": "Feather",
+}
+
+
+@dataclass(frozen=True)
+class SeriesTable:
+    """What a file holds: series on regular axes, and what their columns are.
+
+    Attributes:
+        source: the file.
+        series: one for a wide table, one a name for a long one.
+        layout: what the columns are.
+        frequency: the step of the time axis.
+        time_column: the name of the column of times.
+        series_column: the name of the column of series' names, if the table is long.
+        notes: what the user should know: gaps that were found, columns that were left out.
+    """
+
+    source: str
+    series: tuple[Series, ...]
+    layout: Layout
+    frequency: Frequency
+    time_column: str
+    series_column: str | None
+    notes: tuple[str, ...]
+
+
+def read_series(
+    path: str | Path,
+    *,
+    horizon: int | None = None,
+    target: str | Sequence[str] | None = None,
+    length: int | None = None,
+    time: str | None = None,
+    series: str | None = None,
+    known: Sequence[str] = (),
+) -> tuple[SeriesTable, SeriesData]:
+    """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
+
+    Args:
+        path: a ``.csv``, ``.parquet`` or ``.feather`` file with a column of times.
+        horizon: steps to forecast; a season, or a twentieth of the rows, if unset.
+        target: the column or columns to forecast; all columns of numbers that are not ``known`` if unset.
+        length: steps to look back on; two seasons or the horizon, whichever is more, if unset.
+        time: the column of times; found by its name or content if unset.
+        series: the column that says which series a row is of, in a long table; found if unset.
+        known: columns that are known ahead of time, such as prices and holidays.
+
+    Raises:
+        UserError: the file, a column or the time axis cannot be used; row and column are named.
+    """
+    table = read_table(path, target=target, time=time, series=series, known=known)
+    return table, arrange(
+        table.series,
+        table.layout,
+        table.frequency,
+        horizon=horizon,
+        length=length,
+        source=table.source,
+        notes=table.notes,
+    )
+
+
+def read_table(
+    path: str | Path,
+    *,
+    target: str | Sequence[str] | None = None,
+    time: str | None = None,
+    series: str | None = None,
+    past: Sequence[str] | None = None,
+    known: Sequence[str] = (),
+    keep_all: bool = False,
+) -> SeriesTable:
+    """Read and check a table of series; see :func:`read_series` for the arguments.
+
+    Args:
+        past: covariates that are not known ahead; all other columns of numbers beside ``target`` if unset.
+        keep_all: keep columns that are empty or constant: a short table to forecast from may well have some.
+
+    Raises:
+        UserError: the file, a column or the time axis cannot be used; row and column are named.
+    """
+    frame = read_frame(path)
+    time = _column(frame, time, "--time") if time is not None else _find_time(frame)
+    times = read_times(frame[time], time)
+    series = _column(frame, series, "--series") if series is not None else _find_series(frame, time, times)
+    targets = [target] if isinstance(target, str) else list(target or ())
+    for name in targets:
+        _column(frame, name, "--target")
+    for name in (*known, *(past or ())):
+        _column(frame, name, "--known")
+    layout, notes = _layout(frame, targets, list(known), {time, series})
+    if past is not None:
+        layout, notes = Layout(layout.targets, tuple(past), layout.known), []
+    values = np.stack([_numbers(frame, name) for name in layout.columns], axis=1)
+    names = None if series is None else _series_names(frame, series)
+    groups = {"": np.arange(len(frame))} if names is None else _groups(names)
+    frequency = common_frequency(times, groups, time)
+    if not keep_all:
+        layout, values, more = _without_useless(layout, values)
+        notes += more
+    built, gaps = [], 0
+    for name, rows in groups.items():
+        axis, cells = on_regular_axis(times[rows], values[rows], frequency)
+        gaps += len(axis) - len(rows)
+        built.append(Series(name, axis, cells))
+    if gaps:
+        notes.append(f"{gaps} of {gaps + len(frame)} rows are missing; they count as missing values.")
+    missing = int(np.isnan(values[:, : len(layout.targets)]).sum())
+    if missing:
+        notes.append(f"{missing} values to forecast are missing; nothing is learned from them and nothing judged.")
+    return SeriesTable(str(path), tuple(built), layout, frequency, time, series, tuple(notes))
+
+
+#: Rows that are looked at to tell whether a table holds series.
+_LOOKED_AT = 200
+#: Letters that the name of a series has on average at most; longer ones are texts to read.
+_LONGEST_NAME = 40
+
+
+def looks_like_series(path: Path) -> str | None:
+    """``a table with times in column 'date'``, or none if the file is no table with times and numbers."""
+    import pandas as pd
+
+    if not path.is_file() or path.suffix.lower() not in _READERS:
+        return None
+    try:
+        if _READERS[path.suffix.lower()] == "CSV":
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            frame = pd.read_csv(path, sep=separator, nrows=_LOOKED_AT)
+        else:
+            frame = read_frame(path).head(_LOOKED_AT)
+        time = _find_time(frame)
+        read_times(frame[time], time)
+    except Exception:  # whatever it is, it is not this
+        return None
+    others = [name for name in frame.columns if name != time]
+    texts = [frame[name].dropna().astype(str).str.len().mean() for name in others if not _is_number(frame[name])]
+    if any(length > _LONGEST_NAME for length in texts):
+        return None
+    return f"a table with times in column {time!r}" if any(_is_number(frame[name]) for name in others) else None
+
+
+def read_frame(path: str | Path) -> pd.DataFrame:
+    """The table in a file as it is.
+
+    Raises:
+        UserError: there is no such file, it is of another kind or damaged, or it has no rows.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}; give a .csv, .parquet or .feather file of series.")
+    kind = _READERS.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path} is not a table of a kind that is read: give a .csv, .parquet or .feather file.")
+    try:
+        if kind == "CSV":
+            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", low_memory=False)
+        elif kind == "Parquet":
+            frame = pd.read_parquet(path).reset_index(drop=False)
+            frame = frame.drop(columns=[name for name in ("index",) if name in frame.columns])
+        else:
+            frame = pd.read_feather(path)
+    except Exception as error:  # parsers raise what they please on damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{path} cannot be read as {kind}: {reason}; give a whole file.") from None
+    if not len(frame) or not len(frame.columns):
+        raise UserError(f"{path} has no rows; a table with a column of times and columns of numbers is expected.")
+    frame.columns = [str(name).strip() for name in frame.columns]
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
+    return frame
+
+
+def _column(frame: pd.DataFrame, name: str, option: str) -> str:
+    if name not in frame.columns:
+        raise UnknownNameError(f"column (asked for by {option})", name, list(frame.columns))
+    return name
+
+
+def _find_time(frame: pd.DataFrame) -> str:
+    by_name = [name for name in frame.columns if name.lower() in TIME_NAMES]
+    dated = [name for name in frame.columns if frame[name].dtype.kind == "M"]
+    if by_name or dated:
+        return str((dated or by_name)[0])
+    import pandas as pd
+
+    for name in frame.columns:
+        if (
+            not _is_number(frame[name])
+            and pd.to_datetime(frame[name].head(20), errors="coerce", format="mixed").notna().mean() > 0.5
+        ):
+            return str(name)
+    raise UserError(
+        f"No column of times was found among {', '.join(map(repr, frame.columns[:8]))}; name it with --time."
+    )
+
+
+def _find_series(frame: pd.DataFrame, time: str, times: NDArray[Any]) -> str | None:
+    """The column that tells the rows of one time apart, if times repeat."""
+    if len(np.unique(times)) == len(times):
+        return None
+    texts = [name for name in frame.columns if name != time and not _is_number(frame[name])]
+    named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
+    for name in (*named, *texts):
+        if not frame.duplicated([name, time]).any():
+            return str(name)
+    if len(named) == 1:  # its rows repeat times as well: the check of the axis names the row
+        return str(named[0])
+    return None
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    return column.dtype.kind in "iufb"
+
+
+def _layout(
+    frame: pd.DataFrame, targets: list[str], known: list[str], taken: set[str | None]
+) -> tuple[Layout, list[str]]:
+    """Targets as asked for; columns of numbers that are neither targets nor known ahead are covariates of the past."""
+    both = [name for name in targets if name in known or name in taken]
+    if both:
+        raise UserError(f"Column {both[0]!r} cannot be forecast and be given at once; take it out of one option.")
+    others = [name for name in frame.columns if name not in taken and name not in known and name not in targets]
+    numbers = [name for name in others if _is_number(frame[name]) or _mostly_numbers(frame[name])]
+    left_out = [name for name in others if name not in numbers]
+    notes = []
+    if left_out:
+        notes.append(f"Columns that hold no numbers are not used: {', '.join(map(str, left_out))}.")
+    if targets:
+        return Layout(tuple(targets), tuple(numbers), tuple(known)), notes
+    if not numbers:
+        raise UserError("There is no column of numbers to forecast; name one with --target.")
+    return Layout(tuple(numbers), (), tuple(known)), notes
+
+
+def _mostly_numbers(column: pd.Series[Any]) -> bool:
+    import pandas as pd
+
+    given = column.notna()
+    return not given.any() or bool(pd.to_numeric(column[given], errors="coerce").notna().mean() > 0.5)
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """The numbers of a column; empty cells are missing values.
+
+    Raises:
+        UserError: names the first cell that holds something else, or an infinite number.
+    """
+    import pandas as pd
+
+    column = frame[name]
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    texts = column.isna() | (column.astype(str).str.strip() == "")
+    wrong = np.isnan(numbers) & ~texts.to_numpy()
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
+            "correct it, or leave the cell empty if the value is missing."
+        )
+    if np.isinf(numbers).any():
+        row = int(np.flatnonzero(np.isinf(numbers))[0])
+        raise UserError(f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty.")
+    return numbers
+
+
+def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
+    empty = frame[column].isna().to_numpy()
+    if empty.any():
+        row = int(np.flatnonzero(empty)[0]) + FIRST_ROW
+        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
+    return frame[column].astype(str).to_numpy()
+
+
+def _groups(names: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    """The rows of each series, series in the order of their names."""
+    order = np.argsort(names, kind="stable")
+    unique, begins = np.unique(names[order], return_index=True)
+    return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
+
+
+def _without_useless(layout: Layout, values: NDArray[np.float64]) -> tuple[Layout, NDArray[np.float64], list[str]]:
+    """Refuse targets that are empty or constant; leave out covariates that are.
+
+    Raises:
+        UserError: names the column, and the rows and value where it is constant.
+    """
+    kept, notes = [], []
+    last = FIRST_ROW + len(values) - 1
+    for index, name in enumerate(layout.columns):
+        given = values[np.isfinite(values[:, index]), index]
+        if len(given) and np.ptp(given) > 0:
+            kept.append(name)
+        elif name in layout.targets and not len(given):
+            raise UserError(
+                f"Column {name!r} is empty in all rows {FIRST_ROW} to {last}, so there is nothing to forecast; "
+                "fill it in, or choose other columns with --target."
+            )
+        elif name in layout.targets:
+            raise UserError(
+                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {last}: a constant needs no forecast; "
+                "choose other columns with --target."
+            )
+        else:
+            notes.append(
+                f"Column {name!r} says nothing (it is {'constant' if len(given) else 'empty'}) and is not used."
+            )
+    left = Layout(
+        *(tuple(name for name in part if name in kept) for part in (layout.targets, layout.past, layout.known))
+    )
+    return left, values[:, [layout.columns.index(name) for name in left.columns]], notes

@@ -1,0 +1,305 @@
+"""Forecasts of an exported folder for tables of series: ``model.onnx`` and ``preprocessing.json``, without PyTorch."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.calendar import Frequency, calendar_features
+from formwright.data.series import Layout, Scaling, Series, fill_forward
+from formwright.data.series_files import SeriesTable, read_table
+from formwright.data.time_axis import as_text
+from formwright.deployment.preprocessing import FILE
+from formwright.deployment.runtime import OnnxModel
+from formwright.errors import UserError
+from formwright.files import read_json, write_atomically, write_json
+from formwright.reporting import SILENT, Reporter
+
+Values = NDArray[np.float64]
+BATCH = 256
+LOW, HIGH = "_low", "_high"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The next steps of one series.
+
+    Attributes:
+        series: its name; empty for the only one of a file.
+        times: ``(horizon,)``, as text.
+        columns: what is forecast.
+        values, low, high: ``(horizon, columns)``, in the units of the file; the interval holds with ``coverage``.
+        coverage: how often the interval is to hold.
+        time_column, series_column: what the file calls its times and names.
+    """
+
+    series: str
+    times: list[str]
+    columns: tuple[str, ...]
+    values: Values
+    low: Values
+    high: Values
+    coverage: float
+    time_column: str
+    series_column: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        record = dataclasses.asdict(self)
+        return {**record, **{name: getattr(self, name).tolist() for name in ("values", "low", "high")}}
+
+    def rows(self) -> list[dict[str, str]]:
+        """A row of a table for each step: text by column, intervals as ``<column>_low`` and ``<column>_high``."""
+        found = []
+        for step, time in enumerate(self.times):
+            row = {} if self.series_column is None else {self.series_column: self.series}
+            row[self.time_column] = time
+            for index, name in enumerate(self.columns):
+                row[name] = f"{self.values[step, index]:.7g}"
+                row[name + LOW] = f"{self.low[step, index]:.7g}"
+                row[name + HIGH] = f"{self.high[step, index]:.7g}"
+            found.append(row)
+        return found
+
+    def cells(self) -> dict[str, str]:
+        """The first and the last step, for a table on the terminal."""
+        row = {"series": self.series} if self.series else {}
+        row |= {"from": self.times[0], "to": self.times[-1]}
+        for index, name in enumerate(self.columns[:6]):
+            row[name] = f"{self.values[0, index]:.4g} … {self.values[-1, index]:.4g}"
+        return row
+
+
+@dataclass(frozen=True)
+class ForecastPreparation:
+    """From the table of a user to the model's input, and from its output to forecasts with intervals.
+
+    Attributes:
+        layout: what the columns of a table are.
+        frequency: the step of its time axis.
+        length: steps that the model looks back on.
+        horizon: steps that it forecasts.
+        time_column: what the training file called its times.
+        series_column: what it called the names of its series.
+        scalings: of each series of the training file; others are scaled by their own past.
+        half_width: of the intervals, ``(horizon, targets)``, in scaled units.
+        coverage: how often the intervals are to hold.
+    """
+
+    layout: Layout
+    frequency: Frequency
+    length: int
+    horizon: int
+    time_column: str
+    series_column: str | None
+    scalings: dict[str, Scaling]
+    half_width: Values
+    coverage: float
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``preprocessing.json`` into ``folder``."""
+        record = {
+            "task": "forecasting",
+            "schema_version": 1,
+            "layout": dataclasses.asdict(self.layout),
+            "frequency": dataclasses.asdict(self.frequency),
+            "length": self.length,
+            "horizon": self.horizon,
+            "time_column": self.time_column,
+            "series_column": self.series_column,
+            "scalings": {
+                name: [scaling.mean.tolist(), scaling.deviation.tolist()] for name, scaling in self.scalings.items()
+            },
+            "half_width": self.half_width.tolist(),
+            "coverage": self.coverage,
+        }
+        write_json(Path(folder) / FILE, record)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ForecastPreparation:
+        """Read ``preprocessing.json`` in ``folder``.
+
+        Raises:
+            UserError: it is missing or not valid.
+        """
+        path = Path(folder) / FILE
+        record = read_json(path)
+        try:
+            layout = Layout(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
+            frequency = dict(record["frequency"])
+            return cls(
+                layout=layout,
+                frequency=Frequency(**{**frequency, "features": tuple(frequency["features"])}),
+                length=int(record["length"]),
+                horizon=int(record["horizon"]),
+                time_column=str(record["time_column"]),
+                series_column=record["series_column"],
+                scalings={
+                    name: Scaling(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
+                    for name, (mean, deviation) in record["scalings"].items()
+                },
+                half_width=np.asarray(record["half_width"], np.float64).reshape(-1, len(layout.targets)),
+                coverage=float(record["coverage"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} does not describe a preparation of series ({error}); export it again.") from None
+
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Forecast]:
+        """The next steps of every series in the files ``inputs``.
+
+        Raises:
+            UserError: a file cannot be used; see :func:`~formwright.data.series_files.read_table`.
+        """
+        for file in inputs:
+            reporter.stage(f"Forecasting {Path(file).name}")
+            table = self.read(file)
+            for start in range(0, len(table.series), BATCH):
+                chunk = table.series[start : start + BATCH]
+                yield from self._forecasts(model, table, chunk)
+                done = start + len(chunk)
+                reporter.progress(done / len(table.series), f"{done:,} of {len(table.series):,} series")
+
+    def read(self, file: str | os.PathLike[str]) -> SeriesTable:
+        """The table in a file, with the columns and the frequency that the model was trained on.
+
+        Raises:
+            UserError: it cannot be used, or it is of another frequency.
+        """
+        layout = self.layout
+        table = read_table(
+            Path(file),
+            target=layout.targets,
+            time=self.time_column,
+            series=self.series_column,
+            past=layout.past,
+            known=layout.known,
+            keep_all=True,
+        )
+        if (table.frequency.step, table.frequency.offset) != (self.frequency.step, self.frequency.offset):
+            raise UserError(
+                f"{file} has rows {table.frequency.name} apart, and the model was trained on rows "
+                f"{self.frequency.name} apart; give data of that frequency, or fit a model to this one."
+            )
+        return table
+
+    def _forecasts(self, model: OnnxModel, table: SeriesTable, chunk: Sequence[Series]) -> Iterator[Forecast]:
+        prepared = [self.window(table.source, one) for one in chunk]
+        outputs = model(np.stack([window for window, _, _ in prepared]).astype(np.float32)).astype(np.float64)
+        columns = slice(0, len(self.layout.targets))
+        for one, (_, scaling, end), scaled in zip(chunk, prepared, outputs, strict=True):
+            times = self.frequency.range(one.times[end - 1], self.horizon + 1)[1:]
+            yield Forecast(
+                series=one.name,
+                times=[as_text(time) for time in times],
+                columns=self.layout.targets,
+                values=scaling.undo(scaled, columns),
+                low=scaling.undo(scaled - self.half_width, columns),
+                high=scaling.undo(scaled + self.half_width, columns),
+                coverage=self.coverage,
+                time_column=table.time_column,
+                series_column=table.series_column,
+            )
+
+    def window(self, source: str, series: Series) -> tuple[Values, Scaling, int]:
+        """The model's input ``(length, columns)``, the scaling to undo, and the row from which on is forecast.
+
+        Rows at the end without any value to forecast are taken for the future, of which known columns are read.
+
+        Raises:
+            UserError: the series is too short, or what is to be known ahead is missing.
+        """
+        targets = len(self.layout.targets)
+        given = np.flatnonzero(np.isfinite(series.values[:, :targets]).any(1))
+        end = int(given[-1]) + 1 if len(given) else 0
+        called = f"Series {series.name!r} of {source}" if series.name else source
+        if end < self.length:
+            raise UserError(
+                f"{called} has {end} rows to look back on, and the model needs {self.length}; give a longer past."
+            )
+        scaling = self.scalings.get(series.name) or Scaling.fit(series.values[:end])
+        shift = min(self.length, self.horizon)
+        values = fill_forward(scaling.apply(series.values))
+        known = values[:, targets + len(self.layout.past) :]
+        ahead = self._ahead(called, series, known, end, shift)
+        times = self.frequency.range(series.times[end - self.length], self.length + shift)[shift:]
+        calendar = calendar_features(times, self.frequency)
+        now = values[end - self.length : end, : targets + len(self.layout.past)]
+        return np.concatenate([now, ahead, calendar], axis=1), scaling, end
+
+    def _ahead(self, called: str, series: Series, known: Values, end: int, shift: int) -> Values:
+        if not self.layout.known:
+            return np.zeros((self.length, 0))
+        last = end - self.length + shift + self.length
+        there = np.isfinite(series.values[:, len(self.layout.targets) + len(self.layout.past) :])
+        if len(known) < last or not there[end:last].all():
+            raise UserError(
+                f"{called} does not say {', '.join(map(repr, self.layout.known))} for the {shift} rows after its last "
+                "value, which are to be known ahead; add these rows, with nothing in the columns to forecast."
+            )
+        return known[last - self.length : last]
+
+
+def append_forecasts(path: str | os.PathLike[str], answers: Sequence[Any]) -> int:
+    """Add the forecasts to a CSV file, a row for each step, and return how many rows were added.
+
+    A new file has columns for the intervals; one that is there keeps its columns, and gets what it has columns for.
+    The file is replaced as a whole, so that it is never half written.
+
+    Raises:
+        UserError: the answers are no forecasts, the file lacks a column that is forecast, or has rows of these times.
+    """
+    path = Path(path)
+    forecasts = [answer for answer in answers if isinstance(answer, Forecast)]
+    if not forecasts or len(forecasts) < len(answers):
+        raise UserError("Only forecasts of series can be appended to a file (--append); leave the option out.")
+    rows = [row for forecast in forecasts for row in forecast.rows()]
+    names = list(rows[0])
+    text = ""
+    if path.is_file() and path.stat().st_size:
+        text = path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text))
+        first = forecasts[0]
+        names = list(reader.fieldnames or [])
+        needed = [first.time_column, *first.columns, *([] if first.series_column is None else [first.series_column])]
+        lacking = [name for name in needed if name not in names]
+        if lacking:
+            raise UserError(f"{path} has no column {lacking[0]!r} to append forecasts to; name another file.")
+        _check_new(path, reader, rows, [name for name in (first.series_column, first.time_column) if name], needed)
+        text = text if text.endswith("\n") else text + "\n"
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, extrasaction="ignore", restval="", lineterminator="\n")
+    if not text:
+        writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text + buffer.getvalue())
+    return len(rows)
+
+
+def _check_new(
+    path: Path, reader: csv.DictReader[str], rows: Sequence[dict[str, str]], keys: Sequence[str], needed: Sequence[str]
+) -> None:
+    """Refuse rows whose time the file has already: it would be no series any more."""
+
+    def key(row: dict[str, str]) -> tuple[str, ...]:
+        return tuple(_plain(row[name] or "") for name in keys)
+
+    wanted = {key(row) for row in rows}
+    for row in reader:
+        if key(row) in wanted:
+            raise UserError(
+                f"{path} has a row of {' '.join(key(row))} already; give a file that ends before the forecast, or a "
+                "new one."
+            )
+
+
+def _plain(time: str) -> str:
+    """A time without the parts that are nought, so that two ways of writing it are equal."""
+    return time.strip().replace("T", " ").removesuffix(" 00:00:00").removesuffix(":00")

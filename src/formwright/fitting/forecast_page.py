@@ -1,0 +1,130 @@
+"""The report of a forecaster: figures beside the baselines, forecasts with intervals, what is left of the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from formwright.fitting.charts import Chart, Line, Mark, plain_axis, polyline
+from formwright.fitting.metric import Metric, percent
+from formwright.fitting.records import FitResult
+from formwright.fitting.task import Page
+
+#: Steps of the past that a picture shows, in horizons.
+PAST_HORIZONS = 2
+FIGURES = {
+    "mse": ("mean squared error", "of values scaled by the training part; large errors count most"),
+    "mae": ("mean absolute error", "of values scaled by the training part"),
+    "mase": ("MASE", "absolute error over that of repeating the last season within the training part"),
+    "smape": ("sMAPE", "absolute error over the mean of forecast and truth, 0 to 200 %"),
+    "quantile_loss": ("quantile loss", "of both ends of the interval and the forecast between, scaled"),
+    "coverage": ("coverage", "share of the test values that lie in the interval"),
+}
+
+
+def _text(key: str, value: float) -> str:
+    if value != value:  # not a number
+        return "unknown"
+    return percent(value) if key in ("smape", "coverage") else f"{value:.4g}"
+
+
+def forecast_page(result: FitResult, metric: Metric) -> Page:
+    """The forecaster's share of the report, from the result alone."""
+    test, data, details = result.test, result.data, result.details
+    stated = test["stated_coverage"]
+    names = ", ".join(data["targets"][:6]) + (", …" if len(data["targets"]) > 6 else "")
+    several = f"{data['series']:,} series, " if data["series"] > 1 else ""
+    best = min((row for row in details["table"][1:]), key=lambda row: row["mse"], default=None)
+    answer = [("Its mean squared error is", False), (f"{test['mse']:.4g}", True), ("of scaled values", False)]
+    if best is not None:
+        answer.append((f"({best['name']}: {best['mse']:.4g})", False))
+    return Page(
+        answer=answer,
+        asked=f"{several}{data['rows']:,} rows, {data['frequency']} apart",
+        figures=[(title, meaning, _text(key, test[key])) for key, (title, meaning) in FIGURES.items() if key in test],
+        facts=[
+            ("columns", names + (f"; beside them {_beside(data)}" if _beside(data) else "")),
+            ("times", f"{data['first']} to {data['last']}, {data['frequency']} apart"),
+            ("look-back and horizon", f"{data['length']} and {data['horizon']} steps"),
+        ],
+        title="How it forecasts",
+        template="forecasting.html.j2",
+        content={
+            "columns": [(key, title) for key, (title, _) in FIGURES.items()],
+            "rows": [
+                (row["name"], [_text(key, row.get(key, float("nan"))) for key in FIGURES]) for row in details["table"]
+            ],
+            "stated": percent(stated),
+            "covered": percent(test["coverage"]),
+            "examples": [(_title(example), _forecast_chart(example)) for example in details["examples"]],
+            "steps": _steps_chart(details["by_step"]),
+            "residuals": _histogram(details["residuals"]),
+            "bias": f"{details['residuals']['mean']:+.3g}",
+            "spread": f"{details['residuals']['deviation']:.3g}",
+            "correlation": details["residuals"]["correlation"],
+        },
+    )
+
+
+def _beside(data: Mapping[str, Any]) -> str:
+    kinds = (("past", "known up to now"), ("known", "known ahead"), ("calendar", "of the calendar"))
+    return ", ".join(f"{len(data[key])} {words}" for key, words in kinds if data[key])
+
+
+def _title(example: Mapping[str, Any]) -> str:
+    where = f" of {example['series']}" if example["series"] else ""
+    return f"{example['column']}{where}, from {example['from']} on"
+
+
+def _forecast_chart(example: Mapping[str, Any]) -> Chart:
+    """What was looked back on, what came, and the forecast with its interval."""
+    horizon = len(example["forecast"])
+    past = example["past"][-PAST_HORIZONS * horizon :]
+    lines = {name: list(enumerate(example[name], start=1)) for name in ("actual", "forecast", "low", "high")}
+    lines["past"] = list(enumerate(past, start=1 - len(past)))
+    known = {name: [(float(x), float(y)) for x, y in points if y is not None] for name, points in lines.items()}
+    values = [y for points in known.values() for _, y in points]
+    chart = Chart(
+        plain_axis("steps ahead", [1.0 - len(past), float(horizon)], lambda step: f"{step:g}"),
+        plain_axis(str(example["column"]), values, lambda value: f"{value:.4g}"),
+    )
+    band = polyline(chart, [*known["low"], *reversed(known["high"])]) + "Z"
+    chart.lines = [
+        Line(polyline(chart, known["forecast"]), "winner", "forecast"),
+        *([Line(polyline(chart, known["past"] + known["actual"]), "actual", "what came")] if known["actual"] else []),
+        Line(band, "band", "interval"),
+    ]
+    return chart
+
+
+def _steps_chart(steps: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
+    """The error of each step ahead, of the model and of the best baseline."""
+    errors = [error for line in steps.values() for _, error in line if error == error]
+    places = [float(step) for line in steps.values() for step, _ in line]
+    chart = Chart(
+        plain_axis("step ahead", places, lambda step: f"{step:g}"),
+        plain_axis("root of the mean squared error, scaled", [0.0, *errors], lambda value: f"{value:.3g}"),
+    )
+    for index, (name, line) in enumerate(steps.items()):
+        points = [(float(step), float(error)) for step, error in line if error == error]
+        if not points:
+            continue
+        chart.lines.append(Line(polyline(chart, points), "winner" if index == 0 else "curve", name))
+        x, y = points[-1]
+        kind = f"end {'winner' if index == 0 else 'curve'}"
+        chart.marks.append(Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), kind, f"{name}: {y:.3g} at step {x:g}"))
+    return chart
+
+
+def _histogram(found: Mapping[str, Any]) -> list[tuple[float, float, str]]:
+    """Bars of the residuals: place and height in percent, and what they count."""
+    counts, edges = found["counts"], found["edges"]
+    most = max(counts) or 1
+    return [
+        (
+            100 * index / len(counts),
+            100 * count / most,
+            f"{count:,} errors from {edges[index]:.2g} to {edges[index + 1]:.2g}",
+        )
+        for index, count in enumerate(counts)
+    ]

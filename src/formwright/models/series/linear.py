@@ -1,0 +1,65 @@
+"""DLinear and NLinear: one linear layer from the past of a variate to its future, the same for all variates.
+
+DLinear has one for the moving average of the window and one for the rest; NLinear one for the window less its last
+value. They are the baselines that a Transformer has to beat.
+
+Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504, with weights shared among variates.
+"""
+
+from __future__ import annotations
+
+from formwright.models import register_family
+from formwright.models.checkpoints import Layout, register_layout
+from formwright.nn.specification import ModelSpec, PartSpec, SeriesInput, StageSpec, part
+
+
+def linear_forecaster(
+    *,
+    name: str = "dlinear",
+    head: PartSpec,
+    length: int = 96,
+    horizon: int = 96,
+    variates: int = 7,
+    covariates: int = 0,
+) -> ModelSpec:
+    """A linear forecaster.
+
+    Args:
+        head: ``decomposed_linear`` or ``last_value_linear``.
+        length: steps of the window that is looked back on.
+        horizon: steps to forecast.
+        variates: variates to forecast.
+        covariates: variates behind them, which are ignored.
+    """
+    return ModelSpec(
+        family="linear_forecaster",
+        name=name,
+        task="forecasting",
+        input=SeriesInput(variates=variates + covariates, length=length),
+        classes=horizon,
+        embed=part("variate_tokens"),
+        stages=(StageSpec(dim=length, blocks=()),),
+        head=head.with_options(covariates=covariates),
+        initialization="fan_in",
+    )
+
+
+register_family(
+    linear_forecaster,
+    {"dlinear": {"head": part("decomposed_linear")}, "nlinear": {"head": part("last_value_linear")}},
+    family="linear_forecaster",
+    task="forecasting",
+)
+
+register_layout(
+    "linear_forecaster",
+    Layout(
+        name="cure-lab/LTSF-Linear",
+        marker=r"^Linear",
+        renames=(
+            (r"Linear_Seasonal\.(.*)", r"head.seasonal.\1"),
+            (r"Linear_Trend\.(.*)", r"head.trend.\1"),
+            (r"Linear\.(.*)", r"head.linear.\1"),
+        ),
+    ),
+)

@@ -1,0 +1,143 @@
+"""From tokens to forecasts."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.series import put_back_statistics
+from formwright.nn.specification import PartSpec
+
+_HEAD = Promises(dimensions=(1,), exemptions={"tokens": "gives a forecast"})
+
+
+@PARTS.register("forecast")
+class ForecastHead(Part):
+    """From one token a variate to its next steps: ``y_n = (W norm(z_n) + b) deviation_n + mean_n``.
+
+    Args:
+        dim: channels of a token.
+        classes: the horizon, in steps.
+        norm: norm of the tokens.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+
+    Shapes: ``(batch, variates, dim)`` to ``(batch, horizon, targets)``. Source: iTransformer, arXiv 2310.06625.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None, covariates: int = 0) -> None:
+        super().__init__()
+        self.covariates = covariates
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.linear = nn.Linear(dim, classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates dim"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        x = x[:, : x.shape[1] - self.covariates]
+        if self.norm is not None:
+            x = self.norm(x, context)
+        return put_back_statistics(self.linear(x).transpose(1, 2), context.statistics)
+
+
+@PARTS.register("temporal_forecast")
+class TemporalForecastHead(Part):
+    """The last ``horizon`` tokens, one a time step, to the values of all variates: ``y_t = W norm(z_t) + b``.
+
+    Args:
+        dim: channels of a token.
+        classes: the horizon, in steps.
+        variates: how many values a step has.
+        norm: norm of the tokens.
+
+    Shapes: ``(batch, time + horizon, dim)`` to ``(batch, horizon, variates)``.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, variates: int, norm: PartSpec | None = None) -> None:
+        super().__init__()
+        self.horizon = classes
+        self.norm = None if norm is None else build_part(norm, dim)
+        self.linear = nn.Linear(dim, variates)
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon variates"]:
+        x = x[:, -self.horizon :]
+        if self.norm is not None:
+            x = self.norm(x, context)
+        return put_back_statistics(self.linear(x), context.statistics)
+
+
+@PARTS.register("decomposed_linear")
+class DecomposedLinearHead(Part):
+    """DLinear: ``y = W_s (x - trend) + W_t trend + b_s + b_t``, the trend being a moving average of the window.
+
+    Args:
+        dim: length of the window, which is the channels of its token.
+        classes: the horizon, in steps.
+        kernel: steps of the moving average, odd; the ends are repeated beyond the window.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+
+    Shapes: ``(batch, variates, time)`` to ``(batch, horizon, targets)``.
+
+    Raises:
+        UserError: ``kernel`` is even.
+
+    Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, kernel: int = 25, covariates: int = 0) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise UserError(f"The moving average has a middle, so its kernel is odd; got {kernel}.")
+        self.kernel, self.covariates = kernel, covariates
+        self.seasonal = nn.Linear(dim, classes)
+        self.trend = nn.Linear(dim, classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        x = x[:, : x.shape[1] - self.covariates]
+        side = self.kernel // 2
+        trend = F.avg_pool1d(F.pad(x, (side, side), mode="replicate"), self.kernel, stride=1)
+        return put_back_statistics((self.seasonal(x - trend) + self.trend(trend)).transpose(1, 2), context.statistics)
+
+
+@PARTS.register("last_value_linear")
+class LastValueLinearHead(Part):
+    """NLinear: ``y = W (x - x_last) + b + x_last``.
+
+    Args:
+        dim: length of the window, which is the channels of its token.
+        classes: the horizon, in steps.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+
+    Shapes: ``(batch, variates, time)`` to ``(batch, horizon, targets)``.
+
+    Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
+    """
+
+    promises: ClassVar[Promises] = _HEAD
+
+    def __init__(self, dim: int, classes: int, *, covariates: int = 0) -> None:
+        super().__init__()
+        self.covariates = covariates
+        self.linear = nn.Linear(dim, classes)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        x = x[:, : x.shape[1] - self.covariates]
+        last = x[..., -1:]
+        return put_back_statistics((self.linear(x - last) + last).transpose(1, 2), context.statistics)
