@@ -67,7 +67,7 @@ def test_a_point_that_is_taken_back_is_not_kept(session, trial):
 
 @pytest.mark.parametrize(
     ("scores", "past"),
-    [([0.5, 0.9], False), ([0.9, 0.8, 0.7], False), ([0.9, 0.8, 0.7, 0.7], True), ([0.5, 0.9, 0.8, 0.7, 0.7], False)],
+    [([0.5, 0.9], False), ([0.9, 0.8], False), ([0.9, 0.8, 0.7], True), ([0.5, 0.9, 0.8, 0.7, 0.7], False)],
 )
 def test_training_ends_when_the_best_is_long_past(session, trial, scores, past):
     # An epoch has three steps, so that patience is one and a half times what it took to the best.
