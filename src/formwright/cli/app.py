@@ -56,8 +56,8 @@ def fit(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Pictures (a folder with a sub-folder a class, .npz or IDX files), texts (a table, or a folder of .txt "
-            "files a class), running text (a file or a folder), or series; scikit-learn's digits if left out."
+            help="Pictures (a folder with a sub-folder a class, .npz or IDX files), texts (a table, or a folder of "
+            ".txt files a class), running text (a file or a folder), or series; scikit-learn's digits if left out."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
@@ -169,7 +169,7 @@ def predict(
     from formwright.deployment import predict as run_predict
 
     with reporter(quiet=quiet or as_json) as listener:
-        predictions = run_predict(folder, files, threads=threads, reporter=listener)
+        predictions = run_predict(folder, inputs, threads=threads, reporter=listener)
     if append is not None:
         from formwright.deployment.forecasting import append_forecasts
 
