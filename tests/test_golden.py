@@ -72,7 +72,8 @@ def output_cases() -> Iterator[Any]:
     for name, figures in VARIANTS.items():
         if figures["parameters"] <= LARGEST or name in SMALLEST_OF_THEIR_KIND:
             for output in comparable_outputs(figures):
-                size = "x".join(map(str, output["input_shape"][2:]))
+                shape = output["input_shape"]
+                size = f"{shape[1]}tokens" if "vocabulary" in output else "x".join(map(str, shape[2:]))
                 yield pytest.param(name, "layout", output, id=f"{name}-{size}")
             if name not in OTHERWISE_IN_TIMM:
                 for output in figures.get("timm_outputs", [])[:1]:

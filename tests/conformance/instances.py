@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from formwright.models import MODELS, Model, create_model, model_specification
 from formwright.nn import PARTS, Context, Part, PartSpec, build_part, part
-from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput
+from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -69,6 +69,12 @@ class Case:
 
 _NORM = part("layer_norm")
 
+
+def _sequence_cases(name: str, **options: Any) -> tuple[Case, ...]:
+    """A mixer of sequences, seeing both sides and seeing what came before."""
+    return Case(name, options=options), Case(name, "causal", options={**options, "causal": True})
+
+
 TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "attention": (
         Case("attention", options={"heads": 4, "qkv_bias": True}),
@@ -108,6 +114,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "chain": (
         Case("chain", options={"parts": (part("depthwise_convolution", kernel=3), _NORM, part("mlp"))}),
         Case("chain", "per-token", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
+        Case("chain", "causal", options={"parts": (part("attention", heads=2, causal=True), part("activation"))}),
         Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
     ),
     "inception_mixer": (
@@ -131,14 +138,70 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("residual_downsampling"),
         Case("residual_downsampling", "bottleneck", options={"convolutions": part("bottleneck_convolutions")}),
     ),
+    "layer_norm": (Case("layer_norm"), Case("layer_norm", "plain", options={"affine": False})),
+    "lookup_mlp": (
+        Case("lookup_mlp"),
+        Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
+    ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "delta_rule": (
+        Case("delta_rule", options={"heads": 2}),
+        Case("delta_rule", "gated", options={"heads": 4, "kernel": 2, "gate": True, "negative_eigenvalues": True}),
+    ),
+    "gated_linear_attention": (
+        Case("gated_linear_attention", options={"heads": 2}),
+        Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
+    ),
+    "linear_attention": (
+        Case("linear_attention", options={"heads": 4}),
+        Case("linear_attention", "causal", options={"heads": 2, "causal": True}),
+        Case("linear_attention", "class-token", options={"heads": 2, "feature_map": "softmax"}, prefix=1),
+    ),
+    "legendre_memory": (
+        Case("legendre_memory", options={"window": 5}),
+        Case("legendre_memory", "low-order", options={"window": 12, "order": 4}),
+    ),
+    "mamba": (
+        Case("mamba", options={"states": 3, "rank": 2}),
+        Case("mamba", "time-invariant", options={"states": 3, "selective": False, "kernel": 2}),
+    ),
+    "mamba2": (
+        Case("mamba2", options={"states": 3, "head_dim": 8, "groups": 2, "chunk": 4}),
+        Case("mamba2", "ungrouped", options={"states": 5, "head_dim": 16}),
+    ),
     "mlp": (
         Case("mlp"),
         Case("mlp", "star-relu", options={"activation": "star_relu", "bias": False}),
         Case("mlp", "poly-norm", options={"activation": "poly_norm", "bias": False}),
         Case("mlp", "poly-relu", options={"activation": "poly_relu"}),
     ),
+    "relative_attention": (
+        Case("relative_attention", options={"heads": 2}),
+        Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
+    ),
+    "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
+    "lookup_attention": (
+        Case("lookup_attention", options={"heads": 4}),
+        Case("lookup_attention", "causal", options={"heads": 2, "bits": 4, "causal": True, "rotary": {}}),
+    ),
+    "pattention_attention": (
+        Case("pattention_attention", options={"heads": 4}),
+        Case(
+            "pattention_attention",
+            "causal",
+            options={"heads": 2, "tokens": 12, "output_tokens": 20, "causal": True, "rotary": {"fraction": 0.5}},
+        ),
+    ),
+    "pattention": (
+        Case("pattention"),
+        Case("pattention", "gelu-first", options={"tokens": 8, "normalization": "gelu_l2_norm"}),
+        Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
+    ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
     "inverted_embedding": (
         Case("inverted_embedding"),
         Case("inverted_embedding", "covariates", options={"covariates": 3}),
@@ -151,7 +214,46 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
     "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
+    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
+    # These take ids: tests/nn/test_text_stems.py
+    "ngram_embedding": (),
+    "convolutional_ngrams": (),
+    "convolutional_text_tokenizer": (),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
+    "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
+    "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
+    "pair_classifier": (),
+    "local_attention": _sequence_cases("local_attention", block=3),
+    "fixed_attention": (
+        *_sequence_cases("fixed_attention", block=3, summary=1),
+        Case("fixed_attention", "class-token", options={"block": 3, "summary": 2}, prefix=1),
+    ),
+    "strided_attention": _sequence_cases("strided_attention", stride=3),
+    "longformer_attention": (
+        Case("longformer_attention", options={"window": 4, "global_tokens": 2}),
+        Case("longformer_attention", "class-token", options={"window": 3}, prefix=1),
+    ),
+    "linformer_attention": (Case("linformer_attention", options={"rank": 4}),),
+    "lsh_attention": (Case("lsh_attention", options={"chunk": 2, "buckets": 4, "hashes": 2}),),
+    "sinkhorn_attention": (
+        Case("sinkhorn_attention", options={"block": 3}),
+        Case("sinkhorn_attention", "softmax", options={"block": 2, "iterations": 0}),
+    ),
+    "random_synthesizer": (
+        *_sequence_cases("random_synthesizer", rank=4),
+        Case("random_synthesizer", "whole", options={"rank": None}),
+    ),
+    "dense_synthesizer": _sequence_cases("dense_synthesizer"),
+    "bigbird_attention": (Case("bigbird_attention", options={"block": 1, "random": 1}),),
+    "combiner_fixed_attention": _sequence_cases("combiner_fixed_attention", segment=3),
+    "combiner_logsparse_attention": (Case("combiner_logsparse_attention"),),
+    "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
+    "performer_attention": _sequence_cases("performer_attention", features=12),
+    "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
@@ -164,6 +266,19 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
     "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
+    "mamba": {"dim": 16, "depth": 2, "states": 3},
+    "mamba2": {"dim": 16, "depth": 2, "states": 3, "head_dim": 8},
+    "mamba2_hybrid": {
+        "dim": 16,
+        "depth": 4,
+        "attention_ratio": 0.25,
+        "mlp_ratio": 0.25,
+        "heads": 4,
+        "kv_heads": 2,
+        "states": 3,
+        "head_dim": 8,
+        "groups": 2,
+    },
     "poolformer": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64},
     "metaformer_baselines": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)},
     "itransformer": {"dim": 16, "hidden": 24, "heads": 2, "length": 12, "horizon": 5, "variates": 3},
@@ -179,8 +294,19 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24, "separator": 7, "padding": 0},
     "decoder": {"dim": 16, "depth": 2, "heads": 2},
     "encoder": {"dim": 16, "depth": 2, "heads": 2, "padding": 0},
+    "matformer": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
+    "memoryformer": {"dim": 16, "depth": 2, "heads": 2},
+    "polycom": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
+    "tokenformer": {"dim": 16, "depth": 2, "heads": 2},
     "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
     "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
+    "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
+    "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
+    "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
+    "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
+    "wide_attention": {"dim": 16, "depth": 1, "heads": 4, "head_dim": 8, "hidden": 24, "padding": 0},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
@@ -298,6 +424,7 @@ SHARED_OPTIONS: dict[type[Input], dict[str, Any]] = {
     ImageInput: {"classes": CLASSES, "image_size": 64},
     TokenInput: {"vocabulary": 11, "length": 12},
     SeriesInput: {},
+    VectorInput: {"channels": 3, "length": 12},
 }
 
 

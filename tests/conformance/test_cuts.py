@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from formwright.nn import Axis, Part
-from formwright.nn.edits import apply_edits, keep_entries
+from formwright.nn.edits import apply_edits, extend_entries, keep_entries
 from formwright.nn.specification import EditSpec
 from tests.conformance.instances import Case, build, call, cases, tokens
 
@@ -106,3 +106,27 @@ def test_a_cut_part_is_smaller_and_does_what_a_zeroed_one_does(case: Case, path:
     assert torch.equal(call(replayed["part"], x, context)[0], y)
     call(module.train(), x, context)[0].sum().backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in part.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(("case", "path", "axis"), cuts())
+def test_a_part_with_entries_of_zeros_appended_does_what_it_did(case: Case, path: str, axis: str) -> None:
+    grid = case.grids[0]
+    module = build(case, grid)
+    holder = nn.ModuleDict({"part": module})
+    target = f"part.{path}".rstrip(".")
+    part = holder.get_submodule(target)
+    assert isinstance(part, Part)
+    size = getattr(part, part.resizable[axis])
+    x, context = tokens(case, grid)
+    expected = call(module, x, context)[0]
+
+    edit = extend_entries(holder, target, axis, 2)
+
+    assert getattr(part, part.resizable[axis]) == size + 2
+    y = call(module, x, context)[0]
+    if "cut" not in part.promises.exemptions:
+        torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    replayed = nn.ModuleDict({"part": build(case, grid, seed=1)})
+    apply_edits(replayed, [EditSpec(**dataclasses.asdict(edit))])
+    replayed.load_state_dict(holder.state_dict())
+    assert torch.equal(call(replayed["part"], x, context)[0], y)

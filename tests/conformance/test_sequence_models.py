@@ -1,4 +1,4 @@
-"""Every family that takes ids or series, at its smallest variant narrowed to a toy, keeps what all models promise."""
+"""Every family of ids, series or vectors, at its smallest variant narrowed to a toy, keeps what all models promise."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from formwright.errors import UserError
 from formwright.models import Model, empty_copy, from_pretrained, load_checkpoint
 from formwright.nn import Context, ModelSpec
-from formwright.nn.specification import SeriesInput, TokenInput
+from formwright.nn.specification import SeriesInput, TokenInput, VectorInput
 from tests.conformance.instances import inputs, smallest_variants, tiny_model
 
-VARIANTS = {**smallest_variants(TokenInput), **smallest_variants(SeriesInput)}
+VARIANTS = {**smallest_variants(TokenInput), **smallest_variants(SeriesInput), **smallest_variants(VectorInput)}
 each_model = pytest.mark.parametrize(("family", "variant"), VARIANTS.items(), ids=VARIANTS.keys())
 
 

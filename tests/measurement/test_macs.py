@@ -57,6 +57,15 @@ def test_matrix_vector_product(device):
     assert count_macs(Call(torch.dot), vector, vector) == 8
 
 
+def test_weighted_sum_of_rows(device):
+    def rows(table, indices, weights=None):
+        return F.embedding_bag(indices, table, per_sample_weights=weights, mode="sum")
+
+    table, indices = torch.zeros(64, 8, device=device), torch.zeros(5, 3, dtype=torch.long, device=device)
+    assert count_macs(Call(rows), table, indices, torch.ones(5, 3, device=device)) == 5 * 3 * 8
+    assert count_macs(Call(rows), table, indices) == 0
+
+
 @pytest.mark.parametrize("mask", [None, "boolean", "bias", "causal"])
 @pytest.mark.parametrize("value_dim", [8, 6])
 def test_attention(device, mask, value_dim):

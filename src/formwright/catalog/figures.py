@@ -97,7 +97,8 @@ def _compare(variant: str, figures: Figures, reporter: Reporter) -> ClaimResult:
     holds, details = True, []
     outputs = comparable_outputs(figures)
     for index, output in enumerate(outputs):
-        side = " x ".join(map(str, output["input_shape"][2:]))
+        shape = output["input_shape"]
+        side = f"{shape[1]} tokens" if "vocabulary" in output else " x ".join(map(str, shape[2:]))
         limits = tolerances(output)
         if torch.float32 not in limits:
             details.append(f"at {side} the reference's own float32 run differs from its float64 run as much")

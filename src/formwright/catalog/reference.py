@@ -58,6 +58,11 @@ def images(shape: Sequence[int], seed: int = 0) -> Values:
     return np.random.RandomState(seed).standard_normal(tuple(shape))
 
 
+def token_ids(shape: Sequence[int], vocabulary: int, seed: int = 0) -> NDArray[np.int64]:
+    """The input of a language model: ids below ``vocabulary``, ``(batch, time)``."""
+    return np.random.RandomState(seed).randint(vocabulary, size=tuple(shape)).astype(np.int64)
+
+
 def sample(output: NDArray[Any]) -> list[float]:
     """64 values at evenly spaced places of the flattened output."""
     flat = np.asarray(output, dtype=np.float64).reshape(-1)
@@ -70,9 +75,14 @@ def reference_systems() -> list[str]:
 
 
 @functools.cache
+def reference_figures(system: str) -> Figures:
+    """All that is kept of a system's reference: its variants, and the outputs of what is no model by itself."""
+    return json.loads(_golden().joinpath(f"{system}.json").read_text())
+
+
 def reference_variants(system: str) -> dict[str, Figures]:
     """The figures of a system's variants; what follows a colon in a name sets apart other options of one variant."""
-    return json.loads(_golden().joinpath(f"{system}.json").read_text())["variants"]
+    return reference_figures(system)["variants"]
 
 
 def _golden() -> Traversable:
@@ -131,11 +141,12 @@ def output_differences(
     options = ({"image_size": tuple(shape[2:])} if len(shape) == 4 else {}) | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    pictures = torch.from_numpy(images(shape, output["input_seed"]))
+    seed, vocabulary = output["input_seed"], output.get("vocabulary")
+    x = torch.from_numpy(images(shape, seed) if vocabulary is None else token_ids(shape, vocabulary, seed))
     differences = {}
     for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
         with torch.inference_mode():
-            result = model.to(dtype)(pictures.to(dtype))
+            result = model.to(dtype)(x.to(dtype) if vocabulary is None else x)
         differences[dtype] = float("inf")
         if list(result.shape) == output["output_shape"]:
             ours = np.array(sample(result.double().numpy()))

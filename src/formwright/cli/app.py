@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from formwright import __version__
+from formwright.cli.bench import bench
 from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
@@ -19,6 +20,7 @@ from formwright.cli.output import (
     print_predictions,
     reporter,
 )
+from formwright.cli.scaling import scaling
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -255,6 +257,8 @@ def verify(
 
 
 app.command()(generate)
+app.command()(scaling)
+app.add_typer(bench, name="bench")
 
 
 def _print_json(value: Any) -> None:

@@ -18,6 +18,7 @@ from formwright.measurement.budget import format_bytes, format_count, format_sec
 from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
+    from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
     from formwright.deployment.prediction import Answer
     from formwright.fitting.records import FitResult
@@ -164,6 +165,39 @@ def print_measurements(measurements: Sequence[Measurement]) -> None:
             format_bytes(one.file_size),
         )
     console.print(table, highlight=False)
+
+
+def print_arena(result: ArenaResult, out: Path | None) -> None:
+    """Accuracies, and speed and memory by length, a line a mixer."""
+    if result.scores:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("mixer")
+        for task in (*result.tasks, "mean"):
+            table.add_column(task, justify="right")
+        for mixer in result.ranked():
+            means = [score.mean for task in result.tasks if (score := result.score(task, mixer)) is not None]
+            table.add_row(escape(mixer), *(f"{mean:.1%}" for mean in (*means, sum(means) / len(means))))
+        first = [score for task in result.tasks if (score := result.score(task, result.mixers[0])) is not None]
+        table.add_row("most frequent class", *(f"{score.majority:.1%}" for score in first), "", style="dim")
+        table.add_row("steps", *(f"{score.steps:,}" for score in first), "", style="dim")
+        console.print(table, highlight=False)
+    if result.speeds:
+        table = Table(box=None, pad_edge=False, title="training steps a second and memory of one, by tokens")
+        table.add_column("mixer")
+        for length in result.lengths:
+            table.add_column(f"{length:,}", justify="right")
+        for mixer in result.mixers:
+            table.add_row(escape(mixer), *(_speed(result.speed(mixer, length)) for length in result.lengths))
+        console.print(table, highlight=False)
+    if out is not None:
+        console.print(f"{out / 'arena.html'}", highlight=False)
+
+
+def _speed(speed: Speed | None) -> str:
+    if speed is None or speed.steps_per_second is None:
+        return "-" if speed is None else f"[dim]{escape(speed.skipped)}[/dim]"
+    memory = "" if speed.peak_memory is None else f"  {format_bytes(speed.peak_memory)}"
+    return f"{speed.steps_per_second:.3g}{memory}"
 
 
 def print_models(names: Sequence[str]) -> None:

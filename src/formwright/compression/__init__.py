@@ -1,6 +1,9 @@
 """Smaller models from larger ones: physically smaller, and saved and loaded like any other."""
 
 from formwright.compression.folding import fold
+from formwright.compression.growth import grow
+from formwright.compression.nesting import extract, mix_and_match
+from formwright.compression.norm_conversion import replace_layer_norms
 from formwright.compression.pruning import prune
 
-__all__ = ["fold", "prune"]
+__all__ = ["extract", "fold", "grow", "mix_and_match", "prune", "replace_layer_norms"]

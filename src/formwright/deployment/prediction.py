@@ -19,6 +19,7 @@ MODEL_FILE = "model.onnx"
 #: What reads ``preprocessing.json``, by the task that it names: module and class.
 PREPROCESSINGS: dict[str, tuple[str, str]] = {
     "image-classification": ("formwright.deployment.preprocessing", "Preprocessing"),
+    "language-modelling": ("formwright.deployment.language", "LanguagePreprocessing"),
     "forecasting": ("formwright.deployment.forecasting", "ForecastPreparation"),
     "text-classification": ("formwright.deployment.text", "TextPreprocessing"),
 }

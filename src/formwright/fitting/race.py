@@ -99,7 +99,7 @@ def widest(
     def candidate(index: int) -> tuple[Proposal, Cost]:
         if index not in measured:
             width = space.widths[index]
-            proposal = space.propose(family, width=width, depth=space.families[family].first_depth(width))
+            proposal = space.propose(family, width=width, depth=space.families[family].first_depth(width, space.depths))
             measured[index] = proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
         return measured[index]
 

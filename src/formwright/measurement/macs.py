@@ -51,6 +51,12 @@ def _real_inverse_fft(x: Shape, dims: list[int], *_: Any, out_shape: Shape, **__
     return _complex_fft(out_shape, dims) // 2
 
 
+def _weighted_rows(table: Shape, indices: Shape, *arguments: Any, **__: Any) -> int:
+    """Sums of table rows cost a multiplication each where rows have weights, and additions alone where not."""
+    weighted = len(arguments) > 4 and arguments[4] is not None
+    return 2 * math.prod(indices) * table[-1] if weighted else 0
+
+
 def _formulas() -> dict[Any, Callable[..., int]]:
     aten = torch.ops.aten
     return {
@@ -62,6 +68,8 @@ def _formulas() -> dict[Any, Callable[..., int]]:
         aten.dot: _dot,
         aten.vdot: _dot,
         aten.addbmm: _add_batched_matrix,
+        aten._embedding_bag: _weighted_rows,
+        aten._embedding_bag_forward_only: _weighted_rows,
         aten._fft_c2c: _complex_fft,
         aten._fft_r2c: _real_fft,
         aten._fft_c2r: _real_inverse_fft,

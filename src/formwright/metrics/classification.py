@@ -49,7 +49,7 @@ def classification_scores(probabilities: NDArray[np.floating], labels: NDArray[n
 
     probabilities = np.asarray(probabilities, np.float64)
     labels = np.asarray(labels)
-    _check(probabilities, labels)
+    check_probabilities(probabilities, labels)
     count, classes = probabilities.shape
     every_class = np.arange(classes)
     predicted = probabilities.argmax(axis=1)
@@ -104,7 +104,12 @@ def wilson_interval(successes: int, count: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def _check(probabilities: NDArray[np.floating], labels: NDArray[Any]) -> None:
+def check_probabilities(probabilities: NDArray[np.floating], labels: NDArray[Any]) -> None:
+    """Refuse what is not a distribution over classes for every label.
+
+    Raises:
+        UserError: the shapes do not match, there are no examples, labels are out of range, or a row is no distribution.
+    """
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         raise UserError(
             f"Probabilities of shape {probabilities.shape} came with labels of shape {labels.shape}; (n, classes) and "

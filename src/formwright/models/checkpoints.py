@@ -46,7 +46,7 @@ class Layout:
     def apply(self, state: Mapping[str, Tensor], model: Model) -> State:
         renamed: State = {}
         for name, tensor in state.items():
-            target = self._rename(name)
+            target = self.rename(name)
             if target is not None:
                 renamed[target] = tensor
         try:
@@ -57,7 +57,8 @@ class Layout:
                 f"{self.name}."
             ) from None
 
-    def _rename(self, name: str) -> str | None:
+    def rename(self, name: str) -> str | None:
+        """Our name of one parameter; none if it is left out."""
         for pattern, replacement in self.renames:
             match = re.fullmatch(pattern, name)
             if match:

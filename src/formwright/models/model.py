@@ -19,7 +19,7 @@ from formwright.files import write_json, write_safetensors
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
-from formwright.nn.frame import Backbone
+from formwright.nn.frame import Backbone, Stage
 from formwright.nn.initialization import initialize
 from formwright.nn.part import Part, State, build_part
 from formwright.nn.specification import EditSpec, ImageInput, ModelSpec, TokenInput
@@ -84,9 +84,10 @@ class Model(
     def feature_info(self) -> list[FeatureInfo]:
         size = self._specification.input.size
         grids = self.backbone.grids(size)
+        dims = [stage.dim for stage in self.backbone.stages if isinstance(stage, Stage)]
         return [
-            FeatureInfo(f"stages.{index}", round(size[0] / grid[0]), stage.dim)
-            for index, (grid, stage) in enumerate(zip(grids, self._specification.stages, strict=True))
+            FeatureInfo(f"stages.{index}", round(size[0] / grid[0]), dim)
+            for index, (grid, dim) in enumerate(zip(grids, dims, strict=True))
         ]
 
     def check_input(self, x: Tensor) -> None:

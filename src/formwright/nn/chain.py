@@ -6,13 +6,14 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
 
@@ -56,6 +57,24 @@ class Chain(Part):
         for norm, part in itertools.pairwise(self.parts):
             if isinstance(norm, AffineNorm):
                 norm.give_weights_to(part)
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        return {
+            f"{index}.{name}": tensor
+            for index, part in enumerate(self.parts)
+            for name, tensor in part.init_state(batch, capacity, device=device, dtype=dtype).items()  # type: ignore[operator]
+        }
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        after: State = {}
+        for index, part in enumerate(self.parts):
+            prefix = f"{index}."
+            own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+            x, own = part.stream(x, {**own, "length": state["length"]}, context)  # type: ignore[operator]
+            after |= {f"{prefix}{name}": tensor for name, tensor in own.items() if name != "length"}
+        return x, after
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

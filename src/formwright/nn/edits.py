@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from formwright.errors import UnknownNameError, UserError
+from formwright.nn.norm_conversion import replace_norms
 from formwright.nn.part import Axis, Part
 from formwright.nn.specification import EditSpec
 
@@ -74,6 +75,49 @@ def _rows(axis: Axis, size: int, entries: Sequence[int]) -> torch.Tensor:
     return index[:, list(entries)].reshape(-1)
 
 
+def extend(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
+    """Append entries to a part's axis; options: ``axis`` (its name) and ``added`` (how many)."""
+    extend_entries(model, target, options["axis"], options["added"])
+
+
+@torch.no_grad()
+def extend_entries(model: nn.Module, target: str, axis: str, added: int) -> EditSpec:
+    """Append ``added`` entries of zeros to the axis (``tokens``, ``hidden``, ``heads``) of the part ``target``.
+
+    Returns:
+        The edit that replays it from shapes.
+
+    Raises:
+        UserError: the part has no such axis, or nothing would be added.
+    """
+    part = module_at(model, target)
+    if not isinstance(part, Part) or axis not in part.resizable:
+        raise UserError(f"{target!r} has no axis {axis!r} that can be extended.")
+    if added < 1:
+        raise UserError(
+            f"At least one entry is appended to {axis!r} of {target!r}, got {added}; to cut some, keep fewer."
+        )
+    size = int(getattr(part, part.resizable[axis]))
+    tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
+    for name, named_axes in part.axes().items():
+        if name not in tensors:
+            continue
+        tensor = tensors[name]
+        for dimension, named in enumerate(named_axes):
+            if named is not None and named.name == axis:
+                layout = (named.repeats, size, named.block)
+                entries = tensor.reshape(*tensor.shape[:dimension], *layout, *tensor.shape[dimension + 1 :])
+                shape = list(entries.shape)
+                shape[dimension + 1] = added
+                tensor = torch.cat([entries, entries.new_zeros(shape)], dim=dimension + 1)
+                tensor = tensor.flatten(dimension, dimension + 2)
+        _replace_tensor(part, name, tensor)
+    setattr(part, part.resizable[axis], size + added)
+    for module in part.modules():
+        _refresh_sizes(module)
+    return EditSpec("extend", target, {"axis": axis, "added": added})
+
+
 def _replace_tensor(part: nn.Module, name: str, value: torch.Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     owner = part.get_submodule(path)
@@ -107,7 +151,7 @@ def fold(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
             own_fold()
 
 
-EDITS: dict[str, Edit] = {"keep": keep, "fold": fold}
+EDITS: dict[str, Edit] = {"keep": keep, "extend": extend, "fold": fold, "replace_norms": replace_norms}
 
 
 def apply_edits(model: nn.Module, edits: Sequence[EditSpec]) -> None:

@@ -97,6 +97,8 @@ class PatchEmbedding(_StridedConvolution):
         super().__init__(
             in_dim, dim, kernel=kernel, stride=stride, padding=padding, norm=norm, dimensions=dimensions, bias=bias
         )
+        if norm is None:
+            self.writes = ("conv",)  # type: ignore[misc]
 
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
@@ -165,6 +167,7 @@ class PositionTable(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
     promises: ClassVar[Promises] = Promises(any_grid=False)
+    writes: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
         super().__init__()
@@ -233,6 +236,7 @@ class ClassToken(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
+    writes: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
         super().__init__()
@@ -271,6 +275,7 @@ class TokenEmbedding(Part):
     promises: ClassVar[Promises] = Promises(
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
     )
+    writes: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
         super().__init__()
@@ -316,6 +321,7 @@ class LearnedPositions(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
+    writes: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
+from formwright.nn.gates import build_gate
 from formwright.nn.norms import AffineNorm
 from formwright.nn.part import Part, build_part, grid_after
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec
@@ -35,7 +36,11 @@ class DropPath(nn.Module):
 
 
 class Branch(nn.Module):
-    """``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``."""
+    """``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``, or a gate instead of the sum.
+
+    Raises:
+        UserError: there are both a gate and a scale of the residual.
+    """
 
     norm: Part | None
     post_norm: Part | None
@@ -50,6 +55,9 @@ class Branch(nn.Module):
         self.layer_scale = _vector(spec.layer_scale, dim)
         self.residual_scale = _vector(spec.residual_scale, dim)
         self.drop_path = DropPath(spec.drop_path)
+        if spec.gate is not None and spec.residual_scale is not None:
+            raise UserError("A branch has a gate or a residual_scale, not both: the gate scales the residual.")
+        self.gate = None if spec.gate is None else build_gate(spec.gate, dim)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -60,7 +68,9 @@ class Branch(nn.Module):
             normed = self.norm(x, context)
         self.part.check_context(context)
         y = self.part(normed, context)
-        if self.drop_path.rate and self.training:
+        if self.gate is not None:
+            x = self.gate(x, self.drop_path(y if self.layer_scale is None else y * self.layer_scale))
+        elif self.drop_path.rate and self.training:
             y = self.drop_path(y if self.layer_scale is None else y * self.layer_scale)
             x = (x if self.residual_scale is None else x * self.residual_scale) + y
         elif self.layer_scale is not None:
@@ -87,7 +97,10 @@ class Branch(nn.Module):
         y = streams.through(f"{path}.part", self.part, y, context)
         if self.layer_scale is not None:
             y = y * self.layer_scale
-        x = y + (x if self.residual_scale is None else x * self.residual_scale)
+        if self.gate is not None:
+            x = self.gate(x, y)
+        else:
+            x = y + (x if self.residual_scale is None else x * self.residual_scale)
         return x if self.post_norm is None else streams.through(f"{path}.post_norm", self.post_norm, x, context)
 
     @torch.no_grad()
@@ -125,10 +138,11 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, after what brings the tokens to it.
 
-    ``downsample`` and every ``entry`` part map ``(x, context)`` to ``(x, context)``; blocks keep both shapes.
+    ``downsample`` and every ``entry`` part map ``(x, context)`` to ``(x, context)``; blocks keep both shapes. A looped
+    stage has the same blocks ``repeats`` times.
 
     Raises:
-        UserError: the tokens have another number of channels than the stage takes.
+        UserError: the tokens have another number of channels than the stage takes, or it would not run once.
     """
 
     downsample: Part | None
@@ -137,7 +151,10 @@ class Stage(nn.Module):
         super().__init__()
         if spec.downsample is None and in_dim != spec.dim:
             raise UserError(f"A stage of {spec.dim} channels after {in_dim} needs a downsampling part between them.")
+        if spec.repeats < 1:
+            raise UserError(f"A stage passes its tokens through its blocks at least once, not {spec.repeats} times.")
         self.in_dim = in_dim
+        self.repeats, self.inject = spec.repeats, spec.inject
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
         self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
         self.dim = spec.dim
@@ -158,9 +175,45 @@ class Stage(nn.Module):
         for entry in self.entry:
             entry.check_context(context)  # type: ignore[operator]
             x, context = entry(x, context)
-        for block in self.blocks:
-            x = block(x, context)
-        return x, context
+        for looped in self.loops(x, context):  # noqa: B007
+            pass
+        return looped, context
+
+    def loops(self, x: Tensor, context: Context = EMPTY) -> Iterator[Tensor]:
+        """The tokens after each time that they passed through all blocks; ``x`` are those that entered the first."""
+        entered = x
+        for repeat in range(self.repeats):
+            if repeat and self.inject:
+                x = x + entered
+            for block in self.blocks:
+                x = block(x, context)
+            yield x
+
+    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
+        """The stage on the next tokens; ``path`` is its name in the backbone."""
+        for e, entry in enumerate(self.entry):
+            x = streams.through(f"{path}.entry.{e}", entry, x, context)  # type: ignore[arg-type]
+        entered = x
+        for repeat, where in enumerate(self._loop_paths(path)):
+            if repeat and self.inject:
+                x = x + entered
+            for b, block in enumerate(self.blocks):
+                for r, branch in enumerate(block.branches):  # type: ignore[arg-type]
+                    x = branch.stream(x, f"{where}.blocks.{b}.branches.{r}", streams, context)
+        return x
+
+    def parts(self, path: str) -> Iterator[tuple[str, Part]]:
+        """The parts that a stream passes through, in order, by name; each repeat has a state of its own."""
+        for e, entry in enumerate(self.entry):
+            yield f"{path}.entry.{e}", entry  # type: ignore[misc]
+        for where in self._loop_paths(path):
+            for b, block in enumerate(self.blocks):
+                for r, branch in enumerate(block.branches):  # type: ignore[arg-type]
+                    for name, module in branch.parts():
+                        yield f"{where}.blocks.{b}.branches.{r}.{name}", module
+
+    def _loop_paths(self, path: str) -> list[str]:
+        return [path] if self.repeats == 1 else [f"{path}.loops.{repeat}" for repeat in range(self.repeats)]
 
 
 class Backbone(nn.Module):
@@ -222,9 +275,8 @@ class Backbone(nn.Module):
             f"would be left; it takes sides of at least {side}."
         )
 
-    def forward(
-        self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+    def forward(self, x: Tensor, context: Context = EMPTY) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+        """Tokens of what the embedding takes: images ``(batch, channels, *size)``, ids ``(batch, time)``, vectors."""
         x, context = self._embed(x, context)
         for stage in self.stages:
             x, context = stage(x, context)
@@ -240,22 +292,13 @@ class Backbone(nn.Module):
         for s, stage in enumerate(self.stages):
             if stage.downsample is not None:
                 raise UserError("A model that downsamples between its stages cannot stream.")
-            for e, entry in enumerate(stage.entry):
-                yield f"stages.{s}.entry.{e}", entry
-            for b, block in enumerate(stage.blocks):
-                for r, branch in enumerate(block.branches):
-                    for name, module in branch.parts():
-                        yield f"stages.{s}.blocks.{b}.branches.{r}.{name}", module
+            yield from stage.parts(f"stages.{s}")
 
     def stream(self, x: Tensor, streams: Streams, context: Context = EMPTY) -> Tensor:
         """Tokens ``(batch, n, dim)`` of the next ``n`` inputs of every row."""
         x = streams.through("embed", self.embed, x, context)
         for s, stage in enumerate(self.stages):
-            for e, entry in enumerate(stage.entry):  # type: ignore[arg-type]
-                x = streams.through(f"stages.{s}.entry.{e}", entry, x, context)
-            for b, block in enumerate(stage.blocks):  # type: ignore[arg-type]
-                for r, branch in enumerate(block.branches):
-                    x = branch.stream(x, f"stages.{s}.blocks.{b}.branches.{r}", streams, context)
+            x = stage.stream(x, f"stages.{s}", streams, context)  # type: ignore[operator]
         return x
 
     def _embed(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:

@@ -26,6 +26,8 @@ class MeanPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = _POOL
+    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
+    equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -46,6 +48,8 @@ class ClassTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = _POOL
+    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
+    equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -97,6 +101,7 @@ class Classifier(Part):
         norm: norm of the tokens, before pooling.
         pool: how tokens become one vector.
         pooled_norm: norm of that vector.
+        dropout: share of its values that are dropped in training.
         bias: whether there is a ``b``.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
@@ -113,13 +118,17 @@ class Classifier(Part):
         norm: PartSpec | None = None,
         pool: PartSpec = part("mean_pool"),  # noqa: B008
         pooled_norm: PartSpec | None = None,
+        dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
         self.pool = build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
+        self.dropout = nn.Dropout(dropout) if dropout else None
         self.linear = nn.Linear(dim, classes, bias=bias)
+        if pooled_norm is None and getattr(self.pool, "equivariant", False):
+            self.reads = ("linear",)  # type: ignore[misc]
 
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the scores are computed from, ``(batch, dim)``."""
@@ -131,7 +140,8 @@ class Classifier(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch classes"]:
-        return self.linear(self.pooled(x, context))
+        pooled = self.pooled(x, context)
+        return self.linear(pooled if self.dropout is None else self.dropout(pooled))
 
     def fold(self) -> None:
         """Take a batch norm of the pooled vector into the linear layer, in place."""
@@ -203,6 +213,7 @@ class DistilledClassifier(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = _POOL
+    reads: ClassVar[tuple[str, ...]] = ("linear", "distilled")
 
     def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None) -> None:
         super().__init__()
@@ -283,6 +294,7 @@ class TokenScores(Part):
     promises: ClassVar[Promises] = Promises(
         per_token=True, causal=True, exemptions={"tokens": "gives scores, not tokens"}
     )
+    reads: ClassVar[tuple[str, ...]] = ("linear",)
 
     def __init__(
         self, dim: int, classes: int, *, norm: PartSpec | None = None, bias: bool = False, tied: bool = False
@@ -296,6 +308,16 @@ class TokenScores(Part):
     def tie(self, embedding: TokenEmbedding) -> None:
         """Use the weight of ``embedding`` from now on; it stays the embedding's, and is saved once."""
         self.__dict__["embedding"] = embedding
+
+    @torch.no_grad()
+    def untie(self) -> None:
+        """Have a copy of the embedding's weight instead, so that one can change without the other."""
+        weight = self.__dict__.pop("embedding").weight
+        classes, dim = weight.shape
+        self.linear = nn.Linear(dim, classes, bias=False)
+        self.linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+        self.linear.register_parameter("bias", self.bias)
+        self.bias, self.tied = None, False
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

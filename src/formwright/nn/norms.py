@@ -20,10 +20,10 @@ class AffineNorm(Part):
     weight: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
+    def __init__(self, dim: int, *, eps: float, bias: bool, weight: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
+        self.weight = nn.Parameter(torch.ones(dim)) if weight else None
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
@@ -39,13 +39,15 @@ class AffineNorm(Part):
 class LayerNorm(AffineNorm):
     """``(x - mean) / sqrt(var + eps) * weight + bias``, statistics over the channels of each token.
 
+    Without ``affine`` it has neither weight nor bias.
+
     Shapes: ``(batch, *grid, channels)`` to the same. Source: Layer Normalization, arXiv 1607.06450.
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
 
-    def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True) -> None:
-        super().__init__(dim, eps=eps, bias=bias)
+    def __init__(self, dim: int, *, eps: float = 1e-5, bias: bool = True, affine: bool = True) -> None:
+        super().__init__(dim, eps=eps, bias=bias and affine, weight=affine)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

@@ -73,6 +73,10 @@ class Part(nn.Module):
     uses: ClassVar[frozenset[str]] = frozenset()
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {}
+    #: The dense layers (or tables, along their last axis) by which the part reads its input and writes its output,
+    #: where it does nothing else with either: whatever is linear in the tokens can then be taken into them.
+    reads: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[tuple[str, ...]] = ()
     #: How many later tokens a token's result waits for when the part streams.
     lookahead: int = 0
 

@@ -62,6 +62,7 @@ class BranchSpec:
     """A residual branch: ``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``.
 
     ``layer_scale`` and ``residual_scale`` are the initial values of learned vectors (one value a channel), or absent.
+    With a ``gate`` (see :mod:`formwright.nn.gates`), it joins the two instead of the sum.
     """
 
     part: PartSpec
@@ -70,6 +71,7 @@ class BranchSpec:
     layer_scale: float | None = None
     residual_scale: float | None = None
     drop_path: float = 0.0
+    gate: PartSpec | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -83,12 +85,18 @@ class BlockSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """Blocks of one width: ``downsample`` brings the tokens to it, ``entry`` adds positions or class tokens."""
+    """Blocks of one width: ``downsample`` brings the tokens to it, ``entry`` adds positions or class tokens.
+
+    A looped stage passes its tokens ``repeats`` times through the same blocks; with ``inject``, what entered it is
+    added before each time but the first.
+    """
 
     dim: int
     blocks: tuple[BlockSpec, ...]
     downsample: PartSpec | None = None
     entry: tuple[PartSpec, ...] = ()
+    repeats: int = 1
+    inject: bool = False
 
     __pydantic_config__ = _STRICT
 
@@ -191,7 +199,38 @@ class SeriesInput:
         return torch.randn(batch, self.length, self.variates)
 
 
-Input = ImageInput | TokenInput | SeriesInput
+@dataclass(frozen=True)
+class VectorInput:
+    """Vectors ``(batch, time, channels)``, such as observations; ``length`` is what position tables are built for."""
+
+    channels: int
+    length: int
+
+    __pydantic_config__ = _STRICT
+
+    @property
+    def size(self) -> tuple[int]:
+        return (self.length,)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not a batch of rows of at least one vector with these channels.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        if x.ndim != 3 or x.shape[2] != self.channels or not x.is_floating_point() or x.shape[1] == 0:
+            raise UserError(
+                f"Expected vectors of shape (batch, time, {self.channels}), got {x.dtype} of shape {tuple(x.shape)}."
+            )
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Normal random values in the shape of ``batch`` rows of full length."""
+        import torch
+
+        return torch.randn(batch, self.length, self.channels)
+
+
+Input = ImageInput | TokenInput | SeriesInput | VectorInput
 
 
 @dataclass(frozen=True)

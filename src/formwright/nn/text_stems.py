@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.part import PARTS, Axis, Part, Promises, State
 
 _IDS = Promises(dimensions=(1,), exemptions={"tokens": "takes ids, not tokens"})
 #: Odd multipliers of the hash of an n-gram; products stay far below 2^63.
@@ -49,7 +49,6 @@ class NgramEmbedding(TokenEmbedding):
         self.buckets = buckets
         self.tables = nn.ParameterList(torch.zeros(buckets, dim) for _ in range(ngrams - 1))
         self.dropout = nn.Dropout(dropout) if dropout else None
-        self.promise(causal=False)  # it has no stream
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         tables = {f"tables.{index}": (None, Axis("residual")) for index in range(len(self.tables))}
@@ -59,11 +58,31 @@ class NgramEmbedding(TokenEmbedding):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         x, context = super().forward(ids, context)
-        code = ids
-        for table in self.tables:
-            code = (F.pad(code, (1, 0))[:, :-1] * _HASH_OLD + ids * _HASH_NEW) % self.buckets
+        for table, code in zip(self.tables, self._codes(ids), strict=True):
             x = x + F.embedding(code, table)
         return (x if self.dropout is None else self.dropout(x)), context
+
+    def _codes(self, ids: Int[Tensor, "batch time"]) -> Iterator[Int[Tensor, "batch time"]]:
+        """The bucket of the n-gram that ends at each place, for n = 2, 3, ...; zeros stand before the first."""
+        code = ids
+        for _ in self.tables:
+            code = (F.pad(code, (1, 0))[:, :-1] * _HASH_OLD + ids * _HASH_NEW) % self.buckets
+            yield code
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        return {"recent": torch.zeros(batch, len(self.tables), dtype=torch.int64, device=device)}
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        before = state["recent"].shape[1]
+        ids = torch.cat([state["recent"], x], dim=1)
+        y = super().forward(x, context)[0]
+        for table, code in zip(self.tables, self._codes(ids), strict=True):
+            y = y + F.embedding(code[:, before:], table)
+        real = context.mask.sum(1) if context.mask is not None else torch.full_like(x[:, 0], x.shape[1])
+        places = real[:, None] + torch.arange(before, device=x.device)
+        return y, {"recent": ids.gather(1, places)}
 
 
 def _zeroed(x: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"] | None) -> Tensor:
@@ -101,6 +120,9 @@ class ConvolutionalNgrams(Part):
         self.tokens = TokenEmbedding(in_dim, embedding, std=0.1)
         self.convolutions = nn.ModuleList(nn.Conv1d(embedding, dim // len(kernels), kernel) for kernel in kernels)
         self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def check_input(self, ids: Tensor) -> None:
+        self.tokens.check_input(ids)
 
     def init_weights(self) -> None:
         for convolution in self.convolutions:
@@ -152,6 +174,9 @@ class ConvolutionalTextTokenizer(Part):
         self.tokens = TokenEmbedding(in_dim, embedding, std=0.1)
         self.convolution = nn.Conv1d(embedding, dim, kernel, padding=kernel // 2, bias=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def check_input(self, ids: Tensor) -> None:
+        self.tokens.check_input(ids)
 
     def init_weights(self) -> None:
         nn.init.kaiming_normal_(self.convolution.weight)

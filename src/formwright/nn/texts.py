@@ -79,6 +79,8 @@ class FirstTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = _POOL
+    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
+    equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -98,6 +100,8 @@ class LastTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = _POOL
+    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
+    equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,17 +1,23 @@
 """What is optimised."""
 
 from formwright.batch import Batch
+from formwright.objectives.balanced import BalancedClassification
 from formwright.objectives.classification import Classification
 from formwright.objectives.distillation import Distillation
 from formwright.objectives.forecasting import ForecastDistillation, Forecasting
+from formwright.objectives.language import NextToken
+from formwright.objectives.nested import NestedTraining
 from formwright.objectives.objective import Objective, Outcome, means
 
 __all__ = [
+    "BalancedClassification",
     "Batch",
     "Classification",
     "Distillation",
     "ForecastDistillation",
     "Forecasting",
+    "NestedTraining",
+    "NextToken",
     "Objective",
     "Outcome",
     "means",

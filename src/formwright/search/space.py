@@ -30,7 +30,7 @@ class Family:
     """A family in a space: how it is built from (shape of the data, width, depth), how trained, the depth tried first.
 
     Attributes:
-        narrow: the width below which one block a stage is tried first.
+        narrow: the width below which the least depth is tried first.
     """
 
     build: Callable[[Any, int, int], ModelSpec]
@@ -38,8 +38,8 @@ class Family:
     depth: int = 2
     narrow: int = 24
 
-    def first_depth(self, width: int) -> int:
-        return 1 if width < self.narrow else self.depth
+    def first_depth(self, width: int, depths: Sequence[int]) -> int:
+        return depths[0] if width < self.narrow else self.depth
 
 
 class Space(ABC):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from formwright.nn.functional.short_convolution import short_convolution
-
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2}
+from tests.nn.functional.recurrences import TOLERANCE, assert_near, assert_same, lengths_mask
 
 
 def naive(x: Tensor, weight: Tensor, bias: Tensor | None, window: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,13 +29,6 @@ def operands(
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
 
 
-def assert_near(ours: Tensor, reference: Tensor, dtype: torch.dtype) -> None:
-    assert ours.dtype == dtype
-    assert ours.shape == reference.shape
-    if reference.numel():
-        assert (ours.double() - reference).abs().max() <= TOLERANCE[dtype] * reference.abs().max()
-
-
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("time", "taps"), [(1, 4), (2, 4), (3, 4), (37, 4), (9, 1), (8, 7), (33, 2)])
 def test_equals_the_loop(time: int, taps: int, dtype: torch.dtype) -> None:
@@ -45,23 +37,17 @@ def test_equals_the_loop(time: int, taps: int, dtype: torch.dtype) -> None:
         y, final = short_convolution(x, weight, b, initial_state=initial)
         start = torch.zeros_like(state) if initial is None else initial
         expected = naive(x.double(), weight.double(), None if b is None else b.double(), start.double())
-        assert_near(y, expected[0], dtype)
-        assert_near(final, expected[1], dtype)
+        assert_near(y, expected[0], TOLERANCE[dtype])
+        assert_near(final, expected[1], TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("time", [1, 3, 18])
 def test_gradients_equal_those_of_the_loop(time: int, dtype: torch.dtype) -> None:
-    ours = [tensor.requires_grad_() for tensor in operands(time, 4, dtype)]
-    theirs = [tensor.detach().double().requires_grad_() for tensor in ours]
-    y, final = short_convolution(*ours[:3], initial_state=ours[3])
-    expected = naive(*theirs)
-    (y.sin().sum() + final.square().sum()).backward()
-    (expected[0].sin().sum() + expected[1].square().sum()).backward()
-    for mine, other in zip(ours, theirs, strict=True):
-        assert mine.grad is not None
-        assert other.grad is not None
-        assert_near(mine.grad, other.grad, dtype)
+    def ours(x, weight, bias, state):
+        return short_convolution(x, weight, bias, initial_state=state)
+
+    assert_same(ours, naive, operands(time, 4, dtype))
 
 
 def test_second_derivatives() -> None:
@@ -74,16 +60,16 @@ def test_second_derivatives() -> None:
 def test_padding_on_the_right_leaves_the_state_unchanged() -> None:
     x, weight, bias, state = operands(11, 4, batch=4)
     lengths = [0, 2, 7, 11]
-    mask = torch.arange(11) < torch.tensor(lengths)[:, None]
+    mask = lengths_mask(lengths, 11)
     y, final = short_convolution(x, weight, bias, initial_state=state, mask=mask)
     for row, length in enumerate(lengths):
         part = slice(row, row + 1)
         if length:
             alone, after = short_convolution(x[part, :length], weight, bias, initial_state=state[part])
-            assert_near(y[part, :length], alone, torch.float64)
+            assert_near(y[part, :length], alone, 1e-12)
         else:
             after = state[part]
-        assert_near(final[part], after, torch.float64)
+        assert_near(final[part], after, 1e-12)
 
 
 def test_masked_tokens_count_as_zero() -> None:
@@ -104,5 +90,5 @@ def test_chunks_equal_the_whole(sizes: tuple[int, ...]) -> None:
     for piece in x.split(list(sizes), dim=1):
         y, state = short_convolution(piece, weight, bias, initial_state=state)
         pieces.append(y)
-    assert_near(torch.cat(pieces, dim=1), whole, torch.float64)
+    assert_near(torch.cat(pieces, dim=1), whole, 1e-12)
     assert torch.equal(state, final)

@@ -6,6 +6,7 @@ The parts of each layer are data. ``mixers=("delta_rule", "delta_rule", "delta_r
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,6 +83,20 @@ def transformer_blocks(
         )
         for mixer, rate in zip(mixers, rates, strict=True)
     )
+
+
+def with_channel_mixer(specification: ModelSpec, channel_mixer: PartSpec) -> ModelSpec:
+    """The model with another part in the last branch of every block."""
+
+    def change(block: BlockSpec) -> BlockSpec:
+        *others, last = block.branches
+        return BlockSpec((*others, dataclasses.replace(last, part=channel_mixer)))
+
+    stages = [
+        dataclasses.replace(stage, blocks=tuple(change(block) for block in stage.blocks))
+        for stage in specification.stages
+    ]
+    return dataclasses.replace(specification, stages=tuple(stages))
 
 
 def decoder(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -33,6 +32,8 @@ class MLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    reads: ClassVar[tuple[str, ...]] = ("fc1",)
+    writes: ClassVar[tuple[str, ...]] = ("fc2",)
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class MLP(Part):
         self.fc2 = nn.Linear(self.hidden, dim, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else None
         if getattr(self.activation, "normalises", False):
-            self.promises = dataclasses.replace(type(self).promises, exemptions=_NORMED)  # type: ignore[misc]
+            self.promise(exemptions=_NORMED)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden, residual = Axis("hidden"), Axis("residual")
@@ -101,6 +102,8 @@ class GatedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    reads: ClassVar[tuple[str, ...]] = ("gate", "up")
+    writes: ClassVar[tuple[str, ...]] = ("down",)
 
     def __init__(
         self,
@@ -136,6 +139,19 @@ class GatedMLP(Part):
     ) -> Float[Tensor, "batch *grid channels"]:
         y = dense(self.down, dense(self.gate, x, self.activation) * dense(self.up, x))
         return y if self.dropout is None else self.dropout(y)
+
+
+@PARTS.register("activated_product_glu")
+class ActivatedProductMLP(GatedMLP):
+    """``y = W3 activation(W1 x * W2 x)``: what the released code of MatFormer computes where its paper has a GLU.
+
+    Source: the authors' code of MatFormer, arXiv 2310.07707. Shapes: ``(batch, *grid, dim)`` to the same.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        return dense(self.down, self.activation(dense(self.gate, x) * dense(self.up, x)))
 
 
 @PARTS.register("batch_norm_mlp")

@@ -67,6 +67,8 @@ class Attention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
+    reads: ClassVar[tuple[str, ...]] = ("qkv",)
+    writes: ClassVar[tuple[str, ...]] = ("proj",)
 
     def __init__(
         self,
@@ -102,16 +104,19 @@ class Attention(Part):
         self.causal = causal
         self.window = window
         self.attention_dropout = attention_dropout
-        self.qkv = nn.Linear(dim, (heads + 2 * self.kv_heads) * head_dim, bias=qkv_bias)
+        self._build_projections(dim, qkv_bias=qkv_bias, bias=bias)
         self.q_norm = None if qk_norm is None else build_part(qk_norm, head_dim)
         self.k_norm = None if qk_norm is None else build_part(qk_norm, head_dim)
         self.rotary = None if rotary is None else Rotary(head_dim, **rotary)
-        self.proj = nn.Linear(heads * head_dim, dim, bias=bias)
         self.dropout = nn.Dropout(dropout) if dropout else None
         if causal:
             self.promise(causal=True)
         if self.group > 1:
             self.resizable = {}  # type: ignore[misc]
+
+    def _build_projections(self, dim: int, *, qkv_bias: bool, bias: bool) -> None:
+        self.qkv = nn.Linear(dim, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=qkv_bias)
+        self.proj = nn.Linear(self.heads * self.head_dim, dim, bias=bias)
 
     @property
     def kv_heads(self) -> int:
@@ -189,7 +194,7 @@ class Attention(Part):
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""
         batch, time, _ = tokens.shape
-        heads = dense(self.qkv, tokens).view(batch, time, -1, self.head_dim)
+        heads = self._read(tokens).view(batch, time, -1, self.head_dim)
         q, k, v = heads.tensor_split((self.heads, self.heads + self.kv_heads), dim=2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -203,6 +208,13 @@ class Attention(Part):
             return sliding_window_attention(q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout)
         return softmax_attention(q, k, v, allowed=key_mask(mask), causal=self.causal, dropout=dropout)
 
+    def _read(self, tokens: Tensor) -> Tensor:
+        """The channels of all queries, then of all keys, then of all values."""
+        return dense(self.qkv, tokens)
+
+    def _write(self, y: Tensor) -> Tensor:
+        return dense(self.proj, y)
+
     def _output(self, y: Tensor) -> Tensor:
-        y = dense(self.proj, y.flatten(2))
+        y = self._write(y.flatten(2))
         return y if self.dropout is None else self.dropout(y)

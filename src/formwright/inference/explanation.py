@@ -1,0 +1,69 @@
+"""What of a series a classifier's answer rests on."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from formwright.errors import UserError
+from formwright.models import Model
+from formwright.nn.heads import Classifier, MeanPool
+from formwright.nn.token_mixers.attention import Attention
+from formwright.objectives.distillation import tap
+
+
+@torch.inference_mode()
+def class_activation(model: Model, x: Tensor) -> Float[Tensor, "batch classes *grid"]:
+    """How much every place speaks for every class: ``w_c · h_t + b_c``, whose mean over the places is the logit.
+
+    Args:
+        model: a classifier whose head is the mean over all tokens and one linear layer.
+        x: what the model takes.
+
+    Raises:
+        UserError: the model has another head, so that its scores are no sum over places.
+
+    Source: Learning Deep Features for Discriminative Localization, arXiv 1512.04150.
+    """
+    head = model.head
+    if not isinstance(head, Classifier) or not isinstance(head.pool, MeanPool) or head.pooled_norm is not None:
+        raise UserError(
+            f"The scores of {model.specification.name} are no mean over places: class activations need a head that is "
+            "the mean of all tokens and one linear layer, such as t2's."
+        )
+    training = model.training
+    model.eval()
+    model.check_input(x)
+    tokens, context = model.backbone(x)
+    model.train(training)
+    if head.norm is not None:
+        tokens = head.norm(tokens, context)
+    return head.linear(tokens).movedim(-1, 1)
+
+
+@torch.inference_mode()
+def attention_maps(model: Model, x: Tensor) -> list[Float[Tensor, "batch heads tokens tokens"]]:
+    """Which token looks at which, in every softmax attention over all tokens of the model, in order.
+
+    A row is the token that looks; its entries are positive, and one in sum.
+
+    Raises:
+        UserError: the model has no such attention.
+    """
+    layers = [module for module in model.modules() if type(module) is Attention]
+    if not layers:
+        raise UserError(f"{model.specification.name} has no softmax attention over all tokens to show.")
+    maps = []
+    training = model.training
+    model.eval()
+    for layer in layers:
+        with tap(layer) as call:
+            model(x)
+        tokens = call.inputs[0].flatten(1, -2)
+        batch, length, _ = tokens.shape
+        qkv = layer.qkv(tokens).view(batch, length, 3, layer.heads, layer.head_dim)
+        q, k = qkv[:, :, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)
+        maps.append((q @ k.mT / layer.head_dim**0.5).softmax(-1))
+    model.train(training)
+    return maps

@@ -1,0 +1,132 @@
+"""Mamba: a language model without attention and without MLPs, one selective state-space layer a block.
+
+Source: Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv 2312.00752. Equal to transformers'
+models of the same names; the authors' checkpoints load as well.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from formwright.errors import UserError
+from formwright.models import Model, register_family
+from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+
+_NORM = part("rms_norm", eps=1e-5)
+
+
+def mamba(
+    *,
+    name: str = "mamba",
+    dim: int,
+    depth: int,
+    states: int = 16,
+    expand: float = 2.0,
+    kernel: int = 4,
+    selective: bool = True,
+    tied: bool = True,
+    vocabulary: int = 50280,
+    length: int = 2048,
+    padding: int | None = None,
+) -> ModelSpec:
+    """A Mamba.
+
+    Args:
+        dim: channels of a token.
+        depth: number of blocks.
+        states: states of each channel.
+        expand: channels of the state-space layer over ``dim``.
+        kernel: tokens that its convolution sees.
+        selective: whether the layer chooses by the token what it remembers; without, it is linear and time-invariant.
+        tied: whether the scores use the weight of the token embedding.
+        vocabulary: number of token ids.
+        length: the sequences that it is trained with; it takes any.
+        padding: the id that is no token.
+    """
+    mixer = part("mamba", states=states, expand=expand, kernel=kernel, selective=selective, depth=depth)
+    return sublayer_model(
+        "mamba", name, dim, [mixer] * depth, tied=tied, vocabulary=vocabulary, length=length, padding=padding
+    )
+
+
+def sublayer_model(
+    family: str,
+    name: str,
+    dim: int,
+    sublayers: list[PartSpec],
+    *,
+    tied: bool,
+    vocabulary: int,
+    length: int,
+    padding: int | None,
+) -> ModelSpec:
+    """A language model each of whose blocks is one part after a norm."""
+    return ModelSpec(
+        family=family,
+        name=name,
+        task="language-modelling",
+        input=TokenInput(vocabulary, length, padding),
+        classes=vocabulary,
+        embed=part("token_embedding"),
+        stages=(StageSpec(dim, tuple(BlockSpec((BranchSpec(each, _NORM),)) for each in sublayers)),),
+        head=part("token_scores", norm=_NORM, tied=tied),
+    )
+
+
+register_family(
+    mamba,
+    {
+        "mamba_130m": {"dim": 768, "depth": 24},
+        "mamba_370m": {"dim": 1024, "depth": 48},
+        "mamba_790m": {"dim": 1536, "depth": 48},
+        "mamba_1.4b": {"dim": 2048, "depth": 48},
+        "mamba_2.8b": {"dim": 2560, "depth": 64},
+    },
+    family="mamba",
+    task="language-modelling",
+)
+
+
+def _tie(state: State, model: Model) -> State:
+    """A tied head has no weight of its own; checkpoints repeat the embedding's under its name.
+
+    Raises:
+        UserError: the head is tied, and the checkpoint's is another than its embedding.
+    """
+    if "head.linear.weight" in model.state_dict():
+        return state
+    repeated = state.pop("head.linear.weight", None)
+    if repeated is not None and not torch.equal(repeated, state["backbone.embed.weight"]):
+        raise UserError(
+            "The scores of these weights are not tied to their embedding, and those of the model are: build it with "
+            "tied=False."
+        )
+    return state
+
+
+_LAYER = r"(?:backbone\.)?layers\.(\d+)\."
+_BRANCH = r"backbone.stages.0.blocks.\1.branches.0."
+
+
+def register_layouts(family: str) -> None:
+    """The two sets of names under which models of this kind are published: they differ in that of the embedding."""
+    for owner, embedding in (("transformers", "embeddings"), ("mamba_ssm", "embedding")):
+        layout = Layout(
+            name=owner,
+            marker=rf"^(backbone\.)?{embedding}\.weight$",
+            renames=(
+                (rf"(?:backbone\.)?{embedding}\.weight", r"backbone.embed.weight"),
+                (_LAYER + r"norm\.weight", _BRANCH + r"norm.weight"),
+                (_LAYER + r"mixer\.conv1d\.(.*)", _BRANCH + r"part.conv.\2"),
+                (_LAYER + r"mixer\.norm\.weight", _BRANCH + r"part.norm_weight"),
+                (_LAYER + r"mixer\.(.*)", _BRANCH + r"part.\2"),
+                (r"(?:backbone\.)?norm_f\.weight", r"head.norm.weight"),
+                (r"lm_head\.weight", r"head.linear.weight"),
+            ),
+            convert=_tie,
+        )
+        register_layout(family, layout)
+
+
+register_layouts("mamba")

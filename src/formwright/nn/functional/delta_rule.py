@@ -1,0 +1,162 @@
+"""The delta rule: a key's old value is taken out of the state before the new one is written.
+
+``S_t = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ`` and ``y_t = S_tᵀ q_t``. Within a chunk the product of these
+transitions has a short form (of WY): with ``T = (I + strictly lower part of diag(β) K Kᵀ)⁻¹ diag(β)``, ``U = T V`` and
+``W = T K``, what is written is ``U - W S``, so that everything but the state at the start of each chunk is matrix
+products over all chunks at once.
+
+Stable as long as ``β |k|² <= 2``: normalise the keys.
+
+Source: Parallelizing Linear Transformers with the Delta Rule over Sequence Length, arXiv 2406.06484.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from formwright.nn.functional.chunks import (
+    accumulation_type,
+    chunk_length,
+    from_chunks,
+    masked,
+    over_segments,
+    start_state,
+    to_chunks,
+)
+
+#: Tokens of a chunk.
+CHUNK = 32
+
+
+def delta_rule(
+    q: Float[Tensor, "batch time heads keys"],
+    k: Float[Tensor, "batch time heads keys"],
+    v: Float[Tensor, "batch time heads values"],
+    beta: Float[Tensor, "batch time heads"],
+    *,
+    initial_state: Float[Tensor, "batch heads keys values"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    chunk: int = CHUNK,
+) -> tuple[Float[Tensor, "batch time heads values"], Float[Tensor, "batch heads keys values"]]:
+    """``S_t = S_{t-1} + k_t (β_t (v_t - S_{t-1}ᵀ k_t))ᵀ``, ``y_t = S_tᵀ q_t``.
+
+    Args:
+        q: queries, scaled.
+        k: keys, of unit length for stability.
+        v: values.
+        beta: how much of a key's value is replaced; 0 leaves the state as it is, 1 replaces it.
+        initial_state: the final state of what came before.
+        mask: false for tokens that change nothing.
+        chunk: tokens of a chunk, rounded down to a power of two.
+
+    Returns:
+        The outputs in the type of ``v`` and the final state in at least float32.
+
+    Raises:
+        UserError: ``chunk`` is less than 1.
+    """
+    dtype = accumulation_type(q.dtype)
+    length = chunk_length(q.shape[1], chunk)
+    k, v, beta = masked(k, mask), masked(v, mask), masked(beta, mask)
+    batch, time, heads, keys = q.shape
+    state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
+    if time == 1:
+        y, state = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], state)
+        return y[:, None], state
+
+    def segment(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _segment(q, k, v, beta, state, length, dtype)
+
+    return over_segments(segment, (q, k, v, beta.unsqueeze(-1)), state, v.dtype)
+
+
+def _segment(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, length: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    time, heads = q.shape[1:3]
+    q, k, v, beta = (to_chunks(x, length, dtype) for x in (q, k, v, beta))
+    rows, chunks = v.shape[:2]
+    flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
+    transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
+    new = torch.bmm(transition, flat_v).view(v.shape)
+    read = torch.bmm(transition, flat_k).view(k.shape)
+    states, written = [state.reshape(rows, *state.shape[2:])], []
+    for index in range(chunks):
+        written.append(torch.baddbmm(new[:, index], read[:, index], states[-1], alpha=-1))
+        states.append(torch.baddbmm(states[-1], k[:, index].mT, written[-1]))
+    start, written_values = torch.stack(states[:-1], dim=1).flatten(0, 1), torch.stack(written, dim=1).flatten(0, 1)
+    scores = torch.bmm(flat_q, flat_k.mT).tril_()
+    y = torch.baddbmm(torch.bmm(flat_q, start), scores, written_values).view(v.shape)
+    return from_chunks(y, heads, time), states[-1].view(state.shape)
+
+
+#: Up to this size an inverse is a sum of powers; of more of them the largest would cancel in float32.
+_BASE = 4
+
+
+def unit_lower_inverse(lower: Float[Tensor, "batch size size"]) -> Float[Tensor, "batch size size"]:
+    """``(I + L)⁻¹`` for the strictly lower part ``L`` of each matrix; its other entries are not read.
+
+    On a CPU PyTorch solves triangular systems one after the other; here all are matrix products. Blocks on the
+    diagonal come first: there ``L⁴ = 0``, so ``(I + L)⁻¹ = (I - L)(I + L²)``. Then two neighbours at a time, whose
+    inverses are ``A`` and ``B`` and below the first of which ``C`` stands, make ``[[A, 0], [-B C A, B]]``. ``size`` is
+    a power of two.
+    """
+    return _UnitLowerInverse.apply(lower)  # type: ignore[no-untyped-call]
+
+
+class _UnitLowerInverse(torch.autograd.Function):
+    @staticmethod
+    def forward(lower: Tensor) -> Tensor:
+        count, size, _ = lower.shape
+        block = min(size, _BASE)
+        power = _diagonal_blocks(lower, block).tril(-1).neg()
+        inverse = power + torch.eye(block, dtype=lower.dtype, device=lower.device)
+        for _ in range(block.bit_length() - 2):
+            power = torch.bmm(power, power)
+            inverse = torch.baddbmm(inverse, inverse, power)
+        while block < size:
+            first, second = inverse.view(-1, 2, block, block).unbind(1)
+            below = _diagonal_blocks(lower, 2 * block)[:, block:, :block]
+            inverse = lower.new_zeros(count * size // (2 * block), 2 * block, 2 * block)
+            inverse[:, :block, :block] = first
+            inverse[:, block:, block:] = second
+            inverse[:, block:, :block] = torch.bmm(torch.bmm(second, below), first).neg_()
+            block *= 2
+        return inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        return torch.bmm(torch.bmm(inverse.mT, gradient), inverse.mT).tril(-1).neg()
+
+
+def _diagonal_blocks(x: Tensor, block: int) -> Tensor:
+    """The square blocks along the diagonal of each matrix, ``(batch * size // block, block, block)``."""
+    count, size, _ = x.shape
+    blocks = x.reshape(count, size // block, block, size // block, block).diagonal(dim1=1, dim2=3)
+    return blocks.permute(0, 3, 1, 2).reshape(-1, block, block)
+
+
+def delta_rule_step(
+    q: Float[Tensor, "batch heads keys"],
+    k: Float[Tensor, "batch heads keys"],
+    v: Float[Tensor, "batch heads values"],
+    beta: Float[Tensor, "batch heads"],
+    state: Float[Tensor, "batch heads keys values"],
+) -> tuple[Float[Tensor, "batch heads values"], Float[Tensor, "batch heads keys values"]]:
+    """One token of :func:`delta_rule`."""
+    dtype = state.dtype
+    key = k.to(dtype).unsqueeze(-1)
+    old = (key.transpose(-1, -2) @ state).squeeze(-2)
+    written = (v.to(dtype) - old) * beta.to(dtype).unsqueeze(-1)
+    state = torch.addcmul(state, key, written.unsqueeze(-2))
+    return (q.to(dtype).unsqueeze(-2) @ state).squeeze(-2).to(v.dtype), state

@@ -1,0 +1,126 @@
+"""Attention without softmax: a matrix of sums instead of a cache that grows.
+
+``S_t = S_{t-1} + k_t v_tᵀ`` and ``y_t = S_tᵀ q_t``. Whoever wants the weights of a token to add up to one asks for
+``normalize``: the state then has one more column, the sum of the keys, and ``y_t`` is divided by ``q_t · sum of k``.
+
+Source: Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention, arXiv 2006.16236.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from formwright.nn.functional.chunks import (
+    accumulation_type,
+    chunk_length,
+    from_chunks,
+    masked,
+    over_segments,
+    start_state,
+    to_chunks,
+)
+
+#: Tokens of a chunk: within it the cost is quadratic.
+CHUNK = 64
+#: Added to the sum of the weights, which may be zero where nothing was seen.
+NORMALIZER_EPS = 1e-10
+
+
+def causal_linear_attention(
+    q: Float[Tensor, "batch time heads keys"],
+    k: Float[Tensor, "batch time heads keys"],
+    v: Float[Tensor, "batch time heads values"],
+    *,
+    initial_state: Float[Tensor, "batch heads keys columns"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    normalize: bool = False,
+    chunk: int = CHUNK,
+) -> tuple[Float[Tensor, "batch time heads values"], Float[Tensor, "batch heads keys columns"]]:
+    """``y_t = sum over s <= t of (q_t · k_s) v_s``, over the sum of the weights if ``normalize``.
+
+    Args:
+        q: queries, after feature map and scale.
+        k: keys, after the feature map.
+        v: values.
+        initial_state: the final state of what came before; ``columns`` are ``values``, and one more if ``normalize``.
+        mask: false for tokens that change nothing.
+        normalize: divide by the sum of the weights.
+        chunk: tokens of a chunk, rounded down to a power of two.
+
+    Returns:
+        The outputs in the type of ``v`` and the final state in at least float32.
+
+    Raises:
+        UserError: ``chunk`` is less than 1.
+    """
+    dtype = accumulation_type(q.dtype)
+    length = chunk_length(q.shape[1], chunk)
+    k = masked(k, mask)
+    values = F.pad(masked(v, mask), (0, 1), value=1.0) if normalize else masked(v, mask)
+    batch, time, heads, keys = q.shape
+    state = start_state(initial_state, q, (batch, heads, keys, values.shape[-1]), dtype)
+    if time == 1:
+        y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)
+        return y[:, None], state
+
+    def segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = _segment(q, k, v, state, length, dtype)
+        return (_normalized(y) if normalize else y), state
+
+    return over_segments(segment, (q, k, values), state, v.dtype)
+
+
+def _segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    time, heads = q.shape[1:3]
+    q, k, v = (to_chunks(x, length, dtype) for x in (q, k, v))
+    rows, chunks = q.shape[:2]
+    sums = torch.cat([state.reshape(rows, 1, *state.shape[2:]), k.transpose(-1, -2) @ v], dim=1).cumsum(1)
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    scores = torch.bmm(q, k.transpose(1, 2)).tril_()
+    y = torch.baddbmm(torch.bmm(q, sums[:, :-1].reshape(-1, *sums.shape[2:])), scores, v)
+    y = y.view(rows, chunks, length, -1)
+    return from_chunks(y, heads, time), sums[:, -1].view(state.shape)
+
+
+def _normalized(y: Tensor) -> Tensor:
+    return y[..., :-1] / (y[..., -1:] + NORMALIZER_EPS)
+
+
+def linear_attention_step(
+    q: Float[Tensor, "batch heads keys"],
+    k: Float[Tensor, "batch heads keys"],
+    v: Float[Tensor, "batch heads values"],
+    state: Float[Tensor, "batch heads keys columns"],
+    *,
+    normalize: bool = False,
+) -> tuple[Float[Tensor, "batch heads values"], Float[Tensor, "batch heads keys columns"]]:
+    """One token of :func:`causal_linear_attention`."""
+    dtype = state.dtype
+    values = F.pad(v, (0, 1), value=1.0) if normalize else v
+    state = torch.addcmul(state, k.to(dtype).unsqueeze(-1), values.to(dtype).unsqueeze(-2))
+    y = (q.to(dtype).unsqueeze(-2) @ state).squeeze(-2)
+    return (_normalized(y) if normalize else y).to(v.dtype), state
+
+
+def linear_attention(
+    q: Float[Tensor, "batch time heads keys"],
+    k: Float[Tensor, "batch time heads keys"],
+    v: Float[Tensor, "batch time heads values"],
+    *,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    normalize: bool = False,
+) -> Float[Tensor, "batch time heads values"]:
+    """``y_t = sum over all s of (q_t · k_s) v_s``, over the sum of the weights if ``normalize``; no order of tokens.
+
+    Arguments as for :func:`causal_linear_attention`.
+    """
+    dtype = accumulation_type(q.dtype)
+    k, values = masked(k, mask).to(dtype), masked(v, mask).to(dtype)
+    if normalize:
+        values = F.pad(values, (0, 1), value=1.0)
+    sums = k.permute(0, 2, 3, 1) @ values.transpose(1, 2)
+    y = (q.to(dtype).transpose(1, 2) @ sums).transpose(1, 2)
+    return (_normalized(y) if normalize else y).to(v.dtype)

@@ -1,0 +1,139 @@
+"""The state-space duality of Mamba-2: a recurrence with one decay a head, computed as products of matrices.
+
+Within a chunk every token reads every earlier one, as attention does, with weights ``C[i] · B[j]`` that fade with the
+decay between the two. What a chunk leaves behind is a product too, and only these states pass from chunk to chunk in a
+loop. Heads of a group share ``B`` and ``C``, so their channels lie side by side in one product.
+"""
+
+# ruff: noqa: N803, N806  # A, B and C are the names of the paper
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+
+#: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
+CHUNK = 64
+#: Chunks that are computed at once, so that what they need stays in the cache.
+BLOCK = 8
+
+
+def ssd(
+    x: Float[Tensor, "batch time heads channels"],
+    delta: Float[Tensor, "batch time heads"],
+    A: Float[Tensor, " heads"],
+    B: Float[Tensor, "batch time groups states"],
+    C: Float[Tensor, "batch time groups states"],
+    *,
+    initial_state: Float[Tensor, "batch heads channels states"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+    chunk: int = CHUNK,
+) -> tuple[Float[Tensor, "batch time heads channels"], Float[Tensor, "batch heads channels states"]]:
+    """``S[t] = exp(delta[t] A) S[t-1] + delta[t] x[t] B[t]ᵀ`` and ``y[t] = S[t] C[t]``, for each head.
+
+    Args:
+        x: what is written into the state.
+        delta: the size of each step, positive.
+        A: the rate of each head, negative.
+        B: at which place of the state it is written; a group is shared by ``heads / groups`` heads.
+        C: how the states are read.
+        initial_state: the state before the first token; zeros if unset.
+        mask: true for real tokens; others leave the state unchanged.
+        chunk: tokens of a chunk.
+
+    Returns:
+        ``y`` in the type of ``x``, and the state after the last token, at least in float32.
+
+    Raises:
+        UserError: the chunk has no token, or the groups do not divide the heads.
+
+    Source: Transformers are SSMs: Generalized Models and Efficient Algorithms Through Structured State Space Duality,
+    arXiv 2405.21060.
+    """
+    if chunk < 1:
+        raise UserError(f"A chunk of {chunk} tokens cannot be computed; choose at least 1.")
+    batch, time, heads, channels = x.shape
+    groups, states = B.shape[2:]
+    if heads % groups:
+        raise UserError(f"{heads} heads cannot share {groups} groups; the groups must divide the heads.")
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if mask is not None:
+        delta = delta * mask.unsqueeze(-1)
+    delta = delta.to(dtype)
+    chunk = min(chunk, time)
+    shared = heads // groups
+    written = _in_chunks((delta.unsqueeze(-1) * x.to(dtype)).view(batch, time, groups, shared, channels), chunk)
+    powers = _in_chunks((delta * (A.to(dtype) / math.log(2))).view(batch, time, groups, shared), chunk)
+    B, C = _in_chunks(B.to(dtype), chunk).transpose(2, 3), _in_chunks(C.to(dtype), chunk).transpose(2, 3)
+    if initial_state is None:
+        state = x.new_zeros(batch, groups, states, shared * channels, dtype=dtype)
+    else:
+        state = initial_state.to(dtype).reshape(batch, groups, shared * channels, states).transpose(2, 3)
+    pieces = []
+    for first in range(0, written.shape[1], BLOCK):
+        few = slice(first, first + BLOCK)
+        y, state = _block(written[:, few], powers[:, few], B[:, few], C[:, few], state)
+        pieces.append(y)
+    y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).reshape(batch, -1, heads, channels)[:, :time]
+    state = state.transpose(2, 3).reshape(batch, heads, channels, states)
+    return y.to(x.dtype), state
+
+
+def _in_chunks(sequence: Tensor, chunk: int) -> Tensor:
+    """``(batch, time, ...)`` as ``(batch, chunks, chunk, ...)``; steps of zero are appended, which change no state."""
+    batch, time, *rest = sequence.shape
+    if time % chunk:
+        sequence = F.pad(sequence, (0, 0) * len(rest) + (0, chunk - time % chunk))
+    return sequence.view(batch, -1, chunk, *rest)
+
+
+def _block(
+    written: Float[Tensor, "batch chunks chunk groups heads channels"],
+    powers: Float[Tensor, "batch chunks chunk groups heads"],
+    B: Float[Tensor, "batch chunks groups chunk states"],
+    C: Float[Tensor, "batch chunks groups chunk states"],
+    state: Float[Tensor, "batch groups states width"],
+) -> tuple[Float[Tensor, "batch chunks chunk groups heads channels"], Float[Tensor, "batch groups states width"]]:
+    """Some chunks: what they give and the state after them; decays are in powers of two, ``width`` is all channels."""
+    chunks, chunk, *_, channels = written.shape[1:]
+    since_start = powers.cumsum(2)
+    fade = since_start.permute(0, 1, 3, 4, 2)
+    later = torch.ones(chunk, chunk, dtype=torch.bool, device=powers.device).triu(1)
+    between = (fade.unsqueeze(-1) - fade.unsqueeze(-2)).masked_fill_(later, -torch.inf)
+    weights = torch.exp2(between) * (C @ B.transpose(-1, -2)).unsqueeze(3)
+    within = (weights @ written.permute(0, 1, 3, 4, 2, 5)).permute(0, 1, 4, 2, 3, 5)
+
+    to_end = torch.exp2(since_start[:, :, -1:] - since_start).unsqueeze(-1)
+    left = B.transpose(-1, -2) @ (written * to_end).flatten(4).transpose(2, 3)
+    decay = torch.exp2(since_start[:, :, -1]).unsqueeze(3).repeat_interleave(channels, dim=4)
+    starts = []
+    for index in range(chunks):
+        starts.append(state)
+        state = torch.addcmul(left[:, index], decay[:, index], state)
+    before = (C @ torch.stack(starts, dim=1)).transpose(2, 3).view(written.shape)
+    return torch.addcmul(within, torch.exp2(since_start).unsqueeze(-1), before), state
+
+
+def ssd_step(
+    x: Float[Tensor, "batch heads channels"],
+    delta: Float[Tensor, "batch heads"],
+    A: Float[Tensor, " heads"],
+    B: Float[Tensor, "batch groups states"],
+    C: Float[Tensor, "batch groups states"],
+    state: Float[Tensor, "batch heads channels states"],
+) -> tuple[Float[Tensor, "batch heads channels"], Float[Tensor, "batch heads channels states"]]:
+    """One token of :func:`ssd`: ``y`` and the state after it."""
+    dtype = state.dtype
+    batch, groups, states = B.shape
+    delta = delta.to(dtype)
+    decay = torch.exp(delta * A.to(dtype)).view(batch, groups, -1, 1, 1)
+    written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, -1, x.shape[2], 1)
+    before = state.view(batch, groups, -1, x.shape[2], states)
+    after = torch.addcmul(written * B.to(dtype)[:, :, None, None], decay, before)
+    y = after.flatten(2, 3) @ C.to(dtype).unsqueeze(-1)
+    return y.view(x.shape).to(x.dtype), after.view(state.shape)

@@ -1,0 +1,150 @@
+"""Attention by feature maps that stand in for softmax: Performer and cosFormer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
+from formwright.nn.functional.random_features import cosine_features, orthogonal_gaussian, positive_softmax_features
+from formwright.nn.part import PARTS, Promises, State
+from formwright.nn.token_mixers.linformer_attention import check_length, places_of
+from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
+
+
+class _KernelAttention(MultiHeadMixer):
+    """``y_i = sum_j (phi(q_i) phi(k_j)) v_j / sum_j phi(q_i) phi(k_j)``; a subclass says what ``phi`` is.
+
+    Causal, the sums end at ``i`` and it streams with a state that does not grow.
+    """
+
+    causal: bool
+    #: Channels of ``phi``.
+    feature_dim: int
+
+    @abstractmethod
+    def features(self, x: Heads, places: Tensor, *, query: bool) -> Heads:
+        """``phi`` of queries or keys at ``places`` ``(batch or 1, time)``."""
+
+    def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
+        q, k, v = heads
+        places = torch.arange(q.shape[1], device=q.device)[None]
+        features = self.features(q, places, query=True), self.features(k, places, query=False)
+        if self.causal:
+            return causal_linear_attention(*features, v, mask=mask, normalize=True)[0]
+        return linear_attention(*features, v, mask=mask, normalize=True)
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        if not self.causal:
+            return super().init_state(batch, capacity, device=device, dtype=dtype)
+        shape = (batch, self.heads, self.feature_dim, self.head_dim + 1)
+        dtype = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+        return {"sums": torch.zeros(shape, device=device, dtype=dtype)}
+
+    def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
+        q, k, v = self.project(x)
+        places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
+        y, sums = causal_linear_attention(
+            self.features(q, places, query=True),
+            self.features(k, places, query=False),
+            v,
+            initial_state=state["sums"],
+            mask=context.mask,
+            normalize=True,
+        )
+        return self.collect(y), {"sums": sums}
+
+
+@PARTS.register("performer_attention")
+class PerformerAttention(_KernelAttention):
+    """Multi-head FAVOR+: positive random features whose inner products are softmax attention's weights on average.
+
+    ``phi(x) = exp(w x' - |x'|² / 2) / sqrt(features)`` with ``x' = x / head_dim^(1/4)`` and orthogonal random ``w``,
+    drawn once, shared by the heads and saved with the weights (:meth:`redraw` draws others). Cost is linear in the
+    number of tokens.
+
+    Args:
+        dim: channels in and out.
+        heads: number of heads; must divide ``dim``.
+        features: number of random features.
+        causal: whether tokens see only those before them; it then streams with a state that does not grow.
+
+    Shapes: ``(batch, time, dim)`` to the same; ``context.mask`` ``(batch, time)`` true for real tokens. State: ``sums``
+    ``(batch, heads, features, head_dim + 1)``.
+
+    Raises:
+        UserError: ``dim`` cannot be split over the heads, or there are no features.
+
+    Source: Rethinking Attention with Performers, arXiv 2009.14794.
+    """
+
+    projection: Tensor
+
+    def __init__(self, dim: int, *, heads: int = 4, features: int = 256, causal: bool = False) -> None:
+        check_positive(features=features)
+        super().__init__(dim, heads)
+        self.causal, self.feature_dim = causal, features
+        self.promise(causal=causal)
+        self.register_buffer("projection", orthogonal_gaussian(features, self.head_dim))
+
+    def redraw(self) -> None:
+        """Draw other random features, in place."""
+        self.projection.copy_(orthogonal_gaussian(*self.projection.shape))
+
+    def features(self, x: Heads, places: Tensor, *, query: bool) -> Heads:
+        return positive_softmax_features(x, self.projection, query=query)
+
+
+@PARTS.register("cosformer_attention")
+class CosFormerAttention(_KernelAttention):
+    """Multi-head attention with weights ``relu(q_i) relu(k_j) cos(pi (i - j) / (2 length))``, in linear time.
+
+    The cosine is a sum of two products, so that the features are twice the channels. Tokens all of whose features are
+    zero get zeros.
+
+    Args:
+        dim: channels in and out.
+        heads: number of heads; must divide ``dim``.
+        length: the longest sequence; that of the grid if unset.
+        causal: whether tokens see only those before them; it then streams with a state that does not grow.
+
+    Shapes: ``(batch, time, dim)`` to the same, ``time`` up to ``length``; ``context.mask`` ``(batch, time)`` true for
+    real tokens. State: ``sums`` ``(batch, heads, 2 head_dim, head_dim + 1)``.
+
+    Raises:
+        UserError: ``dim`` cannot be split over the heads, or the sequence is too long.
+
+    Source: cosFormer: Rethinking Softmax in Attention, arXiv 2202.08791.
+    """
+
+    promises = Promises(dimensions=(1,), any_grid=False)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 4,
+        length: int | None = None,
+        grid: tuple[int, ...] | None = None,
+        causal: bool = False,
+    ) -> None:
+        super().__init__(dim, heads)
+        self.length = places_of(grid, length, "cosFormer")
+        self.causal, self.feature_dim = causal, 2 * self.head_dim
+        self.promise(causal=causal)
+
+    def features(self, x: Heads, places: Tensor, *, query: bool) -> Heads:
+        if x.shape[1] > 1:
+            check_length(x.shape[1], self.length, "cosFormer")
+        return cosine_features(x, places, self.length)
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        check_length(capacity, self.length, "cosFormer")
+        return super().init_state(batch, capacity, device=device, dtype=dtype)

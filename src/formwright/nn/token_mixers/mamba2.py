@@ -1,0 +1,149 @@
+"""Mamba-2: a state-space layer with heads, whose decay is one number a head."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import scale_input, scale_output
+from formwright.nn.functional.dense import dense
+from formwright.nn.functional.gated_norm import gated_rms_norm
+from formwright.nn.functional.ssd import CHUNK, ssd, ssd_step
+from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
+from formwright.nn.token_mixers.short_convolution import ShortConvolution
+
+#: Between these the first rates of decay are drawn.
+RATE_RANGE = (1.0, 16.0)
+
+
+@PARTS.register("mamba2")
+class Mamba2(Part):
+    """``y = Wout norm((ssd(x) + D x) * silu(z))``, where ``z``, ``x``, ``B``, ``C`` and the steps are ``Win u``.
+
+    ``x``, ``B`` and ``C`` are convolved over a few tokens together. The state of a head ``(head_dim, states)`` is
+    ``S[t] = exp(delta A) S[t-1] + delta x[t] B[t]ᵀ``, read by ``C[t]``; ``delta = softplus(W u + b)``.
+
+    Args:
+        dim: channels in and out.
+        states: states of each channel.
+        expand: channels of ``x`` over ``dim``.
+        head_dim: channels of a head.
+        groups: how many ``B`` and ``C`` there are for the heads to share; the norm is taken over each group.
+        kernel: tokens that the convolution sees.
+        chunk: tokens that are computed as one product.
+        depth: how many such layers a model has; the initial ``Wout`` is divided by its root.
+
+    Shapes: ``(batch, time, dim)`` to the same. State: ``window`` ``(batch, kernel - 1, channels of x, B and C)`` and
+    ``states`` ``(batch, heads, head_dim, states)``, the same at every length.
+
+    Raises:
+        UserError: a size is less than 1, the heads do not divide the channels, or the groups the heads.
+
+    Source: Transformers are SSMs: Generalized Models and Efficient Algorithms Through Structured State Space Duality,
+    arXiv 2405.21060.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        states: int = 128,
+        expand: float = 2.0,
+        head_dim: int = 64,
+        groups: int = 1,
+        kernel: int = 4,
+        chunk: int = CHUNK,
+        depth: int = 1,
+    ) -> None:
+        super().__init__()
+        self.hidden = int(dim * expand)
+        refuse_sizes(states=states, head_dim=head_dim, groups=groups, kernel=kernel, chunk=chunk, depth=depth)
+        self.heads = self.hidden // head_dim
+        if self.heads < 1 or self.hidden % head_dim:
+            raise UserError(f"{self.hidden} channels cannot be split into heads of {head_dim}; choose a divisor.")
+        if self.heads % groups:
+            raise UserError(f"{self.heads} heads cannot share {groups} groups; the groups must divide the heads.")
+        self.states, self.head_dim, self.groups, self.chunk, self.depth = states, head_dim, groups, chunk, depth
+        self.convolved = self.hidden + 2 * groups * states
+        self.in_proj = nn.Linear(dim, self.hidden + self.convolved + self.heads, bias=False)
+        self.conv = ShortConvolution(self.convolved, kernel=kernel)
+        self.dt_bias = nn.Parameter(torch.empty(self.heads))
+        self.A_log = nn.Parameter(torch.empty(self.heads))
+        self.D = nn.Parameter(torch.empty(self.heads))
+        self.norm_weight = nn.Parameter(torch.ones(self.hidden))
+        self.out_proj = nn.Linear(self.hidden, dim, bias=False)
+        self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Rates of 1 to 16 and steps of a thousandth to a tenth, at random."""
+        self.in_proj.reset_parameters()
+        self.out_proj.reset_parameters()
+        self.out_proj.weight.div_(math.sqrt(self.depth))
+        self.dt_bias.copy_(inverse_softplus_of_steps(self.heads))
+        self.A_log.uniform_(*RATE_RANGE).log_()
+        self.D.fill_(1.0)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        # The rows of the first product belong to tensors of different sizes, so its inputs alone can be cut.
+        return {"in_proj.weight": (None, Axis("residual")), "out_proj.weight": (Axis("residual"), None)}
+
+    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        scale_input(self.in_proj, scale, shift)
+        return True
+
+    def absorb_output(self, scale: Tensor) -> bool:
+        scale_output(self.out_proj, scale)
+        return True
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch time channels"]:
+        return self._mix(x, None, context.mask)[0]
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        window = self.conv.init_state(batch, capacity, device=device, dtype=dtype)
+        shape = (batch, self.heads, self.head_dim, self.states)
+        wide = torch.promote_types(dtype or torch.float32, torch.float32)
+        return {**window, "states": torch.zeros(shape, device=device, dtype=wide)}
+
+    def stream(
+        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], State]:
+        return self._mix(x, state, context.mask)
+
+    def _mix(self, u: Tensor, state: State | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
+        z, x, step = torch.split(dense(self.in_proj, u), [self.hidden, self.convolved, self.heads], dim=-1)
+        context = EMPTY if mask is None else Context(mask=mask)
+        after: State = {}
+        if state is None:
+            x = self.conv(x, context)
+        else:
+            x, after = self.conv.stream(x, state, context)
+        shared = self.groups * self.states
+        x, written, read = torch.split(F.silu(x), [self.hidden, shared, shared], dim=-1)
+        x = x.reshape(*x.shape[:2], self.heads, self.head_dim)
+        written, read = (tensor.reshape(*x.shape[:2], self.groups, self.states) for tensor in (written, read))
+        delta, rates = F.softplus(step + self.dt_bias), -torch.exp(self.A_log)
+        if state is not None and mask is None and x.shape[1] == 1:
+            y, states = ssd_step(x[:, 0], delta[:, 0], rates, written[:, 0], read[:, 0], state["states"])
+            y = y.unsqueeze(1)
+        else:
+            initial = None if state is None else state["states"]
+            y, states = ssd(x, delta, rates, written, read, initial_state=initial, mask=mask, chunk=self.chunk)
+        y = torch.addcmul(y, x, self.D.unsqueeze(-1)).flatten(2)
+        y = gated_rms_norm(y, z, self.norm_weight, groups=self.groups)
+        return dense(self.out_proj, y), {**after, "states": states}

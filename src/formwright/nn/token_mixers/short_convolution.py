@@ -1,0 +1,68 @@
+"""A short causal depthwise convolution, by itself and inside the mixers that look at a few tokens first."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.short_convolution import short_convolution
+from formwright.nn.part import PARTS, Axis, Part, Promises, State
+
+
+@PARTS.register("short_convolution")
+class ShortConvolution(Part):
+    """``y[t, c] = b[c] + sum over k of W[c, k] x[t - (kernel - 1) + k, c]``: each channel by itself, the past only.
+
+    Args:
+        dim: channels.
+        kernel: how many tokens are seen, the present one included.
+        bias: whether to add ``b``.
+
+    Shapes: ``(batch, time, dim)`` to the same; masked tokens count as zero. State: ``window``
+    ``(batch, kernel - 1, dim)``, the latest inputs.
+
+    Raises:
+        UserError: ``kernel`` is less than 1.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+
+    def __init__(self, dim: int, *, kernel: int = 4, bias: bool = True) -> None:
+        super().__init__()
+        if kernel < 1:
+            raise UserError(f"A convolution over {kernel} tokens sees nothing; choose a kernel of at least 1.")
+        self.weight = nn.Parameter(torch.empty(dim, kernel))
+        self.bias = nn.Parameter(torch.empty(dim)) if bias else None
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """As PyTorch's convolutions start: uniform up to the root of one over the number of taps."""
+        bound = self.weight.shape[1] ** -0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"weight": (Axis("residual"), None), "bias": (Axis("residual"),)}
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch time channels"]:
+        return short_convolution(x, self.weight, self.bias, mask=context.mask)[0]
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        dim, kernel = self.weight.shape
+        return {"window": torch.zeros(batch, kernel - 1, dim, device=device, dtype=dtype)}
+
+    def stream(
+        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], State]:
+        y, window = short_convolution(x, self.weight, self.bias, initial_state=state["window"], mask=context.mask)
+        return y, {"window": window}

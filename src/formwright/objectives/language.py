@@ -1,0 +1,46 @@
+"""Cross entropy of each next token."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.batch import Batch
+from formwright.errors import UserError
+from formwright.objectives.objective import Objective, Outcome
+
+#: A target that is not to be predicted.
+IGNORED = -1
+
+
+class NextToken(Objective):
+    """``-log softmax(model(ids))[t, ids[t + 1]]``, its mean over all places whose target is not ``IGNORED``.
+
+    Inputs are ids ``(batch, time)``, targets what follows each of them, of the same shape. Counted as ``loss`` (nats).
+
+    Args:
+        label_smoothing: share of the target that is spread over the vocabulary.
+
+    Raises:
+        UserError: the model's scores do not fit the targets.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
+        scores: Tensor = model(batch.inputs)
+        if scores.shape[:-1] != batch.targets.shape:
+            raise UserError(
+                f"For scores of shape {tuple(scores.shape)}, targets of shape {tuple(scores.shape[:-1])} are expected; "
+                f"got {tuple(batch.targets.shape)}."
+            )
+        loss = F.cross_entropy(
+            scores.flatten(0, -2),
+            batch.targets.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=self.label_smoothing,
+        )
+        count = int((batch.targets != IGNORED).sum())
+        return Outcome(loss, sums={"loss": loss.detach() * count}, counts={"loss": count})

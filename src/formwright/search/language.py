@@ -1,0 +1,124 @@
+"""What may be proposed for a model of language: small decoders, with n-grams and with recurrent mixers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from formwright.models.language.transformer import decoder
+from formwright.nn.part import PARTS
+from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, part
+from formwright.search.space import Family, Proposal, Space
+from formwright.training.recipe import Recipe
+
+WIDTHS = (32, 64, 96, 128, 192, 256, 384)
+DEPTHS = (2, 4, 6)
+
+
+@dataclass(frozen=True)
+class LanguageShape:
+    """What a space needs to know of the data: ids, ids of a window, ids of the training text."""
+
+    vocabulary: int
+    length: int
+    tokens: int
+
+    @property
+    def dropout(self) -> float:
+        """The shorter the text, the sooner it is known by heart."""
+        return 0.2 if self.tokens < 300_000 else 0.1 if self.tokens < 20_000_000 else 0.0
+
+    @property
+    def buckets(self) -> int:
+        """Vectors of the n-grams of each length: more for longer texts."""
+        return 2**12 if self.tokens < 300_000 else 2**14 if self.tokens < 20_000_000 else 2**16
+
+    @property
+    def batch(self) -> int:
+        """Windows a step: some 4,000 ids, and fewer of a short text, which then gets more steps."""
+        return max(4, min(4096, self.tokens // 64) // self.length)
+
+
+def _decoder(
+    shape: LanguageShape, width: int, depth: int, mixers: tuple[str | PartSpec, ...] = ("attention",)
+) -> ModelSpec:
+    return decoder(
+        dim=width,
+        depth=depth,
+        heads=max(1, width // 32),
+        mixers=mixers,
+        dropout=shape.dropout,
+        tied=False,
+        vocabulary=shape.vocabulary,
+        length=shape.length,
+    )
+
+
+def _with_ngrams(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+    """A decoder whose embedding knows the n-grams that end at each place, so that few layers go a long way."""
+    embed = part("ngram_embedding", ngrams=4, buckets=shape.buckets, std=0.02)
+    return replace(_decoder(shape, width, depth), family="ngram_decoder", embed=embed)
+
+
+def _with_convolutions(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+    """A decoder whose blocks begin with a convolution over four tokens, which attention need not look for."""
+    plain = _decoder(shape, width, depth)
+    stage = plain.stages[0]
+    near = BranchSpec(part("short_convolution"), norm=part("rms_norm"))
+    blocks = tuple(BlockSpec((near, *block.branches)) for block in stage.blocks)
+    return replace(plain, family="convolution_decoder", stages=(replace(stage, blocks=blocks),))
+
+
+def _mixed(mixer: PartSpec) -> Callable[[LanguageShape, int, int], ModelSpec]:
+    """A decoder with a recurrent mixer in every layer."""
+
+    def build(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+        return replace(_decoder(shape, width, depth, (mixer,)), family=f"{mixer.name}_decoder")
+
+    return build
+
+
+_RECIPE = Recipe(learning_rate=0.02, vector_learning_rate=3e-3, weight_decay=0.05, ema_decay=0.99, label_smoothing=0.0)
+_RECURRENT = (
+    part("gated_linear_attention"),
+    part("delta_net"),
+    part("mamba2", states=32, head_dim=32),
+    part("mamba"),
+)
+
+#: In the order in which they are tried when time is short.
+FAMILIES: Mapping[str, Family] = {
+    "ngram_decoder": Family(_with_ngrams, _RECIPE, depth=4, narrow=64),
+    "convolution_decoder": Family(_with_convolutions, _RECIPE, depth=4, narrow=64),
+    "decoder": Family(_decoder, _RECIPE, depth=4, narrow=64),
+    **{
+        f"{mixer.name}_decoder": Family(_mixed(mixer), _RECIPE, depth=4, narrow=64)
+        for mixer in _RECURRENT
+        if mixer.name in PARTS
+    },
+}
+
+
+class LanguageSpace(Space):
+    """Decoders for running text of a shape."""
+
+    families = FAMILIES
+    widths = WIDTHS
+    depths = DEPTHS
+
+    def __init__(self, shape: LanguageShape) -> None:
+        self.shape = shape
+        self.left_out = f"No family can take windows of {shape.length} tokens"
+
+    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
+        entry, batch = self.families[family], self.shape.batch
+        recipe = replace(
+            entry.recipe,
+            learning_rate=entry.recipe.learning_rate * rate,
+            vector_learning_rate=entry.recipe.vector_learning_rate * rate,
+            batch_size=batch,
+            warmup=50,
+        )
+        choices = {"family": family, "width": width, "depth": depth, "rate": rate}
+        name = f"{family.replace('_', ' ')} {depth} x {width}"
+        return Proposal(family, name, choices, entry.build(self.shape, width, depth), recipe)
