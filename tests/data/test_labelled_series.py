@@ -52,7 +52,7 @@ def test_a_row_a_series(tmp_path):
 
 def test_a_row_a_step(tmp_path):
     data = read_labelled_series(long(tmp_path))
-    values, labels = charts()
+    values, _ = charts()
     assert (data.length, data.variates, len(data.raw)) == (42, 1, 48)
     assert (data.columns.series, data.columns.time, data.columns.values) == ("id", "time", ("x",))
     np.testing.assert_allclose(data.raw[7][:, 0], values[7, :41], rtol=1e-9)
