@@ -295,6 +295,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
+    "masformer": {"dim": 32, "depth": 2, "heads": 2, "full": (1,), "window": 3},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
