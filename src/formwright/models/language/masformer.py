@@ -4,9 +4,9 @@ In layer ``l`` token ``i`` sees tokens ``j <= i``, all of them if ``l`` is one o
 ``j > i - window`` otherwise. Nothing else changes and no parameter is added. While it writes, a local layer keeps the
 latest ``window`` keys and values and a full layer all of them: ``|full| * n + (depth - |full|) * window`` of each.
 
-Source: Efficient Long-Range Transformers: You Need to Attend More, but Not Necessarily at Every Layer, arXiv 2310.12442.
-The authors' code is not public. The decoder is GPT-Neo's (which alternates such layers): transformers' checkpoints of
-it load, whatever layers of theirs are local, and give their outputs. Their attention does not divide by
+Source: Efficient Long-Range Transformers: You Need to Attend More, but Not Necessarily at Every Layer, arXiv
+2310.12442. The authors' code is not public. The decoder is GPT-Neo's (which alternates such layers): transformers'
+checkpoints of it load, whatever layers of theirs are local, and give their outputs. Their attention does not divide by
 ``sqrt(head_dim)``; queries are scaled when weights are loaded.
 """
 
