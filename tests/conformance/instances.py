@@ -307,6 +307,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
+    "masformer": {"dim": 32, "depth": 2, "heads": 2, "full": (1,), "window": 3},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "wide_attention": {"dim": 16, "depth": 1, "heads": 4, "head_dim": 8, "hidden": 24, "padding": 0},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
