@@ -144,6 +144,23 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "delta_rule": (
+        Case("delta_rule", options={"heads": 2}),
+        Case("delta_rule", "gated", options={"heads": 4, "kernel": 2, "gate": True, "negative_eigenvalues": True}),
+    ),
+    "gated_linear_attention": (
+        Case("gated_linear_attention", options={"heads": 2}),
+        Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
+    ),
+    "linear_attention": (
+        Case("linear_attention", options={"heads": 4}),
+        Case("linear_attention", "causal", options={"heads": 2, "causal": True}),
+        Case("linear_attention", "class-token", options={"heads": 2, "feature_map": "softmax"}, prefix=1),
+    ),
+    "legendre_memory": (
+        Case("legendre_memory", options={"window": 5}),
+        Case("legendre_memory", "low-order", options={"window": 12, "order": 4}),
+    ),
     "mamba": (
         Case("mamba", options={"states": 3, "rank": 2}),
         Case("mamba", "time-invariant", options={"states": 3, "selective": False, "kernel": 2}),
@@ -181,6 +198,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("pattention", "softmax", options={"tokens": 8, "normalization": "softmax"}),
     ),
     "patch_merging": (Case("patch_merging", options={"norm": _NORM}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
     "inverted_embedding": (
         Case("inverted_embedding"),
         Case("inverted_embedding", "covariates", options={"covariates": 3}),
@@ -198,6 +219,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
     ),
     "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
+    # These take ids: tests/nn/test_text_stems.py
+    "ngram_embedding": (),
+    "convolutional_ngrams": (),
+    "convolutional_text_tokenizer": (),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
     "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
@@ -275,11 +300,13 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "tokenformer": {"dim": 16, "depth": 2, "heads": 2},
     "gpt2": {"dim": 16, "depth": 2, "heads": 2, "hidden": 24},
     "llama": {"dim": 16, "depth": 2, "heads": 4, "hidden": 24, "kv_heads": 2},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
+    "wide_attention": {"dim": 16, "depth": 1, "heads": 4, "head_dim": 8, "hidden": 24, "padding": 0},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

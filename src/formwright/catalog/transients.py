@@ -20,7 +20,7 @@ from formwright.reporting import SILENT, Reporter
 from formwright.training import Progress, Recipe, Trainer
 
 TRAIN_CURVES, TEST_CURVES = 1_400, 700
-STEPS = 800
+STEPS = 300
 BATCH = 64
 Floats = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def train_on(
 
 
 @torch.inference_mode()
-def probabilities(model: Model, series: Floats) -> Floats:
+def probabilities(model: Model, series: NDArray[np.floating]) -> Floats:
     """What a model says of each of ``(n, steps, channels)``: ``(n, classes)``."""
     parts = torch.split(torch.from_numpy(series).float(), 256)
     return softmax(torch.cat([model.eval()(part) for part in parts]).numpy())

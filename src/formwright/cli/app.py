@@ -257,8 +257,8 @@ def verify(
 
 
 app.command()(generate)
-app.add_typer(bench, name="bench")
 app.command()(scaling)
+app.add_typer(bench, name="bench")
 
 
 def _print_json(value: Any) -> None:

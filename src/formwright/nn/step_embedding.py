@@ -35,7 +35,9 @@ class StepEmbedding(Part):
     """
 
     positions: Tensor
-    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes a series, not tokens"})
+    promises: ClassVar[Promises] = Promises(
+        dimensions=(1,), any_grid=False, exemptions={"tokens": "takes a series, not tokens"}
+    )
 
     def __init__(self, in_dim: int, dim: int, *, grid: tuple[int, ...], activation: str = "relu") -> None:
         super().__init__()
@@ -43,6 +45,9 @@ class StepEmbedding(Part):
         self.linear = nn.Linear(in_dim, dim)
         self.activation = build_activation(activation)
         self.register_buffer("positions", sine_table(self.length, dim), persistent=False)
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return grid
 
     def check_input(self, series: Tensor) -> None:
         expected = (self.length, self.linear.in_features)
@@ -55,6 +60,7 @@ class StepEmbedding(Part):
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
+        self.check_input(x)
         return self.activation(self.linear(x)) + self.positions, context
 
 

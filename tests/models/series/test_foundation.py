@@ -172,7 +172,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     series = torch.randn(1, 32)
     assert torch.equal(again.forecast(series, 8), model.forecast(series, 8))
     (tmp_path / "config.json").write_text('{"foundation": {"dim": 3, "depth": 1}}')
-    with pytest.raises(UserError, match="multiple of 4"):
+    with pytest.raises(UserError, match="does not describe a foundation model"):
         FoundationModel.from_pretrained(tmp_path)
 
 

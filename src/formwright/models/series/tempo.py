@@ -242,7 +242,7 @@ class Tempo(nn.Module):
         parts = self.decompose(rows)
         tokens = torch.cat([self._prompted(index, values) for index, values in enumerate(parts)], dim=1)
         tokens, context = self.language.backbone.stages[0](tokens, EMPTY)
-        tokens = self.language.head.norm(tokens, context)
+        tokens = self.language.head.norm(tokens, context)  # type: ignore[operator]
         forecast = torch.zeros_like(rows[:, :1])
         for head, of_part in zip(self.heads, tokens.chunk(config.parts, dim=1), strict=True):
             seen = of_part if config.forecast_from_prompts else of_part[:, config.prompt_tokens :]
@@ -257,7 +257,7 @@ class Tempo(nn.Module):
         tokens = self.embed[index](padded.unfold(1, config.patch, config.stride))
         if config.pool is None:
             ids = torch.tensor([config.sentences[index]], device=values.device)
-            words = self.language.backbone.embed(ids)[0]  # type: ignore[operator]
+            words = self.language.backbone.embed(ids)[0]
             prompt = self.sentences[index](words).expand(len(tokens), -1, -1)
         else:
             prompt = self.pool(tokens)
