@@ -25,7 +25,7 @@ def linear_cases() -> Iterator[Any]:
             yield pytest.param(case, id=str(case))
 
 
-each_case = pytest.mark.parametrize("case", linear_cases())
+each_case = pytest.mark.parametrize("case", list(linear_cases()))
 
 
 @each_case
