@@ -31,12 +31,19 @@ def test_python_in_pages_is_python(page: Path) -> None:
         ast.parse(snippet)
 
 
-@pytest.mark.parametrize("command", sorted(typer.main.get_command(app).commands))
+COMMANDS = {
+    " ".join(filter(None, (name, inner))): one
+    for name, command in typer.main.get_command(app).commands.items()
+    for inner, one in getattr(command, "commands", {"": command}).items()
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_reference_has_every_option_of_a_command(command: str) -> None:
     page = (ROOT / "docs/reference/cli.md").read_text()
     section = re.search(rf"^## `formwright {command}.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     assert section is not None
-    parameters = typer.main.get_command(app).commands[command].params
+    parameters = COMMANDS[command].params
     options = {name for one in parameters for name in one.opts if name.startswith("-")} - {"--help"}
     assert rows(section[0]) == options
 

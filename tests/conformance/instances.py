@@ -144,6 +144,23 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("lookup_mlp", "scaled", options={"bits": 4, "extra_bits": 1, "score": "scaled_vertex_probability"}),
     ),
     "mlp_classifier": (Case("mlp_classifier", options={"pooled_norm": _NORM}),),
+    "delta_rule": (
+        Case("delta_rule", options={"heads": 2}),
+        Case("delta_rule", "gated", options={"heads": 4, "kernel": 2, "gate": True, "negative_eigenvalues": True}),
+    ),
+    "gated_linear_attention": (
+        Case("gated_linear_attention", options={"heads": 2}),
+        Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
+    ),
+    "linear_attention": (
+        Case("linear_attention", options={"heads": 4}),
+        Case("linear_attention", "causal", options={"heads": 2, "causal": True}),
+        Case("linear_attention", "class-token", options={"heads": 2, "feature_map": "softmax"}, prefix=1),
+    ),
+    "legendre_memory": (
+        Case("legendre_memory", options={"window": 5}),
+        Case("legendre_memory", "low-order", options={"window": 12, "order": 4}),
+    ),
     "mamba": (
         Case("mamba", options={"states": 3, "rank": 2}),
         Case("mamba", "time-invariant", options={"states": 3, "selective": False, "kernel": 2}),
@@ -197,6 +214,15 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
     "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
+    "packed_attention": (
+        Case("packed_attention", options={"heads": 4, "qkv_bias": True}),
+        Case("packed_attention", "causal", options={"heads": 2, "causal": True, "rotary": {"fraction": 0.5}}),
+    ),
+    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
+    # These take ids: tests/nn/test_text_stems.py
+    "ngram_embedding": (),
+    "convolutional_ngrams": (),
+    "convolutional_text_tokenizer": (),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
     "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
@@ -279,6 +305,8 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
+    "t2": {"bands": 3, "dim": 8, "heads": 2, "hidden": 12, "length": 10, "classes": CLASSES, "variant": "t2_plasticc"},
+    "wide_attention": {"dim": 16, "depth": 1, "heads": 4, "head_dim": 8, "hidden": 24, "padding": 0},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 

@@ -13,6 +13,7 @@ class Score:
 
     Attributes:
         accuracy: on the test rows, one a seed.
+        tested: how many test rows there were time for.
         majority: what always saying the most frequent class reaches on them.
         steps: how many training steps all mixers had.
         seconds: how long training took, evaluation left out.
@@ -24,6 +25,7 @@ class Score:
     task: str
     mixer: str
     accuracy: tuple[float, ...]
+    tested: int
     majority: float
     steps: int
     seconds: float

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from formwright.arena.records import ArenaResult, Speed
 from formwright.files import write_atomically
-from formwright.fitting.charts import Chart, Line, Mark, accuracy_axis, log_axis, percent, place_labels, polyline
+from formwright.fitting.charts import Chart, Line, Mark, accuracy_axis, log_axis, place_labels, polyline
+from formwright.fitting.metric import percent
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 

@@ -9,28 +9,25 @@ from collections.abc import Sequence
 
 import torch
 
+from formwright.arena.contest import train_together
 from formwright.arena.records import ArenaResult, Score, Speed
-from formwright.arena.tasks import ArenaTask, Parts, Sources, task_named
-from formwright.data.synthetic.sequences import LabelledSequences, SequenceBatches, evaluation_sequences
+from formwright.arena.tasks import ArenaTask, Sources, task_named
 from formwright.errors import UserError
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.memory import peak_memory
 from formwright.models import Model, empty_copy
 from formwright.models.language.long_range_arena import ARENA_MIXERS, arena_mixer, long_range_arena
 from formwright.nn.specification import ModelSpec, PartSpec
-from formwright.objectives import Classification
-from formwright.reporting import SILENT, Reporter, Share
+from formwright.reporting import SILENT, Reporter
 
-BATCH = 16
 LENGTHS = (1024, 2048, 4096, 8192, 16_384)
 #: Rows of a task: as many as training may see once or a few times, and enough to tell accuracies apart by 2 %.
 TRAIN_ROWS, TEST_ROWS = 4000, 500
 PAPER_TRAIN_ROWS, PAPER_TEST_ROWS = 50_000, 2000
 
 _SPEED_SHARE = 0.25  # of the budget
-_LEAST_STEPS = 10
 _MEMORY_SHARE = 0.5  # of what is free, for one step
-_STEPS = 4  # that a length takes: one for memory, three for time
+_STEPS = 5  # that a length takes: one to warm up, one for memory, three for time
 
 
 def run_arena(
@@ -46,9 +43,9 @@ def run_arena(
 ) -> ArenaResult:
     """Train every mixer on every task in one frame with the same steps, and measure speed and memory by length.
 
-    Three quarters of the budget are for training: all runs of a task have the same number of steps, which is found by
-    timing a step of each. A length is left out for a mixer where it would need more memory than is free, or more time
-    than its share.
+    Three quarters of the budget are for training, the same for each task: all models of a task have the same number of
+    steps, as many as its time allows. A length is left out for a mixer where it would need more memory than is free,
+    or more time than its share.
 
     Args:
         tasks: names of :data:`~formwright.arena.tasks.TASKS`; may be empty where only speed is asked for.
@@ -116,92 +113,30 @@ def _scores(
     parts = {seed: task.rows(*counts, sources=sources, seed=seed, paper=paper) for seed in seeds}
     first = parts[seeds[0]]
     specifications = {mixer: task.specification(first.train, mixer, paper=paper) for mixer in mixers}
-    step = {mixer: _step_seconds(specification, first.train) for mixer, specification in specifications.items()}
-    evaluation = sum(step.values()) / 3 * len(seeds) * len(first.test) / BATCH  # a forward pass is a third of a step
-    left = deadline - time.monotonic() - evaluation
-    steps = int(left / (sum(step.values()) * len(seeds)))
-    if steps < _LEAST_STEPS:
-        needed = sum(step.values()) * len(seeds) * _LEAST_STEPS + evaluation + seconds - (deadline - time.monotonic())
-        raise UserError(
-            f"The budget leaves {format_seconds(seconds)} for {task.name} with {len(mixers)} mixers, and {_LEAST_STEPS} "
-            f"steps of each take about {format_seconds(needed)}; allow more, or name fewer tasks and mixers."
+    contestants = {
+        (mixer, seed): (specification, parts[seed], seed)
+        for seed in seeds
+        for mixer, specification in specifications.items()
+    }
+    found = train_together(contestants, seconds=deadline - time.monotonic(), reporter=reporter)
+    scores = []
+    for mixer, specification in specifications.items():
+        trained = [found[mixer, seed] for seed in seeds]
+        score = Score(
+            task=task.name,
+            mixer=mixer,
+            accuracy=tuple(one.accuracy for one in trained),
+            majority=first.test.first(trained[0].tested).majority(),
+            tested=trained[0].tested,
+            steps=trained[0].steps,
+            seconds=statistics.mean(one.seconds for one in trained),
+            parameters=empty_copy(specification).parameter_count(trainable=True),
+            length=first.train.length,
+            source=first.train.source,
         )
-    found = []
-    for index, (mixer, specification) in enumerate(specifications.items()):
-        accuracy, seconds_taken = [], 0.0
-        for number, seed in enumerate(seeds):
-            share = Share(reporter, index * len(seeds) + number, len(mixers) * len(seeds))
-            score, taken = train_and_score(specification, parts[seed], steps=steps, seed=seed, reporter=share)
-            accuracy.append(score)
-            seconds_taken += taken
-        found.append(
-            Score(
-                task=task.name,
-                mixer=mixer,
-                accuracy=tuple(accuracy),
-                majority=first.test.majority(),
-                steps=steps,
-                seconds=seconds_taken / len(seeds),
-                parameters=empty_copy(specification).parameter_count(trainable=True),
-                length=first.train.length,
-                source=first.train.source,
-            )
-        )
-        reporter.note(f"{task.name}: {mixer} {found[-1].mean:.1%} after {steps:,} steps")
-    return found
-
-
-def _step_seconds(specification: ModelSpec, data: LabelledSequences) -> float:
-    """Seconds of a training step, the median of three after one to warm up."""
-    torch.manual_seed(0)
-    model = Model(specification).train()
-    batch = next(SequenceBatches(data, batch_size=BATCH))
-    seconds = []
-    for _ in range(4):
-        begun = time.perf_counter()
-        Classification()(model, batch, 0.0).loss.backward()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[1:]) * 1.1  # the optimiser's part
-
-
-def train_and_score(
-    specification: ModelSpec,
-    data: Parts,
-    *,
-    steps: int,
-    seed: int = 0,
-    learning_rate: float = 1e-3,
-    batch_size: int = BATCH,
-    reporter: Reporter = SILENT,
-) -> tuple[float, float]:
-    """Train a model with one plain recipe for all, and return its accuracy on the test rows and the seconds it took.
-
-    AdamW, warm-up over a tenth of the steps and cosine, averaged weights. The seed decides the first weights and the
-    order of the rows.
-    """
-    from formwright.training import Progress, Recipe, Trainer
-    from formwright.training.evaluation import accuracy_of
-
-    recipe = Recipe(
-        optimizer="adamw",
-        learning_rate=learning_rate,
-        vector_learning_rate=learning_rate,
-        weight_decay=0.01,
-        batch_size=batch_size,
-        warmup=max(steps // 10, 1),
-        ema_decay=0.98,
-        label_smoothing=0.0,
-    )
-    torch.manual_seed(seed)
-    batches = SequenceBatches(data.train, batch_size=batch_size, seed=seed)
-    trainer = Trainer(Model(specification), Classification(), batches, recipe, seed=seed)
-    trainer.finish_at(steps)
-
-    def tell(progress: Progress) -> None:
-        reporter.progress(progress.step / steps, f"{specification.name}, loss {progress.loss:.2f}")
-
-    trainer.train(steps=steps, on_step=tell)
-    return accuracy_of(trainer.averaged_model(), evaluation_sequences(data.test, batch_size)), trainer.seconds
+        scores.append(score)
+        reporter.note(f"{task.name}: {mixer} {score.mean:.1%} after {score.steps:,} steps")
+    return scores
 
 
 def _speeds(mixers: Sequence[str], lengths: Sequence[int], seconds: float, reporter: Reporter) -> list[Speed]:
@@ -260,9 +195,10 @@ def _speed(mixer: str, length: int) -> Speed:
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(model(ids), target).backward()
+        torch.autograd.backward(torch.nn.functional.cross_entropy(model(ids), target))
 
-    memory = peak_memory(step)  # also warms up
+    step()  # what libraries set up once is nobody's memory
+    memory = peak_memory(step)
     times = []
     for _ in range(3):
         begun = time.perf_counter()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from formwright.data.synthetic.byte_rows import (
     Documents,
@@ -64,8 +64,8 @@ def read_documents(path: str | Path) -> Documents:
     return Documents(data.texts, data.labels, data.class_names, Path(data.source).name)
 
 
-class Make(Protocol):
-    def __call__(self, train: int, test: int, sources: Sources, seed: int, **size: Any) -> Parts: ...
+#: Makes rows: ``(train, test, sources, seed, **size)``.
+Make = Callable[..., Parts]
 
 
 def _listops(train: int, test: int, sources: Sources, seed: int, **size: Any) -> Parts:

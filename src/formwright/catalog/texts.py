@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ LEARNING_RATE = 3e-3
 #: Windows of the held-out text that losses are measured on.
 TEST_WINDOWS = 256
 
-Losses = dict[str, list[float]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -217,6 +217,19 @@ class TextContest:
     def conditions(self) -> str:
         sizes = [f"{name} {parameters(spec) / 1e3:.0f} k parameters" for name, spec in self.specifications().items()]
         return f"{conditions(self.steps, len(self.seeds))}; {', '.join(sizes)}"
+
+
+def once(experiment: Callable[[Reporter], Result]) -> Callable[[Reporter], Result]:
+    """The experiment, made when it is first asked for in a process; several claims read its result."""
+    results: list[Result] = []
+
+    @functools.wraps(experiment)
+    def result(reporter: Reporter) -> Result:
+        if not results:
+            results.append(experiment(reporter))
+        return results[0]
+
+    return result
 
 
 def conditions(steps: int, seeds: int) -> str:

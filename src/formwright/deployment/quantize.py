@@ -41,6 +41,10 @@ OPERATORS = (
 )
 
 
+# Models of ids are mostly tables that are looked up in; those are stored in integers too.
+LOOKUPS = ("Gather",)
+
+
 @dataclass(frozen=True)
 class Quantization:
     """How a model was quantised: the method of choosing ranges, and the error of each that was tried.
@@ -72,12 +76,13 @@ def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str]
     calibration = np.ascontiguousarray(calibration, np.int64 if ids else np.float32)
     expected = reference(calibration)
     model = onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True)
-    wanted = {name for node in model.graph.node if node.op_type in OPERATORS for name in (*node.input, *node.output)}
+    types = (*OPERATORS, *(LOOKUPS if ids else ()))
+    wanted = {name for node in model.graph.node if node.op_type in types for name in (*node.input, *node.output)}
     histograms = observe(model, calibration, wanted)
 
     best, errors = b"", dict[str, float]()
     for method, choose in METHODS.items():
-        content = _quantize(model, {name: choose(histogram) for name, histogram in histograms.items()})
+        content = _quantize(model, {name: choose(histogram) for name, histogram in histograms.items()}, ids=ids)
         errors[method] = _relative_error(OnnxModel(content)(calibration), expected)
         if errors[method] == min(errors.values()):
             best = content
@@ -85,7 +90,7 @@ def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str]
     return Quantization(min(errors, key=errors.__getitem__), errors)
 
 
-def _quantize(model: onnx.ModelProto, ranges: dict[str, Range]) -> bytes:
+def _quantize(model: onnx.ModelProto, ranges: dict[str, Range], *, ids: bool = False) -> bytes:
     working = onnx.ModelProto()
     working.CopyFrom(model)  # the quantiser rewrites what it is given
     data = {name: tuple(np.float32(end) for end in ends) for name, ends in ranges.items()}
@@ -98,7 +103,7 @@ def _quantize(model: onnx.ModelProto, ranges: dict[str, Range]) -> bytes:
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
         nodes_to_exclude=[],
-        op_types_to_quantize=list(OPERATORS),
+        op_types_to_quantize=[*OPERATORS, *(LOOKUPS if ids else ())],
         extra_options={
             # Products of two activations (attention) stay float32: they have no channel scales and lose most.
             "MatMulConstBOnly": True,

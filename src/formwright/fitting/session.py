@@ -166,7 +166,7 @@ class Session:
         # A run that was killed between its checkpoint and this point scores the same weights again.
         trial.curve = [point for point in trial.curve if point.step < trainer.step]
         self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
-        self.evaluate_every = max(EVALUATE_EVERY, 8 * (time.monotonic() - started))
+        self.evaluate_every = max(EVALUATE_EVERY, 16 * (time.monotonic() - started))
 
     def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint) -> None:
         """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""

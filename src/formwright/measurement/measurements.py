@@ -38,7 +38,7 @@ class Measurement:
     name: str
     backend: str
     batch: int
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     threads: int
     latency: Latency
     throughput: float
@@ -81,13 +81,13 @@ class _Subject:
 
     @functools.cached_property
     def int8_file(self) -> Path:
+        from formwright.deployment.export import random_like
         from formwright.deployment.quantize import quantize_onnx
 
         # Speed and size do not depend on the values, so noise will do to calibrate.
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn((8, *self.x.shape[1:]), generator=generator).numpy()
+        noise = random_like(self.x.cpu(), 8, torch.Generator().manual_seed(0))
         path = self.workspace / "model.int8.onnx"
-        quantize_onnx(self.onnx_file, path, noise)
+        quantize_onnx(self.onnx_file, path, noise.numpy())
         return path
 
 
@@ -150,22 +150,36 @@ def _resolve(model: nn.Module | str | Path, size: Size) -> tuple[str, nn.Module,
     if isinstance(model, nn.Module):
         specification = getattr(model, "specification", None)
         return getattr(specification, "name", type(model).__name__), model, None
-    from formwright.models import create_model, from_pretrained
+    from formwright.models import create_model, from_pretrained, model_specification
+    from formwright.nn.specification import ImageInput
 
     folder = Path(model)
     if folder.is_dir():
         return folder.resolve().name, from_pretrained(folder), folder
+    if size is None:
+        return str(model), create_model(str(model)), None
     # Position tables are built for one size, so a size that is asked for is built.
-    return str(model), create_model(str(model), **({} if size is None else {"image_size": size})), None
+    images = isinstance(model_specification(str(model)).input, ImageInput)
+    return str(model), create_model(str(model), **{"image_size" if images else "length": size}), None
 
 
-def _input_shape(model: nn.Module, size: Size) -> tuple[int, int, int]:
-    built_for = getattr(getattr(model, "specification", None), "input", None)
-    size = size or getattr(built_for, "size", None)
+def _example(model: nn.Module, size: Size, batch: int) -> torch.Tensor:
+    """Random inputs of the model's kind, of its own size or of the one that is asked for."""
+    from formwright.nn.specification import ImageInput
+
+    source = getattr(getattr(model, "specification", None), "input", None)
+    if source is not None and not isinstance(source, ImageInput):
+        if size is not None:
+            source = dataclasses.replace(source, length=size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return torch.as_tensor(source.example(batch))
+    size = size or getattr(source, "size", None)
     if size is None:
         raise UserError("The model does not say its image size; give one, such as size=224.")
     height, width = (size, size) if isinstance(size, int) else size
-    return getattr(built_for, "channels", 3), height, width
+    shape = (batch, getattr(source, "channels", 3), height, width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def measure(
@@ -178,10 +192,10 @@ def measure(
 ) -> list[Measurement]:
     """Measure a model, a registered name or a saved folder on each of ``backends``, on this machine.
 
-    ``size``: pixels, height and width (default: what the model is built for). ``backends``: ``eager``, ``compile``
-    (``torch.compile``), ``onnx`` (a folder's own ``model.onnx`` if it has one) and ``onnx-int8``. ``threads``: default
-    PyTorch's number. The input is random and channels last, the layout in which PyTorch convolves fastest. The model
-    is left as it was.
+    ``size``: pixels, height and width, or the length of a sequence (default: what the model is built for).
+    ``backends``: ``eager``, ``compile`` (``torch.compile``), ``onnx`` (a folder's own ``model.onnx`` if it has one) and
+    ``onnx-int8``. ``threads``: default PyTorch's number. The input is random; images are channels last, the layout in
+    which PyTorch convolves fastest. The model is left as it was.
 
     Raises :class:`UserError` for an unknown backend, name or folder, or where no size is known.
     """
@@ -189,14 +203,15 @@ def measure(
         if backend not in BACKENDS:
             raise UnknownNameError("backend", backend, BACKENDS)
     name, module, folder = _resolve(model, size)
-    shape = _input_shape(module, size)
+    x = _example(module, size, batch)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    x = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0)).to(device)
+    x = x.to(device)
     macs = count_macs(module, x[:1])
     with tempfile.TemporaryDirectory() as workspace, torch_threads(threads) as used:
-        channels_last = x.contiguous(memory_format=torch.channels_last)
-        subject = _Subject(module, channels_last, used, folder, Path(workspace))
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        subject = _Subject(module, x, used, folder, Path(workspace))
         results = []
         for backend in backends:
             figures = BACKENDS[backend](subject)
@@ -205,7 +220,7 @@ def measure(
                     name=name,
                     backend=backend,
                     batch=batch,
-                    input_size=shape[1:],
+                    input_size=tuple(x.shape[2:] if x.ndim == 4 else x.shape[1:2]),
                     threads=used,
                     latency=figures.latency,
                     throughput=batch / figures.latency.median,

@@ -84,8 +84,8 @@ def keep_kernels_channels_last(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, norm: nn.Module) -> None:
-    """Make ``conv`` in place what it and the batch norm after it are together in inference."""
+def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear, norm: nn.Module) -> None:
+    """Make ``conv`` (or a dense layer) in place what it and the batch norm after it are together in inference."""
     scale, bias = scale_and_shift(norm)
     if conv.bias is not None:
         bias = bias + conv.bias * scale

@@ -121,6 +121,9 @@ class ConvolutionalNgrams(Part):
         self.convolutions = nn.ModuleList(nn.Conv1d(embedding, dim // len(kernels), kernel) for kernel in kernels)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def check_input(self, ids: Tensor) -> None:
+        self.tokens.check_input(ids)
+
     def init_weights(self) -> None:
         for convolution in self.convolutions:
             assert isinstance(convolution, nn.Conv1d)
@@ -171,6 +174,9 @@ class ConvolutionalTextTokenizer(Part):
         self.tokens = TokenEmbedding(in_dim, embedding, std=0.1)
         self.convolution = nn.Conv1d(embedding, dim, kernel, padding=kernel // 2, bias=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def check_input(self, ids: Tensor) -> None:
+        self.tokens.check_input(ids)
 
     def init_weights(self) -> None:
         nn.init.kaiming_normal_(self.convolution.weight)

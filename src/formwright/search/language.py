@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from formwright.models.language.transformer import decoder
 from formwright.nn.part import PARTS
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, part
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -61,27 +60,41 @@ def _with_ngrams(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
     return replace(_decoder(shape, width, depth), family="ngram_decoder", embed=embed)
 
 
-def _mixed(name: str, *, attention: bool) -> Any:
-    """A decoder with a recurrent mixer in every layer, or with attention in every other one."""
+def _with_convolutions(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+    """A decoder whose blocks begin with a convolution over four tokens, which attention need not look for."""
+    plain = _decoder(shape, width, depth)
+    stage = plain.stages[0]
+    near = BranchSpec(part("short_convolution"), norm=part("rms_norm"))
+    blocks = tuple(BlockSpec((near, *block.branches)) for block in stage.blocks)
+    return replace(plain, family="convolution_decoder", stages=(replace(stage, blocks=blocks),))
+
+
+def _mixed(mixer: PartSpec) -> Callable[[LanguageShape, int, int], ModelSpec]:
+    """A decoder with a recurrent mixer in every layer."""
 
     def build(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
-        return _decoder(shape, width, depth, (name, "attention") if attention else (name,))
+        return replace(_decoder(shape, width, depth, (mixer,)), family=f"{mixer.name}_decoder")
 
     return build
 
 
 _RECIPE = Recipe(learning_rate=0.02, vector_learning_rate=3e-3, weight_decay=0.05, ema_decay=0.99, label_smoothing=0.0)
-#: Recurrent mixers, and whether attention takes turns with them.
-_RECURRENT = {"gated_linear_attention": False, "delta_rule": True, "mamba2": False, "mamba": False}
+_RECURRENT = (
+    part("gated_linear_attention"),
+    part("delta_net"),
+    part("mamba2", states=32, head_dim=32),
+    part("mamba"),
+)
 
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
     "ngram_decoder": Family(_with_ngrams, _RECIPE, depth=4, narrow=64),
+    "convolution_decoder": Family(_with_convolutions, _RECIPE, depth=4, narrow=64),
     "decoder": Family(_decoder, _RECIPE, depth=4, narrow=64),
     **{
-        f"{name}_decoder": Family(_mixed(name, attention=attention), _RECIPE, depth=4, narrow=64)
-        for name, attention in _RECURRENT.items()
-        if name in PARTS
+        f"{mixer.name}_decoder": Family(_mixed(mixer), _RECIPE, depth=4, narrow=64)
+        for mixer in _RECURRENT
+        if mixer.name in PARTS
     },
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,10 @@ class LabelledSequences:
     @property
     def length(self) -> int:
         return int(self.ids.shape[1])
+
+    def first(self, count: int) -> LabelledSequences:
+        """At most so many rows from the beginning."""
+        return dataclasses.replace(self, ids=self.ids[:count], labels=self.labels[:count])
 
     def majority(self) -> float:
         """The share of the most frequent class: what anyone reaches who always says it."""

@@ -38,7 +38,7 @@ from formwright.training.recipe import Recipe
 #: Ids of a window; fewer where the text has fewer than so many windows.
 LENGTH, FEWEST_WINDOWS = 256, 64
 #: A training that sees the text fewer times than this, or fewer ids, is not worth a larger model.
-FEWEST_EPOCHS, MOST_WORTHWHILE = 2, 50_000_000
+FEWEST_EPOCHS, MOST_WORTHWHILE = 6, 20_000_000
 ORDER = 5
 SAMPLES, SAMPLE_TOKENS, PROMPT = 3, 400, 40
 _BITS = 1 / math.log(2)
@@ -62,7 +62,7 @@ class LanguageModelling(Task):
         figure="Bits that each one needs for a byte of the test text; fewer are better",
     )
     peer: ClassVar[Peer] = Peer("plain Transformer", "decoder")
-    race_samples: ClassVar[int] = 96
+    race_samples: ClassVar[int] = 64
     calibration_samples: ClassVar[int] = 48
     keeps_best: ClassVar[bool] = True
 

@@ -113,9 +113,14 @@ def loop_scores(model: Model, x: Tensor, last: int) -> Iterator[Tensor]:
         yield model.head(after, context)
 
 
+def has_loop(model: Model) -> bool:
+    """Whether a stage of the model is passed more than once."""
+    return any(stage.repeats > 1 for stage in model.specification.stages)
+
+
 def _looped(model: Model) -> int:
     repeats = [stage.repeats for stage in model.specification.stages]
-    if max(repeats) == 1:
+    if not has_loop(model):
         raise UserError("This model has no loop; build one with loops=2 or more.")
     return repeats.index(max(repeats))
 

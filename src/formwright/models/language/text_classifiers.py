@@ -6,7 +6,6 @@ Classification, arXiv 1408.5882; Escaping the Big Data Paradigm with Compact Tra
 
 from __future__ import annotations
 
-from formwright.models import register_family
 from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY
 from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
 
@@ -116,19 +115,3 @@ def text_cct(
     stage = StageSpec(dim, (block,) * depth, entry=(part("learned_positions"),))
     head = part("classifier", norm=norm, pool=part("sequence_pool"))
     return _classifier("text_cct", name, vocabulary, length, padding, classes, embed, stage, head)
-
-
-register_family(
-    bag_of_embeddings, {"bag_of_embeddings": {"dim": 64}}, family="bag_of_embeddings", task="text-classification"
-)
-register_family(text_cnn, {"text_cnn": {"dim": 192, "embedding": 128}}, family="text_cnn", task="text-classification")
-register_family(
-    text_cct,
-    {
-        "text_cct_2": {"dim": 128, "depth": 2, "heads": 2, "mlp_ratio": 1.0},
-        "text_cct_4": {"dim": 128, "depth": 4, "heads": 2, "mlp_ratio": 1.0},
-        "text_cct_6": {"dim": 256, "depth": 6, "heads": 4, "mlp_ratio": 2.0},
-    },
-    family="text_cct",
-    task="text-classification",
-)

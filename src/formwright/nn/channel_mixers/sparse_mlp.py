@@ -54,13 +54,17 @@ class TopKMLP(MLP):
         values, places = hidden.topk(min(self.k, self.hidden), dim=-1, sorted=False)
         return values, places
 
+    def weigh_columns(self, values: Tensor, places: Tensor) -> Float[Tensor, "batch *grid channels"]:
+        """``W2 h + b2`` for hidden values that are ``values`` at ``places`` and zero elsewhere."""
+        y = weighted_rows(self.fc2.weight.t(), places, values)
+        return y if self.fc2.bias is None else y + self.fc2.bias
+
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         values, places = self.kept(x)
         if not torch.is_grad_enabled() and _WORTH * values.shape[-1] <= self.hidden:
-            y = weighted_rows(self.fc2.weight.t(), places, values)
-            return y if self.fc2.bias is None else y + self.fc2.bias
+            return self.weigh_columns(values, places)
         hidden = values.new_zeros(*values.shape[:-1], self.hidden).scatter(-1, places, values)
         return dense(self.fc2, hidden)
 

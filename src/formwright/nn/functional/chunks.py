@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.errors import UserError
+
 #: Tokens of a segment.
 SEGMENT = 1024
 
@@ -32,9 +34,15 @@ def masked(
 
 
 def chunk_length(time: int, most: int) -> int:
-    """The power of two that chunks of a sequence of ``time`` tokens have, at most ``most``."""
+    """The power of two that chunks have: at most ``most``, and no longer than ``time`` tokens need.
+
+    Raises:
+        UserError: ``most`` is less than 1.
+    """
+    if most < 1:
+        raise UserError(f"A chunk of {most} tokens holds nothing; choose a chunk of at least 1.")
     length = 1
-    while length < min(time, most):
+    while length < time and 2 * length <= most:
         length *= 2
     return length
 

@@ -12,6 +12,8 @@ Source: Parallelizing Linear Transformers with the Delta Rule over Sequence Leng
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -27,7 +29,7 @@ from formwright.nn.functional.chunks import (
 )
 
 #: Tokens of a chunk.
-CHUNK = 64
+CHUNK = 32
 
 
 def delta_rule(
@@ -49,19 +51,22 @@ def delta_rule(
         beta: how much of a key's value is replaced; 0 leaves the state as it is, 1 replaces it.
         initial_state: the final state of what came before.
         mask: false for tokens that change nothing.
-        chunk: tokens of a chunk, a power of two.
+        chunk: tokens of a chunk, rounded down to a power of two.
 
     Returns:
         The outputs in the type of ``v`` and the final state in at least float32.
+
+    Raises:
+        UserError: ``chunk`` is less than 1.
     """
     dtype = accumulation_type(q.dtype)
+    length = chunk_length(q.shape[1], chunk)
     k, v, beta = masked(k, mask), masked(v, mask), masked(beta, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
     if time == 1:
         y, state = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], state)
         return y[:, None], state
-    length = chunk_length(time, chunk)
 
     def segment(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return _segment(q, k, v, beta, state, length, dtype)
@@ -74,25 +79,71 @@ def _segment(
 ) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
     q, k, v, beta = (to_chunks(x, length, dtype) for x in (q, k, v, beta))
-    rows, chunks, _, values = v.shape
-    q, k, v, beta = (x.flatten(0, 1) for x in (q, k, v, beta))
-    k_beta = k * beta
-    lower = torch.bmm(k_beta, k.transpose(1, 2))  # the solver reads the strictly lower part only
-    written, read = torch.linalg.solve_triangular(
-        lower, torch.cat([v * beta, k_beta], dim=-1), upper=False, unitriangular=True
-    ).split([values, k.shape[-1]], dim=-1)
-    k_transposed = k.transpose(1, 2)
-    gain = torch.bmm(k_transposed, written).view(rows, chunks, *state.shape[2:])
-    loss = torch.bmm(k_transposed, read).view(rows, chunks, k.shape[-1], k.shape[-1])
-    states = [state.reshape(rows, *state.shape[2:])]
+    rows, chunks = v.shape[:2]
+    flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
+    transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
+    new = torch.bmm(transition, flat_v).view(v.shape)
+    read = torch.bmm(transition, flat_k).view(k.shape)
+    states, written = [state.reshape(rows, *state.shape[2:])], []
     for index in range(chunks):
-        before = states[-1]
-        states.append(torch.baddbmm(before + gain[:, index], loss[:, index], before, alpha=-1))
-    start = torch.stack(states[:-1], dim=1).flatten(0, 1)
-    written = torch.baddbmm(written, read, start, alpha=-1)
-    scores = torch.bmm(q, k_transposed).tril_()
-    y = torch.baddbmm(torch.bmm(q, start), scores, written).view(rows, chunks, length, values)
+        written.append(torch.baddbmm(new[:, index], read[:, index], states[-1], alpha=-1))
+        states.append(torch.baddbmm(states[-1], k[:, index].mT, written[-1]))
+    start, written_values = torch.stack(states[:-1], dim=1).flatten(0, 1), torch.stack(written, dim=1).flatten(0, 1)
+    scores = torch.bmm(flat_q, flat_k.mT).tril_()
+    y = torch.baddbmm(torch.bmm(flat_q, start), scores, written_values).view(v.shape)
     return from_chunks(y, heads, time), states[-1].view(state.shape)
+
+
+#: Up to this size an inverse is a sum of powers; of more of them the largest would cancel in float32.
+_BASE = 4
+
+
+def unit_lower_inverse(lower: Float[Tensor, "batch size size"]) -> Float[Tensor, "batch size size"]:
+    """``(I + L)⁻¹`` for the strictly lower part ``L`` of each matrix; its other entries are not read.
+
+    On a CPU PyTorch solves triangular systems one after the other; here all are matrix products. Blocks on the
+    diagonal come first: there ``L⁴ = 0``, so ``(I + L)⁻¹ = (I - L)(I + L²)``. Then two neighbours at a time, whose
+    inverses are ``A`` and ``B`` and below the first of which ``C`` stands, make ``[[A, 0], [-B C A, B]]``. ``size`` is
+    a power of two.
+    """
+    return _UnitLowerInverse.apply(lower)  # type: ignore[no-untyped-call]
+
+
+class _UnitLowerInverse(torch.autograd.Function):
+    @staticmethod
+    def forward(lower: Tensor) -> Tensor:
+        count, size, _ = lower.shape
+        block = min(size, _BASE)
+        power = _diagonal_blocks(lower, block).tril(-1).neg()
+        inverse = power + torch.eye(block, dtype=lower.dtype, device=lower.device)
+        for _ in range(block.bit_length() - 2):
+            power = torch.bmm(power, power)
+            inverse = torch.baddbmm(inverse, inverse, power)
+        while block < size:
+            first, second = inverse.view(-1, 2, block, block).unbind(1)
+            below = _diagonal_blocks(lower, 2 * block)[:, block:, :block]
+            inverse = lower.new_zeros(count * size // (2 * block), 2 * block, 2 * block)
+            inverse[:, :block, :block] = first
+            inverse[:, block:, block:] = second
+            inverse[:, block:, :block] = torch.bmm(torch.bmm(second, below), first).neg_()
+            block *= 2
+        return inverse
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        return torch.bmm(torch.bmm(inverse.mT, gradient), inverse.mT).tril(-1).neg()
+
+
+def _diagonal_blocks(x: Tensor, block: int) -> Tensor:
+    """The square blocks along the diagonal of each matrix, ``(batch * size // block, block, block)``."""
+    count, size, _ = x.shape
+    blocks = x.reshape(count, size // block, block, size // block, block).diagonal(dim1=1, dim2=3)
+    return blocks.permute(0, 3, 1, 2).reshape(-1, block, block)
 
 
 def delta_rule_step(

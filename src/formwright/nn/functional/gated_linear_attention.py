@@ -1,10 +1,11 @@
 """Linear attention whose state forgets, each key channel at a rate of its own that depends on the token.
 
 ``S_t = diag(a_t) S_{t-1} + k_t v_tᵀ`` with decays ``a_t = exp(g_t)`` in (0, 1], and ``y_t = S_tᵀ q_t``. The weight of
-token ``s`` for token ``t`` is ``sum over c of q_tc k_sc a_{s+1,c} ... a_tc``. The usual way to make products of it
-divides by cumulative decays and overflows where they are strong. Here a chunk is halved again and again: across the
-border of two halves the weight is a product of what decays up to the border and what decays from it, both at most one.
-No decay is ever divided by, so that any is safe, zero included.
+token ``s`` for token ``t`` is ``sum over c of q_tc k_sc a_{s+1,c} ... a_tc``. Where no channel fades much within a chunk,
+queries are multiplied and keys divided by the decay since its start, and the weights are one matrix product. Stronger
+decays would overflow. For them a chunk is halved again and again: across the border of two halves the weight is a
+product of what decays up to the border and what decays from it, both at most one. No decay is divided by then, so that
+any is safe, zero included.
 
 Source: Gated Linear Attention Transformers with Hardware-Efficient Training, arXiv 2312.06635 (whose secondary chunks
 need logarithms of decays of limited size).
@@ -28,7 +29,7 @@ from formwright.nn.functional.chunks import (
 )
 
 #: Tokens of a chunk.
-CHUNK = 64
+CHUNK = 32
 
 
 def gated_linear_attention(
@@ -50,19 +51,22 @@ def gated_linear_attention(
         log_decay: ``g``, at most zero; minus infinity forgets everything.
         initial_state: the final state of what came before.
         mask: false for tokens that change nothing.
-        chunk: tokens of a chunk, a power of two.
+        chunk: tokens of a chunk, rounded down to a power of two.
 
     Returns:
         The outputs in the type of ``v`` and the final state in at least float32.
+
+    Raises:
+        UserError: ``chunk`` is less than 1.
     """
     dtype = accumulation_type(q.dtype)
+    length = chunk_length(q.shape[1], chunk)
     k, v, log_decay = masked(k, mask), masked(v, mask), masked(log_decay, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
     if time == 1:
         y, state = gated_linear_attention_step(q[:, 0], k[:, 0], v[:, 0], log_decay[:, 0], state)
         return y[:, None], state
-    length = chunk_length(time, chunk)
 
     def segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return _segment(q, k, v, log_decay, state, length, dtype)
@@ -76,16 +80,36 @@ def _segment(
     time, heads = q.shape[1:3]
     q, k, v, log_decay = (to_chunks(x, length, dtype) for x in (q, k, v, log_decay))
     rows, chunks, _, values = v.shape
-    scores, since, until = decayed_scores(*(x.flatten(0, 1) for x in (q, k, log_decay.exp())))
-    v = v.flatten(0, 1)
-    kept = since[:, -1].view(rows, chunks, -1, 1)
-    added = torch.bmm((k.flatten(0, 1) * until).transpose(1, 2), v).view(rows, chunks, *state.shape[2:])
+    q, k, v, log_decay = (x.flatten(0, 1) for x in (q, k, v, log_decay))
+    summed = log_decay.cumsum(1)
+    if _mild(summed):
+        since = summed.exp()
+        kept = since[:, -1:]
+        q = q * since
+        k = k / since
+        scores = torch.bmm(q, k.mT).tril_()
+        added = torch.bmm(k.mT, v) * kept.mT
+    else:
+        scores, since, until = decayed_scores(q, k, log_decay.exp())
+        kept = since[:, -1:]
+        q = q * since
+        added = torch.bmm((k * until).mT, v)
+    kept, added = kept.mT.reshape(rows, chunks, -1, 1), added.view(rows, chunks, *state.shape[2:])
     states = [state.reshape(rows, *state.shape[2:])]
     for index in range(chunks):
         states.append(torch.addcmul(added[:, index], kept[:, index], states[-1]))
     start = torch.stack(states[:-1], dim=1).flatten(0, 1)
-    y = torch.baddbmm(torch.bmm(q.flatten(0, 1) * since, start), scores, v).view(rows, chunks, length, values)
+    y = torch.baddbmm(torch.bmm(q, start), scores, v).view(rows, chunks, length, values)
     return from_chunks(y, heads, time), states[-1].view(state.shape)
+
+
+#: Logarithm of the strongest decay over a chunk that is divided by: its inverse is far from the largest float32.
+_MILDEST_SUM = -30.0
+
+
+def _mild(summed: Tensor) -> bool:
+    """Whether the decays up to the end of every chunk can be divided by; not asked where values are not known yet."""
+    return not torch.compiler.is_compiling() and bool((summed[:, -1] >= _MILDEST_SUM).all())
 
 
 def decayed_scores(

@@ -48,12 +48,16 @@ def causal_linear_attention(
         initial_state: the final state of what came before; ``columns`` are ``values``, and one more if ``normalize``.
         mask: false for tokens that change nothing.
         normalize: divide by the sum of the weights.
-        chunk: tokens of a chunk, a power of two.
+        chunk: tokens of a chunk, rounded down to a power of two.
 
     Returns:
         The outputs in the type of ``v`` and the final state in at least float32.
+
+    Raises:
+        UserError: ``chunk`` is less than 1.
     """
     dtype = accumulation_type(q.dtype)
+    length = chunk_length(q.shape[1], chunk)
     k = masked(k, mask)
     values = F.pad(masked(v, mask), (0, 1), value=1.0) if normalize else masked(v, mask)
     batch, time, heads, keys = q.shape
@@ -61,7 +65,6 @@ def causal_linear_attention(
     if time == 1:
         y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)
         return y[:, None], state
-    length = chunk_length(time, chunk)
 
     def segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         y, state = _segment(q, k, v, state, length, dtype)

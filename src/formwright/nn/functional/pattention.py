@@ -15,7 +15,8 @@ Normalization = Callable[[Tensor, Tensor], Tensor]
 
 def _unit(x: Tensor) -> Tensor:
     """``x / ||x||`` along the last axis; a row of zeros stays one."""
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / norm.masked_fill(norm == 0, 1)
 
 
 def l2_norm_gelu(scores: Tensor, scale: Tensor) -> Tensor:

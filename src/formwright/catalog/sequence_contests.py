@@ -1,0 +1,105 @@
+"""Claims that are directions on generated sequences: models that are trained alike, small, and compared over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.contests import SEEDS, parameters
+from formwright.models import Model
+from formwright.nn.specification import ModelSpec
+from formwright.objectives import Objective
+from formwright.reporting import SILENT, Reporter, Share
+from formwright.training.loop import TrainingBatches
+
+Scores = dict[str, list[float]]
+
+
+def train_sequences(
+    specification: ModelSpec,
+    objective: Objective,
+    batches: TrainingBatches,
+    *,
+    steps: int,
+    seed: int,
+    learning_rate: float = 1e-3,
+    reporter: Reporter = SILENT,
+) -> Model:
+    """Train a model from scratch with one plain recipe for all: AdamW, warm-up and cosine, averaged weights."""
+    from formwright.training import Progress, Recipe, Trainer
+
+    recipe = Recipe(
+        optimizer="adamw", learning_rate=learning_rate, weight_decay=0.01, warmup=max(steps // 10, 1), ema_decay=0.98
+    )
+    torch.manual_seed(seed)
+    trainer = Trainer(Model(specification), objective, batches, recipe, seed=seed)
+    trainer.finish_at(steps)
+
+    def tell(progress: Progress) -> None:
+        reporter.progress(progress.step / steps, f"{specification.name}, seed {seed}")
+
+    trainer.train(steps=steps, on_step=tell)
+    averaged = trainer.averaged_model()
+    assert isinstance(averaged, Model)
+    return averaged.eval()
+
+
+@dataclass(eq=False)
+class SequenceContest:
+    """Models that are trained alike, each with every seed; their scores are computed once in a process.
+
+    Attributes:
+        contestants: how each is built, by name.
+        run: trains a specification with a seed and gives its score.
+        conditions: on what, how long and how it was scored.
+        show: a score as text.
+        largest_first: whether larger scores are better.
+    """
+
+    contestants: Mapping[str, Callable[[], ModelSpec]]
+    run: Callable[[ModelSpec, int, Reporter], float]
+    conditions: str
+    show: Callable[[float], str]
+    largest_first: bool = True
+    seeds: tuple[int, ...] = SEEDS
+    _scores: Scores | None = field(default=None, init=False)
+
+    def specifications(self) -> dict[str, ModelSpec]:
+        return {name: dataclasses.replace(build(), name=name) for name, build in self.contestants.items()}
+
+    def scores(self, reporter: Reporter = SILENT) -> Scores:
+        """The scores of each contestant, one a seed."""
+        if self._scores is None:
+            scores: Scores = {name: [] for name in self.contestants}
+            runs = [(seed, *item) for seed in self.seeds for item in self.specifications().items()]
+            for index, (seed, name, specification) in enumerate(runs):
+                scores[name].append(self.run(specification, seed, Share(reporter, index, len(runs))))
+            self._scores = scores
+        return self._scores
+
+    def claim(self, name: str, statement: str, *, holds: Callable[[Mapping[str, float]], bool]) -> Claim:
+        """The claim that ``holds`` is true of the contestants' mean scores."""
+
+        def run(reporter: Reporter) -> ClaimResult:
+            scores = self.scores(reporter)
+            means = {contestant: statistics.mean(values) for contestant, values in scores.items()}
+            sizes = [
+                f"{name} {parameters(spec) / 1e3:.0f} k parameters" for name, spec in self.specifications().items()
+            ]
+            details = f"{self.conditions}, {len(self.seeds)} seeds; {', '.join(sizes)}"
+            return ClaimResult(self._spread(scores), holds(means), details)
+
+        return Claim(name, "direction", statement, published=statement, run=run, slow=True)
+
+    def _spread(self, scores: Mapping[str, Sequence[float]]) -> str:
+        """Mean and range over the seeds of each, best first."""
+        ranked = sorted(scores.items(), key=lambda item: statistics.mean(item[1]), reverse=self.largest_first)
+        return "; ".join(
+            f"{name} {self.show(statistics.mean(values))} ({self.show(min(values))} to {self.show(max(values))})"
+            for name, values in ranked
+        )

@@ -1,0 +1,137 @@
+"""Legendre memory: the last ``window`` values of a signal as coefficients of Legendre polynomials.
+
+The linear system ``window * m' = A m + B u`` with ``A_ij = (2i + 1) (-1 if i < j else (-1)^(i-j+1))`` and
+``B_i = (2i + 1) (-1)^i`` is discretised by holding each input for a step: ``m_t = Ā m_{t-1} + B̄ u_t``. It has no
+learned parameters, so its powers are computed once, in float64. Within a chunk the memory is a matrix of the inputs
+times the impulse response ``Āʲ B̄``, and what was there before the chunk is carried on by the powers ``Āʲ``; both are
+matrix products, over all chunks at once but for the states between them.
+
+Source: Legendre Memory Units: Continuous-Time Representation in Recurrent Neural Networks (NeurIPS 2019), in the
+parallel form of Parallelizing Legendre Memory Unit Training, arXiv 2102.11417, whose convolution by FFT starts
+from an empty memory.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+from formwright.nn.functional.chunks import SEGMENT, accumulation_type, masked
+
+#: Tokens of a chunk; ``order² chunk`` numbers are kept for it.
+CHUNK = 16
+
+
+class LegendreTables(NamedTuple):
+    """What the recurrence needs, computed once.
+
+    Attributes:
+        transition: ``Ā``, ``(order, order)``.
+        input: ``B̄``, ``(order,)``.
+        response: ``Āʲ B̄`` for ``j = 0 ... chunk - 1``, ``(chunk, order)``.
+        powers: ``Āʲ⁺¹`` for the same ``j``, ``(chunk, order, order)``.
+    """
+
+    transition: Float[Tensor, "order order"]
+    input: Float[Tensor, " order"]
+    response: Float[Tensor, "chunk order"]
+    powers: Float[Tensor, "chunk order order"]
+
+    def to(self, like: Tensor, dtype: torch.dtype) -> LegendreTables:
+        """On the device of ``like``."""
+        return LegendreTables(*(table.to(like.device, dtype) for table in self))
+
+
+def legendre_system(order: int, window: float) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
+    """``Ā`` and ``B̄`` of the discrete system, float64: ``order`` polynomials over the last ``window`` steps."""
+    index = torch.arange(order, dtype=torch.float64)
+    scale = (2 * index + 1) / window
+    signs = torch.where((index[:, None] - index[None, :]) % 2 == 0, -1.0, 1.0).double()
+    a = scale[:, None] * torch.where(index[:, None] < index[None, :], -1.0, signs)
+    b = scale * torch.where(index % 2 == 0, 1.0, -1.0).double()
+    # Held inputs: exp of [[A, B], [0, 0]] is [[Ā, B̄], [0, 1]], without dividing by A.
+    joint = torch.zeros(order + 1, order + 1, dtype=torch.float64)
+    joint[:order, :order], joint[:order, order] = a, b
+    joint = torch.linalg.matrix_exp(joint)
+    return joint[:order, :order], joint[:order, order]
+
+
+def legendre_tables(order: int, window: float, *, chunk: int = CHUNK) -> LegendreTables:
+    """The tables of :func:`legendre_memory` for chunks of ``chunk`` tokens, float64.
+
+    Raises:
+        UserError: ``chunk`` is less than 1.
+    """
+    if chunk < 1:
+        raise UserError(f"A chunk of {chunk} tokens holds nothing; choose a chunk of at least 1.")
+    transition, entry = legendre_system(order, window)
+    powers = [transition]
+    while len(powers) < chunk:
+        powers.append(powers[-1] @ transition)
+    stacked = torch.stack(powers)
+    response = torch.cat([entry[None], stacked[:-1] @ entry])
+    return LegendreTables(transition, entry, response, stacked)
+
+
+def legendre_memory(
+    u: Float[Tensor, "batch time heads"],
+    tables: LegendreTables,
+    *,
+    initial_state: Float[Tensor, "batch heads order"] | None = None,
+    mask: Bool[Tensor, "batch time"] | None = None,
+) -> tuple[Float[Tensor, "batch time heads order"], Float[Tensor, "batch heads order"]]:
+    """``m_t = Ā m_{t-1} + B̄ u_t`` for each head's signal ``u``.
+
+    Args:
+        u: the signals.
+        tables: those of :func:`legendre_tables`.
+        initial_state: the memory before the first token.
+        mask: false for padding behind the last real token of a row: the state stays that of the last real token.
+
+    Returns:
+        The memories in the type of ``u`` and the final one in at least float32.
+    """
+    dtype = accumulation_type(u.dtype)
+    tables = tables.to(u, dtype)
+    u_all = masked(u, mask).to(dtype)
+    batch, time, heads = u.shape
+    order = tables.input.shape[0]
+    state = u_all.new_zeros(batch, heads, order) if initial_state is None else initial_state.to(dtype)
+    outputs = []
+    first = state
+    for start in range(0, time, SEGMENT):
+        memory, state = _segment(u_all[:, start : start + SEGMENT], tables, state)
+        outputs.append(memory)
+    memory = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    if mask is not None:
+        last = mask.sum(1).view(-1, 1, 1, 1).expand(-1, 1, heads, order)
+        state = torch.cat([first[:, None], memory], dim=1).gather(1, last).squeeze(1)
+    return memory.to(u.dtype), state
+
+
+def _segment(u: Tensor, tables: LegendreTables, state: Tensor) -> tuple[Tensor, Tensor]:
+    batch, time, heads = u.shape
+    chunk, order = tables.response.shape
+    if time == 1:
+        state = torch.addcmul(state @ tables.transition.T, u.movedim(1, -1), tables.input)
+        return state[:, None], state
+    chunks = -(-time // chunk)
+    rows = F.pad(u.transpose(1, 2), (0, -time % chunk)).reshape(batch * heads, chunks, chunk)
+    # Row t of a chunk's matrix holds u_t, u_{t-1}, ..., u_0, 0, ...: what meets the impulse response.
+    delays = torch.arange(chunk, device=u.device)
+    places = delays[:, None] - delays[None, :]
+    matrix = rows[..., places.clamp(min=0)] * (places >= 0)
+    memory = matrix @ tables.response
+    states = [state.reshape(batch * heads, order)]
+    for index in range(chunks):
+        states.append(torch.addmm(memory[:, index, -1], states[-1], tables.powers[-1].T))
+    start = torch.stack(states[:-1], dim=1)
+    carried = start @ tables.powers.permute(2, 0, 1).reshape(order, chunk * order)
+    memory = memory + carried.view(memory.shape)
+    memory = memory.view(batch, heads, chunks * chunk, order)[:, :, :time].transpose(1, 2)
+    return memory, memory[:, -1]

@@ -1,0 +1,106 @@
+"""LMUFormer's mixer: a memory of fixed linear dynamics between two learned projections."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import fold_batch_norm
+from formwright.nn.functional.legendre_memory import LegendreTables, legendre_memory, legendre_tables
+from formwright.nn.norms import BatchNorm
+from formwright.nn.part import PARTS, Axis, Part, Promises, State
+
+
+@PARTS.register("legendre_memory")
+class LegendreMemory(Part):
+    """``y = norm(W h)``, ``h_t = relu(Wh [m_t; x_t] + b)``, ``m_t = Ā m_{t-1} + B̄ u_t``, ``u_t = relu(Wu x_t + b)``.
+
+    One signal ``u`` is remembered over the last ``window`` tokens as ``order`` Legendre coefficients; ``Ā`` and ``B̄``
+    are not learned. The norm is a batch norm. See
+    :func:`~formwright.nn.functional.legendre_memory.legendre_memory`.
+
+    Args:
+        dim: channels in and out.
+        window: tokens that the memory reaches back.
+        order: coefficients; ``dim`` if unset.
+
+    Shapes: ``(batch, time, dim)`` to the same. State: ``memory`` ``(batch, 1, order)``, the same at every length.
+
+    Raises:
+        UserError: a size is less than 1.
+
+    Source: LMUFormer: Low Complexity Yet Powerful Spiking Model With Legendre Memory Units, arXiv 2402.04882, whose
+    code takes sequences of exactly ``window`` tokens; here any length will do.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+
+    def __init__(self, dim: int, *, window: int = 128, order: int | None = None) -> None:
+        super().__init__()
+        order = dim if order is None else order
+        if window < 1 or order < 1:
+            raise UserError(f"A memory of {order} numbers over {window} tokens holds nothing; both start at 1.")
+        self.order = order
+        self.write = nn.Linear(dim, 1)
+        self.read = nn.Linear(order + dim, dim)
+        self.proj = nn.Linear(dim, dim)
+        self.norm: BatchNorm | None = BatchNorm(dim)
+        # Kept in float64 and out of the state: they follow from the sizes, and rounded ones cannot be widened again.
+        self.__dict__["tables"] = legendre_tables(order, window)
+        self.__dict__["converted"] = {}
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        residual = Axis("residual")
+        return {
+            "write.weight": (None, residual),
+            "read.weight": (None, None),  # a part of the inputs is memory
+            "proj.weight": (residual, None),
+            "proj.bias": (residual,),
+        }
+
+    def fold(self) -> None:
+        """Take the batch norm into the projection before it, in place."""
+        if self.norm is not None:
+            fold_batch_norm(self.proj, self.norm.norm)
+            self.norm = None
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch time channels"]:
+        return self._mix(x, None, context.mask)[0]
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        wide = torch.promote_types(dtype or torch.float32, torch.float32)
+        return {"memory": torch.zeros(batch, 1, self.order, device=device, dtype=wide)}
+
+    def stream(
+        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], State]:
+        return self._mix(x, state["memory"], context.mask)
+
+    def _mix(self, x: Tensor, memory: Tensor | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
+        m, memory = legendre_memory(F.relu(self.write(x)), self._tables(x), initial_state=memory, mask=mask)
+        h = F.relu(self.read(torch.cat([m.squeeze(2), x], dim=-1)))
+        y = self.proj(h)
+        return (y if self.norm is None else self.norm(y)), {"memory": memory}
+
+    def _tables(self, x: Tensor) -> LegendreTables:
+        """The tables where ``x`` is, in the type that its memory is kept in."""
+        tables: LegendreTables = self.__dict__["tables"]
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if torch.compiler.is_compiling():
+            return tables.to(x, dtype)
+        converted: dict[tuple[torch.device, torch.dtype], LegendreTables] = self.__dict__["converted"]
+        key = (x.device, dtype)
+        if key not in converted:
+            converted[key] = tables.to(x, dtype)
+        return converted[key]
