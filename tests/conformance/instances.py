@@ -218,7 +218,6 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
     "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
-    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),
     "convolutional_ngrams": (),
