@@ -30,7 +30,7 @@ CLUSTERS, SPARSITY = 16, 0.5
 #: Smaller still: what is tried to come to the published factor.
 FEWER_CLUSTERS, MORE_ZEROS = 8, 0.8
 #: Steps after each change, at a tenth of the first training's rate.
-TUNING_STEPS, TUNING_RATE = 100, 1e-3
+TUNING_STEPS, TUNING_RATE = 60, 1e-3
 CALLS = 500
 #: So many points of accuracy may be lost.
 MOST_LOST = 0.01

@@ -1,7 +1,7 @@
 """A forecaster around another one: the trend of a window is carried on by a linear map, the rest by the other model.
 
-Source: what Transformers in Time Series: A Survey, arXiv 2202.07125, tries with plain Transformers; the decomposition is
-Autoformer's, arXiv 2106.13008.
+Source: what Transformers in Time Series: A Survey, arXiv 2202.07125, tries with plain Transformers; the decomposition
+is Autoformer's, arXiv 2106.13008.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from formwright.nn.functional.blocks import (
 )
 
 Tokens = Float[Tensor, "batch time heads channels"]
+Keys = Float[Tensor, "batch keys heads channels"]
 Mask = Bool[Tensor, "batch time"]
 
 
@@ -105,7 +106,7 @@ def _with_leading(q: Tensor, k: Tensor, v: Tensor, leading: int, mask: Mask | No
     return torch.cat([attend_to_all(q[:, :leading], k, v, real), y], dim=1)
 
 
-def attend_to_all(q: Tokens, k: Tokens, v: Tokens, real: Bool[Tensor, "rows keys"]) -> Tokens:
+def attend_to_all(q: Tokens, k: Keys, v: Keys, real: Bool[Tensor, "rows keys"]) -> Tokens:
     """``softmax(q kᵀ / sqrt(channels)) v`` over all real keys."""
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=real[:, None, None]

@@ -153,7 +153,10 @@ def logsparse_rows(
     return torch.stack([weight[..., None] * value for weight, value in zip(weights, values, strict=True)]).sum(0)
 
 
-def _pick(x: Tokens, places: Int[Tensor, "batch rows"]) -> Tokens:
+def _pick(
+    x: Float[Tensor, "batch time heads channels"], places: Int[Tensor, "batch rows"]
+) -> Float[Tensor, "batch rows heads channels"]:
+    """The tokens at ``places``."""
     return x.gather(1, places[..., None, None].expand(-1, -1, *x.shape[2:]))
 
 

@@ -1,7 +1,7 @@
 """Linear attention whose state forgets, each key channel at a rate of its own that depends on the token.
 
 ``S_t = diag(a_t) S_{t-1} + k_t v_tᵀ`` with decays ``a_t = exp(g_t)`` in (0, 1], and ``y_t = S_tᵀ q_t``. The weight of
-token ``s`` for token ``t`` is ``sum over c of q_tc k_sc a_{s+1,c} ... a_tc``. Where no channel fades much within a chunk,
+token ``s`` for token ``t`` is ``sum over c of q_tc k_sc a_{s+1,c} ... a_tc``. Where no channel fades much in a chunk,
 queries are multiplied and keys divided by the decay since its start, and the weights are one matrix product. Stronger
 decays would overflow. For them a chunk is halved again and again: across the border of two halves the weight is a
 product of what decays up to the border and what decays from it, both at most one. No decay is divided by then, so that

@@ -47,7 +47,7 @@ class LegendreTables(NamedTuple):
         return LegendreTables(*(table.to(like.device, dtype) for table in self))
 
 
-def legendre_system(order: int, window: float) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
+def legendre_system(order: int, window: int) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
     """``Ā`` and ``B̄`` of the discrete system, float64: ``order`` polynomials over the last ``window`` steps."""
     index = torch.arange(order, dtype=torch.float64)
     scale = (2 * index + 1) / window
@@ -61,7 +61,7 @@ def legendre_system(order: int, window: float) -> tuple[Float[Tensor, "order ord
     return joint[:order, :order], joint[:order, order]
 
 
-def legendre_tables(order: int, window: float, *, chunk: int = CHUNK) -> LegendreTables:
+def legendre_tables(order: int, window: int, *, chunk: int = CHUNK) -> LegendreTables:
     """The tables of :func:`legendre_memory` for chunks of ``chunk`` tokens, float64.
 
     Raises:

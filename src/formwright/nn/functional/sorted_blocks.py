@@ -14,7 +14,7 @@ _FORBIDDEN = -1e9
 def sinkhorn(
     logits: Float[Tensor, "*batch rows columns"],
     iterations: int,
-    real: Bool[Tensor, "*batch rows columns"] | None = None,
+    real: Bool[Tensor, "*#batch rows columns"] | None = None,
 ) -> Float[Tensor, "*batch rows columns"]:
     """Rows and columns divided by their sums in turn: towards a doubly stochastic matrix; rows have the last word.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
@@ -13,6 +14,9 @@ from formwright.nn.functional.random_features import cosine_features, orthogonal
 from formwright.nn.part import PARTS, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
+
+#: The features ``phi`` of queries or keys.
+Features = Float[Tensor, "batch time heads features"]
 
 
 class _KernelAttention(MultiHeadMixer):
@@ -26,7 +30,7 @@ class _KernelAttention(MultiHeadMixer):
     feature_dim: int
 
     @abstractmethod
-    def features(self, x: Heads, places: Tensor, *, query: bool) -> Heads:
+    def features(self, x: Heads, places: Tensor, *, query: bool) -> Features:
         """``phi`` of queries or keys at ``places`` ``(batch or 1, time)``."""
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
@@ -99,7 +103,7 @@ class PerformerAttention(_KernelAttention):
         """Draw other random features, in place."""
         self.projection.copy_(orthogonal_gaussian(*self.projection.shape))
 
-    def features(self, x: Heads, places: Tensor, *, query: bool) -> Heads:
+    def features(self, x: Heads, places: Tensor, *, query: bool) -> Features:
         return positive_softmax_features(x, self.projection, query=query)
 
 
@@ -143,7 +147,7 @@ class CosFormerAttention(_KernelAttention):
         self.causal, self.feature_dim = causal, 2 * self.head_dim
         self.promise(causal=causal)
 
-    def features(self, x: Heads, places: Tensor, *, query: bool) -> Heads:
+    def features(self, x: Heads, places: Tensor, *, query: bool) -> Features:
         if x.shape[1] > 1:
             check_length(x.shape[1], self.length, "cosFormer")
         return cosine_features(x, places, self.length)

@@ -16,6 +16,7 @@ from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
 
 
@@ -94,6 +95,8 @@ class LinearAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if self.causal and x.ndim == 3 and worth_segments(x, context):
+            return in_segments(self, x)
         q, k, v = self._project(x.flatten(1, -2))
         mask = None if context.mask is None else context.mask.flatten(1)
         if self.causal:
