@@ -50,7 +50,7 @@ def mel_filters(bands: int = BANDS) -> Float[Tensor, "frequencies bands"]:
 
 
 def log_mel(samples: Float[Tensor, "n samples"]) -> Float[Tensor, "n time bands"]:
-    """Logarithms of the power in mel bands, a frame every ``HOP`` samples, each over ``WINDOW`` samples up to its end."""
+    """Logarithms of the power in mel bands, a frame every ``HOP`` samples, each of the latest ``WINDOW`` samples."""
     padded = torch.nn.functional.pad(samples, (WINDOW - HOP, 0))
     windows = padded.unfold(1, WINDOW, HOP) * torch.hann_window(WINDOW)
     power = torch.fft.rfft(windows, FFT).abs().square()
@@ -95,7 +95,7 @@ def _read_wave(path: Path) -> NDArray[np.float32]:
         raise UserError(
             f"{path} has {channels} channels of {8 * width} bits at {rate} Hz; one of 16 at {RATE} is read."
         )
-    return np.frombuffer(content, dtype="<i2").astype(np.float32) / 2**15
+    return np.frombuffer(content, dtype="<i2").astype(np.float32) / np.float32(2**15)
 
 
 def _split(frames: Tensor, labels: Sequence[int], test: NDArray[np.bool_], source: str) -> Sounds:
@@ -106,7 +106,7 @@ def _split(frames: Tensor, labels: Sequence[int], test: NDArray[np.bool_], sourc
 
 
 def generated_sounds(count: int = 2000, classes: int = 10, *, seed: int = 0) -> Sounds:
-    """Noise in which, somewhere, two formants move as those of its class do; no two rows have the same speed or place."""
+    """Noise in which, somewhere and at some speed, two formants move as those of the row's class do."""
     random = np.random.default_rng(seed)
     paths = random.uniform(4, BANDS - 4, size=(classes, 2, 3))  # formants at the beginning, middle and end of a class
     labels = random.integers(classes, size=count)

@@ -17,8 +17,8 @@ def associative_recall(
     """Rows that begin with ``pairs`` different keys, each followed by its value, and ask for every key once later.
 
     A question is the key followed by its value, at a random place; the rest is ``BLANK``. The target at the key of a
-    question is the value, all others are ``IGNORED``. The lower half of the ids above ``BLANK`` are keys, the upper half
-    values; a value may stand under several keys.
+    question is the value, all others are ``IGNORED``. The lower half of the ids above ``BLANK`` are keys, the upper
+    half values; a value may stand under several keys.
 
     Args:
         batch: number of rows.

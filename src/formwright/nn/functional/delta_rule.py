@@ -87,7 +87,7 @@ def _segment(
     readers = torch.cat([torch.bmm(transition, flat_k).view(k.shape), q], dim=2)
     current, written, read = state.reshape(rows, *state.shape[2:]), [], []
     for index in range(chunks):
-        old, asked = torch.bmm(readers[:, index], current).split(length, dim=1)
+        old, asked = torch.bmm(readers[:, index], current).view(rows, 2, length, -1).unbind(1)
         written.append(new[:, index] - old)
         read.append(asked)
         current = torch.baddbmm(current, k[:, index].mT, written[-1])
