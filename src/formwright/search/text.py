@@ -90,7 +90,7 @@ _MUON = Recipe(learning_rate=0.01, vector_learning_rate=2e-3, weight_decay=0.05,
 FAMILIES: Mapping[str, Family] = {
     "bag_of_embeddings": Family(_bag, _ADAMW, depth=1),
     "encoder": Family(_encoder, _MUON, depth=1),
-    "text_cnn": Family(_cnn, replace(_ADAMW, learning_rate=1e-3), depth=3),
+    "text_cnn": Family(_cnn, replace(_ADAMW, learning_rate=5e-3), depth=3),
     "text_cct": Family(_cct, _MUON, depth=2),
 }
 
