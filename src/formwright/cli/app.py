@@ -92,7 +92,7 @@ def fit(
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(help="Series: column or columns to forecast, separated by commas; with classes, the labels."),
+        typer.Option(help="Series: column or columns to forecast, separated by commas."),
     ] = None,
     horizon: Annotated[int | None, typer.Option(help="Series: how many steps to forecast.")] = None,
     look_back: Annotated[int | None, typer.Option(help="Series: how many steps to look back on.")] = None,

@@ -35,11 +35,11 @@ from formwright.nn.specification import BlockSpec, ModelSpec, PartSpec, part
 from formwright.objectives import Classification
 from formwright.reporting import SILENT, Reporter, Share
 
-STEPS = 1000
+STEPS = 600
 WIDE, NARROW = 512, 64
 FEW = 0.10
 
-DIGIT_STEPS, DIGIT_BATCH = 800, 64
+DIGIT_STEPS, DIGIT_BATCH = 400, 64
 HIDDEN, KEPT = 256, 16
 WRONG_LABELS, PIXEL_NOISE = 0.4, 0.3
 
