@@ -264,8 +264,8 @@ CLAIMS: list[Claim] = [
     Claim(
         "top-k",
         "equality",
-        "an MLP that keeps the k largest hidden values gives what the formula gives, token by token, in training and in "
-        "inference",
+        "an MLP that keeps the k largest hidden values gives what the formula gives, token by token, in training and "
+        "in inference",
         "equal",
         _top_k,
     ),
