@@ -27,14 +27,17 @@ def train_sequences(
     *,
     steps: int,
     seed: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 0.03,
     reporter: Reporter = SILENT,
 ) -> Model:
-    """Train a model from scratch with one plain recipe for all: AdamW, warm-up and cosine, averaged weights."""
+    """Train a model from scratch with one plain recipe for all: Muon, warm-up and cosine, averaged weights."""
     from formwright.training import Progress, Recipe, Trainer
 
     recipe = Recipe(
-        optimizer="adamw", learning_rate=learning_rate, weight_decay=0.01, warmup=max(steps // 10, 1), ema_decay=0.98
+        learning_rate=learning_rate,
+        vector_learning_rate=learning_rate / 10,
+        warmup=max(steps // 10, 1),
+        ema_decay=0.98,
     )
     torch.manual_seed(seed)
     trainer = Trainer(Model(specification), objective, batches, recipe, seed=seed)

@@ -227,8 +227,7 @@ class ForecastingTask(Task):
                 "low": forecast[place] - half_width,
                 "high": forecast[place] + half_width,
             }
-            first = int(np.flatnonzero(self._windows["test"].owners == owner)[0])
-            row = data.rows(data.series[owner], "test")[0] + int(test.indices[place[0]]) - first + data.length
+            row = int(test.origins[place[0]])
             yield {
                 "series": data.series[owner].name,
                 "column": data.layout.targets[column],
