@@ -218,7 +218,6 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
     "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
-    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),
     "convolutional_ngrams": (),
@@ -307,6 +306,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "algoformer": {"dim": 16, "heads": 2, "loops": 3, "variant": "algoformer"},
     "gtrxl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "memory": 5},
     "transformer_xl": {"dim": 16, "depth": 2, "heads": 2, "head_dim": 4, "hidden": 24, "window": 5},
+    "masformer": {"dim": 32, "depth": 2, "heads": 2, "full": (1,), "window": 3},
     "lra": {"dim": 32, "depth": 2, "heads": 2, "hidden": 16, "variant": "lra_text"},
     "wide_attention": {"dim": 16, "depth": 1, "heads": 4, "head_dim": 8, "hidden": 24, "padding": 0},
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},

@@ -152,7 +152,7 @@ def _speeds(mixers: Sequence[str], lengths: Sequence[int], seconds: float, repor
             index = row * len(lengths) + column
             reporter.progress(index / cells, f"{mixer}, {length:,} tokens")
             reason = _too_much(before, length, (deadline - time.monotonic()) / (cells - index))
-            speed = Speed(mixer, length, skipped=reason) if reason else _speed(mixer, length)
+            speed = Speed(mixer, length, skipped=reason) if reason else measure_speed(mixer, length)
             found.append(speed)
             before = speed if not reason else before
     return found
@@ -187,7 +187,8 @@ def speed_frame(mixer: str | PartSpec, length: int) -> ModelSpec:
     )
 
 
-def _speed(mixer: str, length: int) -> Speed:
+def measure_speed(mixer: str, length: int) -> Speed:
+    """Training steps a second and their memory with one row, in the small frame."""
     torch.manual_seed(0)
     model = Model(speed_frame(mixer, length)).train()
     ids = torch.randint(257, (1, length))

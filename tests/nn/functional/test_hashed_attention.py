@@ -17,7 +17,7 @@ CHUNK = 4
 def naive_lsh(qk: Tensor, v: Tensor, buckets: Tensor, mask: Tensor) -> Tensor:
     """Row by row, head by head, hash by hash, with lists."""
     y = torch.zeros_like(qk)
-    keys = qk / qk.norm(dim=-1, keepdim=True)
+    keys = qk / (qk.square().sum(-1, keepdim=True) + 1e-6 * qk.shape[-1]).sqrt()
     for row in range(len(qk)):
         real = mask[row].nonzero().flatten().tolist()
         for head in range(qk.shape[2]):
@@ -28,7 +28,7 @@ def naive_lsh(qk: Tensor, v: Tensor, buckets: Tensor, mask: Tensor) -> Tensor:
                 for place, chunk in enumerate(chunks):
                     seen = chunk + chunks[place - 1]
                     for query in chunk:
-                        logits = keys[row, seen, head] @ qk[row, query, head] / qk.shape[-1] ** 0.5
+                        logits = keys[row, seen, head] @ qk[row, query, head]
                         own = torch.tensor([key == query for key in seen])
                         logits = torch.where(own, SELF_SCORE, logits)
                         outputs[number, query] = logits.softmax(0) @ v[row, seen, head]

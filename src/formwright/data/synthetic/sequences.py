@@ -48,6 +48,10 @@ class LabelledSequences:
         """At most so many rows from the beginning."""
         return dataclasses.replace(self, ids=self.ids[:count], labels=self.labels[:count])
 
+    def last(self, count: int) -> LabelledSequences:
+        """At most so many rows from the end."""
+        return dataclasses.replace(self, ids=self.ids[-count:], labels=self.labels[-count:])
+
     def majority(self) -> float:
         """The share of the most frequent class: what anyone reaches who always says it."""
         return float(np.bincount(self.labels).max() / len(self.labels))

@@ -10,6 +10,7 @@ from formwright.nn.functional.blocks import real_tokens, split_axis
 
 #: Added to the score of a token with itself, which it sees only where there is nothing else to see.
 SELF_SCORE = -1e5
+_EPS = 1e-6  # of the mean square of a key's channels, as the authors have it
 
 
 def hash_buckets(
@@ -35,8 +36,8 @@ def lsh_attention(
     """Attention with one vector for query and key, among tokens that a hash puts side by side.
 
     For each hash, tokens are sorted by bucket (and place), cut into chunks, and see their own chunk and the one before
-    it (the first sees the last): ``y_i = sum_j softmax(q_i k_j / sqrt(channels)) v_j`` with ``k_j = q_j / |q_j|``, a
-    token itself only if there is nothing else. Results of several hashes are weighted by their softmax denominators.
+    it (the first sees the last): ``y_i = sum_j softmax(q_i k_j) v_j`` with ``k_j = q_j / |q_j|``, a token itself only
+    if there is nothing else. Results of several hashes are weighted by their softmax denominators.
     Cost grows with ``hashes * time * chunk``. A bucket holds tokens of all times and so do chunks: which tokens share
     one depends on later tokens too, so that this attention cannot be causal.
 
@@ -64,7 +65,7 @@ def lsh_attention(
         return split_axis(x.gather(2, index), 2, -1, chunk)
 
     queries, values = sort(qk.transpose(1, 2)), sort(v.transpose(1, 2))
-    keys = queries / queries.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    keys = queries * (queries.square().sum(-1, keepdim=True) + _EPS * channels).rsqrt()
     seen = sort(real[:, None].expand(-1, heads, -1)) & filled.view(-1, chunk)
     place = split_axis(slots, 2, -1, chunk)
     chunks = place.shape[2]
@@ -78,7 +79,7 @@ def lsh_attention(
         return torch.cat([x, x.gather(2, index)], dim=3)
 
     keys, values, seen, key_place = map(with_previous, (keys, values, seen, place))
-    logits = torch.einsum("bhnqc,bhnkc->bhnqk", queries * channels**-0.5, keys)
+    logits = torch.einsum("bhnqc,bhnkc->bhnqk", queries, keys)
     logits = torch.where(place[..., None] == key_place[..., None, :], SELF_SCORE, logits)
     logits = logits.masked_fill(~seen[..., None, :], torch.finfo(logits.dtype).min)
     total = logits.logsumexp(-1, keepdim=True)

@@ -168,7 +168,7 @@ class CombinerAxialAttention(MultiHeadMixer):
         super().__init__(dim, heads)
         self.columns = columns
         self.row_output = nn.Linear(dim, dim, bias=False)
-        self.row_norm = LayerNorm(dim)
+        self.row_norm = LayerNorm(dim, eps=1e-6)
         self.row_key = nn.Linear(dim, dim, bias=False)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:

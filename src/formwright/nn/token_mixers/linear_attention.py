@@ -42,7 +42,8 @@ class LinearAttention(Part):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         feature_map: ``φ``: ``elu`` for ``elu(x) + 1``, ``relu``, or ``softmax`` over the channels of a head.
         causal: whether tokens see only those before them (row by row on a grid of several axes).
 
@@ -59,16 +60,20 @@ class LinearAttention(Part):
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
-    def __init__(self, dim: int, *, heads: int = 4, feature_map: str = "elu", causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, *, heads: int = 4, head_dim: int | None = None, feature_map: str = "elu", causal: bool = False
+    ) -> None:
         super().__init__()
-        check_heads(dim, heads)
+        if head_dim is None:
+            check_heads(dim, heads)
+            head_dim = dim // heads
         if feature_map not in FEATURE_MAPS:
             raise UnknownNameError("feature map", feature_map, FEATURE_MAPS)
-        self.heads, self.head_dim = heads, dim // heads
+        self.heads, self.head_dim = heads, head_dim
         self.feature_map = feature_map
         self.causal = causal
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.proj = nn.Linear(dim, dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=False)
+        self.proj = nn.Linear(heads * head_dim, dim, bias=False)
         if causal:
             self.promise(causal=True)
 

@@ -19,8 +19,9 @@ class LSHAttention(MultiHeadMixer):
 
     See :func:`~formwright.nn.functional.hashed_attention.lsh_attention`. The random rotations are drawn once and saved
     with the weights, so that the same input always gives the same answer (the authors draw them anew in every call).
-    The Long Range Arena's code multiplies the scores by ``sqrt(head_dim)``, sees padding, and has no output projection;
-    here they are divided, as in the paper.
+    The Long Range Arena's code does not divide keys by their lengths, multiplies the scores by ``sqrt(head_dim)``, sees
+    padding, and has no output projection. With several hashes, transformers' first chunk of a hash sees the last one of
+    the hash before; here that of its own. With one hash both are equal.
 
     Args:
         dim: channels in and out.
