@@ -88,7 +88,7 @@ def _segment(
         q = q * since
         k = k / since
         scores = torch.bmm(q, k.mT).tril_()
-        added = torch.bmm(k.mT, v) * kept.mT
+        added = torch.bmm((k * kept).mT, v)
     else:
         scores, since, until = decayed_scores(q, k, log_decay.exp())
         kept = since[:, -1:]
