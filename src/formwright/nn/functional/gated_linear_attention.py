@@ -108,8 +108,10 @@ _MILDEST_SUM = -30.0
 
 
 def _mild(summed: Tensor) -> bool:
-    """Whether the decays up to the end of every chunk can be divided by; not asked where values are not known yet."""
-    return not torch.compiler.is_compiling() and bool((summed[:, -1] >= _MILDEST_SUM).all())
+    """Whether the decays up to the end of every chunk can be divided by; not asked while values are not known yet."""
+    if torch.compiler.is_compiling():
+        return False
+    return summed.is_meta or bool((summed[:, -1] >= _MILDEST_SUM).all())
 
 
 def decayed_scores(
