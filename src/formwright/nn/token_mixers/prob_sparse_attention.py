@@ -81,7 +81,10 @@ class ProbSparseAttention(Part):
         self.proj = nn.Linear(dim, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        heads, residual = Axis("heads", repeats=3, block=self.head_dim), Axis("residual")
+        residual = Axis("residual")
+        if self.scrambled:  # each result is made of several heads, so that none can be left out
+            return {"qkv.weight": (None, residual), "proj.weight": (residual, None), "proj.bias": (residual,)}
+        heads = Axis("heads", repeats=3, block=self.head_dim)
         return {
             "qkv.weight": (heads, residual),
             "qkv.bias": (heads,),
