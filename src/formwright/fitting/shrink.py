@@ -158,7 +158,7 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
         checkpoint = session.folder.checkpoint("pruned")
         if checkpoint.is_file():  # of a run that was killed here; pruning again cuts the same
             trainer.load(checkpoint)
-        session.finish(trainer, None, seconds, "pruned")
+        session.finish(trainer, None, seconds, "pruned", most=_most_steps(session, trained))
         recovered = trainer.averaged_model()
         assert isinstance(recovered, Model)
         variant = export_variant(session, recovered, "pruned")
@@ -169,6 +169,15 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
         return
     kept, reason = pays(trained, variant, session.task.metric)
     note_step(session, PRUNING, True, kept, reason, started)
+
+
+def _most_steps(session: Session, trained: Variant) -> int | None:
+    """How many steps of recovery there may be: where data is soon known by heart, as many as led to the kept score."""
+    trial = next(trial for trial in session.folder.state.trials if trial.number == trained.trial)
+    attempts = session.folder.state.facts.get("attempts")
+    if trial.kept is None or attempts is None:
+        return None
+    return max(50, int(attempts["unit"]))
 
 
 def _recovery(session: Session, trained: Variant) -> Recipe:

@@ -28,7 +28,7 @@ from formwright.objectives.in_context import InContextRegression
 from formwright.reporting import Reporter
 
 DIM, POINTS, LOOPS, LAST = 3, 10, 6, 3
-STEPS, LEARNING_RATE = 1500, 2e-3
+STEPS = 600
 FURTHER, BLOWN_UP = 4, 2
 _REPRESENTATION = random_representation(DIM, layers=1)
 
@@ -90,7 +90,6 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
         GeneratedBatches(_batch, seed=seed),
         steps=STEPS,
         seed=seed,
-        learning_rate=LEARNING_RATE,
         reporter=reporter,
     )
     _TRAINED[specification.name, seed] = model

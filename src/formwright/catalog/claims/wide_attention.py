@@ -22,7 +22,7 @@ from formwright.objectives import Classification
 from formwright.reporting import Reporter
 
 SHAPES = aspect_ratios(6, 8)
-STEPS = 400
+STEPS = 250
 #: Wide is as good as deep if its accuracy is at most so much below.
 LEVEL = 0.01
 FASTER = 1.5
@@ -72,9 +72,7 @@ def _small(depth: int, heads: int) -> ModelSpec:
 
 def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
     batches = GeneratedBatches(_batch, seed=seed)
-    model = train_sequences(
-        specification, Classification(), batches, steps=STEPS, seed=seed, learning_rate=2e-3, reporter=reporter
-    )
+    model = train_sequences(specification, Classification(), batches, steps=STEPS, seed=seed, reporter=reporter)
     *_, ids, classes = _digits()
     with torch.inference_mode():
         return float((model(ids).argmax(-1) == classes).float().mean())
