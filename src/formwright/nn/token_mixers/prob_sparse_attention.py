@@ -77,12 +77,14 @@ class ProbSparseAttention(Part):
         super().__init__()
         check_heads(dim, heads)
         self.heads, self.head_dim, self.factor, self.scrambled = heads, dim // heads, factor, scrambled
+        if scrambled:
+            self.resizable = {}  # type: ignore[misc]  # each result is made of several heads: none can be left out
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         residual = Axis("residual")
-        if self.scrambled:  # each result is made of several heads, so that none can be left out
+        if self.scrambled:
             return {"qkv.weight": (None, residual), "proj.weight": (residual, None), "proj.bias": (residual,)}
         heads = Axis("heads", repeats=3, block=self.head_dim)
         return {
