@@ -42,11 +42,11 @@ def timm_python() -> Path:
 
 
 class Peer:
-    """timm in a process of its own, which answers a line for a line."""
+    """Another library in a process of its own, which answers a line for a line."""
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Path, worker: str = "benchmarks.timm_worker") -> None:
         self._process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.timm_worker"],
+            [str(python), "-m", worker],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -68,7 +68,7 @@ class Peer:
             pass
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"timm's process ended with code {self._process.wait()}.")
+            raise RuntimeError(f"The peer's process ended with code {self._process.wait()}.")
         return json.loads(line)
 
     def take_turn(self) -> float:

@@ -199,7 +199,7 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
     """A whole HTML page of headings and what stands below them (HTML), with nothing to be loaded from elsewhere."""
     body = "".join(f"<section><h2>{escape(heading)}</h2>{content}</section>" for heading, content in sections)
     style = (
-        ":root{color-scheme:light dark}body{margin:0 auto;max-width:1180px;padding:24px;"
+        ":root{color-scheme:light dark}body{margin:0 auto;max-width:1230px;padding:24px;"
         "font:16px/1.5 system-ui,sans-serif;font-variant-numeric:tabular-nums}h1,h2{line-height:1.2}"
         "svg{max-width:100%;height:auto;margin:8px 12px 8px 0}table{border-collapse:collapse}"
         "th,td{padding:2px 14px 2px 0;text-align:right}th:first-child,td:first-child{text-align:left}"

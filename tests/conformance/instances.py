@@ -152,6 +152,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("gated_linear_attention", options={"heads": 2}),
         Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
     ),
+    "frame_convolutions": (
+        Case("frame_convolutions", options={"layers": 2}),
+        Case("frame_convolutions", "causal", options={"layers": 3, "causal": True}),
+    ),
     "linear_attention": (
         Case("linear_attention", options={"heads": 4}),
         Case("linear_attention", "causal", options={"heads": 2, "causal": True}),
@@ -214,7 +218,6 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
     "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
-    "step_embedding": (),  # takes a series: tests/models/series/test_t2.py
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),
     "convolutional_ngrams": (),
@@ -258,6 +261,9 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 }
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
+    "deltanet": {"dim": 32, "depth": 3, "heads": 2, "hidden": 24, "attention_layers": (1,), "window": 4},
+    "lmuformer": {"dim": 16, "window": 8},
+    "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},

@@ -42,8 +42,14 @@ def greedy_by_the_parallel_form(model: Model, prompt: list[int], tokens: int) ->
 MIXERS = {
     "attention": "attention",
     "window": part("attention", window=2),
-    "hybrid": ("identity", "attention"),
+    "delta-rule": part("delta_rule", heads=2),
+    "mamba": "mamba",
+    "mamba2": part("mamba2", head_dim=4),
+    "gated": part("gated_linear_attention", heads=2),
+    "linear": part("linear_attention", heads=2),
+    "hybrid": (part("delta_rule", heads=2), "attention"),
 }
+CONSTANT = {name: mixers for name, mixers in MIXERS.items() if name not in ("attention", "hybrid")}
 
 
 @pytest.mark.parametrize("mixers", MIXERS.values(), ids=MIXERS)
@@ -85,11 +91,11 @@ def test_a_stop_token_ends_its_row_alone() -> None:
     assert list(generate(model, PROMPTS[:1], tokens=10, stop=range(VOCABULARY))) == []
 
 
-def test_the_state_of_a_window_does_not_grow() -> None:
-    model = decoder(mixers=part("attention", window=2))
-    assert {k: v.shape for k, v in model.init_state(1, 10).items()} == {
-        k: v.shape for k, v in model.init_state(1, 100_000).items()
-    }
+@pytest.mark.parametrize("mixers", CONSTANT.values(), ids=CONSTANT)
+def test_the_state_does_not_grow_with_the_text(mixers: object) -> None:
+    model = decoder(mixers=mixers)
+    shapes = [{name: tensor.shape for name, tensor in model.init_state(1, length).items()} for length in (10, 100_000)]
+    assert shapes[0] == shapes[1]
 
 
 def test_a_training_model_is_quiet_meanwhile() -> None:

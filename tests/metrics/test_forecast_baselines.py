@@ -19,10 +19,10 @@ def test_naive_repeats_the_last_value():
     np.testing.assert_array_equal(naive(past, 3).values[0], [[10, 11]] * 3)
 
 
-def test_seasonal_naive_repeats_the_last_season():
-    past = np.arange(6.0).reshape(1, 6, 1)
-    np.testing.assert_array_equal(seasonal_naive(past, 5, 3).values[0, :, 0], [3, 4, 5, 3, 4])
-    np.testing.assert_array_equal(seasonal_naive(past, 8, 12).values[0, :, 0], [0, 1, 2, 3, 4, 5, 0, 1])
+def test_seasonal_naive_repeats_the_season_before_each_origin():
+    values = np.arange(12.0)[:, None]
+    found = seasonal_naive(values, np.array([6, 9, 2]), 5, 3)[..., 0]
+    np.testing.assert_array_equal(found, [[3, 4, 5, 3, 4], [6, 7, 8, 6, 7], [0, 0, 1, 0, 0]])
 
 
 @pytest.mark.parametrize("relative", [False, True])

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from formwright.data.series import Layout, Part, Series, SeriesData, arrange
+from formwright.data.series import Layout, Part, Series, SeriesData, arrange, fill_forward
 from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
 from formwright.data.series_files import read_table
 from formwright.errors import UserError
@@ -155,15 +155,16 @@ def restrict(data: SeriesData, targets: tuple[str, ...]) -> SeriesData:
 def few_windows(data: SeriesData, part: Part, stride: int) -> Windows:
     """Every so many windows of a part."""
     windows = Windows(data, part, shift=0)
-    windows.starts, windows.owners = windows.starts[::stride], windows.owners[::stride]
+    for name in ("starts", "owners", "origins"):
+        setattr(windows, name, getattr(windows, name)[::stride])
     return windows
 
 
-def naive_errors(windows: Windows, season: int) -> Errors:
-    """Errors of repeating the last season of each window."""
-    batch = windows.take(np.arange(len(windows)))
-    inputs, targets = batch.inputs[..., : windows.variates].numpy(), batch.targets.numpy()
-    forecast = seasonal_naive(inputs, windows.horizon, season).values
+def naive_errors(data: SeriesData, windows: Windows) -> Errors:
+    """Errors of repeating the season before, on windows of the only series of ``data``."""
+    scaled = fill_forward(data.scalings[0].apply(data.series[0].values))[:, : data.variates]
+    forecast = seasonal_naive(scaled, windows.origins, data.horizon, data.frequency.season)
+    targets = windows.take(np.arange(len(windows))).targets.numpy()
     return Errors(mean_squared_error(forecast, targets), mean_absolute_error(forecast, targets))
 
 

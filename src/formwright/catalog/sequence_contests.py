@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.contests import SEEDS, parameters
 from formwright.models import Model
 from formwright.nn.specification import ModelSpec
 from formwright.objectives import Objective
+from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter, Share
 from formwright.training.loop import TrainingBatches
 
@@ -27,14 +29,17 @@ def train_sequences(
     *,
     steps: int,
     seed: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 0.03,
     reporter: Reporter = SILENT,
 ) -> Model:
-    """Train a model from scratch with one plain recipe for all: AdamW, warm-up and cosine, averaged weights."""
+    """Train a model from scratch with one plain recipe for all: Muon, warm-up and cosine, averaged weights."""
     from formwright.training import Progress, Recipe, Trainer
 
     recipe = Recipe(
-        optimizer="adamw", learning_rate=learning_rate, weight_decay=0.01, warmup=max(steps // 10, 1), ema_decay=0.98
+        learning_rate=learning_rate,
+        vector_learning_rate=learning_rate / 10,
+        warmup=max(steps // 10, 1),
+        ema_decay=0.98,
     )
     torch.manual_seed(seed)
     trainer = Trainer(Model(specification), objective, batches, recipe, seed=seed)
@@ -47,6 +52,13 @@ def train_sequences(
     averaged = trainer.averaged_model()
     assert isinstance(averaged, Model)
     return averaged.eval()
+
+
+@torch.inference_mode()
+def answered_rightly(model: Model, batch: Batch) -> float:
+    """The share of the targets that are the model's likeliest answer."""
+    asked = batch.targets != IGNORED
+    return float((model(batch.inputs).argmax(-1) == batch.targets)[asked].float().mean())
 
 
 @dataclass(eq=False)

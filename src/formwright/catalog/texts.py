@@ -25,7 +25,7 @@ from formwright.objectives import NextToken, Objective
 from formwright.reporting import SILENT, Reporter, Share
 
 SEEDS = (0, 1, 2)
-STEPS = 500
+STEPS = 240
 LENGTH, BATCH = 64, 16
 VOCABULARY = 256
 LEARNING_RATE = 3e-3

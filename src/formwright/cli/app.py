@@ -56,8 +56,8 @@ def fit(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder with a sub-folder of pictures for each class, .npz file or folder of IDX files; "
-            "scikit-learn's digits if left out."
+            help="Pictures (a folder with a sub-folder a class, .npz or IDX files), texts (a table, or a folder of "
+            ".txt files a class), running text (a file or a folder), or series; scikit-learn's digits if left out."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
@@ -65,11 +65,11 @@ def fit(
         str | None, typer.Option(help="What the model is to do, such as image-classification; inferred if unset.")
     ] = None,
     max_latency: Annotated[
-        str | None, typer.Option(help="Most time for one picture through the exported model here, such as 5ms.")
+        str | None, typer.Option(help="Most time for one sample through the exported model here, such as 5ms.")
     ] = None,
     max_size: Annotated[str | None, typer.Option(help="Largest exported file, such as 4MB.")] = None,
     max_macs: Annotated[
-        str | None, typer.Option(help="Most multiply-accumulates for one picture, such as 100M.")
+        str | None, typer.Option(help="Most multiply-accumulates for one sample, such as 100M.")
     ] = None,
     max_time: Annotated[str, typer.Option(help="How long the whole run may take, such as 15m or 1h30m.")] = "15m",
     seed: Annotated[int, typer.Option(help="Decides splits, first weights, order and augmentation.")] = 0,
@@ -78,7 +78,7 @@ def fit(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that was stopped in --out.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, instead of refusing the data.")
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, instead of refusing the data.")
     ] = False,
     text_column: Annotated[
         str | None, typer.Option(help="Column of the texts, by name or number; inferred if unset.")
@@ -88,11 +88,11 @@ def fit(
     ] = None,
     plain_peer: Annotated[
         bool,
-        typer.Option("--plain-peer", help="Then train a plain ResNet as long as the winner; this exceeds --max-time."),
+        typer.Option("--plain-peer", help="Then train the plain model as long as the winner; this exceeds --max-time."),
     ] = False,
     target: Annotated[
         str | None,
-        typer.Option(help="Series: column or columns to forecast, separated by commas; with classes, the labels."),
+        typer.Option(help="Series: column or columns to forecast, separated by commas."),
     ] = None,
     horizon: Annotated[int | None, typer.Option(help="Series: how many steps to forecast.")] = None,
     look_back: Annotated[int | None, typer.Option(help="Series: how many steps to look back on.")] = None,
@@ -157,7 +157,7 @@ def fit(
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
-    files: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, or texts in quotes.")],
     append: Annotated[
         Path | None, typer.Option(help="Forecasts: a CSV file that their rows are added to, new or there already.")
     ] = None,
@@ -165,11 +165,11 @@ def predict(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Tell class and probability of each picture, from the exported model alone."""
+    """Tell what the exported model says of each input: classes of pictures and texts, bits per byte, forecasts."""
     from formwright.deployment import predict as run_predict
 
     with reporter(quiet=quiet or as_json) as listener:
-        predictions = run_predict(folder, files, threads=threads, reporter=listener)
+        predictions = run_predict(folder, inputs, threads=threads, reporter=listener)
     if append is not None:
         from formwright.deployment.forecasting import append_forecasts
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.folders import some
+from formwright.data.preprocess import readable_suffixes
 from formwright.data.splits import TEST, TRAIN, VAL
 from formwright.data.tables import SUFFIXES, decode, read_bytes
 from formwright.data.text import PART_NAMES
@@ -137,6 +138,8 @@ def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
     return LanguageData(parts, tuple(texts), str(path), digest, tuple(notes))
 
 
+#: Files that hold something else, whatever their first bytes look like.
+_OTHER_SUFFIXES = (".parquet", ".feather", ".npz", ".npy", ".zip", ".tar", ".gz", ".xz", ".bz2", ".7z", ".pdf", ".docx")
 _TEXT_SUFFIXES = (
     ".txt",
     ".md",
@@ -179,8 +182,8 @@ def _divide(texts: dict[str, str]) -> tuple[dict[str, str], str]:
 def looks_like_language(path: Path) -> str | None:
     """What running text a path holds, if it does: a text file, or a folder of mostly texts."""
     if path.is_file():
-        table = path.suffix.lower() in (*SUFFIXES, ".parquet", ".feather", ".npz")
-        return "a text file" if not table and reads_like_text(path) else None
+        other = path.suffix.lower() in (*SUFFIXES, *_OTHER_SUFFIXES, *readable_suffixes())
+        return "a text file" if not other and reads_like_text(path) else None
     if not path.is_dir():
         return None
     seen = texts = 0

@@ -39,3 +39,32 @@ def carbon_dioxide(horizon: int | None = None, length: int | None = None) -> Ser
     series = Series("", times, frame[["co2"]].to_numpy(np.float64))
     week = clock_frequency(int((times[1] - times[0]).astype(np.int64)))
     return arrange((series,), Layout(("co2",)), week, horizon=horizon or 26, length=length, source="statsmodels' co2")
+
+
+def control_charts(
+    each: int = 100, *, seed: int = 0
+) -> tuple[list[NDArray[np.float64]], NDArray[np.int64], tuple[str, ...]]:
+    """Charts of 60 steps of six kinds, ``each`` of a kind: ``(series (60, 1), labels, class names)``, generated.
+
+    ``y = 30 + 2 r + pattern`` with ``r`` uniform in -3 to 3 and a pattern of none, a cycle, a trend up or down, or a
+    shift up or down.
+
+    Source: Time-series similarity queries employing a feature-based approach (Alcock and Manolopoulos, 1999).
+    """
+    random = np.random.default_rng(seed)
+    names = ("normal", "cyclic", "trend up", "trend down", "shift up", "shift down")
+    step = np.arange(60.0)
+    charts, labels = [], []
+    for kind in range(len(names)):
+        for _ in range(each):
+            y = 30 + 2 * random.uniform(-3, 3, 60)
+            sign = 1.0 if kind % 2 == 0 else -1.0
+            if kind == 1:
+                y += random.uniform(10, 15) * np.sin(2 * np.pi * step / random.uniform(10, 15))
+            elif kind in (2, 3):
+                y += sign * random.uniform(0.2, 0.5) * step
+            elif kind in (4, 5):
+                y += sign * random.uniform(7.5, 20) * (step >= random.uniform(20, 40))
+            charts.append(y[:, None])
+            labels.append(kind)
+    return charts, np.array(labels, np.int64), names

@@ -29,18 +29,21 @@ class Windows:
         self.variates = data.variates
         self.ahead = len(data.layout.known) + len(data.frequency.features)
         self.shift = min(self.length, self.horizon) if shift is None else shift
-        inputs, targets, starts, owners, row = [], [], [], [], 0
+        inputs, targets, starts, owners, origins, row = [], [], [], [], [], 0
         for index, (series, scaling) in enumerate(zip(data.series, data.scalings, strict=True)):
             values, wanted = data.part_of(series, scaling, part)
             count = window_count(data, series, part)
             starts.append(row + np.arange(count))
             owners.append(np.full(count, index))
+            origins.append(data.rows(series, part)[0] + data.length + np.arange(count))
             inputs.append(values)
             targets.append(wanted)
             row += len(values)
         self.starts = np.concatenate(starts)
         #: the series that each window is of
         self.owners = np.concatenate(owners)
+        #: the row of that series from which on is forecast
+        self.origins = np.concatenate(origins)
         self._inputs = torch.from_numpy(np.concatenate(inputs)).float()
         self._targets = torch.from_numpy(np.concatenate(targets)).float()
         self._columns = self._inputs.shape[1]

@@ -110,20 +110,19 @@ def read_table(
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
     frame = read_frame(path)
-    time = _column(frame, time, "--time") if time is not None else _find_time(frame)
+    time = column_of(frame, time, "--time") if time is not None else _find_time(frame)
     times = read_times(frame[time], time)
-    series = _column(frame, series, "--series") if series is not None else _find_series(frame, time, times)
+    series = column_of(frame, series, "--series") if series is not None else _find_series(frame, time, times)
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
-        _column(frame, name, "--target")
+        column_of(frame, name, "--target")
     for name in (*known, *(past or ())):
-        _column(frame, name, "--known")
+        column_of(frame, name, "--known")
     layout, notes = _layout(frame, targets, list(known), {time, series})
     if past is not None:
         layout, notes = Layout(layout.targets, tuple(past), layout.known), []
-    values = np.stack([_numbers(frame, name) for name in layout.columns], axis=1)
-    names = None if series is None else _series_names(frame, series)
-    groups = {"": np.arange(len(frame))} if names is None else _groups(names)
+    values = np.stack([numbers(frame, name) for name in layout.columns], axis=1)
+    groups = {"": np.arange(len(frame))} if series is None else groups_of(frame, series)
     frequency = common_frequency(times, groups, time)
     if not keep_all:
         layout, values, more = _without_useless(layout, values)
@@ -164,10 +163,10 @@ def looks_like_series(path: Path) -> str | None:
     except Exception:  # whatever it is, it is not this
         return None
     others = [name for name in frame.columns if name != time]
-    texts = [frame[name].dropna().astype(str).str.len().mean() for name in others if not _is_number(frame[name])]
+    texts = [frame[name].dropna().astype(str).str.len().mean() for name in others if not is_number(frame[name])]
     if any(length > _LONGEST_NAME for length in texts):
         return None
-    return f"a table with times in column {time!r}" if any(_is_number(frame[name]) for name in others) else None
+    return f"a table with times in column {time!r}" if any(is_number(frame[name]) for name in others) else None
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
@@ -204,7 +203,8 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _column(frame: pd.DataFrame, name: str, option: str) -> str:
+def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
+    """The name of a column that was asked for by an option; raises a ``UserError`` if there is none."""
     if name not in frame.columns:
         raise UnknownNameError(f"column (asked for by {option})", name, list(frame.columns))
     return name
@@ -219,7 +219,7 @@ def _find_time(frame: pd.DataFrame) -> str:
 
     for name in frame.columns:
         if (
-            not _is_number(frame[name])
+            not is_number(frame[name])
             and pd.to_datetime(frame[name].head(20), errors="coerce", format="mixed").notna().mean() > 0.5
         ):
             return str(name)
@@ -232,7 +232,7 @@ def _find_series(frame: pd.DataFrame, time: str, times: NDArray[Any]) -> str | N
     """The column that tells the rows of one time apart, if times repeat."""
     if len(np.unique(times)) == len(times):
         return None
-    texts = [name for name in frame.columns if name != time and not _is_number(frame[name])]
+    texts = [name for name in frame.columns if name != time and not is_number(frame[name])]
     named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
     for name in (*named, *texts):
         if not frame.duplicated([name, time]).any():
@@ -242,7 +242,8 @@ def _find_series(frame: pd.DataFrame, time: str, times: NDArray[Any]) -> str | N
     return None
 
 
-def _is_number(column: pd.Series[Any]) -> bool:
+def is_number(column: pd.Series[Any]) -> bool:
+    """Whether a column was read as numbers."""
     return column.dtype.kind in "iufb"
 
 
@@ -254,7 +255,7 @@ def _layout(
     if both:
         raise UserError(f"Column {both[0]!r} cannot be forecast and be given at once; take it out of one option.")
     others = [name for name in frame.columns if name not in taken and name not in known and name not in targets]
-    numbers = [name for name in others if _is_number(frame[name]) or _mostly_numbers(frame[name])]
+    numbers = [name for name in others if is_number(frame[name]) or mostly_numbers(frame[name])]
     left_out = [name for name in others if name not in numbers]
     notes = []
     if left_out:
@@ -266,14 +267,15 @@ def _layout(
     return Layout(tuple(numbers), (), tuple(known)), notes
 
 
-def _mostly_numbers(column: pd.Series[Any]) -> bool:
+def mostly_numbers(column: pd.Series[Any]) -> bool:
+    """Whether most cells that hold anything hold a number: the others are mistakes that are to be named."""
     import pandas as pd
 
     given = column.notna()
     return not given.any() or bool(pd.to_numeric(column[given], errors="coerce").notna().mean() > 0.5)
 
 
-def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+def numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """The numbers of a column; empty cells are missing values.
 
     Raises:
@@ -305,8 +307,13 @@ def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
     return frame[column].astype(str).to_numpy()
 
 
-def _groups(names: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
-    """The rows of each series, series in the order of their names."""
+def groups_of(frame: pd.DataFrame, column: str) -> dict[str, NDArray[np.int64]]:
+    """The rows of each series, series in the order of their names.
+
+    Raises:
+        UserError: a row does not say which series it is of.
+    """
+    names = _series_names(frame, column)
     order = np.argsort(names, kind="stable")
     unique, begins = np.unique(names[order], return_index=True)
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}

@@ -295,11 +295,12 @@ def _check_new(
     for row in reader:
         if key(row) in wanted:
             raise UserError(
-                f"{path} has a row of {' '.join(key(row))} already; give a file that ends before the forecast, or a "
-                "new one."
+                f"{path} has a row of {' '.join(row[name] for name in keys)} already; give a file that ends before the "
+                "forecast, or a new one."
             )
 
 
 def _plain(time: str) -> str:
     """A time without the parts that are nought, so that two ways of writing it are equal."""
-    return time.strip().replace("T", " ").removesuffix(" 00:00:00").removesuffix(":00")
+    time = time.strip().replace("T", " ").removesuffix(" 00:00:00").removesuffix(" 00:00")
+    return time.removesuffix(":00") if time.count(":") == 2 else time

@@ -20,6 +20,7 @@ MODEL_FILE = "model.onnx"
 PREPROCESSINGS: dict[str, tuple[str, str]] = {
     "image-classification": ("formwright.deployment.preprocessing", "Preprocessing"),
     "language-modelling": ("formwright.deployment.language", "LanguagePreprocessing"),
+    "series-classification": ("formwright.deployment.series_classes", "SeriesClassPreparation"),
     "forecasting": ("formwright.deployment.forecasting", "ForecastPreparation"),
     "text-classification": ("formwright.deployment.text", "TextPreprocessing"),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.series import Part, SeriesData, fill_forward, window_count
+from formwright.data.series import Part, SeriesData, fill_forward
 from formwright.data.series_batches import Windows
 from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
@@ -43,12 +43,14 @@ class Examined:
         past: targets of the look-back, ``(windows, length, targets)``, scaled, gaps filled.
         actual: what came, ``(windows, horizon, targets)``, scaled, not a number where missing.
         owners: the series of each.
+        origins: the row of that series from which on is forecast.
     """
 
     indices: NDArray[np.int64]
     past: Values
     actual: Values
     owners: NDArray[np.int64]
+    origins: NDArray[np.int64]
 
 
 def examined(windows: Windows) -> Examined:
@@ -57,7 +59,7 @@ def examined(windows: Windows) -> Examined:
     indices = evenly_spaced(np.arange(len(windows)), max(MOST_VALUES // size, 100))
     batch = windows.take(indices)
     past = batch.inputs[..., : windows.variates].numpy()
-    return Examined(indices, past, batch.targets.numpy(), windows.owners[indices])
+    return Examined(indices, past, batch.targets.numpy(), windows.owners[indices], windows.origins[indices])
 
 
 class Measuring:
@@ -115,8 +117,8 @@ class Measuring:
         season, horizon = self.data.frequency.season, self.data.horizon
         found = [(naive(self.test.past, horizon), naive(self.val.past, horizon).values)]
         if season > 1:
-            seasonal = [seasonal_naive(part.past, horizon, season) for part in (self.test, self.val)]
-            found.append((seasonal[0], seasonal[1].values))
+            note = f"the {season} steps before, again and again"
+            found.append((Forecasts("seasonal naive", self._seasonal(self.test), 0.0, note), self._seasonal(self.val)))
         trained = examined(train)
         pairs = (trained.past, trained.actual), (self.val.past, self.val.actual)
         both = np.concatenate([self.test.past, self.val.past])
@@ -128,6 +130,20 @@ class Measuring:
         smoothed = self._smoothing(seconds)
         return found if smoothed is None else [*found, smoothed]
 
+    def _scaled(self, index: int) -> NDArray[np.float64]:
+        """The targets of a series, ``(rows, targets)``, with gaps."""
+        return self.data.scalings[index].apply(self.data.series[index].values)[:, : self.data.variates]
+
+    def _seasonal(self, chosen: Examined) -> Values:
+        values = np.empty_like(chosen.actual)
+        for index in np.unique(chosen.owners):
+            places = np.flatnonzero(chosen.owners == index)
+            filled = fill_forward(self._scaled(int(index)))
+            values[places] = seasonal_naive(
+                filled, chosen.origins[places], self.data.horizon, self.data.frequency.season
+            )
+        return values
+
     def _smoothing(self, seconds: float) -> tuple[Forecasts, Values] | None:
         """Exponential smoothing of each column, if the first of them lets hope that there is time for all."""
         data, started = self.data, time.perf_counter()
@@ -135,11 +151,10 @@ class Measuring:
         if total > MOST_SMOOTHED:
             return None
         held_out: list[tuple[Part, Examined]] = [("val", self.val), ("test", self.test)]
-        outputs: dict[Part, list[tuple[NDArray[np.int64], Values]]] = {"val": [], "test": []}
+        outputs: dict[Part, Values] = {part: np.full(chosen.actual.shape, np.nan) for part, chosen in held_out}
         fitted = 0
-        for index, (one, scaling) in enumerate(zip(data.series, data.scalings, strict=True)):
-            columns = slice(0, data.variates)
-            scaled = scaling.apply(one.values)[:, columns]
+        for index, one in enumerate(data.series):
+            scaled = self._scaled(index)
             end = data.training_end(one)
             begin = max(end - FITTED_ROWS, 0)
             history = fill_forward(scaled[begin:end])
@@ -153,29 +168,12 @@ class Measuring:
                 if (time.perf_counter() - started) / fitted * total > seconds:
                     return None
             for part, chosen in held_out:
-                start = data.rows(one, part)[0]
                 places = np.flatnonzero(chosen.owners == index)
-                if not len(places):
-                    continue
-                first = int(np.flatnonzero(self._owners(part) == index)[0])
-                origins = chosen.indices[places] - first + start + data.length
-                values = follow(smoothings, scaled[begin:], origins - begin, data.horizon)
-                outputs[part].append((places, values))
+                values = follow(smoothings, scaled[begin:], chosen.origins[places] - begin, data.horizon)
+                outputs[part][places] = values
         taken = time.perf_counter() - started
-        val, test = (self._placed(outputs[part], chosen) for part, chosen in held_out)
         note = f"parameters fitted on the last {FITTED_ROWS:,} training rows at most"
-        return Forecasts("exponential smoothing", test, taken, note), val
-
-    def _owners(self, part: Part) -> NDArray[np.int64]:
-        counts = [window_count(self.data, one, part) for one in self.data.series]
-        return np.repeat(np.arange(len(counts)), counts)
-
-    @staticmethod
-    def _placed(found: list[tuple[NDArray[np.int64], Values]], chosen: Examined) -> Values:
-        values = np.full(chosen.actual.shape, np.nan)
-        for places, forecast in found:
-            values[places] = forecast
-        return values
+        return Forecasts("exponential smoothing", outputs["test"], taken, note), outputs["val"]
 
 
 def by_step(forecast: Values, actual: Values, *, most: int = 120) -> list[tuple[int, float]]:

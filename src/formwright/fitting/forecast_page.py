@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.splits import evenly_spaced
 from formwright.fitting.charts import Chart, Line, Mark, plain_axis, polyline
 from formwright.fitting.metric import Metric, percent
 from formwright.fitting.records import FitResult
@@ -128,3 +132,12 @@ def _histogram(found: Mapping[str, Any]) -> list[tuple[float, float, str]]:
         )
         for index, count in enumerate(counts)
     ]
+
+
+def series_path(values: NDArray[np.floating], most: int) -> str:
+    """A small drawing of ``(steps,)``, 100 wide and 60 high, of at most so many points."""
+    chosen = evenly_spaced(np.arange(len(values)), most)
+    low, high = float(values.min()), float(values.max())
+    heights = 57 - 54 * (values[chosen] - low) / max(high - low, 1e-9)
+    places = 100 * chosen / max(len(values) - 1, 1)
+    return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in zip(places, heights, strict=True))

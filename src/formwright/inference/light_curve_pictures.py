@@ -54,7 +54,7 @@ def write_explanations(
     """Write a self-contained HTML page about the ``first`` objects.
 
     For each: what was seen and what lies on the grid, the probabilities, what each step adds to the score of each class
-    (less its mean over the classes), and how much attention each step gets.
+    (less its mean over the classes), and how much more attention each step gets than the average one.
 
     Args:
         model: a classifier of series whose scores are means over time, such as t2.
@@ -78,7 +78,7 @@ def write_explanations(
         likely = softmax(model.eval()(x).numpy())
     scores = class_activation(model, x)
     activation = (scores - scores.mean(1, keepdim=True)).numpy()
-    received = [layer.mean((1, 2)).numpy() for layer in attention_maps(model, x)]
+    received = [layer.mean((1, 2)).numpy() - 1 / x.shape[1] for layer in attention_maps(model, x)]
     sections = []
     for index in range(len(x)):
         order = np.argsort(-likely[index])
@@ -92,7 +92,7 @@ def write_explanations(
             heat_strip(
                 [layer[index].tolist() for layer in received],
                 [f"block {number}" for number in range(1, len(received) + 1)],
-                "Attention that each step gets",
+                "More and less attention than the average step gets",
             ),
             table(("class", "probability"), [(classes[n], f"{likely[index, n]:.1%}") for n in order]),
         ]

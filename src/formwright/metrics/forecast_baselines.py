@@ -32,14 +32,17 @@ def naive(inputs: Values, horizon: int) -> Forecasts:
     return Forecasts("naive", np.repeat(inputs[:, -1:], horizon, axis=1), 0.0, "the last value, for every step")
 
 
-def seasonal_naive(inputs: Values, horizon: int, season: int) -> Forecasts:
-    """The values one season before, again and again, from windows ``(windows, length, columns)``.
+def seasonal_naive(values: Values, origins: NDArray[np.int64], horizon: int, season: int) -> Values:
+    """What was one season before each step, ``(origins, horizon, columns)``, in the latest season before the origin.
 
-    A window that is shorter than a season repeats itself.
+    Args:
+        values: ``(rows, columns)`` without gaps.
+        origins: rows from which on is forecast; where there was no whole season before, the first value stands for it.
+        horizon: steps to forecast.
+        season: rows of a season.
     """
-    season = min(season, inputs.shape[1])
-    places = inputs.shape[1] - season + np.arange(horizon) % season
-    return Forecasts("seasonal naive", inputs[:, places], 0.0, f"the last {season} steps, again and again")
+    places = origins[:, None] - season + np.arange(horizon) % season
+    return values[np.maximum(places, 0)]
 
 
 def linear_forecasts(

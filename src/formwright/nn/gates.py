@@ -47,6 +47,11 @@ class Gate(Part):
             self.add_module(name, nn.Linear(dim, dim, bias=False))
         self.bias = nn.Parameter(torch.full((dim,), bias)) if self.has_bias else None
 
+    def init_weights(self) -> None:
+        """Outputs of the size of inputs: with smaller matrices nothing would pass the tanh of what is gated."""
+        for name in self.matrices:
+            nn.init.xavier_uniform_(getattr(self, name).weight)
+
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         square = {f"{name}.weight": (Axis("residual"), Axis("residual")) for name in self.matrices}
         return {**square, "bias": (Axis("residual"),)}

@@ -49,14 +49,14 @@ def replace_norms(model: nn.Module, target: str, options: Mapping[str, Any]) -> 
             _scale_output(branch.part, branch.layer_scale)
             branch.layer_scale = None
     for writer in _writers(backbone):
-        _map_output(writer, centre[:kept])
+        map_output(writer, centre[:kept])
     for owner in [*_branches(backbone), head]:
         reader, norm = owner.part if isinstance(owner, Branch) else head, owner.norm
         assert isinstance(norm, LayerNorm)
         if norm.weight is not None:
             _scale_input(reader, norm.weight, norm.bias)
         if kept < dim:
-            _map_input(reader, complete[:, :kept])
+            map_input(reader, complete[:, :kept])
         replacement = BY[by](kept, eps=norm.eps)
         replacement.weight = None
         owner.norm = replacement
@@ -125,7 +125,7 @@ def _parameter(old: Tensor, value: Tensor) -> nn.Parameter:
     return nn.Parameter(value.to(old.dtype).contiguous(), requires_grad=old.requires_grad)
 
 
-def _map_output(part: Part, matrix: Tensor) -> None:
+def map_output(part: Part, matrix: Tensor) -> None:
     """The part gives ``matrix y`` in place of ``y``."""
     for owner, name, layer in _layers(part, part.writes):
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
@@ -143,7 +143,7 @@ def _map_output(part: Part, matrix: Tensor) -> None:
             setattr(owner, name, _parameter(layer, layer.double() @ matrix.T.to(layer.device)))
 
 
-def _map_input(part: Part, matrix: Tensor) -> None:
+def map_input(part: Part, matrix: Tensor) -> None:
     """The part takes ``z`` where it took ``matrix z``."""
     for owner, name, layer in _layers(part, part.reads):
         if isinstance(layer, nn.Linear):

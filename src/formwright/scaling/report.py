@@ -60,8 +60,8 @@ def _explanation(result: ScalingResult) -> str:
     return (
         f"<p>{runs} models were trained for {steps:,} steps each. The loss is the mean absolute error of the last "
         "patch of a window, given those before it, over the standard deviation of what lies before. Lines are least "
-        "squares between logarithms, loss = (x0 / x)^alpha; the shades are their 95 % confidence bands. A straight line over "
-        "sizes that differ by a factor of a hundred says little about sizes a thousand times larger.</p>"
+        "squares between logarithms, loss = (x0 / x)^alpha; the shades are their 95 % confidence bands. A straight "
+        "line over sizes that differ by a factor of a hundred says little about sizes a thousand times larger.</p>"
     )
 
 

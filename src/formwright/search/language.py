@@ -81,7 +81,7 @@ def _mixed(mixer: PartSpec) -> Callable[[LanguageShape, int, int], ModelSpec]:
 _RECIPE = Recipe(learning_rate=0.02, vector_learning_rate=3e-3, weight_decay=0.05, ema_decay=0.99, label_smoothing=0.0)
 _RECURRENT = (
     part("gated_linear_attention"),
-    part("delta_net"),
+    part("delta_rule"),
     part("mamba2", states=32, head_dim=32),
     part("mamba"),
 )

@@ -123,4 +123,4 @@ def _looked_up(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
 
 
 #: Learned tables and tokens look like matrices and are not: they have no weight decay, like vectors.
-_TABLES = ("table", "tokens", "biases")
+_TABLES = ("table", "tables", "tokens", "biases")

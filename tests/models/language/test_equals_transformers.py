@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from formwright.inference.generation import generate
+from formwright.inference.sampling import Sampling
 from formwright.models import Model, create_model, empty_copy, load_checkpoint, model_specification
 from tests.conformance.instances import randomise
 
@@ -60,6 +62,16 @@ def test_gpt2(dtype: torch.dtype, tolerance: float) -> None:
         "GPT2LMHeadModel", "GPT2Config", vocab_size=19, n_embd=32, n_layer=2, n_head=4, n_inner=48, n_positions=12
     )
     assert_equal(ours("gpt2", source, length=12), source, dtype, tolerance)
+
+
+def test_greedy_texts_are_the_same() -> None:
+    options = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 40}
+    source = theirs("GPT2LMHeadModel", "GPT2Config", vocab_size=19, bos_token_id=0, eos_token_id=0, **options)
+    rules = {"do_sample": False, "repetition_penalty": 1.2, "pad_token_id": 0, "eos_token_id": None}
+    expected = source.generate(IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=20, **rules)[:, 7:]
+    sampling = Sampling(temperature=0, repetition_penalty=1.2)
+    steps = list(generate(ours("gpt2", source, length=40), IDS, tokens=20, sampling=sampling))
+    assert torch.tensor(steps).T.tolist() == expected.tolist()
 
 
 def test_gpt2_classifies_by_the_last_real_token() -> None:

@@ -13,13 +13,14 @@ from formwright.models.language.mamba2 import allocate_layers
 from tests.conformance.instances import randomise
 
 EIGHT_BILLION = "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-"
+HYBRID = {"M": "linear_attention", "*": "full_attention", "-": "mlp"}
 SHARED = {"vocab_size": 19, "hidden_size": 32, "num_hidden_layers": 2, "conv_kernel": 4}
 
 
 def theirs(kind: str, **options: Any) -> Any:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(**SHARED, **options)
+    config = getattr(transformers, f"{kind}Config")(**{**SHARED, **options})
     model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     randomise(model)
     return model
@@ -38,7 +39,29 @@ def mamba2(groups: int, tied: bool = True) -> tuple[Any, Model]:
     return source, create_model("mamba2_130m", **sizes)
 
 
-PAIRS = {"mamba": mamba, "mamba2": lambda: mamba2(1), "mamba2-groups": lambda: mamba2(2, tied=False)}
+def hybrid(pattern: str = "M*-M") -> tuple[Any, Model]:
+    """Nemotron-H with the GELU of the study's MLPs."""
+    source = theirs(
+        "NemotronH",
+        num_hidden_layers=len(pattern),
+        layers_block_type=[HYBRID[letter] for letter in pattern],
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        intermediate_size=128,
+        mlp_hidden_act="gelu",
+        ssm_state_size=6,
+        mamba_num_heads=8,
+        mamba_head_dim=8,
+        n_groups=2,
+        chunk_size=16,
+    )
+    sizes = {"vocabulary": 19, "dim": 32, "states": 6, "head_dim": 8, "groups": 2, "heads": 4, "kv_heads": 2}
+    shares = {"attention_ratio": 0.25, "mlp_ratio": 0.25, "pattern": pattern, "depth": len(pattern)}
+    return source, create_model("mamba2_hybrid_800m", **sizes, **shares)
+
+
+PAIRS = {"mamba": mamba, "mamba2": lambda: mamba2(1), "mamba2-groups": lambda: mamba2(2, tied=False), "hybrid": hybrid}
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -59,7 +82,7 @@ def test_equals_transformers(pair: str, length: int) -> None:
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_authors_names_load_as_well(pair: str) -> None:
     source, model = PAIRS[pair]()
-    names = {name.replace("backbone.embeddings.", "backbone.embedding."): t for name, t in source.state_dict().items()}
+    names = {name.replace(".embeddings.", ".embedding."): tensor for name, tensor in source.state_dict().items()}
     assert load_checkpoint(model, names) == "mamba_ssm"
     other = PAIRS[pair]()[1]
     load_checkpoint(other, source.state_dict())

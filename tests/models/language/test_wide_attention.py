@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from formwright.errors import UserError
-from formwright.models import empty_copy, list_models, model_specification
+from formwright.models import create_model, empty_copy, list_models, model_specification
 from formwright.models.language.wide_attention import aspect_ratios
-from formwright.nn import Part
+from formwright.nn import Part, part
+
+#: The paper's ten, with blocks and windows for short rows.
+TEN: dict[str, dict[str, int]] = {
+    "attention": {},
+    "bigbird_attention": {"block": 4},
+    "linear_attention": {},
+    "linformer_attention": {"rank": 4},
+    "local_attention": {"block": 4},
+    "longformer_attention": {"window": 4},
+    "performer_attention": {"features": 8},
+    "sinkhorn_attention": {"block": 4},
+    "fixed_attention": {"block": 4, "summary": 2},
+    "random_synthesizer": {"rank": 4},
+}
 
 
 def parameters(name: str, kind: str | None = None) -> int:
@@ -46,3 +61,32 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         model_specification("wide_attention_6x8", depth=5, heads=9, total_heads=48)
     with pytest.raises(UserError, match="with an option head_dim"):
         model_specification("wide_attention_6x8", mixer="pooling")
+
+
+@pytest.mark.parametrize("mixer", TEN)
+@pytest.mark.parametrize(("depth", "heads"), [(6, 2), (3, 4), (2, 6), (1, 12)])
+def test_ten_attentions_in_four_shapes(mixer: str, depth: int, heads: int) -> None:
+    options = TEN[mixer]
+    torch.manual_seed(0)
+    model = create_model(
+        "wide_attention_6x8",
+        dim=16,
+        depth=depth,
+        heads=heads,
+        head_dim=4,
+        hidden=24,
+        length=20,
+        vocabulary=11,
+        padding=0,
+        mixer=part(mixer, **options),
+    ).eval()
+    ids = torch.randint(1, 11, (2, 20), generator=torch.Generator().manual_seed(0))
+    assert model(ids).shape == (2, 2)
+    matrices = {
+        parameter.numel()
+        for block in model.backbone.stages[0].blocks
+        for name, parameter in block.branches[0].part.named_parameters()
+        if name.split(".")[0] in ("qkv", "inputs")
+    }
+    assert all(size % (16 * heads * 4) == 0 for size in matrices)
+    assert matrices

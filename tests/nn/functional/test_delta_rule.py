@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.catalog.reference import reference_figures, sample
 from formwright.errors import UserError
 from formwright.nn.functional.delta_rule import delta_rule, delta_rule_step, unit_lower_inverse
+from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.linear_attention import causal_linear_attention
 from tests.nn.functional.recurrences import TOLERANCE, assert_near, assert_same, lengths_mask
 
@@ -153,3 +156,30 @@ def test_a_beta_of_zero_keeps_the_state() -> None:
 def test_a_chunk_of_no_tokens_is_refused() -> None:
     with pytest.raises(UserError, match="at least 1"):
         delta_rule(*operands()[:-1], chunk=0)
+
+
+@pytest.mark.parametrize(
+    ("system", "recurrence"), [("deltanet", "delta_rule_recurrence"), ("gla", "naive_recurrent_gla")]
+)
+def test_equals_flash_linear_attention(system: str, recurrence: str) -> None:
+    """Its naive recurrences were run in float64 on these operands; they scale queries inside."""
+    figures = reference_figures(system)["functions"][recurrence]
+    ours = dict(zip(("y", "state"), fla_outcome(system, **figures["sizes"]), strict=True))
+    for name, tensor in ours.items():
+        expected = figures[name]
+        assert list(tensor.shape) == expected["shape"]
+        difference = np.abs(np.array(sample(tensor.numpy())) - expected["values"]).max()
+        assert difference <= 1e-9 * expected["std"]
+
+
+def fla_outcome(system: str, *, batch: int, time: int, heads: int, keys: int, values: int) -> tuple[Tensor, Tensor]:
+    wide, narrow = (batch, time, heads, keys), (batch, time, heads)
+    shapes = (wide, wide, (batch, time, heads, values), narrow, wide, (batch, heads, keys, values))
+    q, k, v, gate, decay, state = (
+        torch.from_numpy(np.random.RandomState(index).standard_normal(shape)) for index, shape in enumerate(shapes)
+    )
+    q, k = q * keys**-0.5, F.normalize(k, dim=-1)
+    if system == "deltanet":
+        return delta_rule(q, k, v, gate.sigmoid(), initial_state=state)
+    k = torch.from_numpy(np.random.RandomState(1).standard_normal(wide))
+    return gated_linear_attention(q, k, v, F.logsigmoid(decay) / 16, initial_state=state)

@@ -92,3 +92,16 @@ def test_chunks_equal_the_whole(sizes: tuple[int, ...]) -> None:
         pieces.append(y)
     assert_near(torch.cat(pieces, dim=1), whole, 1e-12)
     assert torch.equal(state, final)
+
+
+def test_trained_in_bfloat16_by_autocast():
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, requires_grad=True) for shape in ((2, 9, 6), (6, 4), (6,)))
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y, _ = short_convolution(x, weight, bias)
+        gradients.append(torch.autograd.grad(y.float().square().sum(), (x, weight, bias)))
+    for plain, mixed in zip(*gradients, strict=True):
+        assert mixed.dtype is torch.float32
+        assert (mixed - plain).abs().mean() < 0.02 * plain.abs().mean()

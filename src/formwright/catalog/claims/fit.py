@@ -65,6 +65,55 @@ def _cifar10(reporter: Reporter) -> ClaimResult:
     )
 
 
+def _data(name: str) -> Path | None:
+    """What lies under a name below ``FORMWRIGHT_DATA``, if it does."""
+    root = os.environ.get("FORMWRIGHT_DATA")
+    path = Path(root) / name if root else None
+    return path if path is not None and path.exists() else None
+
+
+def _sst2(reporter: Reporter) -> ClaimResult:
+    """One run of at most ten minutes on the sentences as they are given."""
+    from formwright.fitting import fit
+
+    folder = _data("sst2")
+    if folder is None:
+        return ClaimResult(
+            measured="not run",
+            holds=False,
+            details="set FORMWRIGHT_DATA to a folder that holds sst2/{train,dev,test}.tsv",
+        )
+    reporter.progress(0.0, "ten minutes")
+    with tempfile.TemporaryDirectory() as out:
+        result = fit(folder, out=Path(out) / "run", max_time="10m")
+    beside = ", ".join(f"{baseline.name} {baseline.score:.2%}" for baseline in result.baselines)
+    return ClaimResult(
+        measured=f"{result.test['accuracy']:.2%}",
+        holds=result.test["accuracy"] >= 0.78,
+        details=f"{result.model}; {beside}; {result.time['total']:.0f} s of 600 s",
+    )
+
+
+def _shakespeare(reporter: Reporter) -> ClaimResult:
+    """One run of twenty minutes; the last tenth of the text is the test part."""
+    from formwright.fitting import fit
+
+    text = _data("tiny_shakespeare.txt")
+    if text is None:
+        return ClaimResult(
+            measured="not run", holds=False, details="set FORMWRIGHT_DATA to a folder that holds tiny_shakespeare.txt"
+        )
+    reporter.progress(0.0, "twenty minutes")
+    with tempfile.TemporaryDirectory() as out:
+        result = fit(text, out=Path(out) / "run", max_time="20m")
+    nats = result.test["nats_per_character"]
+    return ClaimResult(
+        measured=f"{nats:.3f} nats",
+        holds=nats <= 1.6,
+        details=f"{result.model}; {result.time['total']:.0f} s of 1200 s",
+    )
+
+
 CLAIMS: list[Claim] = [
     Claim(
         id="digits",
@@ -80,6 +129,22 @@ CLAIMS: list[Claim] = [
         statement="test accuracy on CIFAR-10 after twenty minutes on two cores, within 2 ms and 1 MB",
         published="at least 80 %",
         run=_cifar10,
+        slow=True,
+    ),
+    Claim(
+        id="sst2",
+        kind="direction",
+        statement="test accuracy on the sentences of SST-2, from scratch, within ten minutes on two cores",
+        published="at least 78 %",
+        run=_sst2,
+        slow=True,
+    ),
+    Claim(
+        id="shakespeare",
+        kind="direction",
+        statement="nats per character on the last tenth of tiny-shakespeare after twenty minutes on two cores",
+        published="at most 1.6",
+        run=_shakespeare,
         slow=True,
     ),
 ]

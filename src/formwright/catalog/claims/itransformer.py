@@ -207,7 +207,7 @@ def _unseen(reporter: Reporter) -> ClaimResult:
         without.append(forecast_errors(few, windows).mse)
         whole = train_as_published(_inverted(96), everything, training=SMALL, seed=seed, steps=STEPS)
         within.append(forecast_errors(whole, windows).mse)
-    naive = naive_errors(windows, unseen.frequency.season).mse
+    naive = naive_errors(unseen, windows).mse
     return ClaimResult(
         f"{_told(without)}; trained on all seven {_told(within)}; the last day again {naive:.3f}",
         max(without) < naive,

@@ -66,6 +66,7 @@ class ForecastingTask(Task):
     )
     peer: ClassVar[Peer] = Peer("plain DLinear", "linear_forecaster")
     keeps_best: ClassVar[bool] = True
+    leaves_range: ClassVar[bool] = True
     race_samples: ClassVar[int] = 1000
 
     def __init__(self, data: SeriesData, *, columns: tuple[str, str | None] = ("time", None), coverage: float) -> None:
@@ -227,8 +228,7 @@ class ForecastingTask(Task):
                 "low": forecast[place] - half_width,
                 "high": forecast[place] + half_width,
             }
-            first = int(np.flatnonzero(self._windows["test"].owners == owner)[0])
-            row = data.rows(data.series[owner], "test")[0] + int(test.indices[place[0]]) - first + data.length
+            row = int(test.origins[place[0]])
             yield {
                 "series": data.series[owner].name,
                 "column": data.layout.targets[column],

@@ -88,12 +88,15 @@ register_family(
 )
 
 
-def _tie(state: State, model: Model) -> State:
-    """A tied head has no weight of its own; checkpoints repeat the embedding's under its name.
+def _fit(state: State, model: Model) -> State:
+    """Queries, keys and values become one matrix, and a tied head has no weight of its own.
 
     Raises:
         UserError: the head is tied, and the checkpoint's is another than its embedding.
     """
+    for name in [name for name in state if name.endswith(".q_proj.weight")]:
+        path = name.removesuffix("q_proj.weight")
+        state[f"{path}qkv.weight"] = torch.cat([state.pop(f"{path}{each}_proj.weight") for each in "qkv"])
     if "head.linear.weight" in model.state_dict():
         return state
     repeated = state.pop("head.linear.weight", None)
@@ -105,8 +108,10 @@ def _tie(state: State, model: Model) -> State:
     return state
 
 
-_LAYER = r"(?:backbone\.)?layers\.(\d+)\."
-_BRANCH = r"backbone.stages.0.blocks.\1.branches.0."
+_TRUNK = r"(?:backbone\.|model\.)?"
+_LAYER = _TRUNK + r"layers\.(\d+)\."
+_MIXER = _LAYER + r"mixer\."
+_PART = r"backbone.stages.0.blocks.\1.branches.0.part."
 
 
 def register_layouts(family: str) -> None:
@@ -114,17 +119,20 @@ def register_layouts(family: str) -> None:
     for owner, embedding in (("transformers", "embeddings"), ("mamba_ssm", "embedding")):
         layout = Layout(
             name=owner,
-            marker=rf"^(backbone\.)?{embedding}\.weight$",
+            marker=rf"^{_TRUNK}{embedding}\.weight$",
             renames=(
-                (rf"(?:backbone\.)?{embedding}\.weight", r"backbone.embed.weight"),
-                (_LAYER + r"norm\.weight", _BRANCH + r"norm.weight"),
-                (_LAYER + r"mixer\.conv1d\.(.*)", _BRANCH + r"part.conv.\2"),
-                (_LAYER + r"mixer\.norm\.weight", _BRANCH + r"part.norm_weight"),
-                (_LAYER + r"mixer\.(.*)", _BRANCH + r"part.\2"),
-                (r"(?:backbone\.)?norm_f\.weight", r"head.norm.weight"),
+                (rf"{_TRUNK}{embedding}\.weight", r"backbone.embed.weight"),
+                (_LAYER + r"norm\.weight", r"backbone.stages.0.blocks.\1.branches.0.norm.weight"),
+                (_MIXER + r"conv1d\.(.*)", _PART + r"conv.\2"),
+                (_MIXER + r"norm\.weight", _PART + r"norm_weight"),
+                (_MIXER + r"o_proj\.weight", _PART + r"proj.weight"),
+                (_MIXER + r"up_proj\.weight", _PART + r"fc1.weight"),
+                (_MIXER + r"down_proj\.weight", _PART + r"fc2.weight"),
+                (_MIXER + r"(.*)", _PART + r"\2"),
+                (_TRUNK + r"norm_f\.weight", r"head.norm.weight"),
                 (r"lm_head\.weight", r"head.linear.weight"),
             ),
-            convert=_tie,
+            convert=_fit,
         )
         register_layout(family, layout)
 

@@ -2,7 +2,7 @@
 
 Sources: Transformers are SSMs: Generalized Models and Efficient Algorithms Through Structured State Space Duality,
 arXiv 2405.21060 (equal to transformers' models of the same names; the authors' checkpoints load as well); An Empirical
-Study of Mamba-based Language Models, arXiv 2406.07887.
+Study of Mamba-based Language Models, arXiv 2406.07887 (equal to transformers' Nemotron-H of such layers).
 """
 
 from __future__ import annotations
@@ -174,4 +174,5 @@ register_family(
     family="mamba2_hybrid",
     task="language-modelling",
 )
-register_layouts("mamba2")
+for _family in ("mamba2", "mamba2_hybrid"):
+    register_layouts(_family)

@@ -62,6 +62,12 @@ def convolve(
     bias: Float[Tensor, " channels"] | None,
 ) -> Float[Tensor, "batch time channels"]:
     """The convolution where all taps fall on ``padded``, so that ``time = padded_time - taps + 1``."""
+    device = padded.device.type
+    if torch.is_autocast_enabled(device) and padded.dtype is not torch.float64:
+        # Out here, where it is undone for the gradients: within, the backward would meet two types.
+        dtype = torch.get_autocast_dtype(device)
+        padded, weight = padded.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     if padded.shape[1] == weight.shape[1]:
         y = (padded * weight.t()).sum(1, keepdim=True)
         return y if bias is None else y + bias

@@ -21,7 +21,8 @@ class BigBirdAttention(MultiHeadMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         block: tokens of a block; the last one may be shorter.
         window: neighbouring blocks that are seen, the own one in the middle.
         random: how many blocks more each sees.
@@ -47,6 +48,7 @@ class BigBirdAttention(MultiHeadMixer):
         dim: int,
         *,
         heads: int = 4,
+        head_dim: int | None = None,
         block: int = 64,
         window: int = 3,
         random: int = 3,
@@ -56,7 +58,7 @@ class BigBirdAttention(MultiHeadMixer):
     ) -> None:
         check_positive(block=block, window=window)
         refuse_causal("BigBird", "its last block is seen by all others", causal)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.block, self.window, self.random, self.ends, self.seed = block, window, random, ends, seed
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:

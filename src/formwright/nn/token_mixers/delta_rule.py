@@ -19,6 +19,7 @@ from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.short_convolution import short_convolution
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
 
 #: Added to the squared length of queries and keys before they are divided by it.
@@ -107,7 +108,7 @@ class DeltaRule(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -17,6 +17,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
 
 #: What the logarithms of the decays are divided by: the average one starts at ``0.5 ** (1 / 16)``, some 0.96 a token.
@@ -89,7 +90,7 @@ class GatedLinearAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

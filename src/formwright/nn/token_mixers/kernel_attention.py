@@ -74,7 +74,8 @@ class PerformerAttention(_KernelAttention):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         features: number of random features.
         causal: whether tokens see only those before them; it then streams with a state that does not grow.
 
@@ -89,9 +90,11 @@ class PerformerAttention(_KernelAttention):
 
     projection: Tensor
 
-    def __init__(self, dim: int, *, heads: int = 4, features: int = 256, causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, *, heads: int = 4, head_dim: int | None = None, features: int = 256, causal: bool = False
+    ) -> None:
         check_positive(features=features)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.causal, self.feature_dim = causal, features
         self.promise(causal=causal)
         self.register_buffer("projection", orthogonal_gaussian(features, self.head_dim))
@@ -113,7 +116,8 @@ class CosFormerAttention(_KernelAttention):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         length: the longest sequence; that of the grid if unset.
         causal: whether tokens see only those before them; it then streams with a state that does not grow.
 
@@ -133,11 +137,12 @@ class CosFormerAttention(_KernelAttention):
         dim: int,
         *,
         heads: int = 4,
+        head_dim: int | None = None,
         length: int | None = None,
         grid: tuple[int, ...] | None = None,
         causal: bool = False,
     ) -> None:
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.length = places_of(grid, length, "cosFormer")
         self.causal, self.feature_dim = causal, 2 * self.head_dim
         self.promise(causal=causal)

@@ -15,6 +15,7 @@ from formwright.nn.convolution import fold_batch_norm
 from formwright.nn.functional.legendre_memory import LegendreTables, legendre_memory, legendre_tables
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 
 
 @PARTS.register("legendre_memory")
@@ -74,7 +75,7 @@ class LegendreMemory(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

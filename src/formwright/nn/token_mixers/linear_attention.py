@@ -16,6 +16,7 @@ from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
 
 
@@ -41,7 +42,8 @@ class LinearAttention(Part):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         feature_map: ``φ``: ``elu`` for ``elu(x) + 1``, ``relu``, or ``softmax`` over the channels of a head.
         causal: whether tokens see only those before them (row by row on a grid of several axes).
 
@@ -58,16 +60,20 @@ class LinearAttention(Part):
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
-    def __init__(self, dim: int, *, heads: int = 4, feature_map: str = "elu", causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, *, heads: int = 4, head_dim: int | None = None, feature_map: str = "elu", causal: bool = False
+    ) -> None:
         super().__init__()
-        check_heads(dim, heads)
+        if head_dim is None:
+            check_heads(dim, heads)
+            head_dim = dim // heads
         if feature_map not in FEATURE_MAPS:
             raise UnknownNameError("feature map", feature_map, FEATURE_MAPS)
-        self.heads, self.head_dim = heads, dim // heads
+        self.heads, self.head_dim = heads, head_dim
         self.feature_map = feature_map
         self.causal = causal
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.proj = nn.Linear(dim, dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * heads * head_dim, bias=False)
+        self.proj = nn.Linear(heads * head_dim, dim, bias=False)
         if causal:
             self.promise(causal=True)
 
@@ -89,6 +95,8 @@ class LinearAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if self.causal and x.ndim == 3 and worth_segments(x, context):
+            return in_segments(self, x)
         q, k, v = self._project(x.flatten(1, -2))
         mask = None if context.mask is None else context.mask.flatten(1)
         if self.causal:

@@ -44,7 +44,8 @@ class LinformerAttention(MultiHeadMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         rank: how many mixtures of tokens there are.
         length: the longest sequence, class tokens included; that of the grid if unset.
         causal: refused: every mixture holds all tokens.
@@ -65,6 +66,7 @@ class LinformerAttention(MultiHeadMixer):
         dim: int,
         *,
         heads: int = 4,
+        head_dim: int | None = None,
         rank: int = 32,
         length: int | None = None,
         grid: tuple[int, ...] | None = None,
@@ -72,7 +74,7 @@ class LinformerAttention(MultiHeadMixer):
     ) -> None:
         check_positive(rank=rank)
         refuse_causal("Linformer", "each of its mixtures of keys holds all tokens", causal)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         length = places_of(grid, length, "Linformer")
         self.mixtures = nn.Parameter(torch.randn(length, rank) / math.sqrt(length))
 

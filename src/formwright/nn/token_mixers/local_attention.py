@@ -17,7 +17,8 @@ class LocalAttention(CachedMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         block: tokens of a block; the last one may be shorter.
         causal: whether tokens see only those before them; it then streams with a cache of one block.
 
@@ -29,9 +30,11 @@ class LocalAttention(CachedMixer):
     Source: the local attention of Long Range Arena, arXiv 2011.04006, without its biases.
     """
 
-    def __init__(self, dim: int, *, heads: int = 4, block: int = 64, causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, *, heads: int = 4, head_dim: int | None = None, block: int = 64, causal: bool = False
+    ) -> None:
         check_positive(block=block)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.block, self.causal = block, causal
         self.promise(causal=causal)
 

@@ -21,7 +21,8 @@ class LongformerAttention(MultiHeadMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         window: places that a token sees, half of them on each side.
         global_tokens: how many tokens at the beginning are global, class tokens aside.
         causal: refused: tokens see both sides (``attention`` with ``causal`` and ``window`` sees one).
@@ -36,13 +37,20 @@ class LongformerAttention(MultiHeadMixer):
     """
 
     def __init__(
-        self, dim: int, *, heads: int = 4, window: int = 512, global_tokens: int = 1, causal: bool = False
+        self,
+        dim: int,
+        *,
+        heads: int = 4,
+        head_dim: int | None = None,
+        window: int = 512,
+        global_tokens: int = 1,
+        causal: bool = False,
     ) -> None:
         check_positive(window=window)
         refuse_causal("Longformer", "its window has two sides and its global tokens see all", causal)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.window, self.global_tokens = window, global_tokens
-        self.whole = nn.Linear(dim, 3 * dim, bias=False)
+        self.whole = nn.Linear(dim, 3 * heads * self.head_dim, bias=False)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         whole = Axis("heads", repeats=3, block=self.head_dim)

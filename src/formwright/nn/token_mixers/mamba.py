@@ -16,6 +16,7 @@ from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.selective_scan import selective_scan, selective_scan_step
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
 
 #: Between these the first step sizes are spread evenly in their logarithm, and none is below the floor.
@@ -131,7 +132,7 @@ class Mamba(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -17,6 +17,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_norm import gated_rms_norm
 from formwright.nn.functional.ssd import CHUNK, ssd, ssd_step
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
 
@@ -110,7 +111,7 @@ class Mamba2(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -43,6 +43,11 @@ class MultiHeadMixer(Part):
 
     Tokens lie on one axis, a class token in front included; a grid of several axes counts row by row.
 
+    Args:
+        dim: channels in and out.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
+
     Class attributes:
         projected: what :meth:`attend` is given, each ``(batch, time, heads, head_dim)``.
     """
@@ -52,12 +57,15 @@ class MultiHeadMixer(Part):
     promises: ClassVar[Promises] = Promises(dimensions=(1,))
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, head_dim: int | None = None) -> None:
         super().__init__()
-        check_heads(dim, heads)
-        self.heads, self.head_dim = heads, dim // heads
-        self.inputs = nn.Linear(dim, len(self.projected) * dim, bias=False)
-        self.output = nn.Linear(dim, dim, bias=False)
+        if head_dim is None:
+            check_heads(dim, heads)
+            head_dim = dim // heads
+        check_positive(heads=heads, head_dim=head_dim)
+        self.heads, self.head_dim = heads, head_dim
+        self.inputs = nn.Linear(dim, len(self.projected) * heads * head_dim, bias=False)
+        self.output = nn.Linear(heads * head_dim, dim, bias=False)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         heads, residual = Axis("heads", repeats=len(self.projected), block=self.head_dim), Axis("residual")

@@ -22,7 +22,8 @@ class SinkhornAttention(MultiHeadMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         block: tokens of a block; the last one may be shorter.
         iterations: of Sinkhorn's normalisation of rows and columns.
         length: the longest sequence, class tokens included; that of the grid if unset.
@@ -44,6 +45,7 @@ class SinkhornAttention(MultiHeadMixer):
         dim: int,
         *,
         heads: int = 4,
+        head_dim: int | None = None,
         block: int = 64,
         iterations: int = 5,
         length: int | None = None,
@@ -52,7 +54,7 @@ class SinkhornAttention(MultiHeadMixer):
     ) -> None:
         check_positive(block=block)
         refuse_causal("Sinkhorn attention", "its sorting looks at all blocks", causal)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.block, self.iterations = block, iterations
         self.length = places_of(grid, length, "Sinkhorn attention")
         self.sorting = nn.Linear(self.head_dim, math.ceil(self.length / block), bias=False)

@@ -20,7 +20,8 @@ class FixedAttention(CachedMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         block: tokens of a block; the last one may be shorter.
         summary: how many tokens at the end of a block the others see.
         causal: whether tokens see only those before them.
@@ -34,11 +35,20 @@ class FixedAttention(CachedMixer):
     Source: Generating Long Sequences with Sparse Transformers, arXiv 1904.10509.
     """
 
-    def __init__(self, dim: int, *, heads: int = 4, block: int = 128, summary: int = 32, causal: bool = False) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int = 4,
+        head_dim: int | None = None,
+        block: int = 128,
+        summary: int = 32,
+        causal: bool = False,
+    ) -> None:
         check_positive(block=block, summary=summary)
         if summary > block:
             raise UserError(f"A summary of {summary} tokens is longer than its block of {block}; choose a smaller one.")
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.block, self.summary, self.causal = block, summary, causal
         self.promise(causal=causal)
 
@@ -59,7 +69,8 @@ class StridedAttention(CachedMixer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         stride: near the square root of the length, cost grows with its power of 1.5.
         causal: whether tokens see only those before them.
 
@@ -71,9 +82,11 @@ class StridedAttention(CachedMixer):
     Source: Generating Long Sequences with Sparse Transformers, arXiv 1904.10509.
     """
 
-    def __init__(self, dim: int, *, heads: int = 4, stride: int = 64, causal: bool = False) -> None:
+    def __init__(
+        self, dim: int, *, heads: int = 4, head_dim: int | None = None, stride: int = 64, causal: bool = False
+    ) -> None:
         check_positive(stride=stride)
-        super().__init__(dim, heads)
+        super().__init__(dim, heads, head_dim)
         self.stride, self.causal = stride, causal
         self.promise(causal=causal)
 

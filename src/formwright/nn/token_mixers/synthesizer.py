@@ -28,8 +28,16 @@ class _Synthesizer(MultiHeadMixer):
     projected: ClassVar[tuple[str, ...]] = ("values",)
     promises = Promises(dimensions=(1,), any_grid=False)
 
-    def __init__(self, dim: int, heads: int, length: int | None, grid: tuple[int, ...] | None, causal: bool) -> None:
-        super().__init__(dim, heads)
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        head_dim: int | None,
+        length: int | None,
+        grid: tuple[int, ...] | None,
+        causal: bool,
+    ) -> None:
+        super().__init__(dim, heads, head_dim)
         self.length = places_of(grid, length, "A Synthesizer")
         self.causal = causal
         self.promise(causal=causal)
@@ -86,7 +94,8 @@ class RandomSynthesizer(_Synthesizer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         rank: columns of ``L`` and ``R``; with none, ``A`` itself is learned.
         length: the longest sequence, class tokens included; that of the grid if unset.
         causal: whether tokens see only those before them.
@@ -106,12 +115,13 @@ class RandomSynthesizer(_Synthesizer):
         dim: int,
         *,
         heads: int = 4,
+        head_dim: int | None = None,
         rank: int | None = 32,
         length: int | None = None,
         grid: tuple[int, ...] | None = None,
         causal: bool = False,
     ) -> None:
-        super().__init__(dim, heads, length, grid, causal)
+        super().__init__(dim, heads, head_dim, length, grid, causal)
         if rank is None:
             self.table = nn.Parameter(torch.randn(heads, self.length, self.length) / math.sqrt(self.length))
         else:
@@ -138,7 +148,8 @@ class DenseSynthesizer(_Synthesizer):
 
     Args:
         dim: channels in and out.
-        heads: number of heads; must divide ``dim``.
+        heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
+        head_dim: channels of a head; ``dim / heads`` if unset.
         length: the longest sequence, class tokens included; that of the grid if unset.
         causal: whether tokens see only those before them.
 
@@ -158,11 +169,12 @@ class DenseSynthesizer(_Synthesizer):
         dim: int,
         *,
         heads: int = 4,
+        head_dim: int | None = None,
         length: int | None = None,
         grid: tuple[int, ...] | None = None,
         causal: bool = False,
     ) -> None:
-        super().__init__(dim, heads, length, grid, causal)
+        super().__init__(dim, heads, head_dim, length, grid, causal)
         self.scores = nn.Linear(self.head_dim, self.length, bias=False)
 
     def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,0 +1,274 @@
+"""A forecaster from a file: fitted, reported beside the baselines, and asked for the steps that come next."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from formwright.cli import main
+from formwright.data.series_batches import Windows
+from formwright.deployment.forecasting import ForecastPreparation, append_forecasts
+from formwright.deployment.prediction import predict
+from formwright.errors import UserError
+from formwright.fitting import fit
+from formwright.fitting.task import find_task
+from formwright.fitting.tasks.forecasting import ForecastingTask
+from formwright.search.series import FORECASTERS, ForecastSpace
+
+HORIZON, LOOK_BACK = 6, 12
+
+
+def exit_code(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Two days' rhythm of two sites, a price that is known ahead, and noise."""
+    random = np.random.default_rng(0)
+    time = np.arange(400)
+    price = random.normal(0, 1, 400).cumsum() / 10
+    return pd.DataFrame(
+        {
+            "date": pd.date_range("2024-01-01", periods=400, freq="h"),
+            "north": 20 + 5 * np.sin(2 * np.pi * time / 24) + price + random.normal(0, 0.3, 400),
+            "south": 100 + 30 * np.cos(2 * np.pi * time / 24) - 5 * price + random.normal(0, 2, 400),
+            "price": price,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def monkeymodule():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def fitted(table, tmp_path_factory, monkeymodule):
+    from formwright.fitting import run, shrink
+
+    monkeymodule.setattr(run, "SHORTEST_RUN", 1.0)
+    monkeymodule.setattr(run, "SHRINK_LEAST", 2.0)
+    monkeymodule.setattr(run, "SHIP_LEAST", 1.0)
+    monkeymodule.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
+    families = {name: FORECASTERS[name] for name in ("itransformer", "linear_forecaster")}
+    monkeymodule.setattr(ForecastSpace, "families", families)
+    monkeymodule.setattr(ForecastSpace, "widths", (16, 32))
+    folder = tmp_path_factory.mktemp("forecasting")
+    table.to_csv(folder / "sites.csv", index=False)
+    result = fit(
+        folder / "sites.csv",
+        out=folder / "run",
+        max_time=10,
+        threads=1,
+        target="north,south",
+        known="price",
+        horizon=HORIZON,
+        look_back=LOOK_BACK,
+    )
+    return folder, result
+
+
+def test_the_task_is_recognised(fitted):
+    _, result = fitted
+    assert result.task == "forecasting"
+    assert result.data["frequency"] == "1 hour"
+    assert (result.data["targets"], result.data["known"]) == (["north", "south"], ["price"])
+
+
+def test_baselines_stand_in_the_same_table(fitted):
+    _, result = fitted
+    rows = {row["name"]: row for row in result.details["table"]}
+    assert set(rows) - {"exponential smoothing"} == {  # for which a busy machine may have no time
+        "Shipped model",
+        "naive",
+        "seasonal naive",
+        "NLinear, least squares",
+        "DLinear, least squares",
+    }
+    for row in rows.values():
+        assert {"mse", "mae", "mase", "smape", "quantile_loss", "coverage"} <= set(row)
+        assert all(np.isfinite(value) for key, value in row.items() if key != "name")
+    assert rows["seasonal naive"]["mse"] < rows["naive"]["mse"]
+    assert result.test["mse"] == rows["Shipped model"]["mse"]
+    assert {baseline.name for baseline in result.baselines} >= set(rows) - {"Shipped model"}
+
+
+def test_exponential_smoothing_follows_each_column(fitted):
+    folder, _ = fitted
+    task = ForecastingTask.read(folder / "sites.csv", seed=0, target="north,south", known="price", horizon=HORIZON)
+    found = {
+        rival.name: (rival, val) for rival, val in task.measuring.baselines(Windows(task.data, "train"), seconds=60)
+    }
+    smoothed, val = found["exponential smoothing"]
+    figures = task.measuring.figures(val, smoothed.values)
+    assert figures["mse"] < task.measuring.figures(found["naive"][1], found["naive"][0].values)["mse"]
+
+
+def test_intervals_hold_about_as_often_as_stated(fitted):
+    _, result = fitted
+    assert 0.8 <= result.test["stated_coverage"] <= 0.9
+    assert 0.6 <= result.test["coverage"] <= 1.0
+
+
+def test_int8_is_left_where_the_budget_does_not_demand_it(fitted):
+    _, result = fitted
+    (step,) = [step for step in result.shrink if step.name.startswith("INT8")]
+    assert not step.tried
+    assert result.shipped.precision == "float32"
+
+
+def test_the_report_shows_forecasts(fitted):
+    folder, _ = fitted
+    page = (folder / "run" / "report.html").read_text()
+    assert "How it forecasts" in page
+    assert page.count('id="plot-forecast-') == 2
+    assert "seasonal naive" in page
+    assert "not covered" not in page
+
+
+def future(table, rows=HORIZON):
+    """Rows of the next hours in which the price alone is known."""
+    times = pd.date_range("2024-01-17 16:00", periods=rows, freq="h")
+    ahead = pd.DataFrame({"date": times, "north": np.nan, "south": np.nan, "price": np.linspace(0, 1, rows)})
+    return pd.concat([table, ahead])
+
+
+def test_the_next_steps_come_from_the_exported_model(fitted, table, tmp_path):
+    folder, _ = fitted
+    future(table).to_csv(tmp_path / "now.csv", index=False)
+    (forecast,) = predict(folder / "run", [tmp_path / "now.csv"])
+    assert forecast.times[0] == "2024-01-17 16:00"
+    assert len(forecast.times) == HORIZON
+    assert (forecast.low < forecast.values).all()
+    assert (forecast.values < forecast.high).all()
+    assert abs(forecast.values[:, 0].mean() - table["north"].tail(48).mean()) < 10
+    again = predict(folder / "run", [tmp_path / "now.csv"])[0]
+    np.testing.assert_array_equal(again.values, forecast.values)
+
+
+def test_shipped_inputs_are_those_of_training(fitted, table, tmp_path):
+    """The window that ``predict`` makes of the first rows is the one that training would."""
+    folder, _ = fitted
+    task = ForecastingTask.read(
+        folder / "sites.csv", seed=0, target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK
+    )
+    batch = next(task.evaluation_batches("val", most=1))
+    start = task.data.rows(task.data.series[0], "val")[0]
+    rows = table.iloc[: start + LOOK_BACK + HORIZON].copy()
+    rows.iloc[start + LOOK_BACK :, 1:3] = np.nan
+    rows.to_csv(tmp_path / "cut.csv", index=False)
+    preparation = ForecastPreparation.load(folder / "run")
+    (series,) = preparation.read(tmp_path / "cut.csv").series
+    window, _, end = preparation.window("cut.csv", series)
+    assert end == start + LOOK_BACK
+    np.testing.assert_allclose(window, batch.inputs[0].numpy(), atol=1e-5)
+
+
+def test_forecasts_are_appended_to_a_table(fitted, table, tmp_path, capsys):
+    folder, _ = fitted
+    future(table).to_csv(tmp_path / "now.csv", index=False)
+    log = tmp_path / "log.csv"
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "--append", str(log), "-q"]) == 0
+    rows = list(csv.DictReader(log.open()))
+    assert list(rows[0]) == ["date", "north", "north_low", "north_high", "south", "south_low", "south_high"]
+    assert len(rows) == HORIZON
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "--append", str(log), "-q"]) == 2
+    assert "has a row of 2024-01-17 16:00 already" in capsys.readouterr().err
+
+    own = tmp_path / "own.csv"
+    table.to_csv(own, index=False)
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "--append", str(own), "-q"]) == 0
+    whole = pd.read_csv(own)
+    assert list(whole.columns) == list(table.columns)
+    assert len(whole) == len(table) + HORIZON
+    assert whole["north"].notna().all()
+
+
+def test_a_table_without_what_is_known_ahead_is_refused(fitted, table, tmp_path, capsys):
+    folder, _ = fitted
+    table.to_csv(tmp_path / "now.csv", index=False)
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "-q"]) == 2
+    assert "does not say 'price' for the 6 rows after its last value" in capsys.readouterr().err
+
+
+def test_tables_that_do_not_fit_the_model_are_refused(fitted, table, tmp_path):
+    folder, _ = fitted
+    path = tmp_path / "other.csv"
+    future(table).tail(HORIZON + 5).to_csv(path, index=False)
+    with pytest.raises(UserError, match="has 5 rows to look back on, and the model needs 12"):
+        predict(folder / "run", [path])
+    daily = future(table).assign(date=pd.date_range("2024-01-01", periods=len(table) + HORIZON, freq="D"))
+    daily.to_csv(path, index=False)
+    with pytest.raises(UserError, match="rows 1 day apart, and the model was trained on rows 1 hour apart"):
+        predict(folder / "run", [path])
+    future(table).drop(columns="south").to_csv(path, index=False)
+    with pytest.raises(UserError, match="'south'"):
+        predict(folder / "run", [path])
+
+
+def test_only_forecasts_can_be_appended(tmp_path):
+    with pytest.raises(UserError, match="Only forecasts"):
+        append_forecasts(tmp_path / "x.csv", ["a class"])
+
+
+def test_a_damaged_preparation_is_refused(fitted, tmp_path):
+    folder, _ = fitted
+    record = json.loads((folder / "run" / "preprocessing.json").read_text())
+    del record["scalings"]
+    (tmp_path / "preprocessing.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="does not describe a preparation of series"):
+        ForecastPreparation.load(tmp_path)
+
+
+def test_splits_are_recorded_and_checked(fitted, table, tmp_path):
+    folder, _ = fitted
+    options = {"target": "north", "horizon": HORIZON}
+    task = ForecastingTask.read(folder / "sites.csv", seed=0, **options)
+    task.save_splits(tmp_path / "splits.json")
+    task.check_splits(tmp_path / "splits.json")
+    table.assign(north=table["north"] + 1).to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(UserError, match="not those that"):
+        ForecastingTask.read(tmp_path / "other.csv", seed=0, **options).check_splits(tmp_path / "splits.json")
+
+
+def test_series_are_told_from_other_tables(tmp_path, table):
+    path = tmp_path / "table.csv"
+    table.to_csv(path, index=False)
+    assert find_task(path, None, {})[0] is ForecastingTask
+    texts = pd.DataFrame({"date": ["2024-01-01"] * 3, "stars": [1, 2, 3], "review": ["a long text " * 20] * 3})
+    texts.to_csv(path, index=False)
+    assert find_task(path, None, {})[0] is not ForecastingTask
+
+
+def test_the_built_in_series_needs_no_file():
+    task = ForecastingTask.read(None, seed=0)
+    assert task.data.frequency.name == "1 week"
+    assert task.data.horizon == 26
+    assert any("look" in note for note in task.notes)
+
+
+def test_a_mistake_leaves_nothing_behind(tmp_path, table, capsys):
+    path = tmp_path / "table.csv"
+    table.to_csv(path, index=False)
+    assert exit_code(["fit", str(path), "--out", str(tmp_path / "run"), "--horizon", "300", "-q", "-y"]) == 2
+    message = capsys.readouterr().err
+    assert "horizon of 300 steps is too long for 400 rows" in message
+    assert not (tmp_path / "run").exists()
+    assert exit_code(["fit", str(path), "--out", str(tmp_path / "run"), "--coverage", "1.5", "-q", "-y"]) == 2
+    assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_longer_time_axis_than_columns_keeps_its_scalings(fitted):
+    folder, _ = fitted
+    preparation = ForecastPreparation.load(folder / "run")
+    assert dataclasses.asdict(preparation.layout)["known"] == ("price",)
+    assert preparation.half_width.shape == (HORIZON, 2)

@@ -1,0 +1,133 @@
+"""Data that is soon known by heart: the best weights are kept, and the winner is trained anew."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from formwright.fitting import restarts
+from formwright.fitting.records import CurvePoint, Trial
+from formwright.fitting.session import Session
+from formwright.fitting.state import RunFolder
+from formwright.search.images import PictureShape, propose
+from formwright.training.evaluation import runner
+from tests.fitting.test_race import toy_session
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    made = toy_session(RunFolder.create(tmp_path / "run", {}))
+    monkeypatch.setattr(type(made.task), "keeps_best", True)
+    return made
+
+
+@pytest.fixture
+def trial(session) -> Trial:
+    proposal = propose("poolformer", PictureShape((8, 8), 1, 3, 42), width=8, depth=1)
+    recipe = dataclasses.asdict(dataclasses.replace(proposal.recipe, batch_size=14))
+    trial = Trial(0, "toy", "poolformer", dict(proposal.choices), proposal.specification.to_dict(), recipe)
+    session.folder.state.trials.append(trial)
+    return trial
+
+
+def points(session: Session, trial: Trial, scores: list[float], every: int = 10) -> list[torch.nn.Module]:
+    """Evaluations with these scores, each of other weights."""
+    models = []
+    for place, score in enumerate(scores, start=1):
+        models.append(session.build(trial, attempt=place))
+        session.add_point(trial, models[-1], CurvePoint(every * place, 0.1 * place, 1.0, score, 0.01))
+    return models
+
+
+def test_the_best_weights_are_kept(session, trial):
+    models = points(session, trial, [0.4, 0.8, 0.6, 0.8, 0.5])
+    assert (trial.kept, trial.score) == (1, 0.8)
+    kept = session.trained(trial).state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in models[1].state_dict().items())
+    root = session.folder.root
+    session.folder.release()
+    again = RunFolder.open(root, {}).state.trials[0]
+    assert (again.kept, again.score) == (1, 0.8)
+
+
+def test_other_tasks_keep_the_latest(session, trial, monkeypatch):
+    monkeypatch.setattr(type(session.task), "keeps_best", False)
+    points(session, trial, [0.8, 0.6])
+    assert (trial.kept, trial.score) == (None, 0.6)
+
+
+def test_a_point_that_is_taken_back_is_not_kept(session, trial):
+    points(session, trial, [0.4, 0.9])
+    trial.curve = trial.curve[:1]
+    session.add_point(trial, session.build(trial), CurvePoint(20, 0.2, 1.0, 0.5, 0.01))
+    assert (trial.kept, trial.score) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "past"),
+    [([0.5, 0.9], False), ([0.9, 0.8], False), ([0.9, 0.8, 0.7], True), ([0.5, 0.9, 0.8, 0.7, 0.7], False)],
+)
+def test_training_ends_when_the_best_is_long_past(session, trial, scores, past):
+    # An epoch has three steps, so that patience is one and a half times what it took to the best.
+    points(session, trial, scores)
+    assert session.past_its_best(trial) is past
+
+
+def test_the_race_stops_what_is_past_its_best(session, trial):
+    points(session, trial, [0.9, 0.8, 0.7, 0.7])
+    session.train_until(trial, 1000.0, deadline=session.clock.deadline(session.clock.spent + 5.0))
+    assert trial.seconds < 5.0
+    assert trial.kept == 0 or trial.score > 0.9
+
+
+def test_attempts_begin_anew_and_only_better_ones_are_kept(session, trial, monkeypatch):
+    points(session, trial, [0.2, 0.9, 0.1])
+    answers = iter([0.3, 0.5, 0.95, 0.4] + [0.1] * 100)
+    scored: list[torch.nn.Module] = []
+
+    def validate(self, model, *, most=None):
+        scored.append(model)
+        return next(answers)
+
+    monkeypatch.setattr(Session, "validate", validate)
+    monkeypatch.setattr(restarts, "LENGTHS", (1.0, 0.5))
+    restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    assert trial.score == 0.95
+    kept = session.trained(trial).state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in scored[2].state_dict().items())
+    steps = [point.step for point in trial.curve]
+    assert steps == sorted(steps)
+    assert steps[3:] == [30 + 12, 30 + 15, 30 + 17, 30 + 20, 50 + 6, 50 + 7, 50 + 8, 50 + 10]
+    assert trial.curve[6].learning_rate < trial.curve[3].learning_rate
+    assert session.folder.state.facts["attempts"]["done"] == 2
+    # Continued after a kill, what is done is not done again.
+    restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    assert len(scored) == 8
+
+
+def test_an_attempt_that_was_killed_is_made_again(session, trial, monkeypatch):
+    points(session, trial, [0.2, 0.9, 0.1])
+    monkeypatch.setattr(restarts, "LENGTHS", (1.0,))
+
+    class Killed(BaseException):
+        pass
+
+    real, calls = Session.add_point, []
+
+    def dies(self, *args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise Killed
+        real(self, *args)
+
+    monkeypatch.setattr(Session, "add_point", dies)
+    with pytest.raises(Killed):
+        restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    first = [point.step for point in trial.curve]
+    monkeypatch.setattr(Session, "add_point", real)
+    restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    assert first == [10, 20, 30, 42, 45]
+    assert [point.step for point in trial.curve] == [10, 20, 30, 42, 45, 47, 50]
+    assert session.task.score(runner(session.trained(trial)), "val") >= 0.0

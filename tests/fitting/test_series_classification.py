@@ -1,0 +1,91 @@
+"""A classifier of series from a file: fitted, reported, asked for the classes of other series."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from formwright.data.samples import control_charts
+from formwright.deployment.prediction import predict
+from formwright.deployment.series_classes import SeriesClassPreparation
+from formwright.errors import UserError
+from formwright.fitting import fit
+from formwright.fitting.tasks.series_classification import LabelledBatches, SeriesClassification
+from formwright.search.series import CLASSIFIERS, SeriesClassSpace
+
+
+def table(each, seed=0):
+    raw, labels, names = control_charts(each, seed=seed)
+    frame = pd.DataFrame(np.stack(raw)[..., 0], columns=[f"t{step}" for step in range(60)])
+    return frame.assign(kind=np.array(names)[labels])
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    from formwright.fitting import run, shrink
+
+    folder = tmp_path_factory.mktemp("classes")
+    table(40).to_csv(folder / "charts.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "SHORTEST_RUN", 1.0)
+        patch.setattr(run, "SHRINK_LEAST", 2.0)
+        patch.setattr(run, "SHIP_LEAST", 1.0)
+        patch.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
+        patch.setattr(SeriesClassSpace, "families", {name: CLASSIFIERS[name] for name in list(CLASSIFIERS)[:2]})
+        patch.setattr(SeriesClassSpace, "widths", (16, 32))
+        result = fit(folder / "charts.csv", out=folder / "run", task="series-classification", max_time=10, threads=1)
+    return folder, result
+
+
+def test_it_learns_more_than_the_majority(fitted):
+    _, result = fitted
+    assert result.data["classes"][0] == "cyclic"
+    assert {baseline.name for baseline in result.baselines} >= {"majority class", "logistic regression"}
+    assert result.test["accuracy"] > 0.4
+
+
+def test_the_report_says_where_it_errs(fitted):
+    folder, result = fitted
+    page = (folder / "run" / "report.html").read_text()
+    assert "Confusion matrix" in page
+    assert page.count('class="lines series"') == len(result.details["mistakes"])
+
+
+def test_other_series_are_classified(fitted, tmp_path):
+    folder, result = fitted
+    other = table(10, seed=9)
+    other.drop(columns="kind").to_csv(tmp_path / "new.csv", index=False)
+    answers = predict(folder / "run", [tmp_path / "new.csv"])
+    right = np.mean([answer.label == label for answer, label in zip(answers, other["kind"], strict=True)])
+    assert right > result.test["accuracy"] - 0.25
+    assert answers[0].file == "row 2"
+    other.drop(columns=["kind", "t7"]).to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(UserError, match="'t7'"):
+        predict(folder / "run", [tmp_path / "new.csv"])
+
+
+def test_a_damaged_preparation_is_refused(tmp_path):
+    (tmp_path / "preprocessing.json").write_text('{"task": "series-classification"}')
+    with pytest.raises(UserError, match="does not describe a preparation of series"):
+        SeriesClassPreparation.load(tmp_path)
+
+
+def test_the_built_in_charts_need_no_file(tmp_path):
+    task = SeriesClassification.read(None, seed=0)
+    assert sum(task.samples.values()) == 600
+    task.save_splits(tmp_path / "splits.json")
+    task.check_splits(tmp_path / "splits.json")
+    with pytest.raises(UserError, match="parts differ"):
+        SeriesClassification.read(None, seed=1).check_splits(tmp_path / "splits.json")
+
+
+def test_batches_continue_where_they_stopped():
+    inputs = np.arange(20, dtype=np.float32).reshape(20, 1, 1)
+    batches = LabelledBatches(inputs, np.arange(20), batch_size=6, seed=1)
+    seen = [next(batches).targets for _ in range(7)]
+    again = LabelledBatches(inputs, np.arange(20), batch_size=6, seed=1)
+    again.load_state_dict({**batches.state_dict(), "step": 4})
+    assert next(again).targets.equal(seen[4])
+    with pytest.raises(UserError, match="other data or options"):
+        LabelledBatches(inputs, np.arange(20), batch_size=6, seed=2).load_state_dict(batches.state_dict())
