@@ -119,6 +119,13 @@ def test_intervals_hold_about_as_often_as_stated(fitted):
     assert 0.6 <= result.test["coverage"] <= 1.0
 
 
+def test_int8_is_left_where_the_budget_does_not_demand_it(fitted):
+    _, result = fitted
+    (step,) = [step for step in result.shrink if step.name.startswith("INT8")]
+    assert not step.tried
+    assert result.shipped.precision == "float32"
+
+
 def test_the_report_shows_forecasts(fitted):
     folder, _ = fitted
     page = (folder / "run" / "report.html").read_text()
