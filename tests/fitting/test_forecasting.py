@@ -67,7 +67,7 @@ def fitted(table, tmp_path_factory, monkeymodule):
     result = fit(
         folder / "sites.csv",
         out=folder / "run",
-        max_time=10,
+        max_time=7,
         threads=1,
         target="north,south",
         known="price",
@@ -191,6 +191,17 @@ def test_forecasts_are_appended_to_a_table(fitted, table, tmp_path, capsys):
     assert list(whole.columns) == list(table.columns)
     assert len(whole) == len(table) + HORIZON
     assert whole["north"].notna().all()
+
+
+def test_forecasts_are_printed(fitted, table, tmp_path, capsys):
+    folder, _ = fitted
+    future(table).to_csv(tmp_path / "now.csv", index=False)
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "-q"]) == 0
+    assert "2024-01-17 16:00" in capsys.readouterr().out
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "--json"]) == 0
+    (forecast,) = json.loads(capsys.readouterr().out)
+    assert np.shape(forecast["values"]) == (HORIZON, 2)
+    assert forecast["columns"] == ["north", "south"]
 
 
 def test_a_table_without_what_is_known_ahead_is_refused(fitted, table, tmp_path, capsys):
