@@ -26,12 +26,14 @@ from formwright.nn.functional.chunks import (
     over_segments,
     start_state,
     to_chunks,
+    without_autocast,
 )
 
 #: Tokens of a chunk.
 CHUNK = 32
 
 
+@without_autocast
 def gated_linear_attention(
     q: Float[Tensor, "batch time heads keys"],
     k: Float[Tensor, "batch time heads keys"],
@@ -153,6 +155,7 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True) if a.shape[-2] == 1 else a @ b.transpose(-1, -2)
 
 
+@without_autocast
 def gated_linear_attention_step(
     q: Float[Tensor, "batch heads keys"],
     k: Float[Tensor, "batch heads keys"],
