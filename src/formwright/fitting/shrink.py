@@ -116,6 +116,10 @@ def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Va
     """The INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
     name = int8_step(label)
+    if session.task.leaves_range and not variant.violations:
+        reason = "the budget is met without it, and values beyond the range of the training part would be cut"
+        note_step(session, name, False, False, reason, started)
+        return None
     try:
         quantized = quantize_variant(session, model, variant, label)
     except StorageError:
