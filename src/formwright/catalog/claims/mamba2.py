@@ -60,7 +60,7 @@ CLAIMS: list[Claim] = [
     Claim(
         id="forms-agree",
         kind="equality",
-        statement="the recurrent, the quadratic and the chunked form give the same in float32, to 1e-4 of the largest value",
+        statement="the recurrent, quadratic and chunked form give the same in float32, to 1e-4 of the largest value",
         published="equal",
         run=_forms_agree,
     ),
