@@ -164,7 +164,7 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
         variant = export_variant(session, recovered, "pruned")
     except StorageError:
         raise
-    except (ExportError, UserError) as error:
+    except (RuntimeError, UserError) as error:
         note_step(session, PRUNING, True, False, str(error), started)
         return
     kept, reason = pays(trained, variant, session.task.metric)
