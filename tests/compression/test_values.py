@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from formwright.compression.files import FORMATS, write_formats
+from formwright.compression.files import FORMATS, read_codebooks, write_formats
 from formwright.compression.values import KeptValues, cluster, kernels, sparsify, unique_values, zeros
 from formwright.data.array_batches import ArrayBatches
 from formwright.deployment.runtime import OnnxModel
@@ -113,9 +113,12 @@ def test_every_format_holds_the_model_and_weighs_what_is_said(tmp_path: Path) ->
     expected = plain(torch.from_numpy(x)).detach().numpy()
     assert np.abs(OnnxModel(written["onnx"].path)(x) - expected).max() < 1e-4
     assert np.abs(OnnxModel(written["int8.onnx"].path)(x) - expected).mean() < 0.2 * expected.std()
+    for name, tensor in read_codebooks(written["codebook.zip"].path).items():
+        assert torch.equal(tensor, state[name])
     clustered = write_formats(cluster(plain, 4), tmp_path / "clustered", series(32))
     assert clustered["safetensors"].size == written["safetensors"].size
     assert clustered["safetensors.zip"].size < 0.6 * written["safetensors.zip"].size
+    assert clustered["codebook.zip"].size < clustered["safetensors.zip"].size
     assert written["int8.onnx"].weights < written["onnx"].weights / 2
 
 
@@ -125,3 +128,17 @@ def test_numbers_out_of_range_are_refused() -> None:
             sparsify(model(), sparsity)
     with pytest.raises(UserError, match="at least 2 clusters"):
         cluster(model(), 1)
+
+
+def test_codebooks_come_back_bit_by_bit_into_a_model(tmp_path: Path) -> None:
+    small = cluster(sparsify(model(), 0.5), 8)
+    path = write_formats(small, tmp_path, series(32))["codebook.zip"].path
+    again = model()
+    again.load_state_dict(read_codebooks(path))
+    x = torch.from_numpy(series(2))
+    assert torch.equal(again(x), small(x))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="not a whole file"):
+        read_codebooks(path)
+    with pytest.raises(UserError, match="There is no file"):
+        read_codebooks(tmp_path / "none.zip")

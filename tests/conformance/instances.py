@@ -215,6 +215,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("temporal_embedding"),
         Case("temporal_embedding", "horizon", options={"horizon": 4, "covariates": 2, "normalise": True}),
     ),
+    "prob_sparse_attention": (
+        Case("prob_sparse_attention"),
+        Case("prob_sparse_attention", "scrambled", options={"heads": 2, "factor": 2, "scrambled": True}),
+    ),
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
     "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),

@@ -68,7 +68,9 @@ def test_scaling_knows_the_training_part_alone(tmp_path):
     np.testing.assert_allclose(data.scaling.mean, training.mean(0))
     np.testing.assert_allclose(data.scaling.deviation, training.std(0))
     parts = [set(data.split.part(part).tolist()) for part in ("train", "val", "test")]
-    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert not (parts[0] & parts[1])
+    assert not (parts[0] & parts[2])
+    assert not (parts[1] & parts[2])
     assert {data.labels[index] for index in parts[2]} == set(range(6))
 
 

@@ -67,7 +67,7 @@ def fitted(table, tmp_path_factory, monkeymodule):
     result = fit(
         folder / "sites.csv",
         out=folder / "run",
-        max_time=10,
+        max_time=7,
         threads=1,
         target="north,south",
         known="price",
@@ -117,6 +117,13 @@ def test_intervals_hold_about_as_often_as_stated(fitted):
     _, result = fitted
     assert 0.8 <= result.test["stated_coverage"] <= 0.9
     assert 0.6 <= result.test["coverage"] <= 1.0
+
+
+def test_int8_is_left_where_the_budget_does_not_demand_it(fitted):
+    _, result = fitted
+    (step,) = [step for step in result.shrink if step.name.startswith("INT8")]
+    assert not step.tried
+    assert result.shipped.precision == "float32"
 
 
 def test_the_report_shows_forecasts(fitted):
@@ -184,6 +191,17 @@ def test_forecasts_are_appended_to_a_table(fitted, table, tmp_path, capsys):
     assert list(whole.columns) == list(table.columns)
     assert len(whole) == len(table) + HORIZON
     assert whole["north"].notna().all()
+
+
+def test_forecasts_are_printed(fitted, table, tmp_path, capsys):
+    folder, _ = fitted
+    future(table).to_csv(tmp_path / "now.csv", index=False)
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "-q"]) == 0
+    assert "2024-01-17 16:00" in capsys.readouterr().out
+    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "--json"]) == 0
+    (forecast,) = json.loads(capsys.readouterr().out)
+    assert np.shape(forecast["values"]) == (HORIZON, 2)
+    assert forecast["columns"] == ["north", "south"]
 
 
 def test_a_table_without_what_is_known_ahead_is_refused(fitted, table, tmp_path, capsys):

@@ -34,7 +34,7 @@ def fitted(tmp_path_factory):
         patch.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
         patch.setattr(SeriesClassSpace, "families", {name: CLASSIFIERS[name] for name in list(CLASSIFIERS)[:2]})
         patch.setattr(SeriesClassSpace, "widths", (16, 32))
-        result = fit(folder / "charts.csv", out=folder / "run", task="series-classification", max_time=10, threads=1)
+        result = fit(folder / "charts.csv", out=folder / "run", task="series-classification", max_time=7, threads=1)
     return folder, result
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.contests import SEEDS, parameters
 from formwright.models import Model
 from formwright.nn.specification import ModelSpec
 from formwright.objectives import Objective
+from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter, Share
 from formwright.training.loop import TrainingBatches
 
@@ -50,6 +52,13 @@ def train_sequences(
     averaged = trainer.averaged_model()
     assert isinstance(averaged, Model)
     return averaged.eval()
+
+
+@torch.inference_mode()
+def answered_rightly(model: Model, batch: Batch) -> float:
+    """The share of the targets that are the model's likeliest answer."""
+    asked = batch.targets != IGNORED
+    return float((model(batch.inputs).argmax(-1) == batch.targets)[asked].float().mean())
 
 
 @dataclass(eq=False)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import Tensor
 
+from formwright.errors import UserError
 from formwright.files import write_atomically, write_safetensors
 from formwright.models import Model
 
 #: The formats that :func:`write_formats` knows, from the one that says most to the one that says least.
-FORMATS = ("safetensors", "safetensors.zip", "npz", "onnx", "onnx.zip", "int8.onnx", "int8.onnx.zip")
+FORMATS = ("safetensors", "safetensors.zip", "npz", "codebook.zip", "onnx", "onnx.zip", "int8.onnx", "int8.onnx.zip")
+
+
+#: What values and indices are called behind the name of their tensor, and the file within the archive.
+_VALUES, _INDICES, _INNER = "|values", "|indices", "codebooks.safetensors"
+_MOST_VALUES = 256
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class WrittenFile:
 
 
 def write_formats(model: Model, folder: str | Path, calibration: NDArray[np.float32]) -> dict[str, WrittenFile]:
-    """Write ``model`` as safetensors, as a compressed NumPy archive, and as ONNX in float32 and INT8, by format.
+    """Write ``model`` as safetensors, as a compressed NumPy archive, with codebooks, and as ONNX and INT8 ONNX.
 
     Those that are not compressed by themselves are written a second time within a zip archive (deflate).
 
@@ -53,6 +63,7 @@ def write_formats(model: Model, folder: str | Path, calibration: NDArray[np.floa
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{key: tensor.numpy() for key, tensor in state.items()})
     write_atomically(paths["npz"], buffer.getvalue())
+    write_codebooks(state, paths["codebook.zip"])
     export_onnx(model, paths["onnx"], model.specification.input.example(2))
     quantize_onnx(paths["onnx"], paths["int8.onnx"], calibration)
     for form in ("safetensors", "onnx", "int8.onnx"):
@@ -63,10 +74,48 @@ def write_formats(model: Model, folder: str | Path, calibration: NDArray[np.floa
 
 def write_zip(source: Path, target: Path) -> None:
     """``source`` alone in a zip archive, deflated as far as it goes; the same content gives the same bytes."""
+    write_atomically(target, _zipped(source.name, source.read_bytes()))
+
+
+def _zipped(name: str, content: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        archive.writestr(zipfile.ZipInfo(source.name), source.read_bytes(), zipfile.ZIP_DEFLATED, 9)
-    write_atomically(target, buffer.getvalue())
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)
+    return buffer.getvalue()
+
+
+def write_codebooks(state: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors of at most 256 different values as these values and a byte for each entry, the others whole, deflated.
+
+    A zip archive of one safetensors file; :func:`read_codebooks` gives the same tensors back, bit by bit.
+    """
+    content: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        values, indices = torch.unique(tensor, return_inverse=True)
+        if len(values) <= _MOST_VALUES and tensor.numel() > len(values):
+            content[f"{name}{_VALUES}"], content[f"{name}{_INDICES}"] = values, indices.to(torch.uint8)
+        else:
+            content[name] = tensor.contiguous()
+    write_atomically(path, _zipped(_INNER, save(content)))
+
+
+def read_codebooks(path: str | Path) -> dict[str, Tensor]:
+    """The tensors that :func:`write_codebooks` wrote, for ``load_state_dict``.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"There is no file {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = load(archive.read(_INNER))
+        state = {name: tensor for name, tensor in content.items() if not name.endswith((_VALUES, _INDICES))}
+        for name in [name.removesuffix(_VALUES) for name in content if name.endswith(_VALUES)]:
+            state[name] = content[f"{name}{_VALUES}"][content[f"{name}{_INDICES}"].long()]
+    except Exception as error:  # zip archives and safetensors have errors of their own
+        raise UserError(f"{path} is not a whole file of codebooks: {error}.") from None
+    return state
 
 
 def _int8_bytes(model: Model) -> int:

@@ -142,6 +142,7 @@ class KeptValues(Objective):
         self.base.after_step()
         for weight, zero, groups, count in self._kernels:
             if groups is not None:
-                sums = weight.new_zeros(count).index_add_(0, groups, weight.reshape(-1))
-                weight.copy_((sums / torch.bincount(groups, minlength=count))[groups].view_as(weight))
-            weight.masked_fill_(zero, 0.0)
+                members = groups.to(weight.device)
+                sums = weight.new_zeros(count).index_add_(0, members, weight.reshape(-1))
+                weight.copy_((sums / torch.bincount(members, minlength=count))[members].view_as(weight))
+            weight.masked_fill_(zero.to(weight.device), 0.0)

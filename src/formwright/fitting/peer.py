@@ -32,7 +32,9 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
         if session.folder.checkpoint(checkpoint).is_file():  # of a run that was killed here
             trainer.load(session.folder.checkpoint(checkpoint))
         try:
-            session.finish(trainer, None, max(winner.seconds - trainer.seconds, 0.0), checkpoint)
+            # Where the best weights are kept, those of before are among them.
+            scored = peer if session.task.keeps_best else None
+            session.finish(trainer, scored, max(winner.seconds - trainer.seconds, 0.0), checkpoint)
         except NonFiniteLossError as error:
             session.note(f"The {name} failed before its time was over: {error}")
     score = session.task.score(runner(session.trained(peer)), "test")

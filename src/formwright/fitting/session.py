@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,8 +206,13 @@ class Session:
         checkpoint: str,
         *,
         evaluations: int = 8,
+        most: int | None = None,
     ) -> None:
-        """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands."""
+        """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands.
+
+        With ``most``, it takes so many steps at most.
+        """
+        last = math.inf if most is None else trainer.step + most
         end = time.monotonic() + seconds
         if trainer.schedule.total is None:
             self.tune_threads(trainer)
@@ -215,7 +221,7 @@ class Session:
             if not per_step:
                 trainer.train(steps=2)
                 per_step = trainer.seconds / trainer.step
-            trainer.finish_at(trainer.step + max(2, int((end - time.monotonic()) / per_step)))
+            trainer.finish_at(int(min(trainer.step + max(2, int((end - time.monotonic()) / per_step)), last)))
         path = self.folder.checkpoint(checkpoint)
         started_at = trainer.step
         every = max(seconds / evaluations, 2.0)
@@ -247,7 +253,7 @@ class Session:
                 self.record(trial, trainer, float(np.mean(losses)), most=self.task.race_samples)
                 losses, evaluated = [], time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
-            fits = trainer.step + int((end - time.monotonic()) / recent)
+            fits = int(min(trainer.step + int((end - time.monotonic()) / recent), last))
             if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
                 trainer.stretch(max(fits, trainer.step + 1))
         self.checkpoint(trainer, path)

@@ -116,6 +116,10 @@ def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Va
     """The INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
     name = int8_step(label)
+    if session.task.leaves_range and not variant.violations:
+        reason = "the budget is met without it, and values beyond the range of the training part would be cut"
+        note_step(session, name, False, False, reason, started)
+        return None
     try:
         quantized = quantize_variant(session, model, variant, label)
     except StorageError:
@@ -154,17 +158,26 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
         checkpoint = session.folder.checkpoint("pruned")
         if checkpoint.is_file():  # of a run that was killed here; pruning again cuts the same
             trainer.load(checkpoint)
-        session.finish(trainer, None, seconds, "pruned")
+        session.finish(trainer, None, seconds, "pruned", most=_most_steps(session, trained))
         recovered = trainer.averaged_model()
         assert isinstance(recovered, Model)
         variant = export_variant(session, recovered, "pruned")
     except StorageError:
         raise
-    except (ExportError, UserError) as error:
+    except (RuntimeError, UserError) as error:
         note_step(session, PRUNING, True, False, str(error), started)
         return
     kept, reason = pays(trained, variant, session.task.metric)
     note_step(session, PRUNING, True, kept, reason, started)
+
+
+def _most_steps(session: Session, trained: Variant) -> int | None:
+    """How many steps of recovery there may be: where data is soon known by heart, as many as led to the kept score."""
+    trial = next(trial for trial in session.folder.state.trials if trial.number == trained.trial)
+    attempts = session.folder.state.facts.get("attempts")
+    if trial.kept is None or attempts is None:
+        return None
+    return max(50, int(attempts["unit"]))
 
 
 def _recovery(session: Session, trained: Variant) -> Recipe:

@@ -108,6 +108,8 @@ class Task(ABC):
         race_samples: validation samples that a rung of the race looks at; the final choice looks at all.
         keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
             data that is soon known by heart.
+        leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
+            where the budget demands it.
         calibration_samples: training samples that INT8 ranges are taken from.
 
     Attributes:
@@ -124,6 +126,7 @@ class Task(ABC):
     peer: ClassVar[Peer]
     race_samples: ClassVar[int] = 2000
     keeps_best: ClassVar[bool] = False
+    leaves_range: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
 
     source: str

@@ -26,7 +26,7 @@ class LanguageShape:
     @property
     def dropout(self) -> float:
         """The shorter the text, the sooner it is known by heart."""
-        return 0.2 if self.tokens < 300_000 else 0.1 if self.tokens < 20_000_000 else 0.0
+        return 0.2 if self.tokens < 300_000 else 0.05 if self.tokens < 5_000_000 else 0.0
 
     @property
     def buckets(self) -> int:

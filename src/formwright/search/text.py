@@ -83,14 +83,14 @@ def _encoder(shape: TextShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-_ADAMW = Recipe(optimizer="adamw", learning_rate=3e-3, weight_decay=0.01, ema_decay=0.99)
+_ADAMW = Recipe(optimizer="adamw", learning_rate=0.01, weight_decay=0.01, ema_decay=0.99)
 _MUON = Recipe(learning_rate=0.01, vector_learning_rate=2e-3, weight_decay=0.05, ema_decay=0.99)
 
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
-    "bag_of_embeddings": Family(_bag, _ADAMW, depth=2),
+    "bag_of_embeddings": Family(_bag, _ADAMW, depth=1),
     "encoder": Family(_encoder, _MUON, depth=1),
-    "text_cnn": Family(_cnn, replace(_ADAMW, learning_rate=1e-3), depth=3),
+    "text_cnn": Family(_cnn, replace(_ADAMW, learning_rate=5e-3), depth=3),
     "text_cct": Family(_cct, _MUON, depth=2),
 }
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from formwright.measurement.macs import count_macs
+from formwright.models import empty_copy, model_specification
 from formwright.nn import build_part, part, streaming
 
 LAYERS: dict[str, dict[str, Any]] = {
@@ -41,3 +43,29 @@ def test_memories_are_kept_in_float32_at_least(name: str) -> None:
     y, state = layer.stream(torch.randn(2, 3, 16).bfloat16(), layer.init_state(2, 8, dtype=torch.bfloat16))
     assert y.dtype == torch.bfloat16
     assert state["memory"].dtype == torch.float32
+
+
+@each_layer
+def test_autocast_does_not_round_the_recurrence(name: str) -> None:
+    """Projections in bfloat16 leave an error of their own size; a state that was rounded at every chunk would not."""
+    layer = build_part(part(name, **LAYERS[name]), 16).eval()
+    x = torch.randn(2, 300, 16, generator=torch.Generator().manual_seed(0))
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = layer.stream(x, layer.init_state(2, 300))
+    assert state["memory"].dtype == torch.float32
+    assert (y - expected).abs().mean() < 0.02 * expected.abs().mean()
+    y.float().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ["deltanet_340m", "gla_340m"])
+def test_multiply_accumulates_are_counted_without_values(name: str) -> None:
+    """A MAC a weight and token for the dense layers, and less than half as many for the recurrence."""
+    specification = model_specification(name, dim=64, depth=2, heads=2, hidden=128, vocabulary=32)
+    model = empty_copy(specification)
+    tokens = 256
+    macs = count_macs(model, torch.zeros(1, tokens, dtype=torch.int64, device="meta"))
+    dense = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+    dense += 32 * 64 if getattr(model.head, "tied", False) else 0
+    assert dense * tokens < macs < 1.5 * dense * tokens

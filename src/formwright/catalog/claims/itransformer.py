@@ -220,6 +220,8 @@ CLAIMS: list[Claim] = [
         {
             "itransformer": 6_404_704,
             "iflowformer": 6_404_704,
+            "iinformer": 6_404_704,
+            "iinformer_scrambled": 6_404_704,
             "itransformer_etth1_96": 841_568,
             "itransformer_etth1_192": 866_240,
             "itransformer_etth1_336": 3_379_024,

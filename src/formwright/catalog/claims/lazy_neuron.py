@@ -14,6 +14,7 @@ from torch import Tensor
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.reference import FLOAT64_TOLERANCE
 from formwright.catalog.texts import (
     LENGTH,
     SEEDS,
@@ -236,10 +237,41 @@ def _faster(reporter: Reporter) -> ClaimResult:
     return ClaimResult("; ".join(told), min(speedups) > 1 and worst < 1e-5, details)
 
 
+def top_k_difference(k: int) -> float:
+    """Of the part, in training and in inference, from the formula written token by token, in float64."""
+    torch.manual_seed(0)
+    mlp = TopKMLP(16, k=k, hidden=64).double()
+    torch.nn.init.normal_(mlp.fc1.bias)
+    x = torch.randn(12, 16, dtype=torch.float64)
+    expected = []
+    for token in x:
+        hidden = mlp.fc1(token).relu()
+        least = hidden.sort(descending=True).values[k - 1]
+        expected.append(mlp.fc2(hidden * (hidden >= least)))
+    difference = mlp(x) - torch.stack(expected)
+    with torch.no_grad():
+        sparse = mlp(x) - torch.stack(expected)
+    return max(difference.abs().max().item(), sparse.abs().max().item())
+
+
+def _top_k(reporter: Reporter) -> ClaimResult:
+    differences = {k: top_k_difference(k) for k in (1, 4, 16, 64)}
+    told = ", ".join(f"k = {k}: {difference:.1e}" for k, difference in differences.items())
+    return ClaimResult(told, max(differences.values()) <= FLOAT64_TOLERANCE)
+
+
 CLAIMS: list[Claim] = [
     Claim(
+        "top-k",
+        "equality",
+        "an MLP that keeps the k largest hidden values gives what the formula gives, token by token, in training and "
+        "in inference",
+        "equal",
+        _top_k,
+    ),
+    Claim(
         "half-active-at-first",
-        "direction",
+        "count",
         "before training half of the hidden values are not zero, within 2 points",
         "about half",
         _half_at_first,

@@ -37,7 +37,7 @@ from formwright.training import Recipe, Trainer
 
 SEEDS = (0, 1, 2)
 LADDER = ("1k", "10k", "100k")
-STEPS, BATCH, LENGTH = 200, 32, 512
+STEPS, BATCH, LENGTH = 150, 32, 512
 #: Points that the largest model is trained on besides all of them.
 FEWER_POINTS = (10_000, 100_000)
 #: Steps of a model that has seen many series on a few points of another one, and how many points these are.

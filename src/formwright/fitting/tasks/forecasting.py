@@ -66,6 +66,7 @@ class ForecastingTask(Task):
     )
     peer: ClassVar[Peer] = Peer("plain DLinear", "linear_forecaster")
     keeps_best: ClassVar[bool] = True
+    leaves_range: ClassVar[bool] = True
     race_samples: ClassVar[int] = 1000
 
     def __init__(self, data: SeriesData, *, columns: tuple[str, str | None] = ("time", None), coverage: float) -> None:

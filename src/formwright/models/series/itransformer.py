@@ -80,6 +80,8 @@ register_family(
     {
         "itransformer": {},
         "iflowformer": {"mixer": part("flow_attention", heads=8, qkv_bias=True)},
+        "iinformer": {"mixer": part("prob_sparse_attention", heads=8, qkv_bias=True)},
+        "iinformer_scrambled": {"mixer": part("prob_sparse_attention", heads=8, qkv_bias=True, scrambled=True)},
         **{
             f"itransformer_{data}_{horizon}": {"dim": dim, "hidden": dim, "horizon": horizon, "covariates": 4}
             for data, widths in _WIDTHS.items()

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.nn.functional.blocks import (
+    attend_in_blocks,
     attend_jointly,
     average,
     forbid,
     real_tokens,
     scores,
-    split_axis,
     split_blocks,
 )
 
@@ -36,13 +36,9 @@ def local_attention(
     """
     time = q.shape[1]
     block = min(block, time)
-    queries, keys, values = (split_blocks(x, block).transpose(2, 3).flatten(0, 1) for x in (q, k, v))
-    real = split_blocks(real_tokens(mask, q), block)
-    allowed = real[:, :, None] & _within(block, causal, q.device)
-    allowed = allowed | torch.eye(block, dtype=torch.bool, device=q.device)  # nobody is left with nothing to see
-    allowed = allowed.expand(q.shape[0], -1, -1, -1).flatten(0, 1)[:, None]
-    y = F.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
-    return split_axis(y, 0, len(q), -1).transpose(2, 3).flatten(1, 2)[:, :time]
+    queries, keys, values = (split_blocks(x, block) for x in (q, k, v))
+    allowed = split_blocks(real_tokens(mask, q), block)[:, :, None] & _within(block, causal, q.device)
+    return attend_in_blocks(queries, keys, values, allowed).flatten(1, 2)[:, :time]
 
 
 def _within(block: int, causal: bool, device: torch.device) -> Tensor:
@@ -68,42 +64,27 @@ def fixed_attention(
 
     Source: the "fixed" pattern of Generating Long Sequences with Sparse Transformers, arXiv 1904.10509.
     """
-    if leading:
-        return _with_leading(q, k, v, leading, mask, block=block, summary=summary)
-    time = q.shape[1]
-    queries, keys, values = (split_blocks(x, block) for x in (q, k, v))
-    real = split_blocks(real_tokens(mask, q), block)
-    own, last = _fixed_groups(queries, keys, values, real, summary, causal)
-    return attend_jointly([own, last]).flatten(1, 2)[:, :time]
-
-
-def _fixed_groups(queries: Tensor, keys: Tensor, values: Tensor, real: Tensor, summary: int, causal: bool):  # type: ignore[no-untyped-def]
-    blocks, block = queries.shape[1:3]
-    own = forbid(
-        scores(queries, keys),
-        real[:, None, :, None] & _within(block, causal, queries.device),
-    )
-    last_keys, last_values = (x[:, :, -summary:].flatten(1, 2) for x in (keys, values))
-    number = torch.arange(blocks, device=queries.device)
-    others = number[:, None] > number if causal else number[:, None] != number
-    seen = others.repeat_interleave(summary, 1)[None] & real[:, :, -summary:].flatten(1)[:, None]
-    last = forbid(
-        torch.einsum("bnqhc,bkhc->bhnqk", queries * queries.shape[-1] ** -0.5, last_keys), seen[:, None, :, None]
-    )
-    return (
-        (own, lambda weights: average(weights, values)),
-        (last, lambda weights: torch.einsum("bhnqk,bkhc->bnqhc", weights, last_values)),
-    )
-
-
-def _with_leading(q: Tensor, k: Tensor, v: Tensor, leading: int, mask: Mask | None, *, block: int, summary: int):  # type: ignore[no-untyped-def]
-    real = real_tokens(mask, q)
+    time, real = q.shape[1], real_tokens(mask, q)
     queries, keys, values = (split_blocks(x[:, leading:], block) for x in (q, k, v))
-    own, last = _fixed_groups(queries, keys, values, split_blocks(real[:, leading:], block), summary, False)
-    to_first = torch.einsum("bnqhc,bkhc->bhnqk", queries * queries.shape[-1] ** -0.5, k[:, :leading])
-    first = (to_first, lambda weights: torch.einsum("bhnqk,bkhc->bnqhc", weights, v[:, :leading]))
-    y = attend_jointly([own, last, first]).flatten(1, 2)[:, : q.shape[1] - leading]
-    return torch.cat([attend_to_all(q[:, :leading], k, v, real), y], dim=1)
+    real_keys = split_blocks(real[:, leading:], block)
+    own = real_keys[:, :, None] & _within(block, causal, q.device)
+    number = torch.arange(queries.shape[1], device=q.device)
+    others = number[:, None] > number if causal else number[:, None] != number
+    last = real_keys[:, None, :, -summary:] & others[..., None]
+    first = real[:, None, None, :leading]
+
+    def seen(x: Tensor, blocks: Tensor) -> Tensor:
+        """What each block sees: itself, the ends of all blocks, the leading tokens."""
+        shared = torch.cat([blocks[:, :, -summary:].flatten(1, 2), x[:, :leading]], dim=1)
+        return torch.cat([blocks, shared[:, None].expand(-1, blocks.shape[1], -1, -1, -1)], dim=2)
+
+    allowed = [own, last.flatten(2)[:, :, None], first]
+    shape = own.shape[:3]
+    y = attend_in_blocks(
+        queries, seen(k, keys), seen(v, values), torch.cat([part.expand(*shape, -1) for part in allowed], dim=-1)
+    )
+    y = y.flatten(1, 2)[:, : time - leading]
+    return torch.cat([attend_to_all(q[:, :leading], k, v, real), y], dim=1) if leading else y
 
 
 def attend_to_all(q: Tokens, k: Keys, v: Keys, real: Bool[Tensor, "rows keys"]) -> Tokens:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from formwright.nn.functional.blocks import real_tokens, split_axis, split_blocks
+from formwright.nn.functional.blocks import attend_in_blocks, real_tokens, split_blocks
 
 Layout = Sequence[Sequence[int]]
 
@@ -45,14 +44,9 @@ def block_sparse_attention(
     for rows in rows_of.values():
         chosen = torch.tensor([layout[row] for row in rows], device=q.device)
         own = torch.tensor(rows, device=q.device)
-        some_keys, some_values = (
-            x[:, chosen].flatten(2, 3).flatten(0, 1).transpose(1, 2) for x in (keys, values)
-        )  # (batch * rows, heads, keys, channels)
-        allowed = real[:, chosen].flatten(2, 3).expand(batch, -1, -1).flatten(0, 1)[:, None, None]
-        some = F.scaled_dot_product_attention(
-            queries[:, own].flatten(0, 1).transpose(1, 2), some_keys, some_values, attn_mask=allowed
-        )
-        y = y.index_copy(1, own, split_axis(some.transpose(1, 2), 0, batch, -1))
+        some_keys, some_values = (x[:, chosen].flatten(2, 3) for x in (keys, values))
+        allowed = real[:, chosen].flatten(2, 3)[:, :, None]
+        y = y.index_copy(1, own, attend_in_blocks(queries[:, own], some_keys, some_values, allowed))
     return y.reshape(batch, blocks * block, heads, channels)[:, :time]
 
 

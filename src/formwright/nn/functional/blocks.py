@@ -47,6 +47,24 @@ def forbid(logits: Tensor, allowed: Tensor) -> Tensor:
     return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
 
 
+def attend_in_blocks(
+    q: Float[Tensor, "batch blocks queries heads channels"],
+    k: Float[Tensor, "batch blocks keys heads channels"],
+    v: Float[Tensor, "batch blocks keys heads channels"],
+    allowed: Bool[Tensor, "rows blocks places keys"],
+) -> Float[Tensor, "batch blocks queries heads channels"]:
+    """``softmax(q kᵀ / sqrt(channels)) v`` inside each block, no scores kept; who may see nothing gets zeros.
+
+    Args:
+        allowed: true where a query may see a key; one row and one place stand for all.
+    """
+    batch, blocks, queries = q.shape[:3]
+    mask = allowed.expand(batch, blocks, queries, -1).flatten(0, 1)[:, None]
+    q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return split_axis(y.transpose(1, 2), 0, batch, blocks)
+
+
 Group = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 

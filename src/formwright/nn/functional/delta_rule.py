@@ -26,12 +26,14 @@ from formwright.nn.functional.chunks import (
     over_segments,
     start_state,
     to_chunks,
+    without_autocast,
 )
 
 #: Tokens of a chunk.
 CHUNK = 32
 
 
+@without_autocast
 def delta_rule(
     q: Float[Tensor, "batch time heads keys"],
     k: Float[Tensor, "batch time heads keys"],
@@ -83,15 +85,17 @@ def _segment(
     flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
     transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
     new = torch.bmm(transition, flat_v).view(v.shape)
-    read = torch.bmm(transition, flat_k).view(k.shape)
-    states, written = [state.reshape(rows, *state.shape[2:])], []
+    # What is read from a state to be replaced, and what the queries read, are one product.
+    readers = torch.cat([torch.bmm(transition, flat_k).view(k.shape), q], dim=2)
+    current, written, read = state.reshape(rows, *state.shape[2:]), [], []
     for index in range(chunks):
-        written.append(torch.baddbmm(new[:, index], read[:, index], states[-1], alpha=-1))
-        states.append(torch.baddbmm(states[-1], k[:, index].mT, written[-1]))
-    start, written_values = torch.stack(states[:-1], dim=1).flatten(0, 1), torch.stack(written, dim=1).flatten(0, 1)
+        old, asked = torch.bmm(readers[:, index], current).view(rows, 2, length, -1).unbind(1)
+        written.append(new[:, index] - old)
+        read.append(asked)
+        current = torch.baddbmm(current, k[:, index].mT, written[-1])
     scores = torch.bmm(flat_q, flat_k.mT).tril_()
-    y = torch.baddbmm(torch.bmm(flat_q, start), scores, written_values).view(v.shape)
-    return from_chunks(y, heads, time), states[-1].view(state.shape)
+    y = torch.baddbmm(torch.stack(read, dim=1).flatten(0, 1), scores, torch.stack(written, dim=1).flatten(0, 1))
+    return from_chunks(y.view(v.shape), heads, time), current.view(state.shape)
 
 
 #: Up to this size an inverse is a sum of powers; of more of them the largest would cancel in float32.
@@ -146,6 +150,7 @@ def _diagonal_blocks(x: Tensor, block: int) -> Tensor:
     return blocks.permute(0, 3, 1, 2).reshape(-1, block, block)
 
 
+@without_autocast
 def delta_rule_step(
     q: Float[Tensor, "batch heads keys"],
     k: Float[Tensor, "batch heads keys"],

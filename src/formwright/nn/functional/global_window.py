@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.nn.functional.block_attention import attend_to_all
-from formwright.nn.functional.blocks import Group, attend_jointly, average, forbid, real_tokens, scores, split_blocks
+from formwright.nn.functional.blocks import attend_in_blocks, real_tokens, split_blocks
 
 Tokens = Float[Tensor, "batch time heads channels"]
 Triple = tuple[Tokens, Tokens, Tokens]
@@ -54,19 +54,17 @@ def global_window_attention(
         fill = [0, 0] * (x.ndim - 2) + [margin, margin + blocks * block - time]
         return F.pad(x, fill).unfold(1, span, block).movedim(-1, 2)
 
-    near_keys, near_values, near_real = around(k), around(v), around(in_window)
     distance = torch.arange(block, device=q.device)[:, None] + margin - torch.arange(span, device=q.device)
-    near = near_real[:, None, :, None] & (distance.abs() <= reach)
-    groups: list[Group] = [(forbid(scores(queries, near_keys), near), lambda weights: average(weights, near_values))]
+    allowed = around(in_window)[:, :, None] & (distance.abs() <= reach)
+    near_keys, near_values = around(k), around(v)
     if leading:
-        to_leading = torch.einsum("bnqhc,bkhc->bhnqk", queries * q.shape[-1] ** -0.5, k[:, :leading])
-        groups.append(
-            (
-                forbid(to_leading, real[:, None, None, None, :leading]),
-                lambda weights: torch.einsum("bhnqk,bkhc->bnqhc", weights, v[:, :leading]),
-            )
+        first = real[:, None, None, :leading].expand(-1, blocks, block, -1)
+        allowed = torch.cat([allowed, first], dim=-1)
+        near_keys, near_values = (
+            torch.cat([near, x[:, None, :leading].expand(-1, blocks, -1, -1, -1)], dim=2)
+            for near, x in ((near_keys, k), (near_values, v))
         )
-    y = attend_jointly(groups).flatten(1, 2)[:, :time]
+    y = attend_in_blocks(queries, near_keys, near_values, allowed).flatten(1, 2)[:, :time]
     if not leading:
         return y
     assert whole is not None

@@ -63,7 +63,7 @@ def convolve(
 ) -> Float[Tensor, "batch time channels"]:
     """The convolution where all taps fall on ``padded``, so that ``time = padded_time - taps + 1``."""
     device = padded.device.type
-    if torch.is_autocast_enabled(device) and padded.dtype is not torch.float64:
+    if device != "meta" and torch.is_autocast_enabled(device) and padded.dtype is not torch.float64:
         # Out here, where it is undone for the gradients: within, the backward would meet two types.
         dtype = torch.get_autocast_dtype(device)
         padded, weight = padded.to(dtype), weight.to(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -89,9 +90,9 @@ class MultiHeadMixer(Part):
     def collect(self, y: Heads) -> Float[Tensor, "batch time dim"]:
         return dense(self.output, y.flatten(2))
 
+    @abstractmethod
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         """What every token gets, ``prefix`` tokens in front being class tokens."""
-        raise UserError(f"{type(self).__name__} does not say how its heads attend.")
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional import cache
 from formwright.nn.functional.blocks import real_tokens
-from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 
 
 class _Synthesizer(MultiHeadMixer):
-    """``y = softmax(logits) v``; a subclass makes the logits.
+    """``y = softmax(logits) v`` with ``logits = a bᵀ + c``; a subclass makes the factors or the table ``c``.
 
-    Causal, it streams with a cache of values.
+    The product is computed as attention is, so that the logits of all pairs are not kept. Causal, it streams with a
+    cache of values.
     """
 
     projected: ClassVar[tuple[str, ...]] = ("values",)
@@ -39,9 +42,12 @@ class _Synthesizer(MultiHeadMixer):
         self.causal = causal
         self.promise(causal=causal)
 
-    def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> Tensor:
-        """``(batch or 1, heads, time, keys)`` for tokens at ``places`` ``(batch or 1, time)``."""
-        raise NotImplementedError
+    @abstractmethod
+    def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """``a``, ``b`` and ``c`` for tokens at ``places`` ``(batch or 1, time)``, who may see ``keys`` places.
+
+        Shapes ``(batch or 1, heads, time or keys, channels)`` of ``a`` and ``b``; none instead of a ``c`` of zeros.
+        """
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         v = heads[0]
@@ -53,9 +59,14 @@ class _Synthesizer(MultiHeadMixer):
             seen = seen & (places <= places.T)
         return self._mix(self.logits(heads, places, time), seen, v)
 
-    def _mix(self, logits: Tensor, seen: Tensor, v: Tensor) -> Heads:
-        logits = logits.masked_fill(~seen[:, None], torch.finfo(logits.dtype).min)
-        return torch.einsum("bhqk,bkhc->bqhc", logits.softmax(-1).expand(len(v), -1, -1, -1), v)
+    def _mix(self, logits: tuple[Tensor, Tensor, Tensor | None], seen: Tensor, v: Tensor) -> Heads:
+        a, b, c = logits
+        mask = seen[:, None] if c is None else c.masked_fill(~seen[:, None], -torch.inf)
+        width = max(a.shape[-1], self.head_dim)  # the fast kernels want one width for all three
+        a, b = (F.pad(x, (0, width - x.shape[-1])).expand(len(v), -1, -1, -1) for x in (a, b))
+        values = F.pad(v, (0, width - self.head_dim)).transpose(1, 2)
+        y = F.scaled_dot_product_attention(a, b, values, attn_mask=mask, scale=1.0)
+        return y[..., : self.head_dim].transpose(1, 2)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -66,8 +77,6 @@ class _Synthesizer(MultiHeadMixer):
         return {"values": torch.zeros(batch, capacity, self.heads, self.head_dim, device=device, dtype=dtype)}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
-        from formwright.nn.functional import cache
-
         values, length = state["values"], state["length"]
         heads = self.project(x)
         time, slots = x.shape[1], values.shape[1]
@@ -81,13 +90,13 @@ class _Synthesizer(MultiHeadMixer):
 
 @PARTS.register("random_synthesizer")
 class RandomSynthesizer(_Synthesizer):
-    """``y = softmax(A) v`` with learned logits ``A = L R`` for each head, the same for every sequence.
+    """``y = softmax(A) v`` with learned logits ``A = L Rᵀ`` for each head, the same for every sequence.
 
     Args:
         dim: channels in and out.
         heads: number of heads; must divide ``dim`` unless ``head_dim`` is given.
         head_dim: channels of a head; ``dim / heads`` if unset.
-        rank: columns of ``L`` and rows of ``R``; with none, ``A`` itself is learned.
+        rank: columns of ``L`` and ``R``; with none, ``A`` itself is learned.
         length: the longest sequence, class tokens included; that of the grid if unset.
         causal: whether tokens see only those before them.
 
@@ -118,17 +127,19 @@ class RandomSynthesizer(_Synthesizer):
         else:
             check_positive(rank=rank)
             self.left = nn.Parameter(torch.randn(heads, self.length, rank) / rank**0.25)
-            self.right = nn.Parameter(torch.randn(heads, rank, self.length) / rank**0.25)
+            self.right = nn.Parameter(torch.randn(heads, self.length, rank) / rank**0.25)
         self.rank = rank
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         names = ("table",) if self.rank is None else ("left", "right")
         return super().axes() | {name: (Axis("heads"), None, None) for name in names}
 
-    def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> Tensor:
+    def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.rank is None:
-            return self.table[:, places, :keys].transpose(0, 1)
-        return self.left[:, places].transpose(0, 1) @ self.right[..., :keys]
+            nothing = self.table.new_zeros(1, self.heads, 1, 1)
+            table = self.table[:, places, :keys].transpose(0, 1)
+            return nothing.expand(-1, -1, places.shape[1], -1), nothing.expand(-1, -1, keys, -1), table
+        return self.left[:, places].transpose(0, 1), self.right[None, :, :keys], None
 
 
 @PARTS.register("dense_synthesizer")
@@ -166,5 +177,6 @@ class DenseSynthesizer(_Synthesizer):
         super().__init__(dim, heads, head_dim, length, grid, causal)
         self.scores = nn.Linear(self.head_dim, self.length, bias=False)
 
-    def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> Tensor:
-        return dense(self.scores, heads[1].relu())[..., :keys].transpose(1, 2)
+    def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        hidden = heads[1].relu().transpose(1, 2)
+        return hidden, self.scores.weight[:keys].expand(1, self.heads, -1, -1), None

@@ -1,0 +1,92 @@
+"""Claims of the study of Mamba-based models: sizes, layers, outputs of transformers, and looking up in a phonebook."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+
+from formwright.batch import Batch
+from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.figures import output_claims, parameter_claims
+from formwright.catalog.sequence_contests import SequenceContest, answered_rightly, train_sequences
+from formwright.data.synthetic.generated import GeneratedBatches
+from formwright.data.synthetic.phonebook import SPECIAL, phonebook
+from formwright.models.language.mamba2 import allocate_layers, mamba2, mamba2_hybrid
+from formwright.nn.specification import ModelSpec
+from formwright.objectives.language import NextToken
+from formwright.reporting import Reporter
+
+PATTERNS = {
+    56: "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-",
+    48: "M-M-M--M-*M-M-M-M--*M-M-M-M-*M--M-M-M-*M-M--M-M-",
+}
+ENTRIES, QUERIES, NAMES = 12, 8, 32
+STEPS, LEARNING_RATE = 1000, 5e-3
+
+
+def _layers(reporter: Reporter) -> ClaimResult:
+    ours = {depth: allocate_layers(depth, 0.08, 0.5) for depth in PATTERNS}
+    return ClaimResult("; ".join(ours.values()), ours == PATTERNS)
+
+
+def _rows(batch: int, generator: torch.Generator) -> Batch:
+    return phonebook(batch, entries=ENTRIES, digits=1, queries=QUERIES, names=NAMES, generator=generator)
+
+
+def _small(attention: bool) -> ModelSpec:
+    sizes = {"dim": 64, "depth": 4, "states": 16, "head_dim": 16, "vocabulary": SPECIAL + NAMES}
+    if not attention:
+        return mamba2(tied=False, **sizes)  # type: ignore[arg-type]
+    return mamba2_hybrid(heads=4, kv_heads=4, attention_ratio=0.25, mlp_ratio=0.0, groups=1, **sizes)  # type: ignore[arg-type]
+
+
+def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
+    """The share of digits that are right, in books that were not trained on."""
+    model = train_sequences(
+        specification,
+        NextToken(),
+        GeneratedBatches(functools.partial(_rows, 32), seed=seed),
+        steps=STEPS,
+        seed=seed,
+        learning_rate=LEARNING_RATE,
+        reporter=reporter,
+    )
+    return answered_rightly(model, _rows(256, torch.Generator().manual_seed(2**31)))
+
+
+CONTEST = SequenceContest(
+    {"hybrid": functools.partial(_small, True), "mamba2": functools.partial(_small, False)},
+    _run,
+    f"books of {ENTRIES} of {NAMES} names with a digit each, {QUERIES} asked for, {STEPS} steps of 32 books, digits of "
+    "256 others; attention in one layer of four",
+    "{:.1%}".format,
+)
+
+
+def _above(share: Mapping[str, float]) -> bool:
+    return share["hybrid"] > share["mamba2"]
+
+
+CLAIMS: list[Claim] = [
+    *parameter_claims(
+        {
+            "mamba2_8b": 8_236_999_680,
+            "mamba2_hybrid_8b": 8_654_517_248,
+        }
+    ),
+    Claim(
+        id="layers",
+        kind="count",
+        statement="56 and 48 sub-layers are shared out as the authors' code does",
+        published="; ".join(PATTERNS.values()),
+        run=_layers,
+    ),
+    *output_claims("mamba2-hybrid", "transformers"),
+    CONTEST.claim(
+        "phonebook",
+        "one layer of attention in four looks up more numbers rightly than Mamba-2 alone, trained alike",
+        holds=_above,
+    ),
+]
