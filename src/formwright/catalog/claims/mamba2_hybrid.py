@@ -61,8 +61,8 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
 CONTEST = SequenceContest(
     {"hybrid": functools.partial(_small, True), "mamba2": functools.partial(_small, False)},
     _run,
-    f"books of {TRAINED} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits of 256 books of {TESTED} "
-    "names; two sub-layers with 4 states a channel, the second attention in the hybrid",
+    f"books of {TRAINED} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits of 256 books of "
+    f"{TESTED} names; two sub-layers with 4 states a channel, the second attention in the hybrid",
     "{:.1%}".format,
 )
 
