@@ -22,9 +22,9 @@ PATTERNS = {
     56: "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-",
     48: "M-M-M--M-*M-M-M-M--*M-M-M-M-*M--M-M-M-*M-M--M-M-",
 }
-#: Entries of the books that are trained on and of those that are tested with; easy books teach the looking up.
-TRAINED, TESTED, NAMES = (4, 8), 12, 16
-STEPS, LEARNING_RATE = 600, 4e-3
+#: Entries of the books that are trained on and of those that are tested with: small books teach the looking up sooner.
+TRAINED, TESTED, NAMES = 4, 12, 16
+STEPS, LEARNING_RATE = 600, 3e-3
 
 
 def _layers(reporter: Reporter) -> ClaimResult:
@@ -34,11 +34,6 @@ def _layers(reporter: Reporter) -> ClaimResult:
 
 def _rows(batch: int, entries: int, generator: torch.Generator) -> Batch:
     return phonebook(batch, entries=entries, digits=1, queries=entries, names=NAMES, generator=generator)
-
-
-def _training_rows(generator: torch.Generator) -> Batch:
-    entries = TRAINED[int(torch.randint(len(TRAINED), (), generator=generator))]
-    return _rows(32, entries, generator)
 
 
 def _small(attention: bool) -> ModelSpec:
@@ -54,7 +49,7 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
     model = train_sequences(
         specification,
         NextToken(),
-        GeneratedBatches(_training_rows, seed=seed),
+        GeneratedBatches(functools.partial(_rows, 32, TRAINED), seed=seed),
         steps=STEPS,
         seed=seed,
         learning_rate=LEARNING_RATE,
@@ -66,8 +61,8 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
 CONTEST = SequenceContest(
     {"hybrid": functools.partial(_small, True), "mamba2": functools.partial(_small, False)},
     _run,
-    f"books of {' or '.join(map(str, TRAINED))} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits "
-    f"of 256 books of {TESTED} names; two sub-layers with 4 states a channel, the second attention in the hybrid",
+    f"books of {TRAINED} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits of 256 books of "
+    f"{TESTED} names; two sub-layers with 4 states a channel, the second attention in the hybrid",
     "{:.1%}".format,
 )
 
