@@ -27,9 +27,9 @@ from formwright.nn.specification import ModelSpec
 from formwright.objectives.in_context import InContextRegression
 from formwright.reporting import Reporter
 
-DIM, POINTS, LOOPS, LAST = 3, 10, 6, 3
-STEPS = 600
-FURTHER, BLOWN_UP = 4, 2
+DIM, POINTS, LOOPS, LAST = 3, 8, 4, 2
+STEPS = 400
+FURTHER, BLOWN_UP = 2, 2
 _REPRESENTATION = random_representation(DIM, layers=1)
 
 

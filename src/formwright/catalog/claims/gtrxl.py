@@ -22,8 +22,8 @@ from formwright.nn.specification import ModelSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter, Share
 
-SHORTEST, LONGEST, NOISE = 6, 12, 4
-STEPS = 300
+SHORTEST, LONGEST, NOISE = 4, 8, 4
+STEPS = 250
 LEARNING_RATES = (0.01, 0.03, 0.1)
 
 
@@ -37,7 +37,7 @@ def _small(kind: str) -> ModelSpec:
     changes: dict[str, Any] = {} if kind == "gtrxl" else {"gate": None, "reordered": False}
     return gtrxl(
         dim=32,
-        depth=4,
+        depth=3,
         heads=4,
         head_dim=8,
         memory=LONGEST + 2,

@@ -22,8 +22,9 @@ PATTERNS = {
     56: "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-",
     48: "M-M-M--M-*M-M-M-M--*M-M-M-M-*M--M-M-M-*M-M--M-M-",
 }
-ENTRIES, QUERIES, NAMES = 12, 8, 32
-STEPS, LEARNING_RATE = 1000, 5e-3
+#: Entries of the books that are trained on and of those that are tested with; easy books teach the looking up.
+TRAINED, TESTED, NAMES = (4, 8), 12, 16
+STEPS, LEARNING_RATE = 600, 4e-3
 
 
 def _layers(reporter: Reporter) -> ClaimResult:
@@ -31,15 +32,21 @@ def _layers(reporter: Reporter) -> ClaimResult:
     return ClaimResult("; ".join(ours.values()), ours == PATTERNS)
 
 
-def _rows(batch: int, generator: torch.Generator) -> Batch:
-    return phonebook(batch, entries=ENTRIES, digits=1, queries=QUERIES, names=NAMES, generator=generator)
+def _rows(batch: int, entries: int, generator: torch.Generator) -> Batch:
+    return phonebook(batch, entries=entries, digits=1, queries=entries, names=NAMES, generator=generator)
+
+
+def _training_rows(generator: torch.Generator) -> Batch:
+    entries = TRAINED[int(torch.randint(len(TRAINED), (), generator=generator))]
+    return _rows(32, entries, generator)
 
 
 def _small(attention: bool) -> ModelSpec:
-    sizes = {"dim": 64, "depth": 4, "states": 16, "head_dim": 16, "vocabulary": SPECIAL + NAMES}
+    """Two sub-layers whose state holds fewer names than a book has."""
+    sizes = {"dim": 64, "depth": 2, "states": 4, "head_dim": 16, "vocabulary": SPECIAL + NAMES}
     if not attention:
         return mamba2(tied=False, **sizes)  # type: ignore[arg-type]
-    return mamba2_hybrid(heads=4, kv_heads=4, attention_ratio=0.25, mlp_ratio=0.0, groups=1, **sizes)  # type: ignore[arg-type]
+    return mamba2_hybrid(heads=4, kv_heads=4, attention_ratio=0.5, mlp_ratio=0.0, groups=1, **sizes)  # type: ignore[arg-type]
 
 
 def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
@@ -47,20 +54,20 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
     model = train_sequences(
         specification,
         NextToken(),
-        GeneratedBatches(functools.partial(_rows, 32), seed=seed),
+        GeneratedBatches(_training_rows, seed=seed),
         steps=STEPS,
         seed=seed,
         learning_rate=LEARNING_RATE,
         reporter=reporter,
     )
-    return answered_rightly(model, _rows(256, torch.Generator().manual_seed(2**31)))
+    return answered_rightly(model, _rows(256, TESTED, torch.Generator().manual_seed(2**31)))
 
 
 CONTEST = SequenceContest(
     {"hybrid": functools.partial(_small, True), "mamba2": functools.partial(_small, False)},
     _run,
-    f"books of {ENTRIES} of {NAMES} names with a digit each, {QUERIES} asked for, {STEPS} steps of 32 books, digits of "
-    "256 others; attention in one layer of four",
+    f"books of {' or '.join(map(str, TRAINED))} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits "
+    f"of 256 books of {TESTED} names; two sub-layers with 4 states a channel, the second attention in the hybrid",
     "{:.1%}".format,
 )
 
@@ -86,7 +93,7 @@ CLAIMS: list[Claim] = [
     *output_claims("mamba2-hybrid", "transformers"),
     CONTEST.claim(
         "phonebook",
-        "one layer of attention in four looks up more numbers rightly than Mamba-2 alone, trained alike",
+        "with attention in one sub-layer of two it looks up more numbers rightly than Mamba-2 alone, trained alike",
         holds=_above,
     ),
 ]

@@ -6,7 +6,9 @@ segment at a time, so that what a segment's operations hand to one another stays
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +21,24 @@ from formwright.errors import UserError
 SEGMENT = 1024
 
 Segment = Callable[..., tuple[Tensor, Tensor]]
+
+
+_Operands = ParamSpec("_Operands")
+_Result = TypeVar("_Result")
+
+
+def without_autocast(recurrence: Callable[_Operands, _Result]) -> Callable[_Operands, _Result]:
+    """Let no product be rounded to half precision: errors of a recurrence add up, and its inverses enlarge them."""
+
+    @functools.wraps(recurrence)
+    def exact(*operands: _Operands.args, **options: _Operands.kwargs) -> _Result:
+        device = operands[0].device.type  # type: ignore[attr-defined]
+        if device == "meta" or not torch.is_autocast_enabled(device):
+            return recurrence(*operands, **options)
+        with torch.autocast(device, enabled=False):
+            return recurrence(*operands, **options)
+
+    return exact
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:

@@ -91,7 +91,7 @@ def fixed_segments(
     return attend_jointly(groups), spans
 
 
-def _see(q: Blocks, spans: Spans, seen: Bool[Tensor, "batch blocks spans"]) -> Group:
+def _see(q: Blocks, spans: Spans, seen: Bool[Tensor, "some_rows some_blocks spans"]) -> Group:
     logits = torch.einsum("bnqhc,bmhc->bhnqm", q * q.shape[-1] ** -0.5, spans.keys)
     return (
         forbid(logits, seen[:, None, :, None]),
@@ -201,7 +201,12 @@ def combiner_axial_attention(
     return attend_jointly(groups)
 
 
-def _see_column(q: Blocks, keys: Blocks, values: Blocks, seen: Bool[Tensor, "batch rows others"]) -> Group:
+def _see_column(
+    q: Float[Tensor, "batch rows columns heads channels"],
+    keys: Float[Tensor, "batch others columns heads channels"],
+    values: Float[Tensor, "batch others columns heads channels"],
+    seen: Bool[Tensor, "some_rows some_blocks others"],
+) -> Group:
     logits = torch.einsum("bnqhc,bmqhc->bhnqm", q * q.shape[-1] ** -0.5, keys)
     return (
         forbid(logits, seen[:, None, :, None]),

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from formwright.errors import UserError
-from formwright.nn.functional.chunks import accumulation_type
+from formwright.nn.functional.chunks import accumulation_type, without_autocast
 
 #: Keys of a block.
 BLOCK = 1024
@@ -54,6 +54,7 @@ def _weight(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(part == -math.inf, torch.zeros_like(part), (part - whole).exp())
 
 
+@without_autocast
 def partial_attention(
     q: Float[Tensor, "batch queries heads channels"],
     k: Float[Tensor, "batch keys heads channels"],

@@ -26,12 +26,14 @@ from formwright.nn.functional.chunks import (
     over_segments,
     start_state,
     to_chunks,
+    without_autocast,
 )
 
 #: Tokens of a chunk.
 CHUNK = 32
 
 
+@without_autocast
 def delta_rule(
     q: Float[Tensor, "batch time heads keys"],
     k: Float[Tensor, "batch time heads keys"],
@@ -148,6 +150,7 @@ def _diagonal_blocks(x: Tensor, block: int) -> Tensor:
     return blocks.permute(0, 3, 1, 2).reshape(-1, block, block)
 
 
+@without_autocast
 def delta_rule_step(
     q: Float[Tensor, "batch heads keys"],
     k: Float[Tensor, "batch heads keys"],

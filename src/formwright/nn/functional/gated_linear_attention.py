@@ -26,12 +26,14 @@ from formwright.nn.functional.chunks import (
     over_segments,
     start_state,
     to_chunks,
+    without_autocast,
 )
 
 #: Tokens of a chunk.
 CHUNK = 32
 
 
+@without_autocast
 def gated_linear_attention(
     q: Float[Tensor, "batch time heads keys"],
     k: Float[Tensor, "batch time heads keys"],
@@ -88,7 +90,7 @@ def _segment(
         q = q * since
         k = k / since
         scores = torch.bmm(q, k.mT).tril_()
-        added = torch.bmm(k.mT, v) * kept.mT
+        added = torch.bmm((k * kept).mT, v)
     else:
         scores, since, until = decayed_scores(q, k, log_decay.exp())
         kept = since[:, -1:]
@@ -108,9 +110,10 @@ _MILDEST_SUM = -30.0
 
 
 def _mild(summed: Tensor) -> bool:
-    """Whether the decays up to the end of every chunk can be divided by; not asked where values are not known yet."""
-    unknown = torch.compiler.is_compiling() or summed.device.type == "meta"
-    return not unknown and bool((summed[:, -1] >= _MILDEST_SUM).all())
+    """Whether the decays up to the end of every chunk can be divided by; not asked while values are not known yet."""
+    if torch.compiler.is_compiling():
+        return False
+    return summed.is_meta or bool((summed[:, -1] >= _MILDEST_SUM).all())
 
 
 def decayed_scores(
@@ -152,6 +155,7 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True) if a.shape[-2] == 1 else a @ b.transpose(-1, -2)
 
 
+@without_autocast
 def gated_linear_attention_step(
     q: Float[Tensor, "batch heads keys"],
     k: Float[Tensor, "batch heads keys"],

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.functional.chunks import SEGMENT, accumulation_type, masked
+from formwright.nn.functional.chunks import SEGMENT, accumulation_type, masked, without_autocast
 
 #: Tokens of a chunk; ``order² chunk`` numbers are kept for it.
 CHUNK = 16
@@ -78,6 +78,7 @@ def legendre_tables(order: int, window: int, *, chunk: int = CHUNK) -> LegendreT
     return LegendreTables(transition, entry, response, stacked)
 
 
+@without_autocast
 def legendre_memory(
     u: Float[Tensor, "batch time heads"],
     tables: LegendreTables,

@@ -21,6 +21,7 @@ from formwright.nn.functional.chunks import (
     over_segments,
     start_state,
     to_chunks,
+    without_autocast,
 )
 
 #: Tokens of a chunk: within it the cost is quadratic.
@@ -29,6 +30,7 @@ CHUNK = 64
 NORMALIZER_EPS = 1e-10
 
 
+@without_autocast
 def causal_linear_attention(
     q: Float[Tensor, "batch time heads keys"],
     k: Float[Tensor, "batch time heads keys"],
@@ -89,6 +91,7 @@ def _normalized(y: Tensor) -> Tensor:
     return y[..., :-1] / (y[..., -1:] + NORMALIZER_EPS)
 
 
+@without_autocast
 def linear_attention_step(
     q: Float[Tensor, "batch heads keys"],
     k: Float[Tensor, "batch heads keys"],
@@ -105,6 +108,7 @@ def linear_attention_step(
     return (_normalized(y) if normalize else y).to(v.dtype), state
 
 
+@without_autocast
 def linear_attention(
     q: Float[Tensor, "batch time heads keys"],
     k: Float[Tensor, "batch time heads keys"],
