@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from formwright.fitting import restarts
+from formwright.fitting import race, refits, restarts
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
@@ -131,3 +133,25 @@ def test_an_attempt_that_was_killed_is_made_again(session, trial, monkeypatch):
     assert first == [10, 20, 30, 42, 45]
     assert [point.step for point in trial.curve] == [10, 20, 30, 42, 45, 47, 50]
     assert session.task.score(runner(session.trained(trial)), "val") >= 0.0
+
+
+def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(session, trial, monkeypatch):
+    monkeypatch.setattr(type(session.task), "refits", True)
+    points(session, trial, [0.5])
+    trial.status, session.folder.state.winner = "racing", 0
+    asked: list[int] = []
+
+    def batches(self, batch_size, *, seed):
+        asked.append(batch_size)
+        return self.training_batches(batch_size, seed=seed), 4
+
+    monkeypatch.setattr(type(session.task), "refit_batches", batches)
+    kept = session.trained(trial).state_dict()
+    refits.refit(session, trial, 20.0)
+    assert asked == [14]
+    shipped = race.winner_model(session).state_dict()
+    assert any(not torch.equal(kept[name], tensor) for name, tensor in shipped.items())
+    assert all(torch.equal(kept[name], tensor) for name, tensor in session.trained(trial).state_dict().items())
+    with safe_open(session.folder.checkpoint("refit"), framework="pt") as file:
+        assert json.loads(file.metadata()["training"])["step"] <= 8
+    assert session.folder.state.notes[-1] == refits.NOTE

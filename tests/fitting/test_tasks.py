@@ -144,6 +144,7 @@ def test_a_run_on_language(data, short_runs, monkeypatch):
     assert -unigram.score > -ngram.score > 0
     assert result.shipped.score < 0
     assert len(result.details["samples"]) == 3
+    assert any(note.startswith("At last the winner went on") for note in result.notes)
     assert {sample["prompt"] for sample in result.details["samples"]} < {PROSE[i : i + 40] for i in range(len(PROSE))}
     words = page_of(root).words
     for text in (

@@ -9,6 +9,7 @@ from typing import Any
 
 from formwright.errors import NonFiniteLossError, StorageError, UserError
 from formwright.fitting.records import Trial
+from formwright.fitting.refits import REFIT_SHARE, refit, refitted
 from formwright.fitting.restarts import begin_anew
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
@@ -289,8 +290,9 @@ def winner(session: Session) -> Trial:
 
 
 def winner_model(session: Session) -> Model:
-    """The winner with its averaged weights, from memory or from its last checkpoint."""
-    model = session.trained(winner(session))
+    """The winner as it is shipped: refitted where the task does that, otherwise with its averaged weights."""
+    trial = winner(session)
+    model = refitted(session, trial) if session.task.refits else session.trained(trial)
     assert isinstance(model, Model)
     return model
 
@@ -301,7 +303,12 @@ def _finish(session: Session, trial: Trial, seconds: float) -> None:
     if state.teacher is not None:
         teacher = session.trained(next(trial for trial in state.trials if trial.number == state.teacher))
         trainer.objective = session.task.distilled(trainer.recipe, teacher)
+    end = time.monotonic() + seconds
+    if session.task.refits:
+        seconds *= 1 - REFIT_SHARE
     if session.past_its_best(trial):
         begin_anew(session, trial, trainer.objective, seconds)
-        return
-    session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")
+    else:
+        session.finish(trainer, trial, seconds, f"trial-{trial.number:02d}")
+    if session.task.refits:
+        refit(session, trial, max(end - time.monotonic(), 1.0))

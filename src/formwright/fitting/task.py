@@ -110,6 +110,7 @@ class Task(ABC):
             data that is soon known by heart.
         leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
             where the budget demands it.
+        refits: whether the winner learns the validation part too before it is shipped: a running text goes on there.
         calibration_samples: training samples that INT8 ranges are taken from.
 
     Attributes:
@@ -126,6 +127,7 @@ class Task(ABC):
     peer: ClassVar[Peer]
     race_samples: ClassVar[int] = 2000
     keeps_best: ClassVar[bool] = False
+    refits: ClassVar[bool] = False
     leaves_range: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
 
@@ -169,6 +171,10 @@ class Task(ABC):
     @abstractmethod
     def training_batches(self, batch_size: int, *, seed: int) -> TrainingBatches:
         """Endless batches of the training part that can be continued where they stopped."""
+
+    def refit_batches(self, batch_size: int, *, seed: int) -> tuple[TrainingBatches, int]:
+        """What a task that refits learns in the end, all but the test part, and how many batches an epoch has."""
+        return self.training_batches(batch_size, seed=seed), -(-self.samples["train"] // batch_size)
 
     @abstractmethod
     def evaluation_batches(

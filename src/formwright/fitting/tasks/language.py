@@ -65,6 +65,7 @@ class LanguageModelling(Task):
     race_samples: ClassVar[int] = 64
     calibration_samples: ClassVar[int] = 48
     keeps_best: ClassVar[bool] = True
+    refits: ClassVar[bool] = True
 
     def __init__(self, data: LanguageData) -> None:
         self.data = data
@@ -109,6 +110,11 @@ class LanguageModelling(Task):
 
     def training_batches(self, batch_size: int, *, seed: int) -> LanguageBatches:
         return LanguageBatches(self.ids["train"], self.length, batch_size=batch_size, seed=seed)
+
+    def refit_batches(self, batch_size: int, *, seed: int) -> tuple[LanguageBatches, int]:
+        ids = np.concatenate([self.ids["train"], self.ids["val"]])
+        batches = LanguageBatches(ids, self.length, batch_size=batch_size, seed=seed)
+        return batches, len(batches)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

@@ -17,6 +17,7 @@ from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_text
 from formwright.data.text_batches import TextBatches, evaluation_rows
 from formwright.data.token_rows import PADDING, as_rows, encode, train_word_pieces
 from formwright.deployment.text import TextPreprocessing
+from formwright.errors import UserError
 from formwright.fitting.classification import ClassificationTask
 from formwright.fitting.records import Baseline
 from formwright.fitting.task import TASKS, Peer, Reading, Words
@@ -55,6 +56,7 @@ class TextClassification(ClassificationTask):
     )
     peer: ClassVar[Peer] = Peer("plain Transformer", "encoder")
     keeps_best: ClassVar[bool] = True
+    template: ClassVar[str] = "texts.html.j2"
 
     def __init__(self, data: TextData) -> None:
         self.data = data
@@ -99,8 +101,6 @@ class TextClassification(ClassificationTask):
         progress: Reading | None = None,
         **options: Any,
     ) -> Self:
-        from formwright.errors import UserError
-
         if path is None:
             raise UserError("No texts were given; name a table or a folder of them.")
         if pretrained is not None:
@@ -168,8 +168,6 @@ class TextClassification(ClassificationTask):
             ("texts", f"{data['texts']:,}, of which {data['length']:,} tokens at most are read"),
             ("tokens", f"{data['vocabulary']:,} word pieces"),
         ]
-
-    template: ClassVar[str] = "texts.html.j2"
 
 
 def _has_texts(path: Path, most: int = 64 * 1024) -> bool:
