@@ -28,7 +28,7 @@ PARAMETERS = {
     "lra_image": 248_458,
     "lra_pathfinder": 26_530,
 }
-DIGITS_STEPS, DIGITS_LEAST = 1000, 0.6
+DIGITS_STEPS, DIGITS_LEAST = 1000, 0.3
 DIGITS_MIXERS = ("full", "local", "linformer", "linear", "performer", "cosformer")
 LISTOPS_STEPS, LISTOPS_ABOVE = 600, 0.05
 LONG = 4096
@@ -137,7 +137,8 @@ CLAIMS: list[Claim] = [
     ),
     DIGITS.claim(
         "mixers-learn-digits",
-        f"{', '.join(DIGITS_MIXERS)} each read more than {DIGITS_LEAST:.0%} of the digits pixel by pixel",
+        f"{', '.join(DIGITS_MIXERS)} each read more than {DIGITS_LEAST:.0%} of the digits pixel by pixel "
+        "(a tenth by chance)",
         holds=lambda accuracy: min(accuracy.values()) > DIGITS_LEAST,
     ),
     SHORT_LISTOPS.claim(

@@ -45,7 +45,7 @@ def _cache(reporter: Reporter) -> ClaimResult:
 
 @functools.cache
 def _recall() -> Parts:
-    """One key with its value in each row, all other ids alike: what is far has to be found, nothing to be told apart."""
+    """One key with its value in each row, all other ids alike: what is far has to be found, not told apart."""
     parts = [key_recall(n, RECALL_TOKENS, keys=4, pairs=1, noise=1, seed=seed) for seed, n in enumerate((20_000, 500))]
     return Parts(*parts)
 
