@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,7 @@ def print_fit(result: FitResult, out: Path) -> None:
     table.add_row("MACs", format_count(shipped.macs))
     table.add_row("time", format_seconds(result.time["total"]))
     table.add_row("report", str(out / "report.html"))
-    table.add_row("predict", f"formwright predict {out} {task.words.argument}")
+    table.add_row("predict", f"formwright predict {shlex.quote(str(out))} {shlex.quote(task.words.argument)}")
     console.print(table, highlight=False)
 
 
