@@ -18,8 +18,8 @@ from formwright.reporting import Reporter
 
 #: Two of eight layers full, a window of a sixteenth of the text.
 LAYERS, FULL, TOKENS, WINDOW = 8, 2, 4096, 256
-RECALL_TOKENS, RECALL_WINDOW, RECALL_LAYERS = 64, 4, 4
-RECALL_STEPS = 400
+RECALL_TOKENS, RECALL_WINDOW, RECALL_LAYERS = 32, 2, 4
+RECALL_STEPS = 1000
 NEAR = 0.05
 
 
