@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from formwright.catalog.cards import Card, claims_of, read_cards
 from formwright.errors import UserError
 from formwright.models import MODELS
+from formwright.nn.part import PARTS
 
 #: Folders whose Markdown is not ours.
 SKIPPED = {".git", ".venv", "build", "dist", "node_modules", "runs"}
@@ -54,9 +55,9 @@ def _check_card(card: Card) -> Iterator[str]:
         yield f"The card {card.id} lists the claims {sorted(card.claims)}, and its program has {sorted(groups)}."
     for claim in claims:
         variant = claim.id.partition(":")[2].partition(":")[0]
-        known = variant in MODELS or variant.rpartition("-")[0] in MODELS
+        known = variant in MODELS or variant.rpartition("-")[0] in MODELS or variant.replace("-", "_") in PARTS
         if variant and not known:
-            yield f"The claim {claim.id} of {card.id} is about a model that is not registered."
+            yield f"The claim {claim.id} of {card.id} is about a model or part that is not registered."
 
 
 def dead_links(root: Path) -> list[str]:

@@ -22,6 +22,7 @@ from formwright.deployment.text import read_input
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
 from formwright.metrics.language import next_token_nats
+from formwright.reporting import SILENT, Reporter
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -73,7 +74,7 @@ class LanguagePreprocessing:
             ) from None
         return cls(read_tokenizer(Path(folder)), fields.length)
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str]) -> Iterator[Surprise]:
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Surprise]:
         """How well ``model`` foretells each input: a file, or the text itself."""
         length = self.fields.length
         for given in inputs:

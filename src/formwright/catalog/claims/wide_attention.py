@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import nn
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.contests import parameters
+from formwright.catalog.reference import FLOAT64_TOLERANCE
 from formwright.catalog.sequence_contests import SequenceContest, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
@@ -87,6 +89,26 @@ CONTEST = SequenceContest(
 )
 
 
+def _sum_of_pytorch(reporter: Reporter) -> ClaimResult:
+    """The one layer of 48 heads against six of PyTorch's attentions with its weights, in float64."""
+    torch.manual_seed(0)
+    wide = next(m for m in Model(model_specification("wide_attention_1x48")).double().modules() if type(m) is Attention)
+    dim, group = wide.qkv.in_features, wide.heads // 6
+    x = torch.randn(2, 9, dim, dtype=torch.float64)
+    rows = wide.qkv.weight.view(3, 6, group * wide.head_dim, dim)
+    columns = wide.proj.weight.view(dim, 6, group * wide.head_dim)
+    expected = torch.zeros_like(x) + wide.proj.bias
+    for index in range(6):
+        peer = nn.MultiheadAttention(dim, group, bias=False, batch_first=True, dtype=torch.float64)
+        with torch.no_grad():
+            peer.in_proj_weight.copy_(rows[:, index].flatten(0, 1))
+            peer.out_proj.weight.copy_(columns[:, index])
+        expected = expected + peer(x, x, x, need_weights=False)[0]
+    with torch.no_grad():
+        difference = float((wide(x) - expected).abs().max() / expected.std())
+    return ClaimResult(f"{difference:.1e}", difference <= FLOAT64_TOLERANCE)
+
+
 def _level(accuracy: Mapping[str, float]) -> bool:
     return accuracy["1x8"] >= accuracy["4x2"] - LEVEL
 
@@ -117,6 +139,13 @@ CLAIMS: list[Claim] = [
         statement="each layer less saves an MLP, two norms and a bias, exactly",
         published="equal",
         run=_saved,
+    ),
+    Claim(
+        id="sum-of-attentions",
+        kind="equality",
+        statement="48 heads of 64 channels in one layer are the sum of six of PyTorch's attentions with 8 heads each",
+        published="equal",
+        run=_sum_of_pytorch,
     ),
     CONTEST.claim(
         "wide-as-good-as-deep",
