@@ -15,7 +15,7 @@ demo: $(STAMP)  ## fit a model to a data set that is installed with a dependency
 	$(BIN)/formwright fit --max-latency 1ms --max-size 1MB --max-time 2m --out runs/demo --yes
 
 test: $(STAMP)  ## the whole default suite, or a part: make test PYTEST_ARGS=tests/nn
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types, links and cards
 	$(BIN)/ruff format --check src tests benchmarks
