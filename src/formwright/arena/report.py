@@ -9,7 +9,8 @@ from formwright.arena.records import ArenaResult, Speed
 from formwright.files import write_atomically
 from formwright.fitting.charts import Chart, Line, Mark, accuracy_axis, log_axis, place_labels, polyline
 from formwright.fitting.metric import percent
-from formwright.measurement.budget import format_bytes, format_count, format_seconds
+from formwright.fitting.pages import page_environment
+from formwright.measurement.budget import format_bytes, format_seconds
 
 
 def write_report(result: ArenaResult, path: Path) -> None:
@@ -18,22 +19,7 @@ def write_report(result: ArenaResult, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("formwright.arena"), PackageLoader("formwright.fitting")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "seconds": format_seconds,
-        "bytes": format_bytes,
-        "count": format_count,
-        "percent": percent,
-        "whole": lambda number: f"{number:,}",
-    }
+    environment = page_environment("formwright.arena", "formwright.fitting")
     html = environment.get_template("arena.html.j2").render(
         result=result,
         time=_by_length(result, "seconds for a training step", _seconds, format_seconds),

@@ -24,7 +24,8 @@ from formwright.fitting.charts import (
     score_axis,
     time_axis,
 )
-from formwright.fitting.metric import Metric, percent
+from formwright.fitting.metric import Metric
+from formwright.fitting.pages import page_environment
 from formwright.fitting.records import FitResult, Trial, Variant
 from formwright.fitting.task import TASKS, Task
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
@@ -90,24 +91,7 @@ def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Any
     Raises:
         UserError: the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("formwright.fitting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "seconds": format_seconds,
-        "bytes": format_bytes,
-        "count": format_count,
-        "percent": percent,
-        "whole": lambda number: f"{number:,}",
-        "scientific": _scientific,
-        "signed": lambda number: f"{number:+.2f}".replace("-", "\N{MINUS SIGN}"),
-    }
+    environment = page_environment("formwright.fitting")
     folder = str(path.parent)
     shipped = result.shipped
     task = TASKS[result.task]
@@ -169,13 +153,6 @@ def _exact(value: float, scales: Sequence[tuple[float, str]]) -> str:
     """A limit with all its digits, as the command line takes it: the form with the fewest letters."""
     forms = [f"{value / scale:.12g}{unit}" for scale, unit in scales]
     return min((form for form in forms if "e" not in form), key=len)
-
-
-def _scientific(number: float) -> str:
-    """``3.8e-06`` as ``3.8 × 10⁻⁶``."""
-    digits, _, power = f"{number:.1e}".partition("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{raised}"
 
 
 def _summary(result: FitResult) -> str:
