@@ -182,7 +182,7 @@ def test_what_cannot_be_continued_is_refused(prompts: list[list[int]], options: 
 
 
 def test_models_that_cannot_write_are_refused() -> None:
-    with pytest.raises(UserError, match="cannot stream"):
+    with pytest.raises(UserError, match="made for text-classification and writes no text"):
         list(generate(create_model("encoder_tiny", dim=16, depth=1, heads=2), [[1]]))
     short = create_model("gpt2", vocabulary=11, dim=16, depth=1, heads=2, length=4)
     assert len(list(generate(short, [[1, 2]], tokens=3))) == 3

@@ -40,11 +40,17 @@ def generate(
         stop: ids that end a row; they are not given out.
 
     Raises:
-        UserError: a prompt is empty, an id is not in the vocabulary, the model cannot stream, or its position table is
-            shorter than prompt and continuation together.
+        UserError: the model writes no text, a prompt is empty, an id is not in the vocabulary, the model cannot stream,
+            or its position table is shorter than prompt and continuation together.
     """
     rows = [[int(token) for token in prompt] for prompt in prompts]
-    vocabulary = model.specification.input.channels
+    specification = model.specification
+    if specification.task != "language-modelling":
+        raise UserError(
+            f"The model {specification.name} was made for {specification.task} and writes no text; give one for "
+            "language-modelling, such as a decoder."
+        )
+    vocabulary = specification.input.channels
     _check_prompts(rows, vocabulary)
     if tokens < 1:
         raise UserError(f"At least one token has to be generated, and {tokens} were asked for.")
