@@ -117,7 +117,7 @@ def test_batches_cover_an_epoch_and_continue_where_they_stopped():
         other = next(again)
         assert (other.inputs == batch.inputs).all()
         assert (other.targets == batch.targets).all()
-    with pytest.raises(UserError, match="other data or options"):
+    with pytest.raises(UserError, match="The batches to continue have"):
         TextBatches(rows, labels, batch_size=5, seed=3).load_state_dict(batches.state_dict())
 
 

@@ -87,5 +87,5 @@ def test_batches_continue_where_they_stopped():
     again = LabelledBatches(inputs, np.arange(20), batch_size=6, seed=1)
     again.load_state_dict({**batches.state_dict(), "step": 4})
     assert next(again).targets.equal(seen[4])
-    with pytest.raises(UserError, match="other data or options"):
+    with pytest.raises(UserError, match="The batches to continue have"):
         LabelledBatches(inputs, np.arange(20), batch_size=6, seed=2).load_state_dict(batches.state_dict())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from formwright.batch import Batch
 from formwright.data.augmentation import Augmentation, erase, gather_views, mix
+from formwright.data.epochs import EpochBatches
 from formwright.data.images import ImageData
 from formwright.data.splits import evenly_spaced
-from formwright.errors import UserError
 
 
 def normalise(
@@ -31,13 +31,15 @@ def normalise(
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-class Batches:
+class Batches(EpochBatches):
     """Endless training batches of ``images`` (uint8 ``(n, height, width, channels)``) and ``labels`` (int64 ``(n,)``).
 
     Each epoch takes the pictures ``indices`` (all, if None) once in a new order; a last incomplete batch is left for
     the next epoch's order to include, unless there are fewer pictures than ``batch_size``, which then is their number.
     A batch depends on the seed and its step alone, so a run that continues from ``state_dict`` gets bit-equal batches.
     """
+
+    samples: ClassVar[str] = "pictures"
 
     def __init__(
         self,
@@ -52,75 +54,24 @@ class Batches:
         seed: int = 0,
         augmentation: Augmentation | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"A batch size of {batch_size} was asked for; at least 1 is expected.")
         self._images = _as_tensor(images)
         self._labels = _as_tensor(labels)
         self._indices = np.arange(len(images)) if indices is None else np.asarray(indices, np.int64)
-        if not len(self._indices):
-            raise UserError("There are no pictures to make batches of; at least one is expected.")
+        super().__init__(len(self._indices), batch_size=batch_size, seed=seed)
         self._mean, self._std, self._classes = tuple(mean), tuple(std), classes
-        self._seed = seed
         self._augmentation = augmentation or Augmentation()
-        self.batch_size = min(batch_size, len(self._indices))
-        self.step = 0
-        self._order: tuple[int, NDArray[np.int64]] = (-1, self._indices)
 
-    def __len__(self) -> int:
-        """Number of batches in an epoch."""
-        return len(self._indices) // self.batch_size
-
-    def __iter__(self) -> Batches:
-        return self
-
-    def __next__(self) -> Batch:
-        batch = self.batch(self.step)
-        self.step += 1
-        return batch
-
-    @property
-    def epoch(self) -> float:
-        """Epochs completed; the fraction is the place in the current one."""
-        return self.step / len(self)
-
-    def batch(self, step: int) -> Batch:
-        """The batch of ``step`` (from 0), whatever was taken before."""
-        epoch, position = divmod(step, len(self))
-        if self._order[0] != epoch:
-            shuffle = np.random.default_rng([self._seed, epoch])
-            self._order = (epoch, shuffle.permutation(self._indices))
-        start = position * self.batch_size
-        chosen = torch.from_numpy(self._order[1][start : start + self.batch_size])
+    def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
+        pictures = torch.from_numpy(self._indices[chosen])
         random = np.random.default_rng([self._seed, epoch, position])
         augmentation = self._augmentation
-        images = normalise(gather_views(self._images, chosen, augmentation, random), self._mean, self._std)
-        labels = self._labels.index_select(0, chosen)
+        images = normalise(gather_views(self._images, pictures, augmentation, random), self._mean, self._std)
+        labels = self._labels.index_select(0, pictures)
         if augmentation.erase > 0:
             erase(images, augmentation.erase, random)
         if augmentation.mixup > 0 or augmentation.cutmix > 0:
             images, labels = mix(images, labels, self._classes, augmentation, random)
         return Batch(images, labels)
-
-    def state_dict(self) -> dict[str, int]:
-        """What :meth:`load_state_dict` needs to continue: plain numbers, fit for JSON."""
-        return {**self._identity(), "step": self.step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state`` was taken.
-
-        Raises:
-            UserError: it was taken with another seed, batch size or number of pictures.
-        """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise UserError(
-                    f"The batches to continue have {name} {state.get(name)} but these have {value}; the same are "
-                    "expected: give the same data and options, or start a new run."
-                )
-        self.step = int(state["step"])
-
-    def _identity(self) -> dict[str, int]:
-        return {"seed": self._seed, "batch_size": self.batch_size, "pictures": len(self._indices)}
 
 
 def training_batches(

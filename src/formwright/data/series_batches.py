@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from formwright.batch import Batch
+from formwright.data.epochs import EpochBatches
 from formwright.data.series import Part, SeriesData, window_count
 from formwright.data.splits import evenly_spaced
-from formwright.errors import UserError
 
 
 class Windows:
@@ -69,66 +70,17 @@ def _gather(values: Tensor, starts: Tensor, steps: int) -> Tensor:
     return values.unfold(0, steps, 1).index_select(0, starts).transpose(1, 2)
 
 
-class SeriesBatches:
-    """Endless training batches of windows, each window once an epoch in a new order.
+class SeriesBatches(EpochBatches):
+    """Endless training batches of windows, each window once an epoch in a new order."""
 
-    A batch depends on the seed and its step alone, so a run that continues from ``state_dict`` gets bit-equal batches.
-    A last incomplete batch is left for the next epoch's order to include.
-    """
+    samples: ClassVar[str] = "windows"
 
     def __init__(self, windows: Windows, *, batch_size: int, seed: int = 0) -> None:
-        if batch_size < 1:
-            raise UserError(f"A batch size of {batch_size} was asked for; at least 1 is expected.")
-        self._windows, self._seed = windows, seed
-        self.batch_size = min(batch_size, len(windows))
-        self.step = 0
-        self._order: tuple[int, np.typing.NDArray[np.int64]] = (-1, np.arange(0))
+        super().__init__(len(windows), batch_size=batch_size, seed=seed)
+        self._windows = windows
 
-    def __len__(self) -> int:
-        """Number of batches in an epoch."""
-        return len(self._windows) // self.batch_size
-
-    def __iter__(self) -> SeriesBatches:
-        return self
-
-    def __next__(self) -> Batch:
-        batch = self.batch(self.step)
-        self.step += 1
-        return batch
-
-    @property
-    def epoch(self) -> float:
-        """Epochs completed; the fraction is the place in the current one."""
-        return self.step / len(self)
-
-    def batch(self, step: int) -> Batch:
-        """The batch of ``step`` (from 0), whatever was taken before."""
-        epoch, position = divmod(step, len(self))
-        if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._windows)))
-        start = position * self.batch_size
-        return self._windows.take(self._order[1][start : start + self.batch_size])
-
-    def state_dict(self) -> dict[str, int]:
-        """What :meth:`load_state_dict` needs to continue: plain numbers, fit for JSON."""
-        return {**self._identity(), "step": self.step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state`` was taken.
-
-        Raises:
-            UserError: it was taken with another seed, batch size or number of windows.
-        """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise UserError(
-                    f"The batches to continue have {name} {state.get(name)} but these have {value}; the same are "
-                    "expected: give the same data and options, or start a new run."
-                )
-        self.step = int(state["step"])
-
-    def _identity(self) -> dict[str, int]:
-        return {"seed": self._seed, "batch_size": self.batch_size, "windows": len(self._windows)}
+    def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
+        return self._windows.take(chosen)
 
 
 def evaluation_windows(windows: Windows, *, batch_size: int = 256, most: int | None = None) -> Iterator[Batch]:

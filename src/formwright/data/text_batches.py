@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from formwright.batch import Batch
+from formwright.data.epochs import EpochBatches
 from formwright.data.token_rows import PADDING
-from formwright.errors import UserError
 
 #: Rows are cut to a multiple of this, so that shapes come again.
 _ROUND = 8
 
 
-class TextBatches:
+class TextBatches(EpochBatches):
     """Endless training batches of rows of ids and of classes, each epoch in another order.
 
-    A batch is as long as its longest text. It depends on the seed and its step alone, so a run that continues from
-    ``state_dict`` gets the same batches.
+    A batch is as long as its longest text.
 
     Args:
         rows: ids ``(texts, length)``.
@@ -29,46 +28,19 @@ class TextBatches:
         drop: share of tokens that are left out of training texts, a regularisation.
     """
 
+    samples: ClassVar[str] = "texts"
+
     def __init__(
         self, rows: NDArray[np.int64], labels: NDArray[np.int64], *, batch_size: int, seed: int = 0, drop: float = 0.0
     ) -> None:
-        self._rows, self._labels = rows, labels
-        self._seed, self._drop = seed, drop
-        self.batch_size = min(batch_size, len(rows))
-        self.step = 0
+        super().__init__(len(rows), batch_size=batch_size, seed=seed)
+        self._rows, self._labels, self._drop = rows, labels, drop
 
-    def __len__(self) -> int:
-        return len(self._rows) // self.batch_size
-
-    def __iter__(self) -> TextBatches:
-        return self
-
-    def __next__(self) -> Batch:
-        epoch, position = divmod(self.step, len(self))
-        self.step += 1
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
-        chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
+    def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
         rows = self._rows[chosen]
         if self._drop:
             rows = _without(rows, self._drop, np.random.default_rng([self._seed, epoch, position]))
         return Batch(torch.from_numpy(trimmed(rows)), torch.from_numpy(self._labels[chosen]))
-
-    def state_dict(self) -> dict[str, int]:
-        """What :meth:`load_state_dict` needs to continue."""
-        return {**self._identity(), "step": self.step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state`` was taken.
-
-        Raises:
-            UserError: it was taken with another seed, batch size or number of texts.
-        """
-        if any(state.get(name) != value for name, value in self._identity().items()):
-            raise UserError("The batches to continue are of other data or options; give the same, or start a new run.")
-        self.step = int(state["step"])
-
-    def _identity(self) -> dict[str, int]:
-        return {"seed": self._seed, "batch_size": self.batch_size, "texts": len(self._rows)}
 
 
 def _without(rows: NDArray[np.int64], share: float, random: np.random.Generator) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ def test_an_epoch_has_every_row_once_and_goes_on_where_it_stopped() -> None:
     again = SequenceBatches(data, batch_size=5, seed=1)
     again.load_state_dict(state)
     assert np.array_equal(next(again).inputs, third.inputs)
-    with pytest.raises(UserError, match="other data or options"):
+    with pytest.raises(UserError, match="The batches to continue have"):
         SequenceBatches(data, batch_size=5, seed=2).load_state_dict(state)
     with pytest.raises(UserError, match="batch size of 0"):
         SequenceBatches(data, batch_size=0)
