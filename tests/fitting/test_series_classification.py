@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from formwright.data.array_batches import ArrayBatches
 from formwright.data.samples import control_charts
 from formwright.deployment.prediction import predict
 from formwright.deployment.series_classes import SeriesClassPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
-from formwright.fitting.tasks.series_classification import LabelledBatches, SeriesClassification
+from formwright.fitting.tasks.series_classification import SeriesClassification
 from formwright.search.series import CLASSIFIERS, SeriesClassSpace
 
 
@@ -82,10 +83,10 @@ def test_the_built_in_charts_need_no_file(tmp_path):
 
 def test_batches_continue_where_they_stopped():
     inputs = np.arange(20, dtype=np.float32).reshape(20, 1, 1)
-    batches = LabelledBatches(inputs, np.arange(20), batch_size=6, seed=1)
+    batches = ArrayBatches(inputs, np.arange(20), batch_size=6, seed=1)
     seen = [next(batches).targets for _ in range(7)]
-    again = LabelledBatches(inputs, np.arange(20), batch_size=6, seed=1)
+    again = ArrayBatches(inputs, np.arange(20), batch_size=6, seed=1)
     again.load_state_dict({**batches.state_dict(), "step": 4})
     assert next(again).targets.equal(seen[4])
     with pytest.raises(UserError, match="The batches to continue have"):
-        LabelledBatches(inputs, np.arange(20), batch_size=6, seed=2).load_state_dict(batches.state_dict())
+        ArrayBatches(inputs, np.arange(20), batch_size=6, seed=2).load_state_dict(batches.state_dict())

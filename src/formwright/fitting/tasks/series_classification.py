@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from formwright.batch import Batch
+from formwright.data.array_batches import ArrayBatches
 from formwright.data.labelled_series import LabelledSeries, labelled_series, read_labelled_series
 from formwright.data.samples import control_charts
 from formwright.data.splits import evenly_spaced
 from formwright.deployment.series_classes import SeriesClassPreparation
-from formwright.errors import UserError
 from formwright.fitting.classification import ClassificationTask
 from formwright.fitting.forecast_page import series_path
 from formwright.fitting.records import Baseline
@@ -30,48 +30,6 @@ from formwright.search.series import LabelledShape, SeriesClassSpace
 FEWEST_PASSES = 10
 #: Of a drawing of a mistaken series.
 MOST_POINTS = 200
-
-
-class LabelledBatches:
-    """Endless training batches of series and classes, each epoch in another order; seed and step decide each batch."""
-
-    def __init__(
-        self, inputs: NDArray[np.float32], labels: NDArray[np.int64], *, batch_size: int, seed: int = 0
-    ) -> None:
-        self._inputs, self._labels = torch.from_numpy(inputs), torch.from_numpy(labels)
-        self._seed = seed
-        self.batch_size = min(batch_size, len(labels))
-        self.step = 0
-
-    def __len__(self) -> int:
-        return len(self._labels) // self.batch_size
-
-    def __iter__(self) -> LabelledBatches:
-        return self
-
-    def __next__(self) -> Batch:
-        epoch, position = divmod(self.step, len(self))
-        self.step += 1
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._labels))
-        chosen = torch.from_numpy(order[position * self.batch_size : (position + 1) * self.batch_size])
-        return Batch(self._inputs[chosen], self._labels[chosen])
-
-    def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` needs to continue."""
-        return {**self._identity(), "step": self.step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state`` was taken.
-
-        Raises:
-            UserError: it was taken with another seed, batch size or number of series.
-        """
-        if any(state.get(name) != value for name, value in self._identity().items()):
-            raise UserError("The batches to continue are of other data or options; give the same, or start a new run.")
-        self.step = int(state["step"])
-
-    def _identity(self) -> dict[str, Any]:
-        return {"seed": self._seed, "batch_size": self.batch_size, "series": len(self._labels)}
 
 
 @TASKS.register("series-classification")
@@ -131,8 +89,8 @@ class SeriesClassification(ClassificationTask):
     def check_splits(self, path: str | Path) -> None:
         self.data.check_splits(path)
 
-    def training_batches(self, batch_size: int, *, seed: int) -> LabelledBatches:
-        return LabelledBatches(self.inputs["train"], self.part_labels("train"), batch_size=batch_size, seed=seed)
+    def training_batches(self, batch_size: int, *, seed: int) -> ArrayBatches:
+        return ArrayBatches(self.inputs["train"], self.part_labels("train"), batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None
