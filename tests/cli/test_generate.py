@@ -92,4 +92,4 @@ def test_folders_without_a_model_or_tokeniser(cli, folder, tmp_path):
 def test_a_model_that_writes_no_text(cli, tmp_path):
     create_model("encoder_tiny", dim=16, depth=1, heads=2).save_pretrained(tmp_path)
     save_tokenizer(ByteTokenizer(), tmp_path)
-    assert "cannot stream" in cli("generate", tmp_path, "-p", "a").refusal()
+    assert "made for text-classification and writes no text" in cli("generate", tmp_path, "-p", "a").refusal()
