@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
     chunk_length,
@@ -69,6 +70,10 @@ def delta_rule(
     if time == 1:
         y, state = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], state)
         return y[:, None], state
+    if kernels.takes(q) and keys <= kernels.MOST_KEYS:
+        from formwright.nn.kernels.delta_rule import delta_rule_by_kernel
+
+        return delta_rule_by_kernel(q, k, v, beta, state)
 
     def segment(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return _segment(q, k, v, beta, state, length, dtype)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
     chunk_length,
@@ -69,6 +70,10 @@ def gated_linear_attention(
     if time == 1:
         y, state = gated_linear_attention_step(q[:, 0], k[:, 0], v[:, 0], log_decay[:, 0], state)
         return y[:, None], state
+    if kernels.takes(q):
+        from formwright.nn.kernels.recurrence import decayed_recurrence
+
+        return decayed_recurrence(q, k, v, log_decay, state)
 
     def segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return _segment(q, k, v, log_decay, state, length, dtype)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
     chunk_length,
@@ -67,6 +68,11 @@ def causal_linear_attention(
     if time == 1:
         y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)
         return y[:, None], state
+    if kernels.takes(q):
+        from formwright.nn.kernels.recurrence import decayed_recurrence
+
+        y, state = decayed_recurrence(q, k, values.to(dtype), None, state)
+        return (_normalized(y) if normalize else y).to(v.dtype), state
 
     def segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         y, state = _segment(q, k, v, state, length, dtype)

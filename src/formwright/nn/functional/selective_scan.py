@@ -23,6 +23,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from formwright.nn import kernels
+
 #: Tokens of a chunk: how many steps are taken one after the other.
 CHUNK = 8
 #: Values ``samples x tokens x states x channels`` of a block, of which a pass needs two to five in the cache.
@@ -62,6 +64,10 @@ def selective_scan(
         delta = delta * mask.unsqueeze(-1)
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
+    if kernels.takes(x):
+        from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
+
+        return selective_scan_by_kernel(x, delta, A, B, C, initial_state.to(dtype))
     operands = [operand.to(dtype) for operand in (x, delta, A, B, C, initial_state)]
     if torch.compiler.is_compiling():
         y, state = _scan_by_doubling(*operands)

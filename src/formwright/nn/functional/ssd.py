@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.errors import UserError
+from formwright.nn import kernels
+from formwright.nn.functional.chunks import start_state
 
 #: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
 CHUNK = 64
@@ -65,6 +67,12 @@ def ssd(
     if mask is not None:
         delta = delta * mask.unsqueeze(-1)
     delta = delta.to(dtype)
+    if kernels.takes(x):
+        from formwright.nn.kernels.recurrence import decayed_recurrence
+
+        before = start_state(initial_state, x, (batch, heads, channels, states), dtype).transpose(2, 3)
+        y, state = decayed_recurrence(C, B, delta.unsqueeze(-1) * x.to(dtype), delta * A.to(dtype), before)
+        return y.to(x.dtype), state.transpose(2, 3)
     chunk = min(chunk, time)
     shared = heads // groups
     written = _in_chunks((delta.unsqueeze(-1) * x.to(dtype)).view(batch, time, groups, shared, channels), chunk)

@@ -1,0 +1,20 @@
+"""What all launches share: sizes of tiles, and number types in Triton's words."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+#: The smallest side of a matrix that a GPU multiplies.
+SMALLEST = 16
+
+
+def tile(width: int, most: int) -> int:
+    """Columns of a tile: the power of two that holds ``width``, between what a product needs and ``most``."""
+    return max(SMALLEST, min(most, triton.next_power_of_2(width)))
+
+
+def accumulator(dtype: torch.dtype) -> tl.dtype:
+    """The type that sums of a state of ``dtype`` are kept in."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
