@@ -20,7 +20,7 @@ from torch import Tensor
 from formwright.errors import UserError
 
 #: The most key channels of the delta rule's kernels, whose tiles hold them all; more are computed in PyTorch.
-MOST_KEYS = 256
+MOST_KEYS = 128
 
 _enabled = False
 
@@ -37,8 +37,8 @@ def enable() -> None:
     global _enabled
     if find_spec("triton") is None:
         raise UserError(
-            "Kernels for GPUs need Triton, which is not installed; on Linux, pip install 'formwright[triton]', or leave "
-            "them off."
+            "Kernels for GPUs need Triton, which is not installed; on Linux, pip install 'formwright[triton]', or "
+            "leave them off."
         )
     if not (torch.cuda.is_available() or _interpreted()):
         raise UserError(

@@ -16,13 +16,11 @@ from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels import MOST_KEYS
 from formwright.nn.kernels.device import delta_rule as device
-from formwright.nn.kernels.launch import accumulator, tile
+from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, tile
 from formwright.nn.kernels.recurrence import Launch
 
-#: Tokens of a chunk, here and for the recurrence.
-CHUNK = 32
-#: Value channels of a tile.
-VALUES = 32
+#: Value channels of a tile, and warps of a program: beside all keys there is room for few.
+VALUES, WARPS = 16, 8
 
 
 def delta_rule_by_kernel(
@@ -43,7 +41,7 @@ def delta_rule_by_kernel(
 class _DeltaLaunch:
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> None:
         self.q, self.k, self.v, self.beta, self.state = q, k, v, beta, state
-        self.recurrence = Launch(q, v, None, state, chunk=CHUNK)
+        self.recurrence = Launch(q, v, None, state)
         _, time, heads, keys = q.shape
         self.sizes = (time, heads, keys, v.shape[-1])
         self.rows, self.chunks = self.recurrence.rows, self.recurrence.chunks
@@ -54,19 +52,21 @@ class _DeltaLaunch:
             "KEYS": tile(keys, MOST_KEYS),
             "VALUES": value_tile,
             "ACC": accumulator(state.dtype),
+            "num_warps": WARPS,
         }
 
     def states(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The inverses of chunks, what reads the state before each, what is new, and the states between them."""
         k, v, state = self.k, self.v, self.state
         inverses = state.new_empty(self.rows, self.chunks, CHUNK, CHUNK)
-        readers, new = torch.empty_like(k, dtype=state.dtype), torch.empty_like(v, dtype=state.dtype)
+        readers, unread = torch.empty_like(k, dtype=state.dtype), torch.empty_like(v, dtype=state.dtype)
+        new = torch.empty_like(unread)
         starts = state.new_empty(self.rows, self.chunks + 1, *state.shape[2:])
         device.prepare_kernel[(self.rows * self.chunks,)](
-            k, v, self.beta, inverses, readers, new, *self.sizes, LEVELS=CHUNK.bit_length() - 1, **self.tiles
+            k, v, self.beta, inverses, readers, unread, *self.sizes, LEVELS=LEVELS, **self.tiles
         )
         device.states_kernel[(self.rows, self.value_tiles)](
-            k, readers, new, state, starts, *self.sizes, **self.tiles
+            k, readers, unread, state, starts, new, *self.sizes, **self.tiles
         )
         return inverses, readers, new, starts
 

@@ -6,11 +6,15 @@ import torch
 import triton
 import triton.language as tl
 
+#: Tokens of a chunk, and the most channels of a tile: products of more do not fit into the registers of a program.
+CHUNK = TILE = 32
+#: How often a chunk can be halved.
+LEVELS = CHUNK.bit_length() - 1
 #: The smallest side of a matrix that a GPU multiplies.
 SMALLEST = 16
 
 
-def tile(width: int, most: int) -> int:
+def tile(width: int, most: int = TILE) -> int:
     """Columns of a tile: the power of two that holds ``width``, between what a product needs and ``most``."""
     return max(SMALLEST, min(most, triton.next_power_of_2(width)))
 

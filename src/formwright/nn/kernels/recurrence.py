@@ -16,12 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels.device import recurrence as forward_device
 from formwright.nn.kernels.device import recurrence_gradients as backward_device
-from formwright.nn.kernels.launch import accumulator, tile
-
-#: Tokens of a chunk, and where each channel decays at a rate of its own.
-CHUNK, CHANNEL_CHUNK = 64, 32
-#: Key and value channels of a tile.
-KEYS, VALUES = 64, 64
+from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, tile
 
 
 def decayed_recurrence(
@@ -49,27 +44,23 @@ def decayed_recurrence(
 class Launch:
     """The sizes of a recurrence, and its kernels with all that they need to know of these."""
 
-    def __init__(
-        self, q: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor, *, chunk: int | None = None
-    ) -> None:
+    def __init__(self, q: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor) -> None:
         self.batch, self.time, self.heads, self.values = v.shape
         self.groups, self.keys = q.shape[2:]
         self.rows = self.batch * self.heads
         self.sizes = (self.time, self.heads, self.groups, self.keys, self.values)
         self.decay = 0 if log_decay is None else log_decay.ndim - 2
-        self.chunk = chunk or (CHANNEL_CHUNK if self.decay == 2 else CHUNK)
-        self.chunks = triton.cdiv(self.time, self.chunk)
-        self.key_tile, self.value_tile = tile(self.keys, KEYS), tile(self.values, VALUES)
-        self.key_tiles = triton.cdiv(self.keys, self.key_tile)
-        self.value_tiles = triton.cdiv(self.values, self.value_tile)
+        key_tile, value_tile = tile(self.keys), tile(self.values)
+        self.chunks = triton.cdiv(self.time, CHUNK)
+        self.key_tiles, self.value_tiles = triton.cdiv(self.keys, key_tile), triton.cdiv(self.values, value_tile)
         self.tiles = {
             "DECAY": self.decay,
-            "LENGTH": self.chunk,
-            "KEYS": self.key_tile,
-            "VALUES": self.value_tile,
+            "LENGTH": CHUNK,
+            "KEYS": key_tile,
+            "VALUES": value_tile,
             "ACC": accumulator(state.dtype),
         }
-        self.levels = {"LEVELS": self.chunk.bit_length() - 1}
+        self.levels = {"LEVELS": LEVELS}
 
     def states(self, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor) -> Tensor:
         """The state before each chunk, and after the last: ``(rows, chunks + 1, keys, values)``."""

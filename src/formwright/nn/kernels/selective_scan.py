@@ -67,7 +67,5 @@ class _SelectiveScan(torch.autograd.Function):
             x, delta, A, B, C, starts, of_y.contiguous(), of_final.contiguous(), of_x, of_delta, of_A, of_B, of_C,
             of_initial, batch, time, *A.shape, **ctx.tiles,
         )  # fmt: skip
-        of_A, of_B, of_C = (
-            parts.sum(0).to(operand.dtype) for parts, operand in ((of_A, A), (of_B, B), (of_C, C))
-        )
+        of_A, of_B, of_C = (parts.sum(0).to(operand.dtype) for parts, operand in ((of_A, A), (of_B, B), (of_C, C)))
         return of_x, of_delta, of_A, of_B, of_C, of_initial

@@ -1,9 +1,9 @@
 """What the delta rule has beyond the recurrence without decay: its values depend on the state that they change.
 
-``S_t = S_{t-1} + k_t n_tᵀ`` where what is new is ``n_t = β_t (v_t - S_{t-1}ᵀ k_t)``. Within a chunk ``n = U - W S`` with
-the state ``S`` before it, ``U = T V``, ``W = T K``, ``T = I⁻¹ diag(β)`` and ``I = 1 + (strictly lower part of
-diag(β) K Kᵀ)``. Everything after ``n`` is known is the recurrence. Here a tile holds all key channels, because the
-state before a chunk is read with all of them. Sequences are ``(batch, time, heads, channels)``.
+``S_t = S_{t-1} + k_t n_tᵀ`` where what is new is ``n_t = β_t (v_t - S_{t-1}ᵀ k_t)``. Within a chunk ``n = U - W S``
+with the state ``S`` before it, ``U = T V``, ``W = T K`` and ``T = (1 + strictly lower part of diag(β) K Kᵀ)⁻¹ diag(β)``.
+Once ``n`` is known, the rest is the recurrence. Here a tile holds all key channels, because the state before a chunk is
+read with all of them. Sequences are ``(batch, time, heads, channels)``.
 """
 
 # ruff: noqa: N803  # what is known when a kernel is compiled is written in capitals
@@ -45,10 +45,10 @@ def unit_lower_inverse(lower, LENGTH: tl.constexpr, LEVELS: tl.constexpr, ACC: t
 
 @triton.jit
 def prepare_kernel(
-    k, v, beta, inverses, readers, new, time, heads, keys, values,
+    k, v, beta, inverses, readers, unread, time, heads, keys, values,
     LENGTH: tl.constexpr, LEVELS: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Fill ``inverses`` ``(rows, chunks, length, length)``, ``readers`` with ``W`` and ``new`` with ``U``.
+    """Fill ``inverses`` ``(rows, chunks, length, length)``, ``readers`` with ``W`` and ``unread`` with ``U``.
 
     Grid: rows and chunks.
     """
@@ -68,15 +68,15 @@ def prepare_kernel(
     for first in range(0, values, VALUES):
         columns = first + tl.arange(0, VALUES)
         value = load_tile(v + own * values, tokens, time, heads * values, columns, values, ACC)
-        store_tile(new + own * values, dot(transition, value), tokens, time, heads * values, columns, values)
+        store_tile(unread + own * values, dot(transition, value), tokens, time, heads * values, columns, values)
 
 
 @triton.jit
 def states_kernel(
-    k, readers, new, initial, starts, time, heads, keys, values,
+    k, readers, unread, initial, starts, new, time, heads, keys, values,
     LENGTH: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Fill ``starts``, and turn ``U`` in ``new`` into what is new. Grid: rows, tiles of values."""
+    """Fill ``starts`` and ``new``. Grid: rows, tiles of values."""
     row = tl.program_id(0).to(tl.int64)
     own = row // heads * time * heads + row % heads
     key_columns = tl.arange(0, KEYS)
@@ -89,7 +89,7 @@ def states_kernel(
         tokens = chunk * LENGTH + tl.arange(0, LENGTH)
         key = load_tile(k + own * keys, tokens, time, heads * keys, key_columns, keys, ACC)
         reader = load_tile(readers + own * keys, tokens, time, heads * keys, key_columns, keys, ACC)
-        written = load_tile(new + own * values, tokens, time, heads * values, value_columns, values, ACC)
+        written = load_tile(unread + own * values, tokens, time, heads * values, value_columns, values, ACC)
         written -= dot(reader, state)
         store_tile(new + own * values, written, tokens, time, heads * values, value_columns, values)
         state += dot(tl.trans(key), written)

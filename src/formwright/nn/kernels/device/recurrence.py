@@ -2,7 +2,7 @@
 
 Grids: one program for each row of ``batch x heads`` (and, where they do not wait for one another, each chunk), each
 tile of key channels and each tile of value channels, as far as these are independent. ``q`` and ``k`` may belong to
-groups of heads. ``starts`` has the state before each chunk and after the last one, ``(rows, chunks + 1, keys, values)``.
+groups of heads. ``starts`` is the state before each chunk and after the last, ``(rows, chunks + 1, keys, values)``.
 """
 
 # ruff: noqa: N803  # what is known when a kernel is compiled is written in capitals

@@ -1,9 +1,9 @@
-"""``h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t x_t`` and ``y_t = sum over n of C_tn h_tn``, a scan within chunks and a loop over them.
+"""``h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t x_t`` and ``y_t = sum over n of C_tn h_tn``.
 
-A tile is ``(tokens, channels, states)``. Grids: one program for each sample and each tile of channels.
+Within a chunk all states are one scan; the chunks follow one another. A tile is ``(tokens, channels, states)``. Grids: one program for each sample and each tile of channels.
 """
 
-# ruff: noqa: N803, N806  # A, B and C are the names of the paper; what is known when a kernel is compiled is in capitals
+# ruff: noqa: N803  # A, B and C are the names of the paper; what is known when a kernel is compiled is in capitals
 from __future__ import annotations
 
 import triton

@@ -90,7 +90,7 @@ def between(logs, LENGTH: tl.constexpr):
 
 @triton.jit
 def is_late(LEVEL: tl.constexpr, LENGTH: tl.constexpr):
-    """Cut into blocks of two halves of ``2 ** LEVEL`` tokens: which are in the second half of theirs, ``(tokens, 1)``."""
+    """Cut into blocks of two halves of ``2 ** LEVEL`` tokens: which are in a second half, ``(tokens, 1)``."""
     return ((tl.arange(0, LENGTH) >> LEVEL) & 1 == 1)[:, None]
 
 
@@ -118,9 +118,7 @@ def from_border(logs, LEVEL: tl.constexpr, LENGTH: tl.constexpr, ACC: tl.constex
 
 
 @triton.jit
-def raw_weights(
-    q, k, logs, DECAY: tl.constexpr, LENGTH: tl.constexpr, LEVELS: tl.constexpr, ACC: tl.constexpr
-):
+def raw_weights(q, k, logs, DECAY: tl.constexpr, LENGTH: tl.constexpr, LEVELS: tl.constexpr, ACC: tl.constexpr):
     """``sum over channels c of q_tc k_sc decay_cts``, ``(t, s)``; decays of heads, and ``s > t``, are left to `weigh`.
 
     Where each channel fades at a rate of its own, a chunk is halved again and again: across the border of two halves
