@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels import MOST_KEYS
 from formwright.nn.kernels.device import delta_rule as device
-from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, tile
+from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, on_device_of, tile
 from formwright.nn.kernels.recurrence import Launch
 
 #: Value channels of a tile, and warps of a program: beside all keys there is room for few.
@@ -95,7 +95,7 @@ class _DeltaRule(torch.autograd.Function):
         q, k, v, beta, state = (x.contiguous() for x in operands)
         launch = _DeltaLaunch(q, k, v, beta, state)
         y = torch.empty_like(v)
-        with torch.cuda.device_of(v):
+        with on_device_of(v):
             _, _, new, starts = launch.states()
             launch.recurrence.outputs(q, k, new, None, starts, y)
         ctx.save_for_backward(q, k, v, beta, state)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 #: Tokens of a chunk, and the most channels of a tile: products of more do not fit into the registers of a program.
 CHUNK = TILE = 32
@@ -17,6 +20,11 @@ SMALLEST = 16
 def tile(width: int, most: int = TILE) -> int:
     """Columns of a tile: the power of two that holds ``width``, between what a product needs and ``most``."""
     return max(SMALLEST, min(most, triton.next_power_of_2(width)))
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager[None]:
+    """Kernels are launched where ``x`` is, not on the current device; nothing for a CPU."""
+    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
 
 
 def accumulator(dtype: torch.dtype) -> tl.dtype:

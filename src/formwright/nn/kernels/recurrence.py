@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels.device import recurrence as forward_device
 from formwright.nn.kernels.device import recurrence_gradients as backward_device
-from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, tile
+from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, on_device_of, tile
 
 
 def decayed_recurrence(
@@ -126,7 +126,7 @@ class _Recurrence(torch.autograd.Function):
         log_decay = None if log_decay is None else log_decay.contiguous()
         launch = Launch(q, v, log_decay, state)
         y = torch.empty_like(v)
-        with torch.cuda.device_of(v):
+        with on_device_of(v):
             starts = launch.states(k, v, log_decay, state)
             launch.outputs(q, k, v, log_decay, starts, y)
         ctx.save_for_backward(q, k, v, log_decay, state)

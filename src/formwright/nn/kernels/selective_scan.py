@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels.device import selective_scan as device
-from formwright.nn.kernels.launch import accumulator
+from formwright.nn.kernels.launch import accumulator, on_device_of
 
 #: The most tokens of a chunk.
 CHUNK = 16
@@ -49,7 +49,7 @@ class _SelectiveScan(torch.autograd.Function):
         starts = state.new_empty(batch, triton.cdiv(time, length), *A.shape)
         final, y = torch.empty_like(state), torch.empty_like(x)
         grid = (batch, triton.cdiv(channels, width))
-        with torch.cuda.device_of(x):
+        with on_device_of(x):
             device.scan_kernel[grid](x, delta, A, B, C, state, starts, final, y, time, *A.shape, **tiles)
         ctx.save_for_backward(x, delta, A, B, C, starts)
         ctx.grid, ctx.tiles = grid, tiles

@@ -1,9 +1,9 @@
 """What the delta rule has beyond the recurrence without decay: its values depend on the state that they change.
 
 ``S_t = S_{t-1} + k_t n_tᵀ`` where what is new is ``n_t = β_t (v_t - S_{t-1}ᵀ k_t)``. Within a chunk ``n = U - W S``
-with the state ``S`` before it, ``U = T V``, ``W = T K`` and ``T = (1 + strictly lower part of diag(β) K Kᵀ)⁻¹ diag(β)``.
-Once ``n`` is known, the rest is the recurrence. Here a tile holds all key channels, because the state before a chunk is
-read with all of them. Sequences are ``(batch, time, heads, channels)``.
+with the state ``S`` before it, ``U = T V``, ``W = T K``, ``T = (1 + L)⁻¹ diag(β)`` and ``L`` the strictly lower part of
+``diag(β) K Kᵀ``. Once ``n`` is known, the rest is the recurrence. Here a tile holds all key channels, because the state
+before a chunk is read with all of them. Sequences are ``(batch, time, heads, channels)``.
 """
 
 # ruff: noqa: N803  # what is known when a kernel is compiled is written in capitals

@@ -1,6 +1,7 @@
 """``h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t x_t`` and ``y_t = sum over n of C_tn h_tn``.
 
-Within a chunk all states are one scan; the chunks follow one another. A tile is ``(tokens, channels, states)``. Grids: one program for each sample and each tile of channels.
+Within a chunk all states are one scan; the chunks follow one another. A tile is ``(tokens, channels, states)``. Grids:
+one program for each sample and each tile of channels.
 """
 
 # ruff: noqa: N803  # A, B and C are the names of the paper; what is known when a kernel is compiled is in capitals
