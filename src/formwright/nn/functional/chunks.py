@@ -98,7 +98,7 @@ def over_segments(
         y, state = segment(*inputs, state)
         return y.to(dtype), state
     outputs = []
-    for pieces in zip(*(x.split(SEGMENT, dim=1) for x in inputs), strict=True):
+    for pieces in zip(*(torch.split(x, SEGMENT, dim=1) for x in inputs), strict=True):
         y, state = segment(*pieces, state)
         outputs.append(y.to(dtype))
     return torch.cat(outputs, dim=1), state

@@ -90,7 +90,7 @@ def _segment(
     current, written, read = state.reshape(rows, *state.shape[2:]), [], []
     # Chunks are unbound rather than indexed: the gradient of an index is as large as all chunks, for each of them.
     for reader, wanted, key in zip(readers.unbind(1), new.unbind(1), k.unbind(1), strict=True):
-        old, asked = torch.bmm(reader, current).split(length, dim=1)
+        old, asked = torch.split(torch.bmm(reader, current), length, dim=1)
         written.append(wanted - old)
         read.append(asked)
         current = torch.baddbmm(current, key.mT, written[-1])

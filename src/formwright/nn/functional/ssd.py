@@ -75,8 +75,9 @@ def ssd(
     else:
         state = initial_state.to(dtype).reshape(batch, groups, shared * channels, states).transpose(2, 3)
     pieces = []
-    for few in zip(*(x.split(BLOCK, dim=1) for x in (written, powers, B, C)), strict=True):
-        y, state = _block(*few, state)
+    split = (torch.split(sequence, BLOCK, dim=1) for sequence in (written, powers, B, C))
+    for some, of_powers, of_B, of_C in zip(*split, strict=True):
+        y, state = _block(some, of_powers, of_B, of_C, state)
         pieces.append(y)
     y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).reshape(batch, -1, heads, channels)[:, :time]
     state = state.transpose(2, 3).reshape(batch, heads, channels, states)
