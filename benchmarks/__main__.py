@@ -25,7 +25,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, metavar="N")
     parser.add_argument("--forms", nargs="+", choices=sides.FORMS, metavar="FORM", help=", ".join(sides.FORMS))
     parser.add_argument("--kinds", nargs="+", choices=("inference", "training"), default=("inference", "training"))
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--rounds", type=int, help="at most; long calls have fewer, at least 5")
     parser.add_argument("--timm-python", type=Path, help="a Python that can import timm; found or made if unset")
     return parser.parse_args()
 

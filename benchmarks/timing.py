@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 
 SECONDS = 0.15  # of calls in a turn
-CALLS = 3  # at least
 
 
 def take_turn(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """The median seconds of a few calls after an uncounted one, which finds the other side's data in the caches."""
     call()
     seconds: list[float] = []
-    while len(seconds) < CALLS or sum(seconds) < SECONDS:
+    while sum(seconds) < SECONDS:
         start = clock()
         call()
         seconds.append(clock() - start)

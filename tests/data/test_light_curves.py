@@ -116,6 +116,16 @@ def test_features_are_the_same_at_every_step() -> None:
         append_features(series, np.zeros((3, 1)))
 
 
+def test_features_as_further_steps_are_the_same_in_every_channel() -> None:
+    series = np.arange(12.0).reshape(2, 3, 2)
+    joined = append_features(series, np.array([[7.0, 5.0], [8.0, 6.0]]), along="steps")
+    assert joined.shape == (2, 5, 2)
+    assert np.array_equal(joined[:, :3], series)
+    assert joined[:, 3:].tolist() == [[[7.0, 7.0], [5.0, 5.0]], [[8.0, 8.0], [6.0, 6.0]]]
+    with pytest.raises(UserError, match="channels or steps"):
+        append_features(series, np.zeros((2, 1)), along="rows")  # type: ignore[arg-type]
+
+
 def test_a_scale_is_that_of_the_series_that_it_was_made_of() -> None:
     series = np.random.default_rng(0).normal([3.0, 0.0], [2.0, 0.0], (50, 20, 2))
     scale = RobustScale.of(series)

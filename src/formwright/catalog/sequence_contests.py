@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -30,12 +31,14 @@ def train_sequences(
     steps: int,
     seed: int,
     learning_rate: float = 0.03,
+    optimizer: Literal["muon", "adamw"] = "muon",
     reporter: Reporter = SILENT,
 ) -> Model:
-    """Train a model from scratch with one plain recipe for all: Muon, warm-up and cosine, averaged weights."""
+    """Train a model from scratch with one plain recipe for all: warm-up and cosine, averaged weights."""
     from formwright.training import Progress, Recipe, Trainer
 
     recipe = Recipe(
+        optimizer=optimizer,
         learning_rate=learning_rate,
         vector_learning_rate=learning_rate / 10,
         warmup=max(steps // 10, 1),

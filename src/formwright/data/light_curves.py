@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,19 +242,24 @@ def _numbers(table: pd.DataFrame, column: str, path: str | Path) -> Floats:
     return values
 
 
-def append_features(series: Floats, features: Floats) -> Floats:
-    """Numbers that are known of an object, as further channels with the same value at every step.
+def append_features(series: Floats, features: Floats, *, along: Literal["channels", "steps"] = "channels") -> Floats:
+    """Numbers that are known of an object, as further channels, or as further steps, of one value each.
 
-    Shapes: ``(n, steps, bands)`` and ``(n, features)`` to ``(n, steps, bands + features)``. t2's mode "M".
+    Shapes: ``(n, steps, bands)`` and ``(n, features)`` to ``(n, steps, bands + features)``, t2's mode "M", or to
+    ``(n, steps + features, bands)``, its mode "L", which shows what each feature says among what the steps say.
     Source: Paying Attention to Astronomical Transients, arXiv 2105.06178.
 
     Raises:
-        UserError: the two are about another number of objects.
+        UserError: the two are about another number of objects, or ``along`` is neither.
     """
     if len(series) != len(features):
         raise UserError(f"There are {len(series)} series and {len(features)} rows of features; one row each is needed.")
-    repeated = np.broadcast_to(features[:, None], (len(series), series.shape[1], features.shape[1]))
-    return np.concatenate([series, repeated], axis=2)
+    steps, bands = series.shape[1:]
+    if along == "channels":
+        return np.concatenate([series, np.repeat(features[:, None], steps, axis=1)], axis=2)
+    if along == "steps":
+        return np.concatenate([series, np.repeat(features[:, :, None], bands, axis=2)], axis=1)
+    raise UserError(f"Features are appended along channels or steps, got {along!r}.")
 
 
 @dataclass(frozen=True, eq=False)

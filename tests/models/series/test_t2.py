@@ -120,3 +120,15 @@ def test_models_without_such_a_head_explain_nothing() -> None:
     model = Model(model_specification("vit_tiny_patch16_224", classes=3))
     with pytest.raises(UserError, match="no mean over places"):
         class_activation(model, torch.zeros(1, 3, 224, 224))
+
+
+def test_features_as_further_steps_add_no_parameters_and_have_a_say_of_their_own() -> None:
+    model = create_model("t2_plasticc", features=2, features_along="steps").eval()
+    assert model.parameter_count() == create_model("t2_plasticc").parameter_count()
+    series = append_features(np.ones((2, 100, 6)), np.ones((2, 2)), along="steps")
+    x = torch.from_numpy(series).float()
+    with torch.inference_mode():
+        assert class_activation(model, x).shape == (2, 14, 102)
+        assert model(x).shape == (2, 14)
+    with pytest.raises(UserError, match="channels or steps"):
+        t2(features_along="rows")  # type: ignore[arg-type]

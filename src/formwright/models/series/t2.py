@@ -2,8 +2,8 @@
 
 The light curve comes as the mean of a Gaussian process on a regular grid (:mod:`formwright.data.gaussian_process`), one
 channel a band. Numbers that are known of the object, such as the redshift of its host, are further channels with one
-value for all steps (:func:`formwright.data.light_curves.append_features`). The head is a plain mean over time and a
-linear layer, so that the score of a class is a mean over the steps
+value for all steps, or further steps (:func:`formwright.data.light_curves.append_features`). The head is a plain mean
+over time and a linear layer, so that the score of a class is a mean over the steps
 (:func:`formwright.inference.explanation.class_activation`).
 
 Source: Paying Attention to Astronomical Transients: Introducing the Time-series Transformer for Photometric
@@ -12,8 +12,11 @@ Classification, arXiv 2105.06178. Equal to the authors' code, whose model ends i
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
+from formwright.errors import UserError
 from formwright.models import Model, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, SeriesInput, StageSpec, part
@@ -26,6 +29,7 @@ def t2(
     name: str = "t2",
     bands: int = 6,
     features: int = 0,
+    features_along: Literal["channels", "steps"] = "channels",
     dim: int = 32,
     heads: int = 16,
     hidden: int = 128,
@@ -38,7 +42,8 @@ def t2(
 
     Args:
         bands: channels of the light curve.
-        features: how many numbers that are known of the object come as further channels.
+        features: how many numbers that are known of the object come with the light curve.
+        features_along: whether they come as further channels (the authors' "M") or as further steps (their "L").
         dim: channels of a token.
         heads: attention heads; must divide ``dim``.
         hidden: hidden width of the MLP.
@@ -46,7 +51,13 @@ def t2(
         dropout: share of values dropped in training, at the end of every branch and of the pooled vector.
         length: steps of the grid.
         classes: number of classes.
+
+    Raises:
+        UserError: ``features_along`` is neither channels nor steps.
     """
+    if features_along not in ("channels", "steps"):
+        raise UserError(f"Features come along channels or steps, got {features_along!r}.")
+    as_steps = features if features_along == "steps" else 0
     attention = part("attention", heads=heads, qkv_bias=True, dropout=dropout)
     mlp = part("chain", parts=(part("mlp", hidden=hidden, activation="relu"), part("dropout", rate=dropout)))
     block = BlockSpec((BranchSpec(attention, post_norm=_NORM), BranchSpec(mlp, post_norm=_NORM)))
@@ -54,7 +65,7 @@ def t2(
         family="t2",
         name=name,
         task="series-classification",
-        input=SeriesInput(variates=bands + features, length=length),
+        input=SeriesInput(variates=bands + features - as_steps, length=length + as_steps),
         classes=classes,
         embed=part("step_embedding", activation="relu"),
         stages=(StageSpec(dim=dim, blocks=(block,) * depth),),

@@ -1,8 +1,9 @@
-"""Dense layers as one operation of inference, activation included."""
+"""Dense layers by oneDNN's products: in inference one operation, activation included."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +31,17 @@ def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
     """``activation(x Wᵀ + b)``, ``(..., in)`` to ``(..., out)``.
 
     In inference on a CPU in float32 or bfloat16, product, bias and activation are one operation of oneDNN, the one
-    that PyTorch's own compiler emits, which spares two passes over the result. Everywhere else (training, tracing,
-    autocast, other devices and types, a module that is listened to or was replaced) it is ``activation(linear(x))``.
+    that PyTorch's own compiler emits, which spares two passes over the result. In training in float32 the product is
+    oneDNN's too, forward and for the gradient of ``x``. Everywhere else (tracing, autocast, other devices and types, a
+    module that is listened to or was replaced) it is ``activation(linear(x))``.
     """
-    if not _fusable(linear, x) or not (type(activation) in _FUSED and _plain(activation)):
+    if not _suited(linear, x):
+        return activation(linear(x))
+    if torch.is_grad_enabled():
+        if x.dtype is not torch.float32 or _transformed():
+            return activation(linear(x))
+        return activation(_Dense.apply(x, linear.weight, linear.bias))  # type: ignore[no-untyped-call]
+    if not (type(activation) in _FUSED and _plain(activation)):
         return activation(linear(x))
     name, variant = _FUSED[type(activation)]
     if isinstance(activation, nn.GELU) and activation.approximate != "none":
@@ -46,11 +54,36 @@ def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
     return y
 
 
-def _fusable(linear: nn.Linear, x: Tensor) -> bool:
+class _Dense(torch.autograd.Function):
+    """``x Wᵀ + b``. The gradient of ``W`` stays with PyTorch's product, which is the faster one there."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        gradient = gradient.contiguous()
+        rows = gradient.flatten(0, -2)
+        by_x = None
+        if for_x and torch.is_grad_enabled():  # the gradient shall be differentiated again
+            by_x = gradient @ weight
+        elif for_x:
+            by_x = torch.ops.mkldnn._linear_pointwise(gradient, weight.t(), None, "none", [], "")
+        by_weight = rows.t() @ x.flatten(0, -2) if for_weight else None
+        return by_x, by_weight, rows.sum(0) if for_bias else None
+
+
+def _suited(linear: nn.Linear, x: Tensor) -> bool:
     weight = linear.weight
     return bool(
-        not torch.is_grad_enabled()
-        and x.dtype in _TYPES
+        x.dtype in _TYPES
         and weight.dtype is x.dtype
         and x.device.type == "cpu"
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
@@ -64,6 +97,11 @@ def _fusable(linear: nn.Linear, x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()  # counters and profilers of operations know the usual ones
     )
+
+
+def _transformed() -> bool:
+    """Whether derivatives are taken in another way than backwards, or a function of one sample is mapped over many."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def _plain(module: nn.Module) -> bool:
