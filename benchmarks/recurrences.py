@@ -1,7 +1,7 @@
 """``python -m benchmarks.recurrences``: linear-time recurrences beside naive loops and beside softmax attention.
 
-The naive forms of flash-linear-attention are loaded from its source where ``FORMWRIGHT_FLA`` names the folder of a
-checkout; otherwise loops over time that are written here stand in for them, and the output says which.
+The naive forms of flash-linear-attention are loaded from its source, which is put into ``.venv-fla`` where it is
+missing; where it cannot be had, loops over time that are written here stand in for them, and the output says which.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import importlib.util
 import json
-import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from formwright.nn import Part, build_part, part
 from formwright.nn.functional.delta_rule import delta_rule
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 
+ENVIRONMENT = Path(__file__).parent.parent / ".venv-fla"
+PACKAGES = ("fla-core==0.6.0", "einops==0.8.2")
 THREADS = 2
 WIDTH = 256
 TOKENS = 2048
@@ -86,22 +88,35 @@ def naive_gated_linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Ten
 
 def naive_forms() -> tuple[str, Callable[..., Tensor], Callable[..., Tensor]]:
     """Whose naive forms they are, and the two of them; each takes what ours take."""
-    folder = os.environ.get("FORMWRIGHT_FLA")
-    if not folder:
+    folder = _flash_linear_attention()
+    if folder is None:
         return "our own loops", naive_delta_rule, naive_gated_linear_attention
-    delta = _load(Path(folder) / "fla/ops/delta_rule/naive.py").delta_rule_recurrence
-    gated = _load(Path(folder) / "fla/ops/gla/naive.py").naive_recurrent_gla
+    delta = _load(folder / "fla/ops/delta_rule/naive.py").delta_rule_recurrence
+    gated = _load(folder / "fla/ops/gla/naive.py").naive_recurrent_gla
 
-    def turned(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
-        return delta(*(x.transpose(1, 2) for x in (q, k, v, beta)))[0].transpose(1, 2)
+    def turned(form: Callable[..., Any], *operands: Tensor) -> Tensor:
+        return form(*(x.transpose(1, 2) for x in operands))[0].transpose(1, 2)
 
-    return "flash-linear-attention", turned, lambda *operands: gated(*operands)[0]
+    return "flash-linear-attention", functools.partial(turned, delta), functools.partial(turned, gated)
+
+
+def _flash_linear_attention() -> Path | None:
+    """The folder of its source, without what that depends on: the package wants a GPU as soon as it is imported."""
+    if not (ENVIRONMENT / "ready").is_file():
+        print(f"Installing flash-linear-attention in {ENVIRONMENT} (once) ...", file=sys.stderr)
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(ENVIRONMENT)]
+        if subprocess.run([*install, *PACKAGES], check=False).returncode:
+            return None
+        (ENVIRONMENT / "ready").touch()
+    if str(ENVIRONMENT) not in sys.path:
+        sys.path.append(str(ENVIRONMENT))  # einops, which the naive forms are written with
+    return ENVIRONMENT
 
 
 def _load(path: Path) -> Any:
     specification = importlib.util.spec_from_file_location(f"fla_{path.parent.name}", path)
-    if specification is None or specification.loader is None:
-        sys.exit(f"There is no {path}; FORMWRIGHT_FLA is the folder of a checkout of flash-linear-attention.")
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module

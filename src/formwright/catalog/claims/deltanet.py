@@ -127,10 +127,13 @@ def _most_keys(reporter: Reporter) -> ClaimResult:
 
 
 def _by_keys(reporter: Reporter) -> ClaimResult:
+    """How much is lost with more keys would favour those that recall nothing with few."""
     curves = recall_curves(reporter)
-    lost = {name: _mean(curves, name, PAIRS[0]) - _mean(curves, name, PAIRS[-1]) for name in MIXERS}
     shown = [f"{name} {', '.join(f'{_mean(curves, name, pairs):.1%}' for pairs in PAIRS)}" for name in curves]
-    holds = max(lost[name] for name in RECALLERS) < min(lost[name] for name in OTHERS)
+    holds = all(
+        min(_mean(curves, name, pairs) for name in RECALLERS) > max(_mean(curves, name, pairs) for name in OTHERS)
+        for pairs in PAIRS
+    )
     return ClaimResult(f"with {', '.join(map(str, PAIRS))} keys: {'; '.join(shown)}", holds, _conditions())
 
 
@@ -157,7 +160,8 @@ CLAIMS: list[Claim] = [
     Claim(
         "recall-by-keys",
         "direction",
-        f"from {PAIRS[0]} to {PAIRS[-1]} keys DeltaNet and attention lose less than Mamba and linear attention",
+        f"with {', '.join(map(str, PAIRS))} keys alike, DeltaNet and attention recall more than Mamba and linear "
+        "attention",
         published="DeltaNet above Mamba and gated linear attention in recall",
         run=_by_keys,
         slow=True,

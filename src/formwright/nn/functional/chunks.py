@@ -98,8 +98,8 @@ def over_segments(
         y, state = segment(*inputs, state)
         return y.to(dtype), state
     outputs = []
-    for start in range(0, time, SEGMENT):
-        y, state = segment(*(x[:, start : start + SEGMENT] for x in inputs), state)
+    for pieces in zip(*(torch.split(x, SEGMENT, dim=1) for x in inputs), strict=True):
+        y, state = segment(*pieces, state)
         outputs.append(y.to(dtype))
     return torch.cat(outputs, dim=1), state
 

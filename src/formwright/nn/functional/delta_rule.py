@@ -81,18 +81,19 @@ def _segment(
 ) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
     q, k, v, beta = (to_chunks(x, length, dtype) for x in (q, k, v, beta))
-    rows, chunks = v.shape[:2]
+    rows = len(v)
     flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
     transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
     new = torch.bmm(transition, flat_v).view(v.shape)
     # What is read from a state to be replaced, and what the queries read, are one product.
     readers = torch.cat([torch.bmm(transition, flat_k).view(k.shape), q], dim=2)
     current, written, read = state.reshape(rows, *state.shape[2:]), [], []
-    for index in range(chunks):
-        old, asked = torch.bmm(readers[:, index], current).view(rows, 2, length, -1).unbind(1)
-        written.append(new[:, index] - old)
+    # Chunks are unbound rather than indexed: the gradient of an index is as large as all chunks, for each of them.
+    for reader, wanted, key in zip(readers.unbind(1), new.unbind(1), k.unbind(1), strict=True):
+        old, asked = torch.split(torch.bmm(reader, current), length, dim=1)
+        written.append(wanted - old)
         read.append(asked)
-        current = torch.baddbmm(current, k[:, index].mT, written[-1])
+        current = torch.baddbmm(current, key.mT, written[-1])
     scores = torch.bmm(flat_q, flat_k.mT).tril_()
     y = torch.baddbmm(torch.stack(read, dim=1).flatten(0, 1), scores, torch.stack(written, dim=1).flatten(0, 1))
     return from_chunks(y.view(v.shape), heads, time), current.view(state.shape)

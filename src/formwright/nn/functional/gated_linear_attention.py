@@ -98,8 +98,8 @@ def _segment(
         added = torch.bmm((k * until).mT, v)
     kept, added = kept.mT.reshape(rows, chunks, -1, 1), added.view(rows, chunks, *state.shape[2:])
     states = [state.reshape(rows, *state.shape[2:])]
-    for index in range(chunks):
-        states.append(torch.addcmul(added[:, index], kept[:, index], states[-1]))
+    for new, old in zip(added.unbind(1), kept.unbind(1), strict=True):
+        states.append(torch.addcmul(new, old, states[-1]))
     start = torch.stack(states[:-1], dim=1).flatten(0, 1)
     y = torch.baddbmm(torch.bmm(q, start), scores, v).view(rows, chunks, length, values)
     return from_chunks(y, heads, time), states[-1].view(state.shape)

@@ -75,9 +75,9 @@ def ssd(
     else:
         state = initial_state.to(dtype).reshape(batch, groups, shared * channels, states).transpose(2, 3)
     pieces = []
-    for first in range(0, written.shape[1], BLOCK):
-        few = slice(first, first + BLOCK)
-        y, state = _block(written[:, few], powers[:, few], B[:, few], C[:, few], state)
+    split = (torch.split(sequence, BLOCK, dim=1) for sequence in (written, powers, B, C))
+    for some, of_powers, of_B, of_C in zip(*split, strict=True):
+        y, state = _block(some, of_powers, of_B, of_C, state)
         pieces.append(y)
     y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).reshape(batch, -1, heads, channels)[:, :time]
     state = state.transpose(2, 3).reshape(batch, heads, channels, states)
@@ -100,7 +100,7 @@ def _block(
     state: Float[Tensor, "batch groups states width"],
 ) -> tuple[Float[Tensor, "batch chunks chunk groups heads channels"], Float[Tensor, "batch groups states width"]]:
     """Some chunks: what they give and the state after them; decays are in powers of two, ``width`` is all channels."""
-    chunks, chunk, *_, channels = written.shape[1:]
+    chunk, channels = written.shape[2], written.shape[-1]
     since_start = powers.cumsum(2)
     fade = since_start.permute(0, 1, 3, 4, 2)
     later = torch.ones(chunk, chunk, dtype=torch.bool, device=powers.device).triu(1)
@@ -112,9 +112,9 @@ def _block(
     left = B.transpose(-1, -2) @ (written * to_end).flatten(4).transpose(2, 3)
     decay = torch.exp2(since_start[:, :, -1]).unsqueeze(3).repeat_interleave(channels, dim=4)
     starts = []
-    for index in range(chunks):
+    for new, kept in zip(left.unbind(1), decay.unbind(1), strict=True):
         starts.append(state)
-        state = torch.addcmul(left[:, index], decay[:, index], state)
+        state = torch.addcmul(new, kept, state)
     before = (C @ torch.stack(starts, dim=1)).transpose(2, 3).view(written.shape)
     return torch.addcmul(within, torch.exp2(since_start).unsqueeze(-1), before), state
 
