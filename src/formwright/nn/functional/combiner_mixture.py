@@ -125,7 +125,10 @@ def _left(q: Table, k: Table, v: Table, real: Real) -> tuple[Table, Table]:
 
 
 def _columns(
-    largest_queries: Table, above: MixtureRows, real: Real, earlier: Bool[Tensor, "rows above"]
+    largest_queries: Table,
+    above: MixtureRows,
+    real: Bool[Tensor, "batch above columns"],
+    earlier: Bool[Tensor, "rows above"],
 ) -> tuple[Real, Table, Table]:
     """Whether there is anything above each row in a column, and its key and value, down the columns of all rows."""
     rows = len(earlier)
