@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
 
-console = Console()
+#: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
+_PIPED = 140
+
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED)
 _messages = Console(stderr=True)
 
 
