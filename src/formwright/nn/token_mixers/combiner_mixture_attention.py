@@ -57,7 +57,7 @@ class CombinerMixtureAttention(MultiHeadMixer):
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        row = (self.columns, self.heads, self.head_dim)
+        row: tuple[int, ...] = (self.columns, self.heads, self.head_dim)
         shapes = dict.fromkeys((*_BEGUN, "largest_queries"), row)
         shapes |= dict.fromkeys(MixtureRows._fields, (math.ceil(capacity / self.columns), *row))
         return {name: torch.zeros(batch, *shape, device=device, dtype=dtype) for name, shape in shapes.items()}
