@@ -255,6 +255,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "combiner_fixed_attention": _sequence_cases("combiner_fixed_attention", segment=3),
     "combiner_logsparse_attention": (Case("combiner_logsparse_attention"),),
     "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
+    "combiner_mixture_attention": (Case("combiner_mixture_attention", options={"columns": 3}),),
     "performer_attention": _sequence_cases("performer_attention", features=12),
     "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py

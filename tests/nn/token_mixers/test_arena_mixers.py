@@ -38,6 +38,7 @@ def test_what_cannot_be_causal_says_why_and_what_can(name: str) -> None:
         ("cosformer_attention", {"length": 0}, "length=0"),
         ("combiner_fixed_attention", {"segment": 0}, "segment=0"),
         ("combiner_axial_attention", {"columns": 0}, "columns=0"),
+        ("combiner_mixture_attention", {"columns": 0}, "columns=0"),
         ("local_attention", {"heads": 3}, "heads must divide"),
     ],
 )
@@ -66,6 +67,7 @@ def test_a_stream_is_not_longer_than_its_table_or_its_cache() -> None:
         ("combiner_fixed_attention", {"causal": True, "segment": 2}),
         ("combiner_logsparse_attention", {}),
         ("combiner_axial_attention", {"columns": 2}),
+        ("combiner_mixture_attention", {"columns": 2}),
     ):
         mixer = build_part(part(name, **options), 16)
         state = mixer.init_state(1, 4)

@@ -12,6 +12,7 @@ from formwright.catalog.texts import LENGTH, TextContest, small_decoder
 from formwright.measurement.macs import count_macs
 from formwright.nn import build_part, part
 from formwright.nn.functional.combiner import combiner_fixed_attention, combiner_logsparse_attention, levels
+from formwright.nn.functional.combiner_mixture import combiner_mixture_attention
 from formwright.nn.specification import ModelSpec, PartSpec
 from formwright.reporting import Reporter
 
@@ -19,6 +20,7 @@ TOKENS, SEGMENT = 1024, 32
 #: Of the texts that losses are compared on.
 SMALL_SEGMENT = 8
 AUTHORS = "the authors' code (google-research, combiner)"
+MIXERS = tuple(f"combiner_{pattern}_attention" for pattern in ("fixed", "logsparse", "axial", "mixture"))
 
 
 def _decoder(mixer: PartSpec) -> ModelSpec:
@@ -31,6 +33,7 @@ LOSSES = TextContest(
         "combiner-fixed": lambda: _decoder(part("combiner_fixed_attention", segment=SMALL_SEGMENT)),
         "combiner-logsparse": lambda: _decoder(part("combiner_logsparse_attention")),
         "combiner-axial": lambda: _decoder(part("combiner_axial_attention", columns=SMALL_SEGMENT)),
+        "combiner-mixture": lambda: _decoder(part("combiner_mixture_attention", columns=SMALL_SEGMENT)),
         "local": lambda: _decoder(part("local_attention", block=SMALL_SEGMENT)),
     }
 )
@@ -53,6 +56,7 @@ def _weights(reporter: Reporter) -> ClaimResult:
         for y in (
             combiner_fixed_attention(q, k, values, segment=4),
             combiner_logsparse_attention(q, k, values),
+            combiner_mixture_attention(q, k, values, columns=4),
         ):
             weights = y[0, :, 0]
             worst = max(worst, float((weights.sum(-1) - 1).abs().max()))
@@ -85,12 +89,8 @@ CLAIMS: list[Claim] = [
     ),
     *mixer_claims(
         "combiner",
-        dict.fromkeys(
-            ("combiner_fixed_attention", "combiner_logsparse_attention", "combiner_axial_attention"), AUTHORS
-        ),
-        dict.fromkeys(
-            ("combiner_fixed_attention", "combiner_logsparse_attention", "combiner_axial_attention"), combiner_state
-        ),
+        dict.fromkeys(MIXERS, AUTHORS),
+        dict.fromkeys(MIXERS, combiner_state),
     ),
     LOSSES.claim(
         "between-local-and-full",

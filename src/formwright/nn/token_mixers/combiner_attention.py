@@ -1,4 +1,4 @@
-"""Combiner's three ways to see far tokens as spans and near ones one by one."""
+"""Three of Combiner's four ways to see far tokens as spans and near ones one by one."""
 
 from __future__ import annotations
 
