@@ -86,7 +86,7 @@ def _segment(
 ) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
     q, k, v, beta = (to_chunks(x, length, dtype) for x in (q, k, v, beta))
-    rows = len(v)
+    rows = v.shape[0]
     flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
     transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
     new = torch.bmm(transition, flat_v).view(v.shape)
