@@ -145,6 +145,12 @@ MISTAKES = {
         lambda f: f.assign(date=[t if i < 30 else t + pd.Timedelta("10min") for i, t in enumerate(f["date"])]),
         r"'date' goes on by 70 minutes in row 32 \(2024-01-02 06:10\), where most rows are 1 hour apart",
     ),
+    "days behind hours": (
+        lambda f: pd.concat(
+            [f, f.head(30).assign(date=f["date"].iloc[-1] + pd.to_timedelta(np.arange(1, 31), unit="D"))]
+        ),
+        r"'date' goes on by 1 day in row 50 \(2024-01-03 23:00\), where most rows are 1 hour apart",
+    ),
 }
 
 

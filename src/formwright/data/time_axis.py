@@ -81,6 +81,10 @@ def common_frequency(times: Times, groups: Mapping[str, Rows], name: str) -> Fre
     values, counts = np.unique(steps, return_counts=True)
     common = int(values[counts.argmax()])
     if all((values % common) == 0) and not _is_calendar(times, values):
+        for rows, differences in found:
+            other = _other_frequency(differences, common)
+            if other is not None:
+                raise _two_frequencies(times, rows, differences, other, common, name)
         return clock_frequency(common) if times.dtype.kind == "M" else counted_frequency(common)
     if times.dtype.kind == "M":
         for offset in CALENDAR_STEPS:
@@ -89,13 +93,31 @@ def common_frequency(times: Times, groups: Mapping[str, Rows], name: str) -> Fre
     for rows, differences in found:
         odd = np.flatnonzero(differences % common)
         if len(odd):
-            place = int(odd[0])
-            raise UserError(
-                f"Column {name!r} goes on by {_spoken(int(differences[place]), times)} in row "
-                f"{int(rows[place + 1]) + FIRST_ROW} ({as_text(times[rows[place + 1]])}), where most rows are "
-                f"{_spoken(common, times)} apart; bring all rows to one frequency, for example with pandas' resample."
-            )
+            raise _two_frequencies(times, rows, differences, int(odd[0]), common, name)
     raise UserError(f"Column {name!r} has no one frequency; bring all rows to one, for example with pandas' resample.")
+
+
+#: So many equal steps one after the other, longer than the common one, are no gaps but another frequency.
+_RUN = 24
+
+
+def _other_frequency(differences: NDArray[np.int64], common: int) -> int | None:
+    """Where the first run of equal steps begins that are multiples of the common step."""
+    changes = np.flatnonzero(np.diff(differences)) + 1
+    starts = np.concatenate([[0], changes])
+    lengths = np.diff(np.concatenate([starts, [len(differences)]]))
+    runs = starts[(lengths >= _RUN) & (differences[starts] > common)] if len(differences) else starts[:0]
+    return int(runs[0]) if len(runs) else None
+
+
+def _two_frequencies(
+    times: Times, rows: Rows, differences: NDArray[np.int64], place: int, common: int, name: str
+) -> UserError:
+    return UserError(
+        f"Column {name!r} goes on by {_spoken(int(differences[place]), times)} in row "
+        f"{int(rows[place + 1]) + FIRST_ROW} ({as_text(times[rows[place + 1]])}), where most rows are "
+        f"{_spoken(common, times)} apart; bring all rows to one frequency, for example with pandas' resample."
+    )
 
 
 def _check_order(times: Times, rows: Rows, steps: NDArray[np.int64], name: str, series: str) -> None:
