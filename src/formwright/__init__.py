@@ -17,9 +17,8 @@ __version__ = "0.1.0"
 
 # OpenMP threads that wait by spinning take the processor from whoever else works: on a machine with any other load a
 # training step was measured 10 times slower than with threads that sleep. Threads that sleep at once must be woken for
-# every small operation: an idle machine needed 2.5 times as long for a step of many batch norms. Some microseconds of
-# spinning bridge the gap between two operations and cost little beside others. It counts only if set before PyTorch
-# loads.
+# every small operation: on an idle machine a step of many batch norms took 2.5 times as long. This is in between: a few
+# microseconds, from one operation to the next. It counts only if set before PyTorch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _PUBLIC = {
