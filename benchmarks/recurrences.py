@@ -30,6 +30,7 @@ from benchmarks.timing import take_turn
 from formwright.nn import Part, build_part, part
 from formwright.nn.functional.delta_rule import delta_rule
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
+from formwright.training.memory import keep_freed_memory
 
 ENVIRONMENT = Path(__file__).parent.parent / ".venv-fla"
 PACKAGES = ("fla-core==0.6.0", "einops==0.8.2")
@@ -263,6 +264,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON array on the standard output, nothing else")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
+    keep_freed_memory()  # as the training loop does; both sides run in this process
     rows = []
     for kind in options.kinds:
         for row in KINDS[kind](options.rounds):

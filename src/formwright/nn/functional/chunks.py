@@ -67,17 +67,24 @@ def chunk_length(time: int, most: int) -> int:
     return length
 
 
-def to_chunks(
+def cut_into_chunks(
     x: Float[Tensor, "batch time heads channels"], length: int, dtype: torch.dtype
-) -> Float[Tensor, "batch_heads chunks length channels"]:
-    """Cut time into chunks, the last one padded with zeros."""
+) -> Float[Tensor, "batch heads chunks length channels"]:
+    """Cut time into chunks, the last one padded with zeros; a view where that is possible."""
     batch, time, heads, channels = x.shape
     padding = -time % length
     x = x.to(dtype)
     if padding:
         x = F.pad(x, (0, 0, 0, 0, 0, padding))
-    chunks = x.reshape(batch, -1, length, heads, channels).permute(0, 3, 1, 2, 4)
-    return chunks.reshape(batch * heads, -1, length, channels)
+    return x.reshape(batch, -1, length, heads, channels).permute(0, 3, 1, 2, 4)
+
+
+def to_chunks(
+    x: Float[Tensor, "batch time heads channels"], length: int, dtype: torch.dtype
+) -> Float[Tensor, "batch_heads chunks length channels"]:
+    """Cut time into chunks, the last one padded with zeros, one head after the other."""
+    batch, _, heads, channels = x.shape
+    return cut_into_chunks(x, length, dtype).reshape(batch * heads, -1, length, channels)
 
 
 def from_chunks(

@@ -22,6 +22,7 @@ from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
     chunk_length,
+    cut_into_chunks,
     from_chunks,
     masked,
     over_segments,
@@ -30,8 +31,8 @@ from formwright.nn.functional.chunks import (
     without_autocast,
 )
 
-#: Tokens of a chunk.
-CHUNK = 32
+#: Tokens of a chunk where decays are mild, and at most where they are strong.
+CHUNK, STRONG_CHUNK = 64, 32
 
 
 @without_autocast
@@ -84,19 +85,25 @@ def gated_linear_attention(
 def _segment(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, length: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    time, heads = q.shape[1:3]
-    q, k, v, log_decay = (to_chunks(x, length, dtype) for x in (q, k, v, log_decay))
-    rows, chunks, _, values = v.shape
-    q, k, v, log_decay = (x.flatten(0, 1) for x in (q, k, v, log_decay))
-    summed = log_decay.cumsum(1)
-    if _mild(summed):
+    batch, time, heads, keys = q.shape
+    summed = to_chunks(log_decay, length, dtype).flatten(0, 1).cumsum(1)
+    mild = _mild(summed)
+    if not mild and length > STRONG_CHUNK:
+        return _segment(q, k, v, log_decay, state, STRONG_CHUNK, dtype)
+    values = to_chunks(v, length, dtype)
+    rows, chunks = values.shape[:2]
+    v = values.flatten(0, 1)
+    if mild:
         since = summed.exp()
         kept = since[:, -1:]
-        q = q * since
-        k = k / since
+        # The decays come first: what is computed lies in memory as they do, without copies of queries and keys.
+        shape = (batch, heads, chunks, length, keys)
+        q = (since.view(shape) * cut_into_chunks(q, length, dtype)).view(since.shape)
+        k = (since.reciprocal().view(shape) * cut_into_chunks(k, length, dtype)).view(since.shape)
         scores = torch.bmm(q, k.mT).tril_()
         added = torch.bmm((k * kept).mT, v)
     else:
+        q, k, log_decay = (to_chunks(x, length, dtype).flatten(0, 1) for x in (q, k, log_decay))
         scores, since, until = decayed_scores(q, k, log_decay.exp())
         kept = since[:, -1:]
         q = q * since
@@ -106,7 +113,7 @@ def _segment(
     for new, old in zip(added.unbind(1), kept.unbind(1), strict=True):
         states.append(torch.addcmul(new, old, states[-1]))
     start = torch.stack(states[:-1], dim=1).flatten(0, 1)
-    y = torch.baddbmm(torch.bmm(q, start), scores, v).view(rows, chunks, length, values)
+    y = torch.baddbmm(torch.bmm(q, start), scores, v).view(values.shape)
     return from_chunks(y, heads, time), states[-1].view(state.shape)
 
 
