@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from formwright.ticks import round_numbers, round_ratios
+
 #: Colours that people who do not see red or green tell apart (Okabe and Ito), dark enough on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#555555")
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 30, 44
@@ -42,24 +44,8 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Round values within the range."""
-        if not self.logarithmic:
-            return _round_numbers(self.low, self.high)
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 3, 5), (1, 3), (1,)):
-            found = [
-                value for p in powers for factor in factors if self.low <= (value := factor * 10.0**p) <= self.high
-            ]
-            if 2 <= len(found) <= _MOST_TICKS:
-                return found
-        if len(found) < 2:
-            return _round_numbers(self.low, self.high)
-        return found[:: math.ceil(len(found) / _MOST_TICKS)]
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    power = 10.0 ** math.floor(math.log10((high - low) / _MOST_TICKS))
-    step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * (_MOST_TICKS - 1) > high - low)
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        choose = round_ratios if self.logarithmic else round_numbers
+        return choose(self.low, self.high, _MOST_TICKS)
 
 
 def short(value: float) -> str:

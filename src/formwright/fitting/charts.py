@@ -7,13 +7,13 @@ serves a telephone, a wide screen and paper, and none of it needs a script.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from formwright.fitting.metric import Metric
 from formwright.measurement.pareto import pareto_front
+from formwright.ticks import round_numbers, round_ratios
 
 Show = Callable[[float], str]
 
@@ -105,24 +105,6 @@ def _span(values: Iterable[float], least: float) -> tuple[float, float]:
     return low - spare, high + spare
 
 
-def _round_numbers(low: float, high: float) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten within a range, at most as many as there is room for."""
-    power = 10.0 ** math.floor(math.log10((high - low) / MOST_TICKS))
-    step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * (MOST_TICKS - 1) > high - low)
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _round_ratios(low: float, high: float) -> list[float]:
-    """Round numbers within a range of positive ones, about evenly spread on a logarithmic scale."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        found = [number for power in powers for factor in factors if low <= (number := factor * 10.0**power) <= high]
-        gaps = [math.log(after / before) for before, after in itertools.pairwise(found)]
-        if min(gaps, default=math.inf) >= math.log(high / low) / (MOST_TICKS + 1):
-            return found if len(found) > 1 else _round_numbers(low, high)
-    return found[:: math.ceil(len(found) / MOST_TICKS)]
-
-
 def _axis(
     label: str, show: Show, transform: Callable[[float], float], low: float, high: float, at: list[float]
 ) -> Axis:
@@ -133,14 +115,14 @@ def _axis(
 def log_axis(label: str, values: Iterable[float], show: Show) -> Axis:
     """A scale on which equal ratios are equally far apart, over ``values``, which are positive."""
     low, high = _span((math.log10(value) for value in values), 0.3)
-    return _axis(label, show, math.log10, low, high, _round_ratios(10**low, 10**high))
+    return _axis(label, show, math.log10, low, high, round_ratios(10**low, 10**high, MOST_TICKS))
 
 
 def plain_axis(label: str, values: Iterable[float], show: Show) -> Axis:
     """A scale on which equal differences are equally far apart, over ``values``."""
     values = list(values)
     low, high = _span(values, 1e-9 + 1e-3 * abs(values[0]))
-    return _axis(label, show, float, low, high, _round_numbers(low, high))
+    return _axis(label, show, float, low, high, round_numbers(low, high, MOST_TICKS))
 
 
 def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Axis:
@@ -150,7 +132,7 @@ def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Axis:
     if metric.share:
         return accuracy_axis(label, values, samples)
     low, high = _span(values, max(0.02 * abs(values[0]), 1e-9))
-    return _axis(label, metric.text, float, low, high, _round_numbers(low, high))
+    return _axis(label, metric.text, float, low, high, round_numbers(low, high, MOST_TICKS))
 
 
 def accuracy_axis(label: str, values: Iterable[float], samples: int) -> Axis:
@@ -161,13 +143,13 @@ def accuracy_axis(label: str, values: Iterable[float], samples: int) -> Axis:
     values = list(values)
     if max(values) < STRETCH_FROM:
         low, high = _span(values, 0.02)
-        return _axis(label, _plain_percent, float, low, high, _round_numbers(max(low, 0.0), min(high, 1.0)))
+        return _axis(label, _plain_percent, float, low, high, round_numbers(max(low, 0.0), min(high, 1.0), MOST_TICKS))
 
     def transform(share: float) -> float:
         return -math.log10(max(1 - share, 0.5 / samples))
 
     low, high = _span(map(transform, values), 0.3)
-    at = [1 - error for error in _round_ratios(10**-high, 10**-low) if error <= 1]
+    at = [1 - error for error in round_ratios(10**-high, 10**-low, MOST_TICKS) if error <= 1]
     return dataclasses.replace(_axis(label, _plain_percent, transform, low, high, at), stretched=True)
 
 
@@ -176,7 +158,9 @@ def time_axis(label: str, values: Sequence[float], show: Show) -> Axis:
     if max(values) > WIDE_RANGE * min(values):
         return log_axis(label, values, show)
     low, high = _span([0.0, *values], 0.0)
-    return _axis(label, lambda value: show(value) if value else "0", float, low, high, _round_numbers(low, high))
+    return _axis(
+        label, lambda value: show(value) if value else "0", float, low, high, round_numbers(low, high, MOST_TICKS)
+    )
 
 
 def pareto_chart(
