@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from formwright.arena import ArenaResult, Score, Speed, run_arena, train_and_score, write_report
@@ -13,15 +14,20 @@ from formwright.arena import contest as contests
 from formwright.arena import run as runs
 from formwright.arena.contest import train_together
 from formwright.arena.tasks import Parts
-from formwright.data.synthetic.recall import key_recall
+from formwright.data.synthetic.sequences import LabelledSequences
 from formwright.errors import UserError
 from formwright.models.language.long_range_arena import long_range_arena
 
 SIZES = {"dim": 16, "depth": 1, "heads": 2, "hidden": 16, "padding": None}
 
 
-def recall(count: int, seed: int):  # type: ignore[no-untyped-def]
-    return key_recall(count, 12, keys=2, values=2, pairs=1, noise=2, seed=seed)
+def recall(count: int, seed: int) -> LabelledSequences:
+    """Rows of noise (ids 2 and 3) with one of two values (0 and 1) somewhere: the class."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(2, 4, size=(count, 12), dtype=np.int16)
+    labels = random.integers(2, size=count)
+    ids[np.arange(count), random.integers(12, size=count)] = labels
+    return LabelledSequences(ids, labels, vocabulary=6, classes=2, padding=None, source="one value among noise")
 
 
 def frame(mixer: str):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""Batches of rows, grey pixels, and keys to recall."""
+"""Batches of rows, and grey pixels."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 
 from formwright.data.images import from_arrays
 from formwright.data.synthetic.pixels import LUMA, grey, pixel_sequences
-from formwright.data.synthetic.recall import key_recall
-from formwright.data.synthetic.sequences import SequenceBatches, evaluation_sequences
+from formwright.data.synthetic.sequences import LabelledSequences, SequenceBatches, evaluation_sequences
 from formwright.errors import UserError
 
 
 def test_an_epoch_has_every_row_once_and_goes_on_where_it_stopped() -> None:
-    data = key_recall(10, 30)
+    ids = np.random.default_rng(0).integers(20, size=(10, 30), dtype=np.int16)
+    data = LabelledSequences(ids, np.arange(10) % 3, vocabulary=20, classes=3, padding=None, source="random ids")
     batches = SequenceBatches(data, batch_size=5, seed=1)
     first = [next(batches) for _ in range(2)]
     assert sorted(map(tuple, np.concatenate([b.inputs.numpy() for b in first]))) == sorted(map(tuple, data.ids))
@@ -44,19 +44,3 @@ def test_pixels_are_weighted_and_in_rows() -> None:
     assert np.array_equal(grey(colour[..., :1]), colour[..., 0])
     shown = {tuple(row) for row in grey(colour).reshape(40, -1)}
     assert all(tuple(row) in shown for row in sequences.ids)
-
-
-def test_the_last_id_asks_for_a_key_whose_value_is_the_label() -> None:
-    data = key_recall(200, 64, keys=6, values=5, pairs=3, noise=7, seed=2)
-    for row, label in zip(data.ids, data.labels, strict=True):
-        places = np.flatnonzero(row[:-1] < 6)
-        assert len(places) == 3
-        values = {row[place]: row[place + 1] - 6 for place in places}
-        assert len(values) == 3
-        assert values[row[-1]] == label
-    assert data.ids.max() == 6 + 5 + 7 - 1
-    assert np.bincount(data.labels).min() > 20
-    with pytest.raises(UserError, match="9 pairs"):
-        key_recall(4, 64, pairs=9)
-    with pytest.raises(UserError, match="in 6 ids"):
-        key_recall(4, 6, pairs=4)
