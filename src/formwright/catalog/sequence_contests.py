@@ -32,16 +32,21 @@ def train_sequences(
     seed: int,
     learning_rate: float = 0.03,
     optimizer: Literal["muon", "adamw"] = "muon",
+    warmup: int | None = None,
     reporter: Reporter = SILENT,
 ) -> Model:
-    """Train a model from scratch with one plain recipe for all: warm-up and cosine, averaged weights."""
+    """Train a model from scratch with one plain recipe for all: cosine, averaged weights.
+
+    Args:
+        warmup: steps over which the learning rate rises; a tenth of all if unset.
+    """
     from formwright.training import Progress, Recipe, Trainer
 
     recipe = Recipe(
         optimizer=optimizer,
         learning_rate=learning_rate,
         vector_learning_rate=learning_rate / 10,
-        warmup=max(steps // 10, 1),
+        warmup=max(steps // 10, 1) if warmup is None else warmup,
         ema_decay=0.98,
     )
     torch.manual_seed(seed)

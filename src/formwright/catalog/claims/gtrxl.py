@@ -23,8 +23,14 @@ from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter, Share
 
 SHORTEST, LONGEST, NOISE = 4, 8, 4
-STEPS = 250
-LEARNING_RATES = (0.01, 0.03, 0.1)
+DEPTH, STEPS = 4, 300
+MARGIN = 0.1
+LEARNING_RATES = (0.003, 0.01, 0.03)
+KINDS: dict[str, dict[str, Any]] = {
+    "gtrxl": {},
+    "trxl-i": {"gate": None},
+    "trxl": {"gate": None, "reordered": False},
+}
 
 
 def _gates(reporter: Reporter) -> ClaimResult:
@@ -34,10 +40,9 @@ def _gates(reporter: Reporter) -> ClaimResult:
 
 
 def _small(kind: str) -> ModelSpec:
-    changes: dict[str, Any] = {} if kind == "gtrxl" else {"gate": None, "reordered": False}
     return gtrxl(
         dim=32,
-        depth=3,
+        depth=DEPTH,
         heads=4,
         head_dim=8,
         memory=LONGEST + 2,
@@ -45,7 +50,7 @@ def _small(kind: str) -> ModelSpec:
         channels=SIGNALS + NOISE,
         length=LONGEST + 2,
         actions=ACTIONS,
-        **changes,
+        **KINDS[kind],
     )
 
 
@@ -68,6 +73,8 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
             steps=STEPS,
             seed=seed,
             learning_rate=learning_rate,
+            optimizer="adamw",
+            warmup=0,
             reporter=Share(reporter, index, len(LEARNING_RATES)),
         )
         test = _episodes(256, torch.Generator().manual_seed(2**31))
@@ -77,7 +84,7 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
 
 
 CONTEST = SequenceContest(
-    {kind: functools.partial(_small, kind) for kind in ("gtrxl", "trxl")},
+    {kind: functools.partial(_small, kind) for kind in KINDS},
     _run,
     f"corridors of {SHORTEST} to {LONGEST} steps, imitated for {STEPS} steps of 32 episodes, right turns in 256 "
     f"others, mean over learning rates {', '.join(f'{rate:g}' for rate in LEARNING_RATES)}",
@@ -86,7 +93,7 @@ CONTEST = SequenceContest(
 
 
 def _above(share: Mapping[str, float]) -> bool:
-    return share["gtrxl"] > share["trxl"]
+    return share["gtrxl"] > share["trxl"] + MARGIN
 
 
 CLAIMS: list[Claim] = [
@@ -100,7 +107,8 @@ CLAIMS: list[Claim] = [
     *output_claims("gtrxl", "DI-engine, its query normed and its attention without biases as in the paper,"),
     CONTEST.claim(
         "remembers-the-sign",
-        "GTrXL turns rightly in a T-maze more often than Transformer-XL over seeds and learning rates",
+        f"over seeds and learning rates GTrXL turns rightly in a T-maze more often than Transformer-XL, by {MARGIN:.0%} "
+        "or more",
         holds=_above,
     ),
 ]

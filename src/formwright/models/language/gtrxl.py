@@ -67,6 +67,7 @@ def gtrxl(
         embed=part("linear_embedding"),
         stages=(StageSpec(dim, (BlockSpec(branches),) * depth),),
         head=part("token_scores", bias=True),
+        initialization="fan_in",  # no norm enlarges what a small start would leave small
     )
 
 
