@@ -36,7 +36,7 @@ from formwright.nn.specification import BlockSpec, ModelSpec, PartSpec, part
 from formwright.objectives import Classification
 from formwright.reporting import SILENT, Reporter, Share
 
-STEPS = 600
+STEPS, LEARNING_RATE = 2400, 0.01
 WIDE, NARROW = 512, 64
 FEW = 0.10
 
@@ -65,7 +65,9 @@ def _sparsity(reporter: Reporter) -> dict[str, list[list[float]]]:
     for index, (seed, hidden) in enumerate(runs):
         model = new_model(_relu_decoder(hidden), seed)
         shares.setdefault(f"{hidden} hidden, untrained", []).append(_active(model))
-        trained = train_text(model, steps=STEPS, seed=seed, reporter=Share(reporter, index, len(runs)))
+        trained = train_text(
+            model, steps=STEPS, seed=seed, learning_rate=LEARNING_RATE, reporter=Share(reporter, index, len(runs))
+        )
         shares.setdefault(f"{hidden} hidden, trained", []).append(_active(trained.model))
     return shares
 
