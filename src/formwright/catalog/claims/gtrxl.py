@@ -107,7 +107,7 @@ CLAIMS: list[Claim] = [
     *output_claims("gtrxl", "DI-engine, its query normed and its attention without biases as in the paper,"),
     CONTEST.claim(
         "remembers-the-sign",
-        f"over seeds and learning rates GTrXL turns rightly in a T-maze more often than Transformer-XL, by {MARGIN:.0%}",
+        f"over seeds and learning rates GTrXL turns rightly in a T-maze more often than Transformer-XL by {MARGIN:.0%}",
         holds=_above,
     ),
 ]
