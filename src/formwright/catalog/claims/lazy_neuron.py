@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import statistics
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from formwright.catalog.texts import (
     train_text,
     windows,
 )
+from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
 from formwright.metrics.classification import classification_scores, softmax
 from formwright.metrics.sparsity import activation_sparsity
@@ -128,29 +128,18 @@ def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[~test], labels[~test], images[test], labels[test]
 
 
-class _WrongDigits:
-    """Endless batches of digits, a share of whose labels was replaced by a class drawn at random, once and for all."""
+def _wrong_digits(seed: int) -> GeneratedBatches:
+    """Batches of digits, a share of whose labels was replaced by a class drawn at random, once and for all."""
+    images, labels, _, _ = _digits()
+    random = np.random.default_rng(seed)
+    wrong = torch.from_numpy(random.random(len(labels)) < WRONG_LABELS)
+    labels = torch.where(wrong, torch.from_numpy(random.integers(10, size=len(labels))), labels)
 
-    def __init__(self, seed: int) -> None:
-        self.images, labels, _, _ = _digits()
-        random = np.random.default_rng(seed)
-        wrong = torch.from_numpy(random.random(len(labels)) < WRONG_LABELS)
-        self.labels = torch.where(wrong, torch.from_numpy(random.integers(10, size=len(labels))), labels)
-        self.seed, self.step = seed, 0
+    def draw(generator: torch.Generator) -> Batch:
+        chosen = torch.randint(len(labels), (DIGIT_BATCH,), generator=generator)
+        return Batch(images[chosen], labels[chosen])
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        chosen = np.random.default_rng([self.seed, self.step]).integers(len(self.labels), size=DIGIT_BATCH)
-        self.step += 1
-        return Batch(self.images[chosen], self.labels[chosen])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seed": self.seed, "step": self.step}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.seed, self.step = state["seed"], state["step"]
+    return GeneratedBatches(draw, seed=seed)
 
 
 def _classifier(mixer: PartSpec) -> ModelSpec:
@@ -176,7 +165,7 @@ def _train_digits(mixer: PartSpec, seed: int, reporter: Reporter = SILENT) -> di
         optimizer="adamw", learning_rate=2e-3, weight_decay=0.05, batch_size=DIGIT_BATCH, warmup=50, ema_decay=0.98
     )
     model = new_model(_classifier(mixer), seed)
-    trainer = Trainer(model, Classification(), _WrongDigits(seed), recipe, seed=seed)
+    trainer = Trainer(model, Classification(), _wrong_digits(seed), recipe, seed=seed)
     trainer.finish_at(DIGIT_STEPS)
 
     def tell(progress: Progress) -> None:
