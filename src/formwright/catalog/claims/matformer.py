@@ -38,7 +38,7 @@ from formwright.nn.specification import ModelSpec
 from formwright.objectives import NestedTraining, NextToken
 from formwright.reporting import Reporter, Share
 
-STEPS = 1500
+STEPS = 3000
 HIDDEN = 256
 #: Nats a byte by which a nested model may be above one trained alone, and a truncated one must be.
 NEAR, FAR = 0.1, 0.5
