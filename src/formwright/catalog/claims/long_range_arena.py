@@ -17,7 +17,7 @@ from formwright.data.synthetic.pixels import pixel_sequences
 from formwright.measurement.budget import format_bytes
 from formwright.models import empty_copy, model_specification
 from formwright.models.language.long_range_arena import long_range_arena
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ModelSpec, part
 from formwright.reporting import Reporter
 
 #: By hand from the authors' configurations: no biases in attention; the sine table is no parameter there.
@@ -52,14 +52,35 @@ def _listops() -> Parts:
     return Parts(data.first(8000), data.last(1000))
 
 
+#: Blocks that are smaller than the short sequences here.
+SHORT_BLOCKS = {"local": part("local_attention", block=16), "bigbird": part("bigbird_attention", block=8)}
+
+
 def _digits_frame(mixer: str) -> ModelSpec:
     return long_range_arena(
-        mixer=mixer, dim=32, depth=2, heads=4, hidden=64, vocabulary=256, length=64, padding=None, classes=10
+        mixer=SHORT_BLOCKS.get(mixer, mixer),
+        dim=32,
+        depth=2,
+        heads=4,
+        hidden=64,
+        vocabulary=256,
+        length=64,
+        padding=None,
+        classes=10,
     )
 
 
 def _listops_frame(mixer: str) -> ModelSpec:
-    return long_range_arena(mixer=mixer, dim=64, depth=2, heads=4, hidden=128, vocabulary=16, length=60, classes=10)
+    return long_range_arena(
+        mixer=SHORT_BLOCKS.get(mixer, mixer),
+        dim=64,
+        depth=2,
+        heads=4,
+        hidden=128,
+        vocabulary=16,
+        length=60,
+        classes=10,
+    )
 
 
 def _percent(share: float) -> str:
