@@ -183,3 +183,14 @@ def fla_outcome(system: str, *, batch: int, time: int, heads: int, keys: int, va
         return delta_rule(q, k, v, gate.sigmoid(), initial_state=state)
     k = torch.from_numpy(np.random.RandomState(1).standard_normal(wide))
     return gated_linear_attention(q, k, v, F.logsigmoid(decay) / 16, initial_state=state)
+
+
+@pytest.mark.parametrize("time", [37, 1100])
+def test_without_gradients_the_given_state_stays_as_it_was(time: int) -> None:
+    given = operands(batch=1, time=time)
+    kept = given[-1].clone()
+    with torch.no_grad():
+        found = chunked(*given)
+    for ours, expected in zip(found, chunked(*given), strict=True):
+        assert torch.equal(ours, expected)
+    assert torch.equal(given[-1], kept)

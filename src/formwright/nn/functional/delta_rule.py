@@ -12,6 +12,7 @@ Source: Parallelizing Linear Transformers with the Delta Rule over Sequence Leng
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -93,12 +94,15 @@ def _segment(
     # What is read from a state to be replaced, and what the queries read, are one product.
     readers = torch.cat([torch.bmm(transition, flat_k).view(k.shape), q], dim=2)
     current, written, read = state.reshape(rows, *state.shape[2:]), [], []
+    add_products: Callable[..., Tensor] = torch.baddbmm
+    if not torch.is_grad_enabled():  # no gradient needs earlier states
+        current, add_products = current.clone(), Tensor.baddbmm_
     # Chunks are unbound rather than indexed: the gradient of an index is as large as all chunks, for each of them.
     for reader, wanted, key in zip(readers.unbind(1), new.unbind(1), k.unbind(1), strict=True):
         old, asked = torch.split(torch.bmm(reader, current), length, dim=1)
         written.append(wanted - old)
         read.append(asked)
-        current = torch.baddbmm(current, key.mT, written[-1])
+        current = add_products(current, key.mT, written[-1])
     scores = torch.bmm(flat_q, flat_k.mT).tril_()
     y = torch.baddbmm(torch.stack(read, dim=1).flatten(0, 1), scores, torch.stack(written, dim=1).flatten(0, 1))
     return from_chunks(y.view(v.shape), heads, time), current.view(state.shape)
