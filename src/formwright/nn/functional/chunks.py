@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 
 #: Tokens of a segment.
-SEGMENT = 1024
+SEGMENT = 2048
 
 Segment = Callable[..., tuple[Tensor, Tensor]]
 
