@@ -34,7 +34,7 @@ from formwright.models.vision.vit import vit
 from formwright.nn.channel_mixers.sparse_mlp import TopKMLP
 from formwright.nn.specification import BlockSpec, ModelSpec, PartSpec, part
 from formwright.objectives import Classification
-from formwright.reporting import SILENT, Reporter, Share
+from formwright.reporting import Reporter, Share
 
 STEPS, LEARNING_RATE = 2400, 0.01
 WIDE, NARROW = 512, 64
@@ -158,7 +158,7 @@ MIXERS = {
 }
 
 
-def _train_digits(mixer: PartSpec, seed: int, wrong_labels: float, reporter: Reporter = SILENT) -> dict[str, float]:
+def _train_digits(mixer: PartSpec, seed: int, wrong_labels: float, reporter: Reporter) -> dict[str, float]:
     from formwright.training import Progress, Recipe, Trainer
 
     recipe = Recipe(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from formwright.arena.contest import train_and_score
 from formwright.arena.run import measure_speed
@@ -56,58 +57,40 @@ def _listops() -> Parts:
 SHORT_BLOCKS = {"local": part("local_attention", block=16), "bigbird": part("bigbird_attention", block=8)}
 
 
-def _digits_frame(mixer: str) -> ModelSpec:
-    return long_range_arena(
-        mixer=SHORT_BLOCKS.get(mixer, mixer),
-        dim=32,
-        depth=2,
-        heads=4,
-        hidden=64,
-        vocabulary=256,
-        length=64,
-        padding=None,
-        classes=10,
-    )
+def _frame(mixer: str, **sizes: Any) -> ModelSpec:
+    return long_range_arena(mixer=SHORT_BLOCKS.get(mixer, mixer), depth=2, heads=4, classes=10, **sizes)
 
 
-def _listops_frame(mixer: str) -> ModelSpec:
-    return long_range_arena(
-        mixer=SHORT_BLOCKS.get(mixer, mixer),
-        dim=64,
-        depth=2,
-        heads=4,
-        hidden=128,
-        vocabulary=16,
-        length=60,
-        classes=10,
-    )
+_digits_frame = functools.partial(_frame, dim=32, hidden=64, vocabulary=256, length=64, padding=None)
+_listops_frame = functools.partial(_frame, dim=64, hidden=128, vocabulary=16, length=60)
 
 
 def _percent(share: float) -> str:
     return f"{share:.1%}"
 
 
-def _on_digits(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
+def _accuracy(
+    parts: Callable[[], Parts],
+    steps: int,
+    learning_rate: float,
+    specification: ModelSpec,
+    seed: int,
+    reporter: Reporter,
+) -> float:
     return train_and_score(
-        specification, _digits(), steps=DIGITS_STEPS, seed=seed, learning_rate=5e-3, batch_size=32, reporter=reporter
-    ).accuracy
-
-
-def _on_listops(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
-    return train_and_score(
-        specification, _listops(), steps=LISTOPS_STEPS, seed=seed, learning_rate=2e-3, batch_size=32, reporter=reporter
+        specification, parts(), steps=steps, seed=seed, learning_rate=learning_rate, batch_size=32, reporter=reporter
     ).accuracy
 
 
 DIGITS = SequenceContest(
     {mixer: functools.partial(_digits_frame, mixer) for mixer in DIGITS_MIXERS},
-    _on_digits,
+    functools.partial(_accuracy, _digits, DIGITS_STEPS, 5e-3),
     f"scikit-learn's digits as 64 grey ids, {DIGITS_STEPS} steps of 32",
     _percent,
 )
 SHORT_LISTOPS = SequenceContest(
     {mixer: functools.partial(_listops_frame, mixer) for mixer in ("full", "linear", "performer", "bigbird")},
-    _on_listops,
+    functools.partial(_accuracy, _listops, LISTOPS_STEPS, 2e-3),
     f"ListOps of 10 to 60 tokens and 4 levels, {LISTOPS_STEPS} steps of 32",
     _percent,
 )

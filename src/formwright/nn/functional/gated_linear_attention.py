@@ -55,7 +55,7 @@ def gated_linear_attention(
         log_decay: ``g``, at most zero; minus infinity forgets everything.
         initial_state: the final state of what came before.
         mask: false for tokens that change nothing.
-        chunk: tokens of a chunk, rounded down to a power of two.
+        chunk: tokens of a chunk, rounded down to a power of two; at most 32 where decays are strong.
 
     Returns:
         The outputs in the type of ``v`` and the final state in at least float32.
