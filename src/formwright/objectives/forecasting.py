@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.errors import UserError
 from formwright.objectives.distillation import tap
 from formwright.objectives.objective import Objective, Outcome
@@ -21,7 +21,7 @@ class Forecasting(Objective):
     """
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        forecast: Tensor = model(batch.inputs)
+        forecast: Tensor = call(model, batch.inputs)
         if forecast.shape != batch.targets.shape:
             raise UserError(
                 f"The model forecasts {tuple(forecast.shape)} and {tuple(batch.targets.shape)} came; build it for "
