@@ -56,6 +56,8 @@ class Layout:
                 f"These weights belong to another model; {missing} is missing from what looked like a checkpoint of "
                 f"{self.name}."
             ) from None
+        except (IndexError, RuntimeError) as problem:
+            raise UserError(f"These weights belong to another model of {self.name}: {problem}.") from None
 
     def rename(self, name: str) -> str | None:
         """Our name of one parameter; none if it is left out."""
