@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.convolution import Convolution1d
 from formwright.nn.part import PARTS, Part, Promises
 
 #: Added to the variance of a window, as its authors do: a constant window stays finite.
@@ -266,7 +267,7 @@ class SeriesPatches(Part):
         super().__init__()
         (self.length,) = grid
         self.variates, self.kernel, self.stride, self.normalise = in_dim, kernel, stride, normalise
-        self.conv = nn.Conv1d(in_dim, dim, kernel, stride)
+        self.conv = Convolution1d(in_dim, dim, kernel, stride)
 
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length, variates=self.variates)
