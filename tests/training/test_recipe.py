@@ -21,7 +21,7 @@ def groups(optimizers):
 def test_every_trainable_parameter_is_in_exactly_one_group(family, optimizer):
     model = create_model(propose(family, SHAPE, width=16, depth=1).specification)
     frozen = next(iter(model.backbone.parameters())).requires_grad_(False)
-    optimizers = build_optimizers(Recipe(optimizer=optimizer), [model, Classification()])
+    optimizers = build_optimizers(Recipe(optimizer=optimizer), {"": model, "objective.": Classification()})
     trained = [id(parameter) for _, group in groups(optimizers) for parameter in group["params"]]
     assert len(trained) == len(set(trained))
     assert set(trained) == {id(parameter) for parameter in model.parameters()} - {id(frozen)}
@@ -32,7 +32,7 @@ def test_every_trainable_parameter_is_in_exactly_one_group(family, optimizer):
 def test_vectors_and_tables_are_not_decayed_and_only_matrices_are_made_orthogonal(optimizer):
     model = create_model("cct_2_3x2_32", classes=4, image_size=16)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for one, group in groups(build_optimizers(Recipe(optimizer=optimizer, weight_decay=0.1), [model])):
+    for one, group in groups(build_optimizers(Recipe(optimizer=optimizer, weight_decay=0.1), {"": model})):
         for parameter in group["params"]:
             name = names[id(parameter)]
             if parameter.ndim < 2 or name.endswith(("table", "tokens")):
@@ -45,9 +45,9 @@ def test_vectors_and_tables_are_not_decayed_and_only_matrices_are_made_orthogona
 def test_muon_has_two_rates_and_the_others_one():
     model = create_model("cct_2_3x2_32", classes=4, image_size=16)
     recipe = Recipe(learning_rate=0.02, vector_learning_rate=0.003)
-    assert {group["lr"] for _, group in groups(build_optimizers(recipe, [model]))} == {0.02, 0.003}
+    assert {group["lr"] for _, group in groups(build_optimizers(recipe, {"": model}))} == {0.02, 0.003}
     recipe = Recipe(optimizer="sgd", learning_rate=0.02)
-    assert {group["lr"] for _, group in groups(build_optimizers(recipe, [model]))} == {0.02}
+    assert {group["lr"] for _, group in groups(build_optimizers(recipe, {"": model}))} == {0.02}
 
 
 def test_the_rate_warms_up_stays_and_falls_as_a_cosine():
@@ -83,5 +83,5 @@ def test_a_schedule_cannot_be_stretched_into_the_past_or_after_its_end():
 
 
 def test_all_matrices_of_a_model_of_vectors_only_may_be_missing():
-    (optimizer,) = build_optimizers(Recipe(), [torch.nn.LayerNorm(4)])
+    (optimizer,) = build_optimizers(Recipe(), {"": torch.nn.LayerNorm(4)})
     assert isinstance(optimizer, torch.optim.AdamW)
