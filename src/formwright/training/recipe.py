@@ -83,6 +83,20 @@ class Recipe:
                 )
 
 
+def plain_adam(learning_rate: float, *, batch_size: int) -> Recipe:
+    """Adam as many authors' scripts have it: PyTorch's betas, one rate, no decay, clipping or averaging of weights."""
+    return Recipe(
+        optimizer="adamw",
+        learning_rate=learning_rate,
+        weight_decay=0.0,
+        batch_size=batch_size,
+        warmup=0,
+        ema_decay=0.0,
+        clip=None,
+        betas=(0.9, 0.999),
+    )
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate over steps: a linear warm-up, a plateau, and a cosine to nothing.
