@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -206,7 +206,7 @@ class Trainer:
         for optimizer in self._stepped:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return replace(outcome, loss=outcome.loss.detach())
+        return Outcome(outcome.loss.detach(), outcome.sums, outcome.counts)
 
     def fit(
         self,
