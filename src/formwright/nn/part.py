@@ -73,6 +73,9 @@ class Part(nn.Module):
     uses: ClassVar[frozenset[str]] = frozenset()
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {}
+    #: Its own parameters that weight decay leaves alone although they are matrices: tables of vectors, learned tokens.
+    #: Any module may say so, not only a part.
+    no_decay: ClassVar[tuple[str, ...]] = ()
     #: The dense layers (or tables, along their last axis) by which the part reads its input and writes its output,
     #: where it does nothing else with either: whatever is linear in the tokens can then be taken into them.
     reads: ClassVar[tuple[str, ...]] = ()

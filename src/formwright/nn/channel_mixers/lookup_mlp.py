@@ -50,6 +50,8 @@ class LookupLayer(nn.Module):
     Source: MemoryFormer, arXiv 2411.12992.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("tables",)
+
     def __init__(self, in_dim: int, dim: int, *, bits: int = 8, score: str = "vertex_probability") -> None:
         super().__init__()
         if not 1 <= bits <= _MOST_BITS:

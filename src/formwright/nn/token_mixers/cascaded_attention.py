@@ -64,6 +64,7 @@ class CascadedGroupAttention(Part):
     """
 
     promises: ClassVar[Promises] = Promises(any_grid=False)
+    no_decay: ClassVar[tuple[str, ...]] = ("bias_table",)
 
     def __init__(
         self,

@@ -110,6 +110,8 @@ class RandomSynthesizer(_Synthesizer):
     random).
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
+
     def __init__(
         self,
         dim: int,
