@@ -1,8 +1,9 @@
 """Named values on the way through a model, to be read or replaced by path.
 
 A tap point is ``path:name``. Every part, every piece of the frame (branch, block, stage, backbone) and every layer
-(dense, convolution, table) has ``input`` and ``output``, the tokens that it is called with and those that it returns,
-without the context (what is called with names alone shows a dictionary of them). Parts have names of their own besides, in :attr:`~formwright.nn.part.Part.taps`:
+(dense, convolution, table) has ``input`` and ``output``: the tokens that it is called with and those that it returns,
+without the context (what is called with names alone shows a dictionary of them). Parts have names of their own
+besides, in :attr:`~formwright.nn.part.Part.taps`:
 
 ========================================  ==========================================================================
 ``queries``, ``keys``, ``values``         what attention or a recurrence is computed from
@@ -52,6 +53,8 @@ def matching_points(model: nn.Module, patterns: str | Iterable[str]) -> list[str
         UserError: a pattern matches none.
     """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    if all(pattern in (f":{end}" for end in ENDS) for pattern in patterns):
+        return patterns  # the model's own: a training step need not look at all modules for them
     points = tap_points(model)
     for pattern in patterns:
         if not any(fnmatchcase(point, pattern) for point in points):
