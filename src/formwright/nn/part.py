@@ -92,6 +92,22 @@ class Part(nn.Module):
         """Change what this instance promises, where its options decide (``causal=True``)."""
         self.__dict__["promises"] = dataclasses.replace(self.promises, **changes)
 
+    def listen(self, name: str, listener: Listener) -> Callable[[], None]:
+        """Show the values of the tap ``name`` to ``listener`` from now on; returns what ends it."""
+        if self.listeners is None:
+            self.listeners = {}
+        self.listeners.setdefault(name, []).append(listener)
+
+        def stop() -> None:
+            assert self.listeners is not None
+            self.listeners[name].remove(listener)
+            if not self.listeners[name]:
+                del self.listeners[name]
+            if not self.listeners:
+                del self.listeners  # the class's nothing shows again
+
+        return stop
+
     def tap(self, name: str, value: Tensor) -> Tensor:
         """``value``, or what those who listen to the tap ``name`` put in its place."""
         if self.listeners is None:

@@ -117,20 +117,7 @@ def _listen(module: nn.Module, name: str, function: Listener) -> Callable[[], No
     if name == "output":
         return module.register_forward_hook(_on_output(function)).remove
     assert isinstance(module, Part)
-    part: Part = module
-    if part.listeners is None:
-        part.listeners = {}
-    part.listeners.setdefault(name, []).append(function)
-
-    def stop() -> None:
-        assert part.listeners is not None
-        part.listeners[name].remove(function)
-        if not part.listeners[name]:
-            del part.listeners[name]
-        if not part.listeners:
-            del part.listeners  # the class's nothing shows again
-
-    return stop
+    return module.listen(name, function)
 
 
 def _on_input(function: Listener) -> Callable[..., tuple[Any, Any] | None]:

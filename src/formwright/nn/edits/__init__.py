@@ -25,6 +25,7 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
+from formwright.nn.edits.quantise import quantisable_layers, quantise, quantise_layers
 from formwright.nn.specification import EditSpec
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "module_at",
     "named_axes",
     "permute_entries",
+    "quantisable_layers",
+    "quantise_layers",
     "replace_layer",
     "set_module",
     "tensor_at",
@@ -52,6 +55,7 @@ EDITS: dict[str, Edit] = {
     "factorise": factorise,
     "fold": fold,
     "keep": keep,
+    "quantise": quantise,
     "replace_norms": replace_norms,
 }
 
