@@ -16,12 +16,16 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from formwright.deployment import qdq
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import write_atomically
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization came with 17
 TOLERANCE = 1e-3  # of the largest output; float32 kernels that add in another order stay far below
+# Of the deviation of the outputs, at the root of the mean square: an activation on the border between two integers falls
+# to either side, and what comes after it moves by a step.
+ROUNDING_TOLERANCE = 0.1
 PROTOBUF_LIMIT = 2**31 - 1  # bytes that one ONNX file can hold
 
 
@@ -52,9 +56,11 @@ def export_onnx(
 
     The file appears only after ``onnx.checker`` took it and ONNX Runtime gave the eager model's outputs on random
     inputs of ``example``'s shape and, with ``dynamic_batch``, of another batch size. The model itself is not changed.
-    Norms that follow convolutions are folded into them, and the tracer's notes are left out.
+    Norms that follow convolutions are folded into them, and the tracer's notes are left out. Quantised layers of 8 and
+    4 bits are stored as such integers (:mod:`formwright.deployment.qdq`).
 
-    Raises :class:`ExportError` where the two differ by more than a thousandth of the largest output, and
+    Raises :class:`ExportError` where the two differ by more than a thousandth of the largest output (or, where
+    activations are rounded, by a tenth of the outputs' deviation at the root of the mean square), and
     :class:`UserError` for a model of more than 2 GB.
     """
     frozen = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -62,7 +68,10 @@ def export_onnx(
     program = _trace(frozen, example, dynamic_batch)
     _strip(program.model)
     proto = program.model_proto
-    if proto.ByteSize() > PROTOBUF_LIMIT:
+    if proto.ByteSize() > # Of the deviation of the outputs, at the root of the mean square: an activation on the border between two integers falls
+# to either side, and what comes after it moves by a step.
+ROUNDING_TOLERANCE = 0.1
+PROTOBUF_LIMIT:
         raise UserError(f"An ONNX file holds at most 2 GB; this model needs {proto.ByteSize() / 1e9:.1f} GB.")
     content = proto.SerializeToString()
     onnx.checker.check_model(content, full_check=True)
@@ -75,13 +84,14 @@ def _trace(model: nn.Module, example: Tensor, dynamic_batch: bool) -> torch.onnx
     if dynamic_batch and len(example) < 2:
         # A batch of one would be baked in: sizes 0 and 1 are special to torch.export.
         example = example[:1].repeat(2, *[1] * (example.ndim - 1))
+    quantised = qdq.is_quantised(model)
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                model,
+                qdq.exportable(model) if quantised else model,
                 (example,),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=qdq.OPSET if quantised else OPSET,
                 input_names=["input"],
                 output_names=["output"],
                 dynamic_shapes=({0: "batch"},) if dynamic_batch else None,
@@ -92,6 +102,8 @@ def _trace(model: nn.Module, example: Tensor, dynamic_batch: bool) -> torch.onnx
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ExportError(f"The model cannot be written as ONNX ({reason}); use it in PyTorch.") from error
     assert program is not None  # only the old exporter returns nothing
+    if quantised:
+        qdq.pack(program.model)
     return program
 
 
@@ -118,6 +130,7 @@ def _difference(model: nn.Module, example: Tensor, content: bytes, dynamic_batch
     """The largest absolute difference between the model and its export on random inputs."""
     run = OnnxModel(content, threads=torch.get_num_threads())
     generator = torch.Generator().manual_seed(0)
+    rounded = qdq.rounds_activations(model)
     worst = 0.0
     for batch in (len(example), len(example) + 2) if dynamic_batch else (len(example),):
         x = random_like(example, batch, generator)
@@ -126,7 +139,10 @@ def _difference(model: nn.Module, example: Tensor, content: bytes, dynamic_batch
         got = run(x.numpy(), batch_size=batch)
         largest = float(np.abs(expected).max())
         difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
-        if not difference <= TOLERANCE * max(largest, 1e-6):
+        same = difference <= TOLERANCE * max(largest, 1e-6)
+        if not same and rounded and np.isfinite(difference):
+            same = float(np.sqrt(np.mean((got - expected) ** 2))) <= ROUNDING_TOLERANCE * float(expected.std())
+        if not same:
             raise ExportError(
                 f"The exported model differs from the original by {difference:.3g} at batch {batch} (outputs up to "
                 f"{largest:.3g}), so no file was written; use the model in PyTorch."

@@ -25,7 +25,7 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
-from formwright.nn.edits.quantise import quantisable_layers, quantise, quantise_layers
+from formwright.nn.edits.quantisation import quantisable_layers, quantise, quantise_layers, tap_quantiser
 from formwright.nn.specification import EditSpec
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "quantise_layers",
     "replace_layer",
     "set_module",
+    "tap_quantiser",
     "tensor_at",
 ]
 

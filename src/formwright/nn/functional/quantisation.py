@@ -11,15 +11,15 @@ LEAST_SCALE = 1e-12
 
 
 def integer_range(bits: int, *, symmetric: bool) -> tuple[int, int]:
-    """The smallest and the largest integer: ``±(2^(bits-1) - 1)``, or 0 and ``2^bits - 1``."""
-    return (1 - 2 ** (bits - 1), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
+    """The smallest and the largest integer: ``-2^(bits-1)`` and ``2^(bits-1) - 1``, or 0 and ``2^bits - 1``."""
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if symmetric else (0, 2**bits - 1)
 
 
 def scale_and_zero(low: Tensor, high: Tensor, bits: int, *, symmetric: bool) -> tuple[Tensor, Tensor | None]:
     """The scale and the integer that stands for zero, so that the integers reach from ``low`` to ``high``.
 
-    The range is widened to hold zero, which is then exact. Symmetric ranges reach equally far to both sides, and their
-    zero is 0: none is returned.
+    The range is widened to hold zero, which is then exact. In a symmetric one 0 stands for zero, and none is returned;
+    the largest integer then stands for the further end.
     """
     low, high = low.clamp(max=0), high.clamp(min=0)
     least, most = integer_range(bits, symmetric=symmetric)

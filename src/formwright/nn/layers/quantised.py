@@ -40,8 +40,8 @@ class Quantiser(nn.Module):
     Args:
         bits: of an integer, 2 to 8.
         shape: of the scales, ``()`` or ``(channels,)`` or ``(channels, groups)``.
-        symmetric: whether zero is in the middle of the integers; otherwise it is where it leaves the range to the
-            numbers, as after a ReLU.
+        symmetric: whether the integers are signed and 0 stands for zero; otherwise they are not, and what stands for
+            zero follows from the numbers' range.
         learned: whether the scales are parameters. Their gradient is then divided by the root of the numbers that
             share a scale times the largest integer.
         groups: which group of a channel each place of the second axis belongs to, where there are groups.
@@ -142,7 +142,7 @@ class Quantised(Layer):
         granularity: whether there is a scale for the whole weight (``tensor``), for each output channel
             (``channel``), or for each run of ``group`` input channels of each output channel (``group``).
         group: input channels that share a scale; the last group may be smaller.
-        symmetric: whether the integers of weights reach equally far to both sides of zero.
+        symmetric: whether the integers of weights are signed and 0 stands for zero.
         learned: whether scales are parameters, which training changes.
         activations: how what comes in is rounded: ``bits``, ``granularity`` (``tensor``, or ``channel`` of the input)
             and ``symmetric`` (false if unset); none if it is not.
@@ -201,7 +201,7 @@ class Quantised(Layer):
                 f"The channels of a convolution in {self.form.groups} groups have no scales of their own; "
                 "choose the granularity 'tensor' for its activations."
             )
-        shape = (self.in_features,) if by_channel else ()
+        shape = (self.weight.shape[1] * self.form.groups,) if by_channel else ()
         return Quantiser(bits, shape, symmetric=symmetric, learned=learned, like=self.weight.detach())
 
     @property

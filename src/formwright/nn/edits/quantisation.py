@@ -76,5 +76,17 @@ def _quantise_tap(model: nn.Module, target: str, *, bits: int, symmetric: bool =
         )
     like = next(part.parameters(), torch.empty(0)).detach()
     quantiser = Quantiser(bits, symmetric=symmetric, like=like)
-    part.add_module(f"quantised_{name.replace('.', '_')}", quantiser)
+    part.add_module(_module_of(name), quantiser)
     part.listen(name, quantiser)
+
+
+def tap_quantiser(model: nn.Module, target: str) -> Quantiser:
+    """What rounds the values of the tap ``target``, ``path:name``, since :func:`quantise`."""
+    path, _, name = target.rpartition(":")
+    quantiser = module_at(model, path).get_submodule(_module_of(name))
+    assert isinstance(quantiser, Quantiser)
+    return quantiser
+
+
+def _module_of(tap: str) -> str:
+    return f"quantised_{tap.replace('.', '_')}"
