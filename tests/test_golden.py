@@ -22,7 +22,7 @@ from formwright.catalog.reference import (
 )
 from formwright.measurement.macs import count_macs
 from formwright.models import MODELS, empty_copy
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 
 #: Outputs are compared in the default suite for variants of at most this size, and for the smallest of each system that
 #: has none; `formwright verify` compares all.
@@ -46,7 +46,7 @@ ALMOST_IN_TIMM = {"caformer_s18", "convformer_s18"}
 VARIANTS = {name: figures for system in reference_systems() for name, figures in reference_variants(system).items()}
 
 
-def specification(name: str, **changes: Any) -> ModelSpec:
+def specification(name: str, **changes: Any) -> ChainSpec:
     return reference_specification(name, VARIANTS[name], **changes)
 
 

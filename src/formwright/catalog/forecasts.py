@@ -25,8 +25,8 @@ from formwright.data.series_files import read_table
 from formwright.errors import UserError
 from formwright.metrics.forecast_baselines import seasonal_naive
 from formwright.metrics.forecasting import mean_absolute_error, mean_squared_error
-from formwright.models import Model
-from formwright.nn.specification import ModelSpec
+from formwright.models import Network, create_model
+from formwright.nn.specification import ChainSpec
 from formwright.reporting import SILENT, Reporter
 
 SEEDS = (0, 1, 2)
@@ -103,20 +103,20 @@ def forecast_errors(model: nn.Module, windows: Windows) -> Errors:
 
 
 def train_as_published(
-    specification: ModelSpec,
+    specification: ChainSpec,
     data: SeriesData,
     *,
     training: PublishedTraining = PublishedTraining(),
     seed: int = 0,
     steps: int | None = None,
     reporter: Reporter = SILENT,
-) -> Model:
+) -> Network:
     """A model after the published training; with ``steps``, after so many steps of it and no choice among epochs.
 
     Where the authors give calendar features, they are those of the look-back.
     """
     torch.manual_seed(seed)
-    model = Model(specification)
+    model = create_model(specification)
     windows, validation = (Windows(data, part, shift=0) for part in ("train", "val"))
     batches = SeriesBatches(windows, batch_size=training.batch_size, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)

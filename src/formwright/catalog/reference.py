@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formwright.models import create_model, load_checkpoint, model_specification
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 
 SAMPLES = 64
 FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
@@ -89,7 +89,7 @@ def _golden() -> Traversable:
     return files("formwright.catalog").joinpath("golden")
 
 
-def reference_specification(variant: str, figures: Figures, **changes: Any) -> ModelSpec:
+def reference_specification(variant: str, figures: Figures, **changes: Any) -> ChainSpec:
     return model_specification(variant.partition(":")[0], **figures.get("changes", {}), **changes)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from formwright.measurement import count_macs
-from formwright.models import Model, empty_copy
+from formwright.models import Network, empty_copy
 from formwright.nn.edits import apply_edits, keep_entries, named_axes
 from formwright.nn.part import Axis, Part
 from formwright.nn.specification import EditSpec
@@ -69,7 +69,7 @@ class Skeleton:
         macs: count multiply-accumulates of one input; parameters otherwise.
     """
 
-    def __init__(self, model: Model, *, macs: bool) -> None:
+    def __init__(self, model: Network, *, macs: bool) -> None:
         self.macs = macs
         self.model = empty_copy(model.specification).eval()
         if macs:  # norms cost nothing in this count, and much time while it is taken

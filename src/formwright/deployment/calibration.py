@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ Array = NDArray[Any]
 BATCH = 16  # rows that run at once: every activation of a run is held in memory
 
 
-def observe(model: onnx.ModelProto, calibration: Array, tensors: Iterable[str]) -> dict[str, Histogram]:
+def observe(
+    model: onnx.ModelProto, calibration: Array | Mapping[str, Array], tensors: Iterable[str]
+) -> dict[str, Histogram]:
     """Run ``model`` on the rows of ``calibration`` twice, for the ends of every tensor's values and for their spread.
+
+    A model of several inputs is calibrated by a mapping of names to rows.
 
     ``tensors`` that are not float32 activations are left out. Raises :class:`ValueError` for values that are not
     finite.
@@ -62,11 +66,10 @@ def _session(model: onnx.ModelProto, wanted: set[str]) -> tuple[ort.InferenceSes
 
 
 def _activations(
-    session: ort.InferenceSession, inputs: list[str], outputs: Sequence[str], calibration: Array
+    session: ort.InferenceSession, inputs: list[str], outputs: Sequence[str], calibration: Array | Mapping[str, Array]
 ) -> Iterator[tuple[str, Array]]:
-    (name,) = inputs
-    for start in range(0, len(calibration), BATCH):
-        rows = calibration[start : start + BATCH]
-        if rows.dtype == np.float32:  # ids have no range
-            yield name, rows
-        yield from zip(outputs, session.run(list(outputs), {name: rows}), strict=True)
+    arrays = calibration if isinstance(calibration, Mapping) else dict.fromkeys(inputs, calibration)
+    for start in range(0, len(next(iter(arrays.values()))), BATCH):
+        rows = {name: array[start : start + BATCH] for name, array in arrays.items()}
+        yield from ((name, values) for name, values in rows.items() if values.dtype == np.float32)  # ids have no range
+        yield from zip(outputs, session.run(list(outputs), rows), strict=True)

@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from formwright.errors import UserError
-from formwright.models import Model
+from formwright.models import Chain
 from formwright.nn.heads import Classifier, MeanPool
 from formwright.nn.taps import read_taps
 from formwright.nn.token_mixers.attention import Attention
 
 
 @torch.inference_mode()
-def class_activation(model: Model, x: Tensor) -> Float[Tensor, "batch classes *grid"]:
+def class_activation(model: Chain, x: Tensor) -> Float[Tensor, "batch classes *grid"]:
     """How much every place speaks for every class: ``w_c · h_t + b_c``, whose mean over the places is the logit.
 
     Args:
@@ -43,7 +43,7 @@ def class_activation(model: Model, x: Tensor) -> Float[Tensor, "batch classes *g
 
 
 @torch.inference_mode()
-def attention_maps(model: Model, x: Tensor) -> list[Float[Tensor, "batch heads tokens tokens"]]:
+def attention_maps(model: Chain, x: Tensor) -> list[Float[Tensor, "batch heads tokens tokens"]]:
     """Which token looks at which, in every softmax attention over all tokens of the model, in order.
 
     A row is the token that looks; its entries are positive, and one in sum.

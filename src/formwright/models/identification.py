@@ -11,11 +11,11 @@ from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.models import MODELS, empty_copy, model_specification
 from formwright.models.checkpoints import LAYOUTS, read_state
-from formwright.models.model import CONFIG_FILE, Model
-from formwright.nn.specification import ModelSpec
+from formwright.models.network import CONFIG_FILE, Network
+from formwright.nn.specification import ChainSpec
 
 #: What a model is, and its weights.
-Pretrained = tuple[ModelSpec, dict[str, Tensor]]
+Pretrained = tuple[ChainSpec, dict[str, Tensor]]
 
 
 def read_pretrained(path: str | Path) -> Pretrained:
@@ -30,7 +30,7 @@ def read_pretrained(path: str | Path) -> Pretrained:
         config = read_json(path / CONFIG_FILE)
         if not isinstance(config, dict) or "specification" not in config:
             raise UserError(f"{path / CONFIG_FILE} does not describe a model of formwright.")
-        return ModelSpec.from_dict(config["specification"]), state
+        return ChainSpec.from_dict(config["specification"]), state
     return model_specification(identify(state, str(path))), state
 
 
@@ -59,7 +59,7 @@ def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str
     )
 
 
-def _fits(model: Model, state: Mapping[str, Tensor]) -> bool:
+def _fits(model: Network, state: Mapping[str, Tensor]) -> bool:
     def sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
         return {
             name: [size for size in tensor.shape if size != 1]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
@@ -29,7 +30,10 @@ def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tens
 
 
 class _StridedConvolution(Part):
-    """A convolution that makes a coarser grid of another width, with an optional norm before or after it."""
+    """A convolution that makes a coarser grid of another width, with an optional norm before or after it.
+
+    Padding is zero to it, and as many of its tokens are real as the real part of the input alone would give.
+    """
 
     def __init__(
         self,
@@ -49,13 +53,19 @@ class _StridedConvolution(Part):
         self.pre_norm = None if pre_norm is None else build_part(pre_norm, in_dim)
         self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, bias=bias)
         self.norm = None if norm is None else build_part(norm, dim)
+        norms = [each for each in (self.pre_norm, self.norm) if each is not None]
+        if all(each.promises.per_token or "mask" in each.uses for each in norms):
+            self.uses = frozenset({"mask"})  # type: ignore[misc]
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, self.kernel, self.stride, self.padding) for side in grid)
 
-    def _apply_convolution(self, x: Tensor, context: Context) -> Tensor:
+    def _apply_convolution(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        if context.mask is not None:
+            x = x * context.mask[:, None]
+            context = context.replace(mask=coarser_mask(context.mask, self.kernel, self.stride, self.padding))
         x = to_channels_last(self.conv(x))
-        return x if self.norm is None else self.norm(x, context)
+        return (x if self.norm is None else self.norm(x, context)), context
 
     def fold(self) -> None:
         """Take a batch norm after the convolution into it, in place."""
@@ -102,7 +112,7 @@ class PatchEmbedding(_StridedConvolution):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        return self._apply_convolution(channels_last_memory(x), context), context
+        return self._apply_convolution(channels_last_memory(x), context)
 
 
 @PARTS.register("downsampling")
@@ -145,7 +155,7 @@ class Downsampling(_StridedConvolution):
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
         if self.pre_norm is not None:
             x = self.pre_norm(x, context)
-        return self._apply_convolution(to_channels_first(x), context), context
+        return self._apply_convolution(to_channels_first(x), context)
 
 
 @PARTS.register("position_table")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.errors import UserError
 from formwright.nn.taps import read_taps
 from formwright.objectives.objective import Objective, Outcome
@@ -61,7 +61,7 @@ class Distillation(Objective):
             outcome = self.base(model, batch, progress)
         student: Tensor = values[answer]
         with torch.no_grad():
-            teacher: Tensor = self.teacher(values[":input"])
+            teacher: Tensor = call(self.teacher, values[":input"])
         if teacher.shape != student.shape:
             raise UserError(
                 f"The teacher gives scores of shape {tuple(teacher.shape)} and the student of {tuple(student.shape)}; "

@@ -13,7 +13,7 @@ from formwright.catalog.figures import parameter_claims
 from formwright.catalog.reference import FLOAT64_TOLERANCE, fill, images, reference_figures, sample
 from formwright.catalog.texts import SEEDS, TextContest, small_decoder, spread
 from formwright.nn.activations import build_activation
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 from formwright.reporting import Reporter
 
 #: Nats a byte within which two losses are level.
@@ -22,7 +22,7 @@ LEVEL = 0.01
 HIDDEN = 168
 
 
-def _plain(activation: str) -> ModelSpec:
+def _plain(activation: str) -> ChainSpec:
     return small_decoder(part("mlp", hidden=HIDDEN * 3 // 2, activation=activation, bias=False))
 
 

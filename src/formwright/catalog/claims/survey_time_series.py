@@ -13,7 +13,7 @@ from formwright.catalog.cards import read_cards
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.forecasts import SEEDS, ett, ett_folder, few_windows, forecast_errors
 from formwright.data.series_batches import SeriesBatches, Windows
-from formwright.models import Model
+from formwright.models import create_model
 from formwright.models.series.seasonal_trend import SeasonalTrend
 from formwright.models.series.temporal import temporal_transformer
 from formwright.reporting import Reporter
@@ -50,7 +50,7 @@ def _error(length: int, seed: int, *, decompose: bool) -> float:
     data = ett("ETTh2", horizon=HORIZON, length=length, calendar=False)
     torch.manual_seed(seed)
     specification = temporal_transformer(dim=64, hidden=64, depth=2, heads=4, dropout=0.0, length=length)
-    model: nn.Module = Model(specification)
+    model: nn.Module = create_model(specification)
     if decompose:
         model = SeasonalTrend(model, length=length, horizon=HORIZON)
     batches = SeriesBatches(Windows(data, "train", shift=0), batch_size=BATCH, seed=seed)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call, moved
 from formwright.deployment.ranges import BINS, METHODS, SAMPLES, Histogram
 from formwright.errors import UserError
 from formwright.measurement.macs import evaluation_mode
@@ -87,12 +87,12 @@ def observe(model: nn.Module, observers: Mapping[str, Observer], calibration: It
         for step in ("find_ends", "count"):
             with replace_taps(model, {point: getattr(observer, step) for point, observer in observers.items()}):
                 for batch in batches:
-                    model(batch.inputs.to(device))
+                    call(model, moved(batch.inputs, device))
             for point, observer in observers.items():
                 if observer.low is None or observer.high is None:
                     raise UserError(
-                        f"Nothing passed {point!r} on the calibration data, so no range is known; leave it out, or give "
-                        "data that reach it."
+                        f"Nothing passed {point!r} on the calibration data, so that no range is known; leave it out, or "
+                        "give data that reach it."
                     )
                 if not torch.isfinite(observer.high - observer.low).all():
                     raise UserError(f"The values of {point!r} are not finite on the calibration data.")

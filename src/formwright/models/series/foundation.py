@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.files import read_json, write_json, write_safetensors
-from formwright.models.checkpoints import Layout, State, load_state
-from formwright.models.model import CONFIG_FILE, WEIGHTS_FILE, read_safetensors
+from formwright.models.checkpoints import Layout, State
+from formwright.models.network import CONFIG_FILE, WEIGHTS_FILE, load_state, read_safetensors
 from formwright.nn.context import Context
 from formwright.nn.frame import Block
 from formwright.nn.part import build_part
@@ -182,7 +182,7 @@ class FoundationModel(nn.Module):
         positions = torch.stack([patches.time, patches.series], dim=-1).to(tokens.dtype)
         context = Context(positions=positions)
         for block in self.blocks:
-            tokens = block(tokens, context)
+            tokens, context = block(tokens, context)
         raw = self.head(self.norm(tokens)).unflatten(-1, (config.patch, 4, config.components))
         return StudentMixture.of(raw, location, scale)
 

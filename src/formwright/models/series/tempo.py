@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,10 +29,10 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.files import read_json, write_json, write_safetensors
-from formwright.models import create_model, load_checkpoint
-from formwright.models.checkpoints import Layout, State, load_state, read_state
+from formwright.models import Chain, create_model, load_checkpoint
+from formwright.models.checkpoints import Layout, State, read_state
 from formwright.models.language.gpt2 import gpt2
-from formwright.models.model import CONFIG_FILE, WEIGHTS_FILE, read_safetensors
+from formwright.models.network import CONFIG_FILE, WEIGHTS_FILE, load_state, read_safetensors
 from formwright.nn.context import EMPTY
 from formwright.nn.layers import LoRA, freeze_except
 from formwright.nn.norms import LayerNorm
@@ -176,7 +176,7 @@ class Tempo(nn.Module):
             self.sentences = nn.ModuleList(nn.Linear(dim, dim) for _ in range(config.parts))
         else:
             self.pool = PromptPool(config)
-        self.language = create_model(
+        self.language: Any = Chain(
             gpt2(
                 dim=dim,
                 depth=config.depth,
@@ -193,7 +193,7 @@ class Tempo(nn.Module):
 
     def _adapt(self) -> None:
         """Put adapters beside the layers of queries, keys and values."""
-        for block in self.language.backbone.stages[0].blocks:  # type: ignore[union-attr]
+        for block in self.language.backbone.stages[0].blocks:
             attention = block.branches[0].part
             attention.qkv = LoRA(attention.qkv, rank=self.config.rank, dropout=self.config.dropout)
 
@@ -207,7 +207,7 @@ class Tempo(nn.Module):
             elif self.config.tuned == "norms" and isinstance(module, LayerNorm):
                 yield from module.parameters()
         if self.config.tuned == "norms":
-            yield from self.language.backbone.stages[0].entry.parameters()  # type: ignore[union-attr]
+            yield from self.language.backbone.stages[0].entry.parameters()
 
     def decompose(self, x: Float[Tensor, "batch time"]) -> tuple[Tensor, ...]:
         """Trend, season and rest of normalised windows; they add up to them. The windows alone without decomposition.
@@ -242,7 +242,7 @@ class Tempo(nn.Module):
         parts = self.decompose(rows)
         tokens = torch.cat([self._prompted(index, values) for index, values in enumerate(parts)], dim=1)
         tokens, context = self.language.backbone.stages[0](tokens, EMPTY)
-        tokens = self.language.head.norm(tokens, context)  # type: ignore[operator]
+        tokens = self.language.head.norm(tokens, context)
         forecast = torch.zeros_like(rows[:, :1])
         for head, of_part in zip(self.heads, tokens.chunk(config.parts, dim=1), strict=True):
             seen = of_part if config.forecast_from_prompts else of_part[:, config.prompt_tokens :]
