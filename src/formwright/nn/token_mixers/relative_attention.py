@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
+from formwright.nn.functional.dense import outputs_of
 from formwright.nn.part import PARTS, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
@@ -105,8 +106,8 @@ class RelativeAttention(Part):
     ) -> Tensor:
         """Results for ``x`` at ``places``, which sees ``seen`` at ``key_places`` (negative: nothing is there)."""
         width = self.heads * self.head_dim
-        q = self._heads(F.linear(x, self.qkv.weight[:width]))
-        k, v = (self._heads(y) for y in F.linear(seen, self.qkv.weight[width:]).chunk(2, dim=-1))
+        q = self._heads(outputs_of(self.qkv, x, slice(width)))
+        k, v = (self._heads(y) for y in outputs_of(self.qkv, seen, slice(width, None)).chunk(2, dim=-1))
         difference = places[:, :, None] - key_places[:, None]
         allowed = (difference >= 0) & (key_places[:, None] >= 0)
         if self.window is not None:
