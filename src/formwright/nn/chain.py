@@ -40,11 +40,16 @@ class Chain(Part):
         super().__init__()
         if not parts:
             raise UserError("A chain needs at least one part.")
+        self.dim, self.grid = dim, grid
         built: list[Part] = [build_part(spec, dim, grid=grid) for spec in parts]
         self.parts = nn.ModuleList(built)
         self.promises = _common_promises([part.promises for part in built])  # type: ignore[misc]
         concerned = [part.uses for part in built if not part.promises.per_token]
         self.uses = frozenset.intersection(*concerned) if concerned else frozenset()  # type: ignore[misc]
+
+    def build(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``."""
+        return build_part(spec, self.dim, grid=self.grid)  # type: ignore[no-any-return]
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         return self.parts[0].absorb_input(scale, shift)  # type: ignore[operator]

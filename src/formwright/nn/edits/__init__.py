@@ -25,6 +25,7 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
+from formwright.nn.edits.parts import drop, drop_branch, replace, replace_part
 from formwright.nn.specification import EditSpec
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Edit",
     "adapt_layer",
     "apply_edits",
+    "drop_branch",
     "extend_entries",
     "factorise_layer",
     "keep_entries",
@@ -40,6 +42,7 @@ __all__ = [
     "named_axes",
     "permute_entries",
     "replace_layer",
+    "replace_part",
     "set_module",
     "tensor_at",
 ]
@@ -48,10 +51,12 @@ Edit = Callable[[nn.Module, str, Mapping[str, Any]], None]
 
 EDITS: dict[str, Edit] = {
     "adapt": adapt,
+    "drop": drop,
     "extend": extend,
     "factorise": factorise,
     "fold": fold,
     "keep": keep,
+    "replace": replace,
     "replace_norms": replace_norms,
 }
 
