@@ -49,7 +49,7 @@ class Chain(Part):
 
     def build(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""
-        return build_part(spec, self.dim, grid=self.grid)  # type: ignore[no-any-return]
+        return build_part(spec, self.dim, grid=self.grid)
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         return self.parts[0].absorb_input(scale, shift)  # type: ignore[operator]

@@ -87,7 +87,7 @@ class Branch(nn.Module):
 
     def build(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""
-        return build_part(spec, self.dim, grid=self.grid)  # type: ignore[no-any-return]
+        return build_part(spec, self.dim, grid=self.grid)
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """The parts that the branch calls, in order, by name."""
@@ -184,8 +184,8 @@ class Stage(nn.Module):
     def build(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``: the downsampling or an entry."""
         if slot == "downsample":
-            return build_part(spec, self.in_dim, self.dim, grid=self.in_grid)  # type: ignore[no-any-return]
-        return build_part(spec, self.dim, grid=self.grid)  # type: ignore[no-any-return]
+            return build_part(spec, self.in_dim, self.dim, grid=self.in_grid)
+        return build_part(spec, self.dim, grid=self.grid)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return grid if self.downsample is None else grid_after(self.downsample, grid)
