@@ -91,7 +91,7 @@ def observe(model: nn.Module, observers: Mapping[str, Observer], calibration: It
             for point, observer in observers.items():
                 if observer.low is None or observer.high is None:
                     raise UserError(
-                        f"Nothing passed {point!r} on the calibration data, so that no range is known; leave it out, or "
+                        f"Nothing passed {point!r} on the calibration data, so no range is known; leave it out, or "
                         "give data that reach it."
                     )
                 if not torch.isfinite(observer.high - observer.low).all():

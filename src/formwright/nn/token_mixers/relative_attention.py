@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
+from formwright.nn.functional.dense import outputs_of
 from formwright.nn.part import PARTS, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
@@ -107,8 +107,8 @@ class RelativeAttention(Part):
     ) -> Tensor:
         """Results for ``x`` at ``places``, which sees ``seen`` at ``key_places`` (negative: nothing is there)."""
         width = self.heads * self.head_dim
-        q = self._heads(F.linear(x, self.qkv.weight[:width]))
-        k, v = (self._heads(y) for y in F.linear(seen, self.qkv.weight[width:]).chunk(2, dim=-1))
+        q = self._heads(outputs_of(self.qkv, x, slice(width)))
+        k, v = (self._heads(y) for y in outputs_of(self.qkv, seen, slice(width, None)).chunk(2, dim=-1))
         q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         difference = places[:, :, None] - key_places[:, None]
         allowed = (difference >= 0) & (key_places[:, None] >= 0)

@@ -14,6 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.blocks import real_tokens
+from formwright.nn.functional.dense import known
 from formwright.nn.part import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
@@ -90,6 +91,12 @@ class _Synthesizer(MultiHeadMixer):
         return self.collect(self._mix(self.logits(heads, places, slots), seen, values.to(x.dtype))), {"values": values}
 
 
+def _table(c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits ``c`` alone, without factors."""
+    nothing = c.new_zeros(1, c.shape[1], 1, 1)
+    return nothing.expand(-1, -1, c.shape[2], -1), nothing.expand(-1, -1, c.shape[3], -1), c
+
+
 @PARTS.register("random_synthesizer")
 class RandomSynthesizer(_Synthesizer):
     """``y = softmax(A) v`` with learned logits ``A = L Rᵀ`` for each head, the same for every sequence.
@@ -138,9 +145,7 @@ class RandomSynthesizer(_Synthesizer):
 
     def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.rank is None:
-            nothing = self.table.new_zeros(1, self.heads, 1, 1)
-            table = self.table[:, places, :keys].transpose(0, 1)
-            return nothing.expand(-1, -1, places.shape[1], -1), nothing.expand(-1, -1, keys, -1), table
+            return _table(self.table[:, places, :keys].transpose(0, 1))
         return self.left[:, places].transpose(0, 1), self.right[None, :, :keys], None
 
 
@@ -182,4 +187,6 @@ class DenseSynthesizer(_Synthesizer):
 
     def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
         hidden = heads[1].relu().transpose(1, 2)
+        if not known(self.scores) or self.scores.bias is not None:
+            return _table(self.scores(hidden)[..., :keys])
         return hidden, self.scores.weight[:keys].expand(1, self.heads, -1, -1), None
