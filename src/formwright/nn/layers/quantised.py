@@ -196,17 +196,13 @@ class Quantised(Layer):
         if granularity not in ("tensor", "channel"):
             raise UnknownNameError("granularity of activations", granularity, ("tensor", "channel"))
         by_channel = granularity == "channel"
-        if by_channel and not (self.form.groups == 1 or self._depthwise):
+        if by_channel and self.form.grouped and not self.form.depthwise:
             raise UserError(
-                f"The channels of a convolution in {self.form.groups} groups have no scales of their own; "
-                "choose the granularity 'tensor' for its activations."
+                "The channels of a convolution in groups have no scales of their own; choose the granularity 'tensor' for "
+                "its activations."
             )
-        shape = (self.weight.shape[1] * self.form.groups,) if by_channel else ()
+        shape = (self.weight.shape[1] * self.form.groups(len(self.weight)),) if by_channel else ()
         return Quantiser(bits, shape, symmetric=symmetric, learned=learned, like=self.weight.detach())
-
-    @property
-    def _depthwise(self) -> bool:
-        return self.form.groups == self.weight.shape[0] and self.weight.shape[1] == 1
 
     @property
     def input_axis(self) -> int:
@@ -254,7 +250,7 @@ class Quantised(Layer):
             found += [("weight_quantiser.scale", 0), ("weight_quantiser.zero", 0)]
         if dimension == 1 and self.granularity == "group":
             found.append(("weight_quantiser.groups", 0))
-        if dimension == (0 if self._depthwise else 1) and self._inputs_by_channel:
+        if dimension == (0 if self.form.depthwise else 1) and self._inputs_by_channel:
             found += [("input_quantiser.scale", 0), ("input_quantiser.zero", 0)]
         return tuple(found)
 
