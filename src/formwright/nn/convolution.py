@@ -36,7 +36,7 @@ class Convolution1d(nn.Conv1d):
     """A convolution of ``(batch, channels, length)`` that stays inside its buffers in training on any CPU."""
 
     def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
 
 
 class Convolution2d(nn.Conv2d):
@@ -45,7 +45,7 @@ class Convolution2d(nn.Conv2d):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
 
 
 class Convolution3d(nn.Conv3d):
@@ -54,7 +54,7 @@ class Convolution3d(nn.Conv3d):
     def forward(
         self, x: Float[Tensor, "batch channels depth height width"]
     ) -> Float[Tensor, "batch out_channels out_depth out_height out_width"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
 
 
 #: The layers of all strided convolutions, by the number of axes.

@@ -106,6 +106,7 @@ class LookupMLP(Part):
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, bits: int = 8, extra_bits: int = 2, score: str = "vertex_probability") -> None:
         super().__init__()
@@ -120,4 +121,4 @@ class LookupMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.second(self.norm(self.first(x)))
+        return self.second(self.tap("hidden", self.norm(self.first(x))))

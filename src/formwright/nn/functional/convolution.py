@@ -59,7 +59,8 @@ def subsample(
 
 
 def _every(x: Tensor, stride: Sequence[int]) -> Tensor:
-    return x[(..., *(slice(None, None, step) for step in stride))]
+    index: list[Any] = [slice(None, None, step) for step in stride]
+    return x[(..., *index)]
 
 
 class _Subsample(torch.autograd.Function):
