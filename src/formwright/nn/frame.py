@@ -135,8 +135,8 @@ class DroppedBranch(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch *grid channels"]:
-        return x
+    ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
+        return x, context
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         return iter(())
