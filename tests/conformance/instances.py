@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from formwright.models import MODELS, Model, create_model, model_specification
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
-from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput, VectorInput
+from formwright.nn.specification import ChainSpec, ImageInput, Input, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -430,14 +430,15 @@ def exempt(case: Case, check: str) -> None:
 
 
 def smallest_variants(kind: type[Input] = ImageInput) -> dict[str, str]:
-    """A variant of each family that takes ``kind``, by family: that of its entry, or the least in squared widths."""
+    """A variant of each family of chains that takes ``kind``: that of its entry, or the least in squared widths."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
 
     families: dict[str, list[str]] = {}
     for name in MODELS:
-        if isinstance(model_specification(name).input, kind):
+        specification = model_specification(name)
+        if isinstance(specification, ChainSpec) and isinstance(specification.input, kind):
             families.setdefault(MODELS[name].family, []).append(name)
     return {
         family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)
