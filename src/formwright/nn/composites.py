@@ -20,7 +20,7 @@ from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 
 
-class _Composite(Part):
+class Composite(Part):
     """A part made of parts: it promises what all of them promise, honours what all honour, takes what one takes."""
 
     def _join(self, parts: Iterable[Part]) -> None:
@@ -72,7 +72,7 @@ def _build_all(dim: int, parts: Sequence[PartSpec], grid: tuple[int, ...] | None
 
 
 @PARTS.register("chain")
-class PartChain(_Composite):
+class PartChain(Composite):
     """``y = part_n(... part_2(part_1(x)))``: what a single residual branch holds when it does several things.
 
     ConvNeXt's branch, for one: a depthwise convolution, a norm and an MLP under one residual connection.
@@ -122,7 +122,7 @@ class PartChain(_Composite):
 
 
 @PARTS.register("group")
-class Group(_Composite):
+class Group(Composite):
     """``y = parts(blocks(x))``: blocks of residual branches, then plain parts, within one residual branch.
 
     The residual group of restoration networks, for one: attention blocks and a convolution under one residual
@@ -186,7 +186,7 @@ class Group(_Composite):
 
 
 @PARTS.register("parallel")
-class Parallel(_Composite):
+class Parallel(Composite):
     """``y = part_1(x) + ... + part_n(x)``: several parts side by side on the same tokens.
 
     Args:
