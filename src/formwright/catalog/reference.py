@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from formwright.batch import Inputs, call
 from formwright.models import create_model, load_checkpoint, model_specification
-from formwright.nn.specification import ChainSpec
 
 SAMPLES = 64
 FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
@@ -89,8 +89,8 @@ def _golden() -> Traversable:
     return files("formwright.catalog").joinpath("golden")
 
 
-def reference_specification(variant: str, figures: Figures, **changes: Any) -> ChainSpec:
-    return model_specification(variant.partition(":")[0], **figures.get("changes", {}), **changes)
+def reference_specification(variant: str, figures: Figures, **changes: Any) -> Any:
+    return model_specification(variant.partition(":")[0], **(figures.get("changes", {}) | changes))
 
 
 def reference_state(
@@ -108,6 +108,21 @@ def reference_state(
 def comparable_outputs(figures: Figures) -> list[Figures]:
     """Outputs at some input size; those of other constructor options are compared in the tests of their family."""
     return [output for output in figures.get("outputs", []) if set(output.get("build", {})) <= {"img_size"}]
+
+
+def reference_inputs(output: Figures, names: Sequence[str] = ("input",)) -> Inputs:
+    """What an output was made of, in float64; further inputs of a network stand by name in the figures."""
+    shape, seed, vocabulary = output["input_shape"], output["input_seed"], output.get("vocabulary")
+    x = torch.from_numpy(images(shape, seed) if vocabulary is None else token_ids(shape, vocabulary, seed))
+    further = {name: torch.tensor(np.array(values)) for name, values in output.get("inputs", {}).items()}
+    return {names[0]: x, **further} if further else x
+
+
+def _in(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """The inputs in a floating type; whole numbers stay what they are."""
+    if isinstance(inputs, Mapping):
+        return {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs.items()}
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
 def tolerances(output: Figures) -> dict[torch.dtype, float]:
@@ -141,12 +156,11 @@ def output_differences(
     options = ({"image_size": tuple(shape[2:])} if len(shape) == 4 else {}) | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    seed, vocabulary = output["input_seed"], output.get("vocabulary")
-    x = torch.from_numpy(images(shape, seed) if vocabulary is None else token_ids(shape, vocabulary, seed))
+    inputs = reference_inputs(output, list(model.inputs))
     differences = {}
     for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
         with torch.inference_mode():
-            result = model.to(dtype)(x.to(dtype) if vocabulary is None else x)
+            result = call(model.to(dtype), _in(inputs, dtype))
         differences[dtype] = float("inf")
         if list(result.shape) == output["output_shape"]:
             ours = np.array(sample(result.double().numpy()))
