@@ -23,7 +23,7 @@ from formwright.nn.functional.diffusion import (
     posterior_variance,
     without_noise,
 )
-from formwright.nn.inputs import ClassInput
+from formwright.nn.inputs import ClassInput, TimeInput
 
 #: What the network says of ``x`` at a time.
 Predict = Callable[[Tensor, float], Tensor]
@@ -39,7 +39,8 @@ class Sampler(Protocol):
     @property
     def end(self) -> float: ...
 
-    def __call__(self, predict: Predict, x: Tensor, noise: Noise) -> Tensor: ...
+    def __call__(self, predict: Predict, x: Tensor, noise: Noise) -> Tensor:
+        """The sample that ``x`` leads to, where ``predict`` is what the network says."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class Euler:
         steps: how many.
 
     Raises:
-        UserError: there is no step.
+        UserError: there is no step, or the network answers other channels than its input has.
 
     Source: Flow Matching for Generative Modeling, arXiv 2210.02747.
     """
@@ -176,9 +177,18 @@ class Euler:
         for step in range(self.steps, 0, -1):
             yield step / self.steps, (step - 1) / self.steps
 
+    def _velocity(self, predict: Predict, x: Tensor, time: float) -> Tensor:
+        velocity = predict(x, time)
+        if velocity.shape != x.shape:
+            raise UserError(
+                f"A flow has a velocity for each value, and for {tuple(x.shape)} the network answers "
+                f"{tuple(velocity.shape)}; build it without learned variances."
+            )
+        return velocity
+
     def __call__(self, predict: Predict, x: Tensor, noise: Noise) -> Tensor:
         for time, earlier in self._walk():
-            x = x + (earlier - time) * predict(x, time)
+            x = x + (earlier - time) * self._velocity(predict, x, time)
         return x
 
 
@@ -193,9 +203,9 @@ class Heun(Euler):
 
     def __call__(self, predict: Predict, x: Tensor, noise: Noise) -> Tensor:
         for time, earlier in self._walk():
-            velocity = predict(x, time)
+            velocity = self._velocity(predict, x, time)
             if earlier:
-                velocity = (velocity + predict(x + (earlier - time) * velocity, earlier)) / 2
+                velocity = (velocity + self._velocity(predict, x + (earlier - time) * velocity, earlier)) / 2
             x = x + (earlier - time) * velocity
         return x
 
@@ -235,12 +245,13 @@ def draw(
     Source of the guidance: Classifier-Free Diffusion Guidance, arXiv 2207.12598.
     """
     declared = model.inputs
-    if "time" not in declared:
+    time = declared.get("time")
+    if not isinstance(time, TimeInput):
         raise UserError(f"{model.specification.name} is no denoiser: it is told no time, so nothing can be drawn.")
-    if declared["time"].end != sampler.end:  # type: ignore[union-attr]
+    if time.end != sampler.end:
         raise UserError(
-            f"The time of {model.specification.name} ends at {declared['time'].end:g} and that of the sampler "  # type: ignore[union-attr]
-            f"at {sampler.end:g}: draw with the schedule that it was trained with."
+            f"The time of {model.specification.name} ends at {time.end:g} and that of the sampler at {sampler.end:g}: "
+            "draw with the schedule that it was trained with."
         )
     count = count if labels is None else len(labels)
     if count < 1:

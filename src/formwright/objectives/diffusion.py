@@ -142,7 +142,7 @@ class FlowMatching(_Denoising):
 
     Raises:
         UserError: ``label_dropout`` is out of range or the model has no label for no class, or the model was built for
-            another time.
+            another time or answers other channels.
 
     Sources: Flow Matching for Generative Modeling, arXiv 2210.02747, and rectified flow, arXiv 2209.03003, whose time
     runs from noise to samples; here it runs as a diffusion's.
@@ -160,4 +160,9 @@ class FlowMatching(_Denoising):
         """The outcome at given times ``(batch,)`` with given noise."""
         share = time.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
         answer = self._answer(model, torch.lerp(x, noise, share), time, targets)
+        if answer.shape != x.shape:
+            raise UserError(
+                f"A flow has a velocity for each value, and for {tuple(x.shape)} the model answers "
+                f"{tuple(answer.shape)}; build it without learned variances."
+            )
         return self._outcome({"loss": (answer - (noise - x)).square().mean()}, len(x))
