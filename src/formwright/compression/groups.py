@@ -13,7 +13,7 @@ from torch import nn
 
 from formwright.measurement import count_macs
 from formwright.models import Network, empty_copy
-from formwright.nn.edits import apply_edits, keep_entries
+from formwright.nn.edits import apply_edits, keep_entries, named_axes
 from formwright.nn.part import Axis, Part
 from formwright.nn.specification import EditSpec
 
@@ -35,14 +35,6 @@ class Group:
     single: bool
 
 
-def _axes(part: Part) -> Iterator[tuple[str, int, Axis]]:
-    """Each named axis of each tensor: the tensor's name, the dimension and the axis."""
-    for name, axes in part.axes().items():
-        for dimension, axis in enumerate(axes):
-            if axis is not None:
-                yield name, dimension, axis
-
-
 def part_at(model: nn.Module, group: Group) -> Part:
     part = model.get_submodule(group.target)
     assert isinstance(part, Part)
@@ -55,7 +47,7 @@ def groups_of(model: nn.Module) -> list[Group]:
     for target, part in model.named_modules():
         if isinstance(part, Part):
             for axis, attribute in part.resizable.items():
-                single = any(named.block > 1 for _, _, named in _axes(part) if named.name == axis)
+                single = any(named.block > 1 for _, _, named in named_axes(part, axis))
                 groups.append(Group(target, axis, int(getattr(part, attribute)), single))
     return groups
 
@@ -64,8 +56,8 @@ def parameters_of(model: nn.Module, group: Group) -> Iterator[tuple[str, int, Ax
     """The parameters that have the axis: name in the model, dimension, and how the entries lie there."""
     part = part_at(model, group)
     own = dict(part.named_parameters())
-    for name, dimension, axis in _axes(part):
-        if axis.name == group.axis and name in own:
+    for name, dimension, axis in named_axes(part, group.axis):
+        if name in own:
             yield f"{group.target}.{name}".lstrip("."), dimension, axis
 
 

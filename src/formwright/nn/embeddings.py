@@ -69,8 +69,7 @@ class _StridedConvolution(Part):
 
     def fold(self) -> None:
         """Take a batch norm after the convolution into it, in place."""
-        if isinstance(self.norm, BatchNorm):
-            fold_batch_norm(self.conv, self.norm.norm)
+        if isinstance(self.norm, BatchNorm) and fold_batch_norm(self.conv, self.norm.norm):
             self.norm = None
 
 

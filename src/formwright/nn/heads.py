@@ -145,8 +145,7 @@ class Classifier(Part):
 
     def fold(self) -> None:
         """Take a batch norm of the pooled vector into the linear layer, in place."""
-        if isinstance(self.pooled_norm, BatchNorm):
-            fold_into_next(self.pooled_norm.norm, self.linear)
+        if isinstance(self.pooled_norm, BatchNorm) and fold_into_next(self.pooled_norm.norm, self.linear):
             self.pooled_norm = None
 
 
@@ -269,10 +268,10 @@ class NormedDistilledClassifier(Part):
 
     def fold(self) -> None:
         """Take both batch norms into their linear layers, in place."""
-        if self.pooled_norm is not None and self.distilled_norm is not None:
-            fold_into_next(self.pooled_norm.norm, self.linear)
-            fold_into_next(self.distilled_norm.norm, self.distilled)
-            self.pooled_norm = self.distilled_norm = None
+        if self.pooled_norm is not None and fold_into_next(self.pooled_norm.norm, self.linear):
+            self.pooled_norm = None
+        if self.distilled_norm is not None and fold_into_next(self.distilled_norm.norm, self.distilled):
+            self.distilled_norm = None
 
 
 @PARTS.register("token_scores")

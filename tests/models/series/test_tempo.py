@@ -22,7 +22,7 @@ from formwright.catalog.reference import (
 )
 from formwright.errors import UserError
 from formwright.models.series.tempo import SENTENCES, Tempo, TempoConfig, load_authors_weights, tempo
-from formwright.nn.lora import LoRALinear
+from formwright.nn.layers import LoRA
 from formwright.objectives.series import DecomposedForecast
 
 FIGURES = reference_figures("tempo")["modules"]
@@ -137,12 +137,12 @@ def test_prompts_of_the_pool_are_those_most_alike() -> None:
 def test_an_adapter_begins_as_its_layer_and_merges_into_one() -> None:
     torch.manual_seed(0)
     plain = torch.nn.Linear(6, 4).double()
-    adapted = LoRALinear(plain, rank=2, alpha=6)
+    adapted = LoRA(plain, rank=2, alpha=6)
     x = torch.randn(3, 6).double()
     assert torch.equal(adapted(x), plain(x))
     torch.nn.init.normal_(adapted.lora_b)
     assert not torch.allclose(adapted(x), plain(x))
-    torch.testing.assert_close(adapted.merged()(x), adapted(x))
+    torch.testing.assert_close(adapted.plain()(x), adapted(x))
 
 
 def test_the_objective_adds_the_error_of_the_parts() -> None:

@@ -34,7 +34,7 @@ from formwright.models.checkpoints import Layout, State, read_state
 from formwright.models.language.gpt2 import gpt2
 from formwright.models.network import CONFIG_FILE, WEIGHTS_FILE, load_state, read_safetensors
 from formwright.nn.context import EMPTY
-from formwright.nn.lora import LoRALinear, freeze_except
+from formwright.nn.layers import LoRA, freeze_except
 from formwright.nn.norms import LayerNorm
 
 #: The three parts, in the order in which the language model reads them.
@@ -195,12 +195,12 @@ class Tempo(nn.Module):
         """Put adapters beside the layers of queries, keys and values."""
         for block in self.language.backbone.stages[0].blocks:
             attention = block.branches[0].part
-            attention.qkv = LoRALinear(attention.qkv, rank=self.config.rank, dropout=self.config.dropout)
+            attention.qkv = LoRA(attention.qkv, rank=self.config.rank, dropout=self.config.dropout)
 
     def _tuned(self) -> Iterator[nn.Parameter]:
         """What of the language model is trained."""
         for module in self.language.modules():
-            if isinstance(module, LoRALinear):
+            if isinstance(module, LoRA):
                 yield from (module.lora_a, module.lora_b)
                 if module.bias is not None:
                     yield module.bias

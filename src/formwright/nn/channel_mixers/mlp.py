@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import SquaredReLU, StarReLU, build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import LinearNorm, linear_norm_axes, scale_input, scale_output
+from formwright.nn.convolution import LinearNorm, linear_norm_axes
 from formwright.nn.functional.dense import dense
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 _NORMED = {"cut": "the activation norms the hidden channels that are there, so one that is cut is missed in the norm"}
@@ -64,17 +65,16 @@ class MLP(Part):
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.fc1, scale, shift)
-        return True
+        return scale_input(self.fc1, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.fc2, scale)
-        return True
+        return scale_output(self.fc2, scale)
 
     def fold(self) -> None:
         """Take StarReLU's scale and bias into the dense layer after it, in place."""
-        if isinstance(self.activation, StarReLU) and self.dropout is None:
-            scale_input(self.fc2, self.activation.scale, self.activation.bias.expand(self.hidden))
+        if not isinstance(self.activation, StarReLU) or self.dropout is not None:
+            return
+        if scale_input(self.fc2, self.activation.scale, self.activation.bias.expand(self.hidden)):
             self.activation = SquaredReLU()
 
     def forward(

@@ -57,7 +57,7 @@ class NormedMLP(Part):
 
     def fold(self) -> None:
         """Take the norms into the dense layers before them, in place."""
-        for linear, norm in ((self.fc1, self.norm1), (self.fc2, self.norm2)):
-            if norm is not None:
-                fold_batch_norm(linear, norm)
-        self.norm1 = self.norm2 = None
+        if self.norm1 is not None and fold_batch_norm(self.fc1, self.norm1):
+            self.norm1 = None
+        if self.norm2 is not None and fold_batch_norm(self.fc2, self.norm2):
+            self.norm2 = None

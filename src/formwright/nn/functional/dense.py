@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ _NOTHING = nn.Identity()
 _TYPES = (torch.float32, torch.bfloat16)
 
 
-def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Tensor:
+def dense(linear: nn.Module, x: Tensor, activation: nn.Module = _NOTHING) -> Tensor:
     """``activation(x Wᵀ + b)``, ``(..., in)`` to ``(..., out)``.
 
     In inference on a CPU in float32 or bfloat16, product, bias and activation are one operation of oneDNN, the one
@@ -41,7 +41,7 @@ def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
         if x.dtype is not torch.float32 or _transformed():
             return activation(linear(x))
         return activation(_Dense.apply(x, linear.weight, linear.bias))  # type: ignore[no-untyped-call]
-    if not (type(activation) in _FUSED and _plain(activation)):
+    if not (type(activation) in _FUSED and untouched(activation)):
         return activation(linear(x))
     name, variant = _FUSED[type(activation)]
     if isinstance(activation, nn.GELU) and activation.approximate != "none":
@@ -80,7 +80,9 @@ class _Dense(torch.autograd.Function):
         return by_x, by_weight, rows.sum(0) if for_bias else None
 
 
-def _suited(linear: nn.Linear, x: Tensor) -> bool:
+def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
+    if torch.compiler.is_compiling() or type(linear) is not nn.Linear or not untouched(linear):
+        return False
     weight = linear.weight
     return bool(
         x.dtype in _TYPES
@@ -89,12 +91,9 @@ def _suited(linear: nn.Linear, x: Tensor) -> bool:
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
         and type(x) is Tensor  # neither a tracer's stand-in nor a subclass
         and type(weight) is nn.Parameter
-        and type(linear) is nn.Linear
-        and _plain(linear)
         and torch.backends.mkldnn.enabled
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()  # counters and profilers of operations know the usual ones
     )
 
@@ -104,6 +103,12 @@ def _transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
-def _plain(module: nn.Module) -> bool:
+def untouched(module: nn.Module) -> bool:
     """Whether calling the module's mathematics instead of the module is noticed by nobody."""
-    return not (module._forward_hooks or module._forward_pre_hooks)
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )

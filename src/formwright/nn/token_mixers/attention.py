@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import sliding_window_attention, softmax_attention
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
@@ -134,12 +134,10 @@ class Attention(Part):
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.qkv, scale, shift)
-        return True
+        return scale_input(self.qkv, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

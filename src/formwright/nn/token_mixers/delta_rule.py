@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_output
 from formwright.nn.functional.delta_rule import delta_rule
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.short_convolution import short_convolution
+from formwright.nn.layers import scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
@@ -102,8 +102,7 @@ class DeltaRule(Part):
         }
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY

@@ -68,8 +68,7 @@ class LegendreMemory(Part):
 
     def fold(self) -> None:
         """Take the batch norm into the projection before it, in place."""
-        if self.norm is not None:
-            fold_batch_norm(self.proj, self.norm.norm)
+        if self.norm is not None and fold_batch_norm(self.proj, self.norm.norm):
             self.norm = None
 
     def forward(

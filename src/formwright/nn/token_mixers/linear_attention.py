@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from formwright.errors import UnknownNameError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
@@ -85,12 +85,10 @@ class LinearAttention(Part):
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.qkv, scale, shift)
-        return True
+        return scale_input(self.qkv, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

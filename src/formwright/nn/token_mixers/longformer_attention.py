@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from formwright.nn.convolution import scale_input
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.global_window import global_window_attention
+from formwright.nn.layers import scalable, scale_input
 from formwright.nn.part import PARTS, Axis
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 
@@ -57,6 +57,8 @@ class LongformerAttention(MultiHeadMixer):
         return super().axes() | {"whole.weight": (whole, Axis("residual")), "whole.bias": (whole,)}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        if not scalable(self.whole, self.inputs):
+            return False
         scale_input(self.whole, scale, shift)
         return super().absorb_input(scale, shift)
 

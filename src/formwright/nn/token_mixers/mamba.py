@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.selective_scan import selective_scan, selective_scan_step
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
@@ -122,12 +122,10 @@ class Mamba(Part):
         return own | {"x_proj.weight": (None, hidden), "dt_proj.weight": (hidden, None), "dt_proj.bias": (hidden,)}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.in_proj, scale, shift)
-        return True
+        return scale_input(self.in_proj, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.out_proj, scale)
-        return True
+        return scale_output(self.out_proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_norm import gated_rms_norm
 from formwright.nn.functional.ssd import CHUNK, ssd, ssd_step
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
@@ -101,12 +101,10 @@ class Mamba2(Part):
         return {"in_proj.weight": (None, Axis("residual")), "out_proj.weight": (Axis("residual"), None)}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.in_proj, scale, shift)
-        return True
+        return scale_input(self.in_proj, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.out_proj, scale)
-        return True
+        return scale_output(self.out_proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY

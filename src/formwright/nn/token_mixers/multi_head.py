@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
@@ -77,12 +77,10 @@ class MultiHeadMixer(Part):
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.inputs, scale, shift)
-        return True
+        return scale_input(self.inputs, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.output, scale)
-        return True
+        return scale_output(self.output, scale)
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:
         return split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)

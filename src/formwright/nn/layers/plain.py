@@ -1,0 +1,100 @@
+"""Plain layers: PyTorch's dense and convolutional ones, and what they are apart from their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from formwright.errors import UserError
+
+Plain = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+_CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A plain layer without its weights: its class, and the stride, padding, dilation and groups of a convolution.
+
+    Calling it is the layer's product, ``W * x + b``, with weights that are given: ``(..., in)`` to ``(..., out)`` for
+    a dense layer, ``(batch, in, *grid)`` to ``(batch, out, *out_grid)`` for a convolution.
+    """
+
+    kind: type[Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(layer: nn.Module) -> Form:
+        """The form of a plain layer.
+
+        Raises:
+            UserError: it is no plain layer, or a convolution that pads with other values than zero.
+        """
+        if isinstance(layer, nn.Linear):
+            return Form(type(layer))
+        if not isinstance(layer, PLAIN):
+            raise UserError(
+                f"Only a dense or convolutional layer can be replaced, and this is a {type(layer).__name__}; fold a "
+                "layer that was replaced before, or name one of the layers inside it."
+            )
+        if layer.padding_mode != "zeros":
+            raise UserError(
+                f"A convolution is replaced only if it pads with zeros, and this one pads {layer.padding_mode}."
+            )
+        names = ("stride", "padding", "dilation", "groups")
+        return Form(type(layer), {name: getattr(layer, name) for name in names})
+
+    @property
+    def groups(self) -> int:
+        return int(self.options.get("groups", 1))
+
+    @property
+    def dense(self) -> bool:
+        """Whether it is a dense layer, on channels-last tokens."""
+        return not self.options
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if self.dense:
+            return F.linear(x, weight, bias)
+        return _CONVOLVE[weight.ndim](x, weight, bias, **self.options)
+
+    def combine(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """``matrix`` times the channels of each place of ``x``."""
+        if self.dense:
+            return F.linear(x, matrix)
+        kernel = matrix.view(*matrix.shape, *[1] * (x.ndim - 2))
+        return _CONVOLVE[kernel.ndim](x, kernel)
+
+    def channels(self, vector: Tensor, dimensions: int) -> Tensor:
+        """``vector``, one value per output channel, in a shape that a result of ``dimensions`` axes takes."""
+        return vector if self.dense else vector.view(-1, *[1] * (dimensions - 2))
+
+    def build(self, weight: Tensor, bias: Tensor | None, *, learns: bool = True) -> Plain:
+        """The plain layer of this form with these weights."""
+        out_features, in_features, *kernel = weight.shape
+        sizes = [in_features * self.groups, out_features, *([tuple(kernel)] if kernel else [])]
+        layer: Plain = self.kind(*sizes, **self.options, bias=bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight.contiguous(), requires_grad=learns)
+        layer.bias = None if bias is None else nn.Parameter(bias.contiguous(), requires_grad=learns)
+        return layer
+
+
+def refresh_sizes(module: nn.Module) -> None:
+    """Make a layer's own record of its sizes agree with its tensors again."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        depthwise = module.groups == module.out_channels and module.groups > 1
+        module.out_channels = module.weight.shape[0]
+        if depthwise:
+            module.groups = module.out_channels
+        module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+        assert isinstance(module.weight, torch.Tensor)
+        module.num_features = module.weight.shape[0]
