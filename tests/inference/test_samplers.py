@@ -71,7 +71,9 @@ def test_heun_is_of_second_order() -> None:
 
     x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     exact = torch.exp(torch.tensor(-1 / 3, dtype=torch.float64))
-    errors = {kind: [abs(float(kind(n)(curve, x, torch.randn_like) - exact)) for n in (20, 40)] for kind in (Euler, Heun)}
+    errors = {
+        kind: [abs(float(kind(n)(curve, x, torch.randn_like) - exact)) for n in (20, 40)] for kind in (Euler, Heun)
+    }
     assert 1.8 < errors[Euler][0] / errors[Euler][1] < 2.2
     assert 3.6 < errors[Heun][0] / errors[Heun][1] < 4.8
 

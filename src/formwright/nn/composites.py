@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, FACTS, OFFERS, Context
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, Part, Promises, State, build_part
+from formwright.nn.part import PARTS, Part, Promises, State, build_part, settled
 from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 
@@ -48,7 +48,7 @@ class Composite(Part):
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         streams = Streams(state)
-        x = self.step(x, streams, context)
+        x = self.step(x, streams, settled(self, context))
         return x, {name: tensor for name, tensor in streams.state(0, None).items() if name != LENGTH}
 
 
@@ -116,6 +116,7 @@ class PartChain(Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         for part in self.parts:
             x = part(x, context)
         return x
@@ -178,6 +179,7 @@ class Group(Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         for block in self.blocks:
             x, _ = block(x, context)
         for part in self.parts:
@@ -215,6 +217,7 @@ class Parallel(Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         first, *others = self.parts
         y = first(x, context)
         for part in others:
@@ -269,7 +272,7 @@ class Each(Part):
         def repeated(offer: Tensor | None) -> Tensor | None:
             return None if offer is None else offer.repeat_interleave(entries, dim=0)
 
-        inner = context.replace(
+        inner = settled(self, context).replace(
             mask=None if context.mask is None else context.mask.movedim(1 + self.axis, 1).flatten(0, 1),
             condition=repeated(context.condition),
             memory=repeated(context.memory),

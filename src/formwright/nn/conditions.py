@@ -37,18 +37,20 @@ class TimeEmbedding(Part):
         dim: channels of the condition.
         end: the last time, which is embedded as the authors embed their step 1,000.
 
-    Shapes: ``(batch,)`` to ``(batch, dim)``. The features are computed in float32 at least, because half precision
-    cannot tell the steps apart.
+    Shapes: ``(batch,)`` to ``(batch, dim)`` in the type that is given. The features are computed in float32 at least,
+    because half precision cannot tell the steps apart.
 
     Source: Scalable Diffusion Models with Transformers, arXiv 2212.09748.
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True)
+    resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
     features: ClassVar[int] = 256
 
     def __init__(self, dim: int, *, end: float = STEPS) -> None:
         super().__init__()
         self.scale = STEPS / end
+        self.hidden = dim
         self.fc1 = nn.Linear(self.features, dim)
         self.activation = build_activation("silu")
         self.fc2 = nn.Linear(dim, dim)
@@ -66,8 +68,7 @@ class TimeEmbedding(Part):
             "fc2.bias": (condition,),
         }
 
-    def forward(self, time: Num[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
-        dtype = self.fc1.weight.dtype
+    def forward(self, time: Num[Tensor, " batch"], dtype: torch.dtype) -> Float[Tensor, "batch dim"]:
         time = time.to(torch.promote_types(dtype, torch.float32)) * self.scale
         features = time_features(time, self.features).to(dtype)
         return dense(self.fc2, dense(self.fc1, features, self.activation))

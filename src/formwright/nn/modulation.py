@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.composites import Composite
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Axis, Part, build_part
+from formwright.nn.part import PARTS, Axis, Part, build_part, settled
 from formwright.nn.specification import PartSpec, part
 from formwright.nn.streaming import Streams
 
@@ -110,6 +110,7 @@ class AdaptiveNorm(_Conditioned):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         return modulate(self.norm(x, context), *self._modulation(x, context))
 
 
@@ -162,5 +163,6 @@ class Modulated(_Conditioned):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         shift, scale, gate = self._modulation(x, context)
         return gate * self.part(modulate(self.norm(x, context), shift, scale), context)

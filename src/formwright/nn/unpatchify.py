@@ -8,9 +8,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from formwright.nn.context import EMPTY, Context, split_prefix
+from formwright.nn.context import EMPTY, OFFERS, Context, split_prefix
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, Part, Promises, build_part, settled
 from formwright.nn.specification import PartSpec
 
 
@@ -42,7 +42,9 @@ class Unpatchify(Part):
         super().__init__()
         self.patch = patch
         self.channels = channels
-        self.norm = None if norm is None else build_part(norm, dim)
+        self.norm: Part | None = None if norm is None else build_part(norm, dim)
+        if self.norm is not None:
+            self.uses = self.uses | self.norm.uses.intersection(OFFERS)  # type: ignore[misc]
         self.linear = nn.Linear(dim, patch**dimensions * channels)
 
     def init_weights(self) -> None:
@@ -55,7 +57,7 @@ class Unpatchify(Part):
         self, x: Float[Tensor, "batch *grid dim"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels *size"]:
         if self.norm is not None:
-            x = self.norm(x, context)
+            x = self.norm(x, settled(self, context))
         if context.flat:
             x = split_prefix(x, context)[1]
         batch, *grid, _ = x.shape

@@ -134,8 +134,8 @@ class Diffusion(_Denoising):
 class FlowMatching(_Denoising):
     """``mean (e - x - model((1 - t) x + t e, t, label))²``: the velocity of straight lines from samples to noise.
 
-    Times ``t`` are drawn evenly from 0, where nothing is noise, to 1. The inputs of a batch are clean samples ``x``, its
-    targets their classes. Counted as ``loss``.
+    Times ``t`` are drawn evenly from 0, where nothing is noise, to 1. The inputs of a batch are clean samples ``x``,
+    its targets their classes. Counted as ``loss``.
 
     Args:
         label_dropout: share of samples whose class is replaced by "no class".

@@ -120,12 +120,14 @@ class Denoiser(Network):
         for name, given in {"input": input, "time": time, "label": label}.items():
             if given is not None:
                 declared[name].check(given)
-                if len(given) != len(input):
-                    raise UserError(f"There are {len(input)} inputs and {len(given)} of `{name}`; give one per input.")
-        condition: Tensor = self.embed_time(time)
+                if given.shape[0] != input.shape[0]:
+                    raise UserError(
+                        f"There are {input.shape[0]} inputs and {given.shape[0]} of `{name}`; give one per input."
+                    )
+        condition: Tensor = self.embed_time(time, input.dtype)
         if self.embed_label is not None:
             condition = condition + self.embed_label(label)
         offered = context.condition
         if offered is None:
             return condition
-        return condition.view(len(input), *[1] * (offered.ndim - 2), -1) + offered
+        return condition.view(input.shape[0], *[1] * (offered.ndim - 2), -1) + offered
