@@ -25,8 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formwright.batch import Inputs, call
-from formwright.models import create_model, load_checkpoint, model_specification
+from formwright.models import Network, create_model, load_checkpoint, model_specification
+from formwright.nn.specification import NetworkSpec
+from formwright.nn.student_mixture import StudentMixture
 
 SAMPLES = 64
 FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
@@ -89,7 +90,7 @@ def _golden() -> Traversable:
     return files("formwright.catalog").joinpath("golden")
 
 
-def reference_specification(variant: str, figures: Figures, **changes: Any) -> Any:
+def reference_specification(variant: str, figures: Figures, **changes: Any) -> NetworkSpec:
     return model_specification(variant.partition(":")[0], **(figures.get("changes", {}) | changes))
 
 
@@ -108,21 +109,6 @@ def reference_state(
 def comparable_outputs(figures: Figures) -> list[Figures]:
     """Outputs at some input size; those of other constructor options are compared in the tests of their family."""
     return [output for output in figures.get("outputs", []) if set(output.get("build", {})) <= {"img_size"}]
-
-
-def reference_inputs(output: Figures, names: Sequence[str] = ("input",)) -> Inputs:
-    """What an output was made of, in float64; further inputs of a network stand by name in the figures."""
-    shape, seed, vocabulary = output["input_shape"], output["input_seed"], output.get("vocabulary")
-    x = torch.from_numpy(images(shape, seed) if vocabulary is None else token_ids(shape, vocabulary, seed))
-    further = {name: torch.tensor(np.array(values)) for name, values in output.get("inputs", {}).items()}
-    return {names[0]: x, **further} if further else x
-
-
-def _in(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    """The inputs in a floating type; whole numbers stay what they are."""
-    if isinstance(inputs, Mapping):
-        return {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs.items()}
-    return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
 def tolerances(output: Figures) -> dict[torch.dtype, float]:
@@ -152,17 +138,45 @@ def output_differences(
     Returns:
         The difference for each of ``dtypes``; infinite where the shapes differ.
     """
-    shape = output["input_shape"]
+    shape = output.get("input_shape", ())
     options = ({"image_size": tuple(shape[2:])} if len(shape) == 4 else {}) | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    inputs = reference_inputs(output, list(model.inputs))
     differences = {}
     for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
         with torch.inference_mode():
-            result = call(model.to(dtype), _in(inputs, dtype))
+            result = _answer(model.to(dtype), output, dtype)
         differences[dtype] = float("inf")
         if list(result.shape) == output["output_shape"]:
             ours = np.array(sample(result.double().numpy()))
             differences[dtype] = float(np.abs(ours - output["values"]).max() / output["std"])
     return differences
+
+
+def _answer(model: Network, output: Figures, dtype: torch.dtype) -> Tensor:
+    """What our model gives for the input that an output was recorded for."""
+    if "packed_series" in output:
+        return _likelihood_and_mean(model, output["packed_series"], dtype)
+    shape, seed, vocabulary = output["input_shape"], output["input_seed"], output.get("vocabulary")
+    if vocabulary is not None:
+        return model(torch.from_numpy(token_ids(shape, vocabulary, seed)))
+    x = torch.from_numpy(images(shape, seed)) * output.get("input_scale", 1.0) + output.get("input_shift", 0.0)
+    further = {name: torch.tensor(values) for name, values in output.get("inputs", {}).items()}
+    return model(x.to(dtype), **further)
+
+
+def _likelihood_and_mean(model: Network, given: Figures, dtype: torch.dtype) -> Tensor:
+    """Of a distribution for each point of packed rows with gaps: how unlikely other values are, and the mean."""
+    series, label = (
+        (torch.from_numpy(images(given["shape"], given[seed])) * given["scale"] + given["shift"]).to(dtype)
+        for seed in ("series_seed", "label_seed")
+    )
+    observed = torch.ones(given["shape"], dtype=torch.bool)
+    for row, place, first, last in given["unobserved"]:
+        observed[row, place, first:last] = False
+    places = (torch.tensor(given[name]) for name in ("predicted", "sample", "time"))
+    predicted, sequence, time = places
+    values = torch.where(observed, series, 0.0)
+    mixture = StudentMixture(**model(values, observed, predicted.bool(), sequence, time))
+    real = sequence > 0
+    return torch.stack([-mixture.log_probability(label)[real], mixture.mean[real]])

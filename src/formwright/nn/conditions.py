@@ -91,6 +91,7 @@ class ClassEmbedding(Part):
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, classes: int, null: bool = True) -> None:
         super().__init__()

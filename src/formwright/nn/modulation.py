@@ -36,11 +36,17 @@ class _Conditioned(Composite):
         condition_dim: channels of the condition; ``dim`` if unset.
     """
 
-    def __init__(self, dim: int, says: int, norm: PartSpec, condition_dim: int | None) -> None:
+    def __init__(
+        self, dim: int, says: int, norm: PartSpec, condition_dim: int | None, grid: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
-        self.says = says
-        self.norm: Part = build_part(norm, dim)
+        self.dim, self.grid, self.says = dim, grid, says
+        self.norm = self.build("norm", norm)
         self.modulation = nn.Linear(dim if condition_dim is None else condition_dim, says * dim)
+
+    def build(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``."""
+        return build_part(spec, self.dim, grid=self.grid)
 
     def init_weights(self) -> None:
         """Zero: a condition changes nothing at first, and a branch with a gate adds nothing."""
@@ -147,8 +153,8 @@ class Modulated(_Conditioned):
         condition_dim: int | None = None,
         grid: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(dim, 3, norm, condition_dim)
-        self.part: Part = build_part(part, dim, grid=grid)
+        super().__init__(dim, 3, norm, condition_dim, grid)
+        self.part = self.build("part", part)
         self._join([self.norm, self.part])
 
     def named_parts(self) -> Iterator[tuple[str, Part]]:
