@@ -1,4 +1,4 @@
-"""The registry of compressors: every entry makes a model that saves, reloads, exports and answers; recipes are files."""
+"""The registry of compressors: every entry makes a model that saves, reloads and exports; recipes are files."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_steps_follow_each_other_and_several_models_are_treated_alike() -> None:
     models = [small("prune"), small("prune")]
     result = compress(models, ["fold", Step("factorise", {"keep": 0.5})], batches())
     assert len(result.models) == len(result.edits) == 2
-    assert [edit.name for edit in result.edits[0]][0] == "fold"
+    assert result.edits[0][0].name == "fold"
     assert result.models[0].parameter_count() < models[0].parameter_count()
     with pytest.raises(UserError, match="made 2 models"):
         _ = result.model
