@@ -21,7 +21,7 @@ from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.initialization import initialize
-from formwright.nn.part import Part, State, build_part
+from formwright.nn.part import RESIDUAL, Part, State, Width, build_part
 from formwright.nn.specification import EditSpec, ImageInput, ModelSpec, TokenInput
 from formwright.nn.streaming import Streams, initial_state
 
@@ -73,6 +73,11 @@ class Model(
     def specification(self) -> ModelSpec:
         """What the model is now: the base and the edits made since."""
         return self._specification
+
+    def widths(self) -> list[Width]:
+        """The widths of the tokens, each shared by all that reads them and adds to them."""
+        *before, last = self.backbone.widths("backbone")
+        return [*before, Width((*last.members, ("head", RESIDUAL.name)))]
 
     def record_edits(self, edits: Sequence[EditSpec]) -> None:
         """Append edits that were just made to this model, so that it reloads as it is."""

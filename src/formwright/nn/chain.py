@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, Part, Promises, State, build_part
+from formwright.nn.part import PARTS, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -46,6 +46,9 @@ class Chain(Part):
         self.promises = _common_promises([part.promises for part in built])  # type: ignore[misc]
         concerned = [part.uses for part in built if not part.promises.per_token]
         self.uses = frozenset.intersection(*concerned) if concerned else frozenset()  # type: ignore[misc]
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing(*(f"parts.{index}" for index in range(len(self.parts))))
 
     def build(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""

@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from formwright.errors import UnknownNameError, UserError
-from formwright.nn.edits.axes import module_at, named_axes, tensor_at
+from formwright.nn.edits.axes import module_at, named_axes, tensor_at, widths_of
 from formwright.nn.edits.fold import fold
-from formwright.nn.edits.keep import extend, extend_entries, keep, keep_entries, permute_entries
+from formwright.nn.edits.keep import extend, extend_entries, find_axis, keep, keep_entries, permute_entries
 from formwright.nn.edits.layers import (
     ADAPTERS,
     adapt,
@@ -37,6 +37,7 @@ __all__ = [
     "drop_branch",
     "extend_entries",
     "factorise_layer",
+    "find_axis",
     "keep_entries",
     "module_at",
     "named_axes",
@@ -45,6 +46,7 @@ __all__ = [
     "replace_part",
     "set_module",
     "tensor_at",
+    "widths_of",
 ]
 
 Edit = Callable[[nn.Module, str, Mapping[str, Any]], None]

@@ -39,7 +39,7 @@ class Form:
         """
         if isinstance(layer, nn.Linear):
             return Form(type(layer))
-        if not isinstance(layer, PLAIN):
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             raise UserError(
                 f"Only a dense or convolutional layer can be replaced, and this is a {type(layer).__name__}; fold a "
                 "layer that was replaced before, or name one of the layers inside it."
