@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from formwright.models import MODELS, Model, create_model, model_specification
-from formwright.nn import PARTS, Context, Part, PartSpec, build_part, part
+from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
 from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
@@ -70,6 +70,8 @@ class Case:
 
 
 _NORM = part("layer_norm")
+_ATTENTION_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2), norm=_NORM), BranchSpec(part("mlp"), norm=_NORM)))
+_CAUSAL_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2, causal=True), norm=_NORM), BranchSpec(part("mlp"))))
 
 
 def _sequence_cases(name: str, **options: Any) -> tuple[Case, ...]:
@@ -118,6 +120,19 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("chain", "per-token", options={"parts": (_NORM, part("mlp", ratio=2.0))}),
         Case("chain", "causal", options={"parts": (part("attention", heads=2, causal=True), part("activation"))}),
         Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
+    ),
+    "group": (
+        Case("group", options={"blocks": (_ATTENTION_BLOCK,), "parts": (part("depthwise_convolution", kernel=3),)}),
+        Case("group", "causal", options={"blocks": (_CAUSAL_BLOCK, _CAUSAL_BLOCK)}),
+    ),
+    "parallel": (
+        Case("parallel", options={"parts": (part("depthwise_convolution", kernel=3), part("attention", heads=2))}),
+        Case("parallel", "causal", options={"parts": (part("attention", heads=2, causal=True), part("mlp"))}),
+    ),
+    "each": (
+        Case("each", options={"part": part("attention", heads=2)}),
+        Case("each", "second-axis", options={"part": part("depthwise_convolution", kernel=3), "axis": 1}),
+        Case("each", "per-token", options={"part": part("mlp")}, dimensions=(2,)),
     ),
     "inception_mixer": (
         Case("inception_mixer", options={"heads": 4, "attention_heads": 2, "pool": 2}),
@@ -184,6 +199,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "relative_attention": (
         Case("relative_attention", options={"heads": 2}),
         Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
+    ),
+    "mixture_of_experts": (
+        Case("mixture_of_experts", options={"experts": 3}),
+        Case("mixture_of_experts", "switch", options={"experts": 2, "active": 1, "expert": part("glu", hidden=8)}),
     ),
     "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
     "lookup_attention": (
@@ -420,7 +439,7 @@ def smallest_variants(kind: type[Input] = ImageInput) -> dict[str, str]:
 
     families: dict[str, list[str]] = {}
     for name in MODELS:
-        if isinstance(model_specification(name).input, kind):
+        if isinstance(getattr(model_specification(name), "input", None), kind):
             families.setdefault(MODELS[name].family, []).append(name)
     return {
         family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)

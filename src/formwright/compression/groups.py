@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from formwright.batch import call, moved
 from formwright.errors import UserError
 from formwright.measurement import count_macs
-from formwright.models import Model, empty_copy
+from formwright.models import Network, empty_copy
 from formwright.nn.edits import apply_edits, find_axis, keep_entries, named_axes, widths_of
 from formwright.nn.part import Axis, Part
 from formwright.nn.specification import EditSpec
@@ -75,12 +76,12 @@ class Skeleton:
         macs: count multiply-accumulates of one input; parameters otherwise.
     """
 
-    def __init__(self, model: Model, *, macs: bool) -> None:
+    def __init__(self, model: Network, *, macs: bool) -> None:
         self.macs = macs
         self.model = empty_copy(model.specification).eval()
         if macs:  # norms cost nothing in this count, and much time while it is taken
             apply_edits(self.model, [EditSpec("fold")])
-        self.example = model.specification.input.example(1).to("meta")
+        self.example = moved(model.example(1), torch.device("meta"))
 
     def cost(self, sizes: Iterable[tuple[Group, int]] = ()) -> int:
         """What the whole model costs with ``sizes`` entries left of groups."""
@@ -122,7 +123,7 @@ class Skeleton:
             for target in targets
         ]
         with torch.no_grad():
-            self.model(self.example)
+            call(self.model, self.example)
         for handle in handles:
             handle.remove()
         return seen

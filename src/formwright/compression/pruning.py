@@ -15,7 +15,7 @@ from formwright.compression.groups import Group, Skeleton, groups_of, width_grou
 from formwright.compression.importance import magnitude_importance, taylor_importance
 from formwright.errors import UserError
 from formwright.measurement.budget import format_count
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.edits import keep_entries
 from formwright.objectives import Batch, Classification, Objective
 
@@ -31,7 +31,7 @@ class Cut:
 
 
 def prune(
-    model: Model,
+    model: Network,
     calibration: Iterable[Batch] | None,
     *,
     keep: float | None = None,
@@ -41,7 +41,7 @@ def prune(
     multiple: int = 8,
     width: bool = False,
     objective: Objective | None = None,
-) -> Model:
+) -> Network:
     """A copy of ``model`` without the attention heads and hidden channels that matter least.
 
     All entries of all layers are ranked together, by importance over cost: what the loss would gain without them

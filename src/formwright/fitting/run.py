@@ -22,7 +22,7 @@ from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step
 from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
 from formwright.measurement.budget import Budget, Quantity
-from formwright.models import Model, from_pretrained
+from formwright.models import Network, from_pretrained
 from formwright.models.identification import read_pretrained
 from formwright.reporting import SILENT, Reporter
 
@@ -223,7 +223,7 @@ def _run(session: Session) -> FitResult:
     return result
 
 
-def _shrink(session: Session, model: Model, end: float) -> None:
+def _shrink(session: Session, model: Network, end: float) -> None:
     """INT8 of the trained model, then a pruned one and its INT8: whatever there is time for before ``end``."""
     state = session.folder.state
     trained = next(variant for variant in state.variants if variant.name == "trained, float32")

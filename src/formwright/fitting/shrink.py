@@ -17,7 +17,7 @@ from formwright.fitting.session import Session
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
-from formwright.models import Model
+from formwright.models import Network
 from formwright.training.recipe import Recipe
 
 PRUNING = "pruning of heads and hidden channels"
@@ -27,7 +27,7 @@ SHORTEST_RECOVERY = 3.0
 GAIN = 0.05
 
 
-def export_variant(session: Session, model: Model, label: str) -> Variant:
+def export_variant(session: Session, model: Network, label: str) -> Variant:
     """Export to float32 ONNX, measure the file and add it to the run's variants."""
     started = time.monotonic()
     name = label.replace(" ", "-")
@@ -40,7 +40,7 @@ def export_variant(session: Session, model: Model, label: str) -> Variant:
     return variant
 
 
-def quantize_variant(session: Session, model: Model, float_variant: Variant, label: str) -> Variant:
+def quantize_variant(session: Session, model: Network, float_variant: Variant, label: str) -> Variant:
     """Quantise an exported model to INT8 with training samples for calibration, and measure it."""
     source = session.folder.root / float_variant.file
     path = session.folder.variant(f"{label.replace(' ', '-')}-int8.onnx")
@@ -48,7 +48,7 @@ def quantize_variant(session: Session, model: Model, float_variant: Variant, lab
     return _measure(session, model, label, "int8", path)
 
 
-def _measure(session: Session, model: Model, label: str, precision: str, path: Path) -> Variant:
+def _measure(session: Session, model: Network, label: str, precision: str, path: Path) -> Variant:
     run = OnnxModel(path, threads=session.threads)
     score = session.task.score(run.on_tensors, "val")
     one = session.task.example().numpy()
@@ -112,7 +112,7 @@ def note_step(session: Session, name: str, tried: bool, kept: bool, reason: str,
     session.save()
 
 
-def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Variant | None:
+def try_int8(session: Session, model: Network, variant: Variant, label: str) -> Variant | None:
     """The INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
     name = int8_step(label)
@@ -137,7 +137,7 @@ def int8_step(label: str) -> str:
     return f"INT8 ({label})"
 
 
-def try_pruning(session: Session, model: Model, trained: Variant, end: float) -> None:
+def try_pruning(session: Session, model: Network, trained: Variant, end: float) -> None:
     """Cut heads and hidden channels, let the rest recover by learning from the whole model, export and compare.
 
     Args:
@@ -160,7 +160,7 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
             trainer.load(checkpoint)
         session.finish(trainer, None, seconds, "pruned", most=_most_steps(session, trained))
         recovered = trainer.averaged_model()
-        assert isinstance(recovered, Model)
+        assert isinstance(recovered, Network)
         variant = export_variant(session, recovered, "pruned")
     except StorageError:
         raise

@@ -10,7 +10,7 @@ from torch import Tensor
 from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
 from formwright.inference.sampling import GREEDY, Sampling
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.context import Context
 from formwright.nn.part import State
 
@@ -20,7 +20,7 @@ PROMPT_PIECE = 512
 
 @torch.inference_mode()
 def generate(
-    model: Model,
+    model: Network,
     prompts: Sequence[Sequence[int]] | Tensor,
     *,
     tokens: int = 100,
@@ -94,7 +94,7 @@ def _check_prompts(rows: Sequence[Sequence[int]], vocabulary: int) -> None:
             )
 
 
-def read_prompts(model: Model, rows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
+def read_prompts(model: Network, rows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
     """Scores ``(batch, vocabulary)`` of the token after each prompt, and the state from which the texts go on."""
     device = state["length"].device
     lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -124,7 +124,7 @@ def _occurring(rows: Sequence[Sequence[int]], vocabulary: int, device: torch.dev
 
 
 def generate_text(
-    model: Model,
+    model: Network,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     *,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.models.model import Model, read_safetensors
+from formwright.models.network import Network, load_state, read_safetensors
 from formwright.nn.embeddings import PositionTable
 
 State = dict[str, Tensor]
@@ -37,13 +37,13 @@ class Layout:
     name: str
     marker: str
     renames: Sequence[Rename]
-    convert: Callable[[State, Model], State] | None = None
+    convert: Callable[[State, Any], State] | None = None
 
     def recognises(self, names: Sequence[str]) -> bool:
         pattern = re.compile(self.marker)
         return any(pattern.search(name) for name in names)
 
-    def apply(self, state: Mapping[str, Tensor], model: Model) -> State:
+    def apply(self, state: Mapping[str, Tensor], model: nn.Module) -> State:
         renamed: State = {}
         for name, tensor in state.items():
             target = self.rename(name)
@@ -56,6 +56,8 @@ class Layout:
                 f"These weights belong to another model; {missing} is missing from what looked like a checkpoint of "
                 f"{self.name}."
             ) from None
+        except (IndexError, RuntimeError) as problem:
+            raise UserError(f"These weights belong to another model of {self.name}: {problem}.") from None
 
     def rename(self, name: str) -> str | None:
         """Our name of one parameter; none if it is left out."""
@@ -120,7 +122,7 @@ def _find_state(content: Any, path: Path) -> State:
 
 
 def load_checkpoint(
-    model: Model,
+    model: Network,
     source: str | Path | Mapping[str, Tensor],
     *,
     head: bool = True,
@@ -157,7 +159,7 @@ def load_checkpoint(
     return layout_name
 
 
-def _resized_table(model: Model, name: str, tensor: Tensor) -> Tensor:
+def _resized_table(model: Network, name: str, tensor: Tensor) -> Tensor:
     """A position table of another square grid, resized to the one of the part that owns ``name``."""
     path, _, leaf = name.rpartition(".")
     owner = dict(model.named_modules()).get(path)
@@ -169,34 +171,3 @@ def _resized_table(model: Model, name: str, tensor: Tensor) -> Tensor:
     grid = tensor[owner.prefix :].view(1, side, side, -1).movedim(-1, 1)
     resized = F.interpolate(grid, size=owner.grid, mode="bicubic", antialias=True, align_corners=False)
     return torch.cat([tensor[: owner.prefix], resized.movedim(1, -1).flatten(0, 2)])
-
-
-def load_state(model: nn.Module, state: Mapping[str, Tensor], *, ignore_missing: tuple[str, ...] = ()) -> None:
-    """Load a state of our own layout, strictly; sides of length one do not count as another shape."""
-    own = model.state_dict()
-    missing = [name for name in own if name not in state and not name.startswith(ignore_missing)]
-    unexpected = [name for name in state if name not in own]
-    fitted: State = {}
-    differing = []
-    for name, tensor in state.items():
-        if name not in own:
-            continue
-        if tensor.shape != own[name].shape:
-            if _without_ones(tensor.shape) != _without_ones(own[name].shape):
-                differing.append(f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}")
-                continue
-            tensor = tensor.reshape(own[name].shape)
-        fitted[name] = tensor
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
-        if names
-    ]
-    if problems:
-        raise UserError("These weights belong to another model; " + "; ".join(problems) + ".")
-    model.load_state_dict(fitted, strict=False)
-
-
-def _without_ones(shape: Sequence[int]) -> list[int]:
-    return [size for size in shape if size != 1]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
@@ -29,7 +30,10 @@ def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tens
 
 
 class _StridedConvolution(Part):
-    """A convolution that makes a coarser grid of another width, with an optional norm before or after it."""
+    """A convolution that makes a coarser grid of another width, with an optional norm before or after it.
+
+    Padding is zero to it, and as many of its tokens are real as the real part of the input alone would give.
+    """
 
     #: What the channels of the convolution's input are.
     _columns: ClassVar[Axis | None] = INCOMING
@@ -52,6 +56,9 @@ class _StridedConvolution(Part):
         self.pre_norm = None if pre_norm is None else build_part(pre_norm, in_dim)
         self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, bias=bias)
         self.norm = None if norm is None else build_part(norm, dim)
+        norms = [each for each in (self.pre_norm, self.norm) if each is not None]
+        if all(each.promises.per_token or "mask" in each.uses for each in norms):
+            self.uses = frozenset({"mask"})  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"conv.weight": (RESIDUAL, self._columns, *[None] * self.dimensions)}
@@ -62,9 +69,12 @@ class _StridedConvolution(Part):
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, self.kernel, self.stride, self.padding) for side in grid)
 
-    def _apply_convolution(self, x: Tensor, context: Context) -> Tensor:
+    def _apply_convolution(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        if context.mask is not None:
+            x = x * context.mask[:, None]
+            context = context.replace(mask=coarser_mask(context.mask, self.kernel, self.stride, self.padding))
         x = to_channels_last(self.conv(x))
-        return x if self.norm is None else self.norm(x, context)
+        return (x if self.norm is None else self.norm(x, context)), context
 
     def fold(self) -> None:
         """Take a batch norm after the convolution into it, in place."""
@@ -112,7 +122,7 @@ class PatchEmbedding(_StridedConvolution):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        return self._apply_convolution(channels_last_memory(x), context), context
+        return self._apply_convolution(channels_last_memory(x), context)
 
 
 @PARTS.register("downsampling")
@@ -155,7 +165,7 @@ class Downsampling(_StridedConvolution):
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
         if self.pre_norm is not None:
             x = self.pre_norm(x, context)
-        return self._apply_convolution(to_channels_first(x), context), context
+        return self._apply_convolution(to_channels_first(x), context)
 
 
 @PARTS.register("position_table")
@@ -177,6 +187,7 @@ class PositionTable(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
     promises: ClassVar[Promises] = Promises(any_grid=False)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
         super().__init__()
@@ -249,6 +260,7 @@ class ClassToken(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
     writes: ClassVar[tuple[str, ...]] = ("tokens",)
+    no_decay: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
         super().__init__()
@@ -291,6 +303,8 @@ class TokenEmbedding(Part):
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
     )
     writes: ClassVar[tuple[str, ...]] = ("weight",)
+    # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
+    no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
         super().__init__()
@@ -337,6 +351,7 @@ class LearnedPositions(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
         super().__init__()

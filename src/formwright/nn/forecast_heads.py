@@ -34,6 +34,7 @@ class ForecastHead(Part):
     Shapes: ``(batch, variates, dim)`` to ``(batch, horizon, targets)``. Source: iTransformer, arXiv 2310.06625.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
     promises: ClassVar[Promises] = _HEAD
 
     def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None, covariates: int = 0) -> None:
@@ -70,6 +71,7 @@ class TemporalForecastHead(Part):
     Shapes: ``(batch, time + horizon, dim)`` to ``(batch, horizon, variates)``.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
     promises: ClassVar[Promises] = _HEAD
 
     def __init__(self, dim: int, classes: int, *, variates: int, norm: PartSpec | None = None) -> None:
@@ -111,6 +113,7 @@ class DecomposedLinearHead(Part):
     Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
     promises: ClassVar[Promises] = _OF_STEPS
 
     def __init__(self, dim: int, classes: int, *, kernel: int = 25, covariates: int = 0) -> None:
@@ -144,6 +147,7 @@ class LastValueLinearHead(Part):
     Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
     promises: ClassVar[Promises] = _OF_STEPS
 
     def __init__(self, dim: int, classes: int, *, covariates: int = 0) -> None:

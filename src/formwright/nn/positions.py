@@ -66,6 +66,7 @@ class RelativePositionBias(nn.Module):
     Shapes: ``()`` to ``(heads, places, places)``. Source: Swin Transformer, arXiv 2103.14030.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
     index: Tensor
 
     def __init__(self, window: Sequence[int], heads: int, *, std: float = 0.02) -> None:

@@ -199,6 +199,5 @@ class ResidualDownsampling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         shortcut = to_channels_last(self.shortcut(to_channels_first(x)))
         return self.activation(shortcut + self.drop_path(self.convolutions(x, context))), context

@@ -160,9 +160,8 @@ class InvertedDownsampling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         for branch in self.branches:
-            x = branch(x, context)
+            x, context = branch(x, context)
         x = F.relu(self.expand(x))
         x = F.relu(to_channels_last(self.conv(to_channels_first(x))))
         return self.project(self.squeeze(x)), context

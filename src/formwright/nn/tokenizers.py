@@ -98,7 +98,6 @@ class ConvolutionalTokenizer(Part):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        self.check_context(context)
         x = channels_last_memory(x)
         for convolution in self.convolutions:
             x = self.activation(convolution(x))

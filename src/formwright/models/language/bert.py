@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import layer_mixers, transformer_blocks
-from formwright.nn.specification import ModelSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import ChainSpec, StageSpec, TokenInput, part
 
 #: Ids of ``[PAD]`` and ``[SEP]`` in every published vocabulary.
 _PADDING, _SEPARATOR = 0, 102
@@ -31,7 +31,7 @@ def bert(
     padding: int | None = _PADDING,
     separator: int | None = _SEPARATOR,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A BERT.
 
     Args:
@@ -52,7 +52,7 @@ def bert(
     )
     pooler = part("chain", parts=(part("first_token_pool"), part("dense", activation="tanh")))
     transform = part("chain", parts=(part("dense", activation="gelu"), norm))
-    return ModelSpec(
+    return ChainSpec(
         family="bert",
         name=name,
         task="masked-language-modelling" if classes is None else "text-classification",
@@ -83,7 +83,7 @@ register_family(
 )
 
 
-def _fit_head(state: State, model: Model) -> State:
+def _fit_head(state: State, model: Network) -> State:
     """Queries, keys and values become one matrix; the head of another task than the model's is left out."""
     fused: State = {}
     for name, tensor in state.items():

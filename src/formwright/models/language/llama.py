@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def llama(
@@ -35,7 +35,7 @@ def llama(
     length: int = 4096,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Llama.
 
     Args:
@@ -112,7 +112,7 @@ register_family(
 )
 
 
-def _fuse(state: State, model: Model) -> State:
+def _fuse(state: State, model: Network) -> State:
     """Queries, keys and values become one matrix; a tied model has no matrix of scores."""
     fused: State = {}
     for name, tensor in state.items():

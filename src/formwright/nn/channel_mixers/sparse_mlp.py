@@ -65,9 +65,10 @@ class TopKMLP(MLP):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         values, places = self.kept(x)
-        if not torch.is_grad_enabled() and _WORTH * values.shape[-1] <= self.hidden:
+        few = _WORTH * values.shape[-1] <= self.hidden
+        if few and not torch.is_grad_enabled() and not self.listened("hidden"):
             return self.weigh_columns(values, places)
-        return dense(self.fc2, self._scattered(values, places))
+        return dense(self.fc2, self.tap("hidden", self._scattered(values, places)))
 
     def _scattered(self, values: Tensor, places: Tensor) -> Float[Tensor, "batch *grid hidden"]:
         return values.new_zeros(*values.shape[:-1], self.hidden).scatter(-1, places, values)

@@ -26,6 +26,7 @@ from formwright.nn.edits.layers import (
 )
 from formwright.nn.edits.norms import replace_norms
 from formwright.nn.edits.parts import drop, drop_branch, replace, replace_part
+from formwright.nn.edits.quantisation import quantisable_layers, quantise, quantise_layers, tap_quantiser
 from formwright.nn.specification import EditSpec
 
 __all__ = [
@@ -42,9 +43,12 @@ __all__ = [
     "module_at",
     "named_axes",
     "permute_entries",
+    "quantisable_layers",
+    "quantise_layers",
     "replace_layer",
     "replace_part",
     "set_module",
+    "tap_quantiser",
     "tensor_at",
     "widths_of",
 ]
@@ -58,6 +62,7 @@ EDITS: dict[str, Edit] = {
     "factorise": factorise,
     "fold": fold,
     "keep": keep,
+    "quantise": quantise,
     "replace": replace,
     "replace_norms": replace_norms,
 }

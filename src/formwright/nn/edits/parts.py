@@ -66,7 +66,7 @@ def replace_part(model: nn.Module, target: str, spec: PartSpec) -> EditSpec:
         )
     if not isinstance(spec, PartSpec):
         raise UserError(f"A part is replaced by the specification of another, with name and options, and got {spec!r}.")
-    new = holder.build(slot, spec)  # type: ignore[operator]
+    new = holder.build_slot(slot, spec)  # type: ignore[operator]
     initialize(new, rule=getattr(getattr(model, "specification", None), "initialization", "truncated_normal"))
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
     if like is not None:
@@ -82,6 +82,6 @@ def _holder(model: nn.Module, target: str) -> tuple[nn.Module | None, str]:
         path, _, step = path.rpartition(".")
         slot = f"{step}.{slot}".rstrip(".")
         module = model.get_submodule(path)
-        if isinstance(module, Part) or hasattr(module, "build"):
-            return (module, slot) if hasattr(module, "build") else (None, slot)
+        if isinstance(module, Part) or hasattr(module, "build_slot"):
+            return (module, slot) if hasattr(module, "build_slot") else (None, slot)
     return None, slot

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.blocks import real_tokens
 from formwright.nn.functional.dense import known
 from formwright.nn.part import PARTS, Axis, Promises, State
@@ -27,6 +28,7 @@ class _Synthesizer(MultiHeadMixer):
     """
 
     projected: ClassVar[tuple[str, ...]] = ("values",)
+    taps: ClassVar[tuple[str, ...]] = (*projected, *SOFTMAX_TAPS, "mixed")
     promises = Promises(dimensions=(1,), any_grid=False)
 
     def __init__(
@@ -66,7 +68,7 @@ class _Synthesizer(MultiHeadMixer):
         width = max(a.shape[-1], self.head_dim)  # the fast kernels want one width for all three
         a, b = (F.pad(x, (0, width - x.shape[-1])).expand(len(v), -1, -1, -1) for x in (a, b))
         values = F.pad(v, (0, width - self.head_dim)).transpose(1, 2)
-        y = F.scaled_dot_product_attention(a, b, values, attn_mask=mask, scale=1.0)
+        y = attend(a, b, values, mask, scale=1.0, tap=self.listened(*SOFTMAX_TAPS))
         return y[..., : self.head_dim].transpose(1, 2)
 
     def init_state(
@@ -116,6 +118,8 @@ class RandomSynthesizer(_Synthesizer):
     Source: Synthesizer: Rethinking Self-Attention in Transformer Models, arXiv 2005.00743 (random and factorised
     random).
     """
+
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(
         self,
@@ -167,7 +171,8 @@ class DenseSynthesizer(_Synthesizer):
     Source: Synthesizer: Rethinking Self-Attention in Transformer Models, arXiv 2005.00743.
     """
 
-    projected: ClassVar[tuple[str, ...]] = ("values", "hidden")
+    projected: ClassVar[tuple[str, ...]] = ("values", "features")
+    taps: ClassVar[tuple[str, ...]] = (*projected, *SOFTMAX_TAPS, "mixed")
 
     def __init__(
         self,
