@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from typing import get_args
 
 import pytest
 import torch
 
 from formwright.errors import UserError
-from formwright.models import create_model
+from formwright.models import MODELS, create_model
 from formwright.nn.embeddings import TokenEmbedding
-from formwright.nn.specification import Input
 from formwright.objectives import Classification
 from formwright.search.images import FAMILIES, PictureShape, propose
 from formwright.training.muon import Muon
 from formwright.training.recipe import Group, Recipe, Schedule, _parameters, build_optimizers
-from tests.conformance.instances import build, cases, smallest_variants
+from tests.conformance.instances import build, cases
 
 SHAPE = PictureShape(size=(16, 16), channels=3, classes=4, pictures=300)
 
@@ -191,10 +189,10 @@ def undecayed_by_name(model: torch.nn.Module) -> set[str]:
     }
 
 
-VARIANTS = {variant for kind in get_args(Input) for variant in smallest_variants(kind).values()}
+VARIANTS = {MODELS[name].family: name for name in reversed(list(MODELS))}
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
+@pytest.mark.parametrize("variant", sorted(VARIANTS.values()))
 def test_what_parts_keep_from_weight_decay_is_what_their_names_kept_from_it(variant):
     with torch.device("meta"):
         model = create_model(variant)

@@ -13,12 +13,12 @@ from formwright.batch import Batch
 from formwright.compression.quantization.observers import Observer, observe
 from formwright.deployment.ranges import FACTORS, METHODS
 from formwright.errors import UnknownNameError, UserError
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.edits import module_at, quantisable_layers, quantise_layers, tap_quantiser
 from formwright.nn.layers import Quantised, Quantiser
 from formwright.nn.taps import matching_points
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=Network)
 
 
 def quantise(
