@@ -25,7 +25,7 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
-from formwright.nn.edits.parts import drop, drop_branch, replace, replace_part
+from formwright.nn.edits.parts import drop, drop_branch, merge, merge_tokens, replace, replace_part
 from formwright.nn.edits.quantisation import quantisable_layers, quantise, quantise_layers, tap_quantiser
 from formwright.nn.specification import EditSpec
 
@@ -40,6 +40,7 @@ __all__ = [
     "factorise_layer",
     "find_axis",
     "keep_entries",
+    "merge_tokens",
     "module_at",
     "named_axes",
     "permute_entries",
@@ -62,6 +63,7 @@ EDITS: dict[str, Edit] = {
     "factorise": factorise,
     "fold": fold,
     "keep": keep,
+    "merge": merge,
     "quantise": quantise,
     "replace": replace,
     "replace_norms": replace_norms,
