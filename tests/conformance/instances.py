@@ -30,7 +30,9 @@ CLASSES = 5
 
 #: Names of the checks that a part can be exempt from, with a reason, in ``Promises.exemptions``;
 #: ``gradients:score.bias`` exempts one parameter.
-CHECKS = frozenset({"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16"})
+CHECKS = frozenset(
+    {"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16", "residual"}
+)
 
 
 @dataclass(frozen=True)

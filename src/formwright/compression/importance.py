@@ -17,7 +17,8 @@ from formwright.objectives import Batch, Objective
 
 def per_entry(values: Tensor, dimension: int, axis: Axis) -> Tensor:
     """The sum of ``values`` over all that belongs to an entry of ``axis``, which lies along ``dimension``."""
-    rows = values.movedim(dimension, 0).reshape(axis.repeats, -1, axis.block, values.numel() // values.shape[dimension])
+    rows = values.movedim(dimension, 0)[axis.before :]
+    rows = rows.reshape(axis.repeats, -1, axis.block, values.numel() // values.shape[dimension])
     return rows.sum(dim=(0, 2, 3))
 
 

@@ -29,7 +29,7 @@ from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Stage
 from formwright.nn.initialization import initialize
 from formwright.nn.inputs import Input
-from formwright.nn.part import Part, State, check_offers, forget_checks, offers_taken
+from formwright.nn.part import Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
 from formwright.nn.streaming import initial_state
 from formwright.registry import Registry
@@ -98,6 +98,10 @@ class Network(
     def specification(self) -> Any:
         """What the network is now: the base and the edits made since."""
         return self._specification
+
+    def widths(self) -> list[Width]:
+        """The widths of the tokens, each shared by all that reads them or adds to them; none where it does not say."""
+        return []
 
     def record_edits(self, edits: Sequence[EditSpec]) -> None:
         """Append edits that were just made to this network, so that it reloads as it is."""

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, FACTS, OFFERS, Context
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, Part, Promises, State, build_part, settled
+from formwright.nn.part import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
 from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 
@@ -31,6 +31,10 @@ class Composite(Part):
         honoured = frozenset.intersection(*mixing) if mixing else frozenset()
         taken = frozenset().union(*(part.uses for part in parts))
         self.uses = (honoured & frozenset(FACTS)) | (taken & frozenset(OFFERS))  # type: ignore[misc]
+
+    def inner_axes(self) -> InnerAxes:
+        lists = [(name, parts) for name, parts in self.named_children() if isinstance(parts, nn.ModuleList)]
+        return sharing(*(f"{name}.{index}" for name, parts in lists for index in range(len(parts))))
 
     def named_parts(self) -> Iterator[tuple[str, Part]]:
         """The parts that the next tokens pass through, by name, in order."""
@@ -94,7 +98,7 @@ class PartChain(Composite):
         self.parts = _build_all(dim, parts, grid, "chain")
         self._join(self.parts)  # type: ignore[arg-type]
 
-    def build(self, slot: str, spec: PartSpec) -> Part:
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""
         return build_part(spec, self.dim, grid=self.grid)
 
@@ -267,6 +271,9 @@ class Each(Part):
             multiple=promises.multiple,
         )
         self.uses = self.part.uses & frozenset({"mask", "condition", "memory", "memory_mask"})  # type: ignore[misc]
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("part")
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

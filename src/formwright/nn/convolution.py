@@ -228,7 +228,6 @@ def conv_norm_axes(
     """The axes of a :class:`ConvNorm` called ``name``, folded or not; ``columns`` are unnamed in a depthwise one."""
     return {
         f"{name}.conv.weight": (rows, columns, *[None] * dimensions),
-        f"{name}.conv.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }
 
@@ -237,6 +236,5 @@ def linear_norm_axes(name: str, rows: Axis, columns: Axis | None) -> dict[str, t
     """The axes of a :class:`LinearNorm` called ``name``, folded or not."""
     return {
         f"{name}.linear.weight": (rows, columns),
-        f"{name}.linear.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }

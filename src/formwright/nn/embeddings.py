@@ -15,7 +15,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
+from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -35,6 +35,9 @@ class _StridedConvolution(Part):
     Padding is zero to it, and as many of its tokens are real as the real part of the input alone would give.
     """
 
+    #: What the channels of the convolution's input are.
+    _columns: ClassVar[Axis | None] = INCOMING
+
     def __init__(
         self,
         in_dim: int,
@@ -49,13 +52,19 @@ class _StridedConvolution(Part):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.kernel, self.stride, self.padding, self.dimensions = kernel, stride, padding, dimensions
         self.pre_norm = None if pre_norm is None else build_part(pre_norm, in_dim)
         self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, bias=bias)
         self.norm = None if norm is None else build_part(norm, dim)
         norms = [each for each in (self.pre_norm, self.norm) if each is not None]
         if all(each.promises.per_token or "mask" in each.uses for each in norms):
             self.uses = frozenset({"mask"})  # type: ignore[misc]
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, self._columns, *[None] * self.dimensions)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm") | sharing("pre_norm", channels=INCOMING)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, self.kernel, self.stride, self.padding) for side in grid)
@@ -89,6 +98,7 @@ class PatchEmbedding(_StridedConvolution):
     """
 
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+    _columns: ClassVar[Axis | None] = None
 
     def __init__(
         self,
@@ -186,6 +196,9 @@ class PositionTable(Part):
         places = math.prod(self.grid)
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(prefix + places, dim), std=std))
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"table": (None, RESIDUAL)}
+
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
@@ -254,6 +267,9 @@ class ClassToken(Part):
         tokens = torch.zeros(count, dim)
         self.tokens = nn.Parameter(nn.init.trunc_normal_(tokens, std=std) if std else tokens)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"tokens": (None, RESIDUAL)}
+
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch tokens channels"], Context]:
@@ -296,7 +312,7 @@ class TokenEmbedding(Part):
         self.weight = nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"weight": (None, Axis("residual"))}
+        return {"weight": (None, RESIDUAL)}
 
     def check_input(self, ids: Tensor) -> None:
         """Refuse what is not rows of ids; whether each is in the vocabulary is found when it is looked up."""
@@ -343,7 +359,10 @@ class LearnedPositions(Part):
         self.norm = None if norm is None else build_part(norm, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"table": (None, Axis("residual"))}
+        return {"table": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def _check(self, length: int) -> None:
         if length > len(self.table):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution1d
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 #: Added to the variance of a window, as its authors do: a constant window stays finite.
 _EPSILON = 1e-5
@@ -113,6 +113,9 @@ class InvertedEmbedding(Part):
         self.linear = nn.Linear(self.length, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (RESIDUAL, None)}
+
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length)
 
@@ -138,7 +141,11 @@ class VariateTokens(Part):
         UserError: the window has another length, or the tokens another number of channels.
     """
 
-    promises: ClassVar[Promises] = _INPUT
+    promises: ClassVar[Promises] = Promises(
+        dimensions=(1,),
+        any_grid=False,
+        exemptions={**_INPUT.exemptions, "residual": "the channels are steps of time, in their order"},
+    )
 
     def __init__(self, in_dim: int, dim: int, *, grid: tuple[int, ...]) -> None:
         super().__init__()
@@ -213,6 +220,9 @@ class TemporalEmbedding(Part):
         self.register_buffer("positions", sinusoidal_positions(self.length + horizon, dim), persistent=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, None, None), "positions": (None, RESIDUAL)}
+
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length, variates=self.variates)
 
@@ -268,6 +278,9 @@ class SeriesPatches(Part):
         (self.length,) = grid
         self.variates, self.kernel, self.stride, self.normalise = in_dim, kernel, stride, normalise
         self.conv = Convolution1d(in_dim, dim, kernel, stride)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, None, None)}
 
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length, variates=self.variates)

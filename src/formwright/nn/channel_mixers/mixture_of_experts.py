@@ -12,7 +12,7 @@ from formwright.errors import UserError
 from formwright.nn.auxiliary import collects, report_loss, report_statistic
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.routing import balance_loss, load_shares
-from formwright.nn.part import PARTS, Axis, Part, Promises, build_part
+from formwright.nn.part import PARTS, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _MLP = part("mlp")
@@ -61,6 +61,9 @@ class MixtureOfExperts(Part):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"router.weight": (None, Axis("residual"))}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing(*(f"experts.{number}" for number in range(len(self.experts))))
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
