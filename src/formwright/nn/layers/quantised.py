@@ -198,8 +198,8 @@ class Quantised(Layer):
         by_channel = granularity == "channel"
         if by_channel and self.form.grouped and not self.form.depthwise:
             raise UserError(
-                "The channels of a convolution in groups have no scales of their own; choose the granularity 'tensor' for "
-                "its activations."
+                "The channels of a convolution in groups have no scales of their own; choose the granularity 'tensor' "
+                "for its activations."
             )
         shape = (self.weight.shape[1] * self.form.groups(len(self.weight)),) if by_channel else ()
         return Quantiser(bits, shape, symmetric=symmetric, learned=learned, like=self.weight.detach())
