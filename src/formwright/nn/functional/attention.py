@@ -18,17 +18,25 @@ def softmax_attention(
     allowed: Bool[Tensor, "..."] | None = None,
     causal: bool = False,
     dropout: float = 0.0,
+    bias: Float[Tensor, "#batch heads time keys"] | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "batch time heads value_channels"]:
-    """``softmax(q kᵀ / sqrt(channels)) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
+    """``softmax(scale q kᵀ + bias) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
 
     Args:
         allowed: true where a query may see a key, broadcast to ``(batch, heads, time, keys)``; a query that may see
             none gets zeros.
         causal: query ``t`` sees keys up to ``t`` only.
         dropout: share of attention weights that are dropped.
+        bias: added to the scores.
+        scale: factor on the products; ``1 / sqrt(channels)`` if unset.
     """
-    if causal and allowed is not None:
-        allowed = allowed & causal_mask(q.shape[1], device=q.device)
+    if causal and (allowed is not None or bias is not None):
+        earlier = causal_mask(q.shape[1], device=q.device)
+        allowed = earlier if allowed is None else allowed & earlier
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        allowed = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
@@ -36,6 +44,7 @@ def softmax_attention(
         attn_mask=allowed,
         is_causal=causal and allowed is None,
         dropout_p=dropout,
+        scale=scale,
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return y.transpose(1, 2)

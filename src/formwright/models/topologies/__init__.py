@@ -1,0 +1,1 @@
+"""Networks whose tensors take other ways than a chain's."""
