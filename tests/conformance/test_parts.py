@@ -223,6 +223,7 @@ def context_with(field: str) -> Context:
         "memory": torch.zeros(2, 3, 4),
         "memory_mask": torch.ones(2, 3, dtype=torch.bool),
         "segments": torch.zeros(2, 7, dtype=torch.int64),
+        "distance_bias": torch.zeros(7, 8),
         "statistics": torch.ones(2, 1, 2),
     }
     return Context(**{field: values[field]})  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ class Layout:
                 whole, _, place = target.partition("#")
                 pieces.setdefault(whole, {})[place] = tensor
         renamed = {
-            name: torch.cat([parts[place] for place in sorted(parts, key=int)]) if len(parts) > 1 else next(iter(parts.values()))
+            name: parts[""] if "" in parts else torch.cat([parts[place] for place in sorted(parts, key=int)])
             for name, parts in pieces.items()
         }
         try:
@@ -150,7 +150,9 @@ class Layout:
 
 
 #: What a pattern with a way back is made of: an optional name, a group, or names.
-_PIECES = re.compile(r"\(\?:(?P<option>[^()|]*)\)\?|\((?P<group>[^()?][^()]*)\)|(?P<literal>(?:\\.|[^()\\.*+?|\[\]^$])+)")
+_PIECES = re.compile(
+    r"\(\?:(?P<option>[^()|]*)\)\?|\((?P<group>[^()?][^()]*)\)|(?P<literal>(?:\\.|[^()\\.*+?|\[\]^$])+)"
+)
 
 
 def _inverted(pattern: str, replacement: str) -> tuple[re.Pattern[str], str] | None:

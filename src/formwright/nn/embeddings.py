@@ -288,9 +288,7 @@ class TokenEmbedding(Part):
     )
     writes: ClassVar[tuple[str, ...]] = ("weight",)
 
-    def __init__(
-        self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02, tied: bool = False
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02, tied: bool = False) -> None:
         super().__init__()
         self.scale = scale
         self.tied = tied

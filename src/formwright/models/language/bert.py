@@ -98,9 +98,7 @@ register_layout(
         marker=r"^(bert\.)?encoder\.layer\.0\.attention\.self\.query\.weight$",
         renames=(
             (r".*position_ids", None),
-            *stacked(
-                _BLOCK + r"attention\.self\.{}\.(.*)", ("query", "key", "value"), _OURS + r"0.part.qkv.\2"
-            ),
+            *stacked(_BLOCK + r"attention\.self\.{}\.(.*)", ("query", "key", "value"), _OURS + r"0.part.qkv.\2"),
             (_BLOCK + r"attention\.output\.dense\.(.*)", _OURS + r"0.part.proj.\2"),
             (_BLOCK + r"attention\.output\.LayerNorm\.(.*)", _OURS + r"0.post_norm.\2"),
             (_BLOCK + r"intermediate\.dense\.(.*)", _OURS + r"1.part.fc1.\2"),

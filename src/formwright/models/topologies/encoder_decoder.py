@@ -1,4 +1,4 @@
-"""The encoder-decoder: one stack of stages reads the input, another writes while it attends to what the first made of it.
+"""The encoder-decoder: one stack of stages reads, another writes and attends to what the first made of its input.
 
 Source: Attention Is All You Need, arXiv 1706.03762.
 """
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from formwright.models.network import NETWORKS, FeatureInfo, Network
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.frame import Backbone
+from formwright.nn.heads import TokenScores
 from formwright.nn.inputs import DecoderInput, Input, Source, lengths_of
 from formwright.nn.part import Part, State, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
@@ -69,8 +71,8 @@ class EncoderDecoder(Network):
         self.decoder = Backbone(specification.decoder_embed, specification.decoder, written.channels, written.size)
         self.head: Part = build_part(specification.head, self.decoder.dim, specification.classes)
         for part in (self.decoder.embed, self.head):
-            if getattr(part, "tied", False):
-                part.tie(self.encoder.embed)
+            if isinstance(part, TokenEmbedding | TokenScores) and part.tied:
+                part.tie(self.encoder.embed)  # type: ignore[arg-type]
 
     def forward(
         self,

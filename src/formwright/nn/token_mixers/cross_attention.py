@@ -42,7 +42,7 @@ class CrossAttention(Part):
     ``(batch, memory, heads, head_dim)``, and ``real`` ``(batch, memory)``.
 
     Raises:
-        UserError: ``dim`` cannot be split over the heads, there is no memory, or it does not fit the tokens or its mask.
+        UserError: ``dim`` cannot be split over the heads, or there is no memory, or it fits neither tokens nor mask.
 
     Source: Attention Is All You Need, arXiv 1706.03762.
     """
@@ -111,7 +111,8 @@ class CrossAttention(Part):
         dtype: torch.dtype | None = None,
     ) -> State:
         keys, values = self._remember(batch, context)
-        real = torch.ones_like(keys[..., 0, 0], dtype=torch.bool) if context.memory_mask is None else context.memory_mask
+        mask = context.memory_mask
+        real = torch.ones_like(keys[..., 0, 0], dtype=torch.bool) if mask is None else mask
         return {"keys": keys, "values": values, "real": real}
 
     def init_state(
@@ -146,7 +147,7 @@ class CrossAttention(Part):
         return keys, values
 
     def _attend(self, x: Tensor, keys: Tensor, values: Tensor, real: Bool[Tensor, "batch memory"] | None) -> Tensor:
-        q = dense(self.q, x.flatten(1, -2)).unflatten(-1, (self.heads, self.head_dim))
+        q = split_axis(dense(self.q, x.flatten(1, -2)), 2, self.heads, self.head_dim)
         dropout = self.attention_dropout if self.training else 0.0
         y = softmax_attention(q, keys, values, allowed=key_mask(real), dropout=dropout, scale=self.scale)
         y = dense(self.proj, y.flatten(2)).view(x.shape)
