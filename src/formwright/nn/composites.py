@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, FACTS, OFFERS, Context
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, Part, Promises, State, build_part
+from formwright.nn.part import PARTS, Part, Promises, State, build_part, settled
 from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 
@@ -59,7 +59,7 @@ class _Composite(Part):
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         streams = Streams(state)
-        x = self.step(x, streams, context)
+        x = self.step(x, streams, settled(self, context))
         return x, {name: tensor for name, tensor in streams.state(0, None).items() if name != LENGTH}
 
 
@@ -127,6 +127,7 @@ class PartChain(_Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         for part in self.parts:
             x = part(x, context)
         return x
@@ -189,6 +190,7 @@ class Group(_Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         for block in self.blocks:
             x, _ = block(x, context)
         for part in self.parts:
@@ -226,6 +228,7 @@ class Parallel(_Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         first, *others = self.parts
         y = first(x, context)
         for part in others:
