@@ -224,6 +224,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("relative_attention", options={"heads": 2}),
         Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
     ),
+    "mixture_of_experts": (
+        Case("mixture_of_experts", options={"experts": 3}),
+        Case("mixture_of_experts", "switch", options={"experts": 2, "active": 1, "expert": part("glu", hidden=8)}),
+    ),
     "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
     "lookup_attention": (
         Case("lookup_attention", options={"heads": 4}),

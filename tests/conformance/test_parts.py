@@ -274,6 +274,24 @@ def test_state_and_specification_round_trip(case: Case) -> None:
 
 
 @each_case
+def test_what_training_changes_is_in_the_state(case: Case) -> None:
+    """A training that is continued from a checkpoint has nothing else: statistics are persistent buffers."""
+    grid = case.grids[0]
+    trained, resumed = build(case, grid, seed=0).train(), build(case, grid, seed=1).train()
+    x, context = tokens(case, grid)
+    for _ in range(2):
+        call(trained, x, context)
+    resumed.load_state_dict(trained.state_dict())
+    outputs = []
+    for module in (trained, resumed):
+        torch.manual_seed(7)
+        outputs.append(call(module, x, context)[0])
+    assert torch.equal(outputs[0], outputs[1])
+    after = resumed.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in trained.state_dict().items())
+
+
+@each_case
 def test_the_same_seed_gives_the_same_part(case: Case) -> None:
     grid = case.grids[0]
     outputs = []

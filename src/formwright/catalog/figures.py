@@ -98,7 +98,7 @@ def _compare(variant: str, figures: Figures, reporter: Reporter) -> ClaimResult:
     outputs = comparable_outputs(figures)
     for index, output in enumerate(outputs):
         shape = output["input_shape"]
-        side = f"{shape[1]} tokens" if "vocabulary" in output else " x ".join(map(str, shape[2:]))
+        side = " x ".join(map(str, shape[2:])) if len(shape) == 4 else f"{shape[1]} steps"
         limits = tolerances(output)
         if torch.float32 not in limits:
             details.append(f"at {side} the reference's own float32 run differs from its float64 run as much")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from formwright.batch import call, moved
 from formwright.measurement import count_macs
 from formwright.models import Network, empty_copy
 from formwright.nn.edits import apply_edits, keep_entries, named_axes
@@ -74,7 +75,7 @@ class Skeleton:
         self.model = empty_copy(model.specification).eval()
         if macs:  # norms cost nothing in this count, and much time while it is taken
             apply_edits(self.model, [EditSpec("fold")])
-        self.example = model.specification.input.example(1).to("meta")
+        self.example = moved(model.example(1), torch.device("meta"))
 
     def cost(self, sizes: Iterable[tuple[Group, int]] = ()) -> int:
         """What the whole model costs with ``sizes`` entries left of groups."""
@@ -109,7 +110,7 @@ class Skeleton:
             for target in targets
         ]
         with torch.no_grad():
-            self.model(self.example)
+            call(self.model, self.example)
         for handle in handles:
             handle.remove()
         return seen

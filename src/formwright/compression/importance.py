@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from formwright.batch import moved
 from formwright.compression.groups import Group, parameters_of
 from formwright.errors import UserError
 from formwright.measurement.macs import evaluation_mode
@@ -59,7 +60,7 @@ def taylor_importance(
             weight.requires_grad_(True)
         with evaluation_mode(model), torch.enable_grad():
             for batch in calibration:
-                here = Batch(batch.inputs.to(device), batch.targets.to(device))
+                here = Batch(moved(batch.inputs, device), moved(batch.targets, device))
                 loss = objective(model, here, 1.0).loss
                 if not torch.isfinite(loss):
                     raise UserError(

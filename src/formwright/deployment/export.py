@@ -19,12 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from formwright.batch import Inputs
+from formwright.deployment import qdq
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import write_atomically
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization came with 17
 TOLERANCE = 1e-3  # of the largest output; float32 kernels that add in another order stay far below
+# Of the deviation of the outputs, at the root of the mean square, where activations are rounded: one on the border
+# between two integers falls to either side, and what comes after it moves by a step.
+ROUNDING_TOLERANCE = 0.1
 PROTOBUF_LIMIT = 2**31 - 1  # bytes that one ONNX file can hold
 
 
@@ -61,7 +65,7 @@ def export_onnx(
     The file appears only after ``onnx.checker`` took it and ONNX Runtime gave the eager model's outputs on random
     inputs of ``example``'s shape, of another batch size with ``dynamic_batch``, and of other sizes along axes that are
     ``free``. The model itself is not changed. Norms that follow convolutions are folded into them, and the tracer's
-    notes are left out.
+    notes are left out. Quantised layers of 8 and 4 bits are stored as such integers (:mod:`formwright.deployment.qdq`).
 
     Args:
         model: a network, or any module.
@@ -73,7 +77,8 @@ def export_onnx(
             which axes its inputs have.
 
     Raises:
-        ExportError: the two differ by more than a thousandth of the largest output, or the model cannot be written.
+        ExportError: the two differ by more than a thousandth of the largest output (where activations are rounded, by
+            more than a tenth of the outputs' deviation in the mean), or the model cannot be written.
         UserError: the model is larger than 2 GB, or an axis that is to be free has no name in any input.
     """
     frozen = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -127,15 +132,16 @@ def _axes(model: nn.Module, named: Named, dynamic_batch: bool, free: Collection[
 def _trace(model: nn.Module, named: Named, axes: Axes, *, single: bool) -> torch.onnx.ONNXProgram:
     with torch.inference_mode():
         outputs = model(*named.values()) if single else model(**named)
+    quantised = qdq.is_quantised(model)
     dynamic = tuple(axes.values()) if single else axes
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                model,
+                qdq.exportable(model) if quantised else model,
                 tuple(named.values()) if single else (),
                 kwargs=None if single else named,
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=qdq.OPSET if quantised else OPSET,
                 input_names=list(named),
                 output_names=list(outputs) if isinstance(outputs, Mapping) else ["output"],
                 dynamic_shapes=dynamic if any(axes.values()) else None,
@@ -146,6 +152,8 @@ def _trace(model: nn.Module, named: Named, axes: Axes, *, single: bool) -> torch
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ExportError(f"The model cannot be written as ONNX ({reason}); use it in PyTorch.") from error
     assert program is not None  # only the old exporter returns nothing
+    if quantised:
+        qdq.pack(program.model)
     return program
 
 
@@ -188,6 +196,7 @@ def _difference(model: nn.Module, named: Named, axes: Axes, content: bytes, *, s
     trials = [(named, size), *([(named, size + 2)] if dynamic else [])]
     if any(what != "batch" for own in axes.values() for what in own.values()):
         trials.append((_other_sizes(named, axes), size))
+    rounded = qdq.rounds_activations(model)
     worst = 0.0
     for shapes, batch in trials:
         drawn = {name: random_like(x, batch, generator) for name, x in shapes.items()}
@@ -199,7 +208,11 @@ def _difference(model: nn.Module, named: Named, axes: Axes, content: bytes, *, s
             expected = theirs.numpy()
             largest = float(np.abs(expected).max(initial=0.0))
             difference = float(np.abs(ours - expected).max(initial=0.0)) if ours.shape == expected.shape else math.inf
-            if not difference <= TOLERANCE * max(largest, 1e-6):
+            same = difference <= TOLERANCE * max(largest, 1e-6)
+            if rounded and not same and math.isfinite(difference):
+                mean = float(np.sqrt(np.mean((ours - expected) ** 2)))
+                same = mean <= ROUNDING_TOLERANCE * float(expected.std())
+            if not same:
                 raise ExportError(
                     f"The exported model differs from the original by {difference:.3g} at batch {batch} (outputs up to "
                     f"{largest:.3g}), so no file was written; use the model in PyTorch."

@@ -16,7 +16,8 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from formwright.deployment.calibration import METHODS, Range, observe
+from formwright.deployment.calibration import observe
+from formwright.deployment.ranges import METHODS, Range
 from formwright.deployment.runtime import OnnxModel
 from formwright.files import write_atomically
 

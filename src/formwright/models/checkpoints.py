@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
@@ -52,15 +52,15 @@ class Layout:
     name: str
     marker: str
     renames: Sequence[Rename]
-    convert: Callable[[State, Network], State] | None = None
-    restore: Callable[[State, Network], State] | None = None
-    copies: Callable[[Network], Mapping[str, str]] | None = None
+    convert: Callable[[State, Any], State] | None = None
+    restore: Callable[[State, Any], State] | None = None
+    copies: Callable[[Any], Mapping[str, str]] | None = None
 
     def recognises(self, names: Sequence[str]) -> bool:
         pattern = re.compile(self.marker)
         return any(pattern.search(name) for name in names)
 
-    def apply(self, state: Mapping[str, Tensor], model: Network) -> State:
+    def apply(self, state: Mapping[str, Tensor], model: nn.Module) -> State:
         pieces: dict[str, dict[str, Tensor]] = {}
         for name, tensor in self._without_copies(state, model).items():
             target = self.rename(name)
@@ -78,6 +78,8 @@ class Layout:
                 f"These weights belong to another model; {missing} is missing from what looked like a checkpoint of "
                 f"{self.name}."
             ) from None
+        except (IndexError, RuntimeError) as problem:
+            raise UserError(f"These weights belong to another model of {self.name}: {problem}.") from None
 
     def rename(self, name: str) -> str | None:
         """Our name of one parameter; none if it is left out."""
@@ -89,7 +91,7 @@ class Layout:
                 return replacement(match) if callable(replacement) else match.expand(replacement)
         return name
 
-    def _without_copies(self, state: Mapping[str, Tensor], model: Network) -> State:
+    def _without_copies(self, state: Mapping[str, Tensor], model: Any) -> State:
         """The state without what repeats other tensors of it.
 
         Raises:

@@ -101,8 +101,13 @@ class PartChain(_Composite):
 
     def __init__(self, dim: int, *, parts: Sequence[PartSpec], grid: tuple[int, ...] | None = None) -> None:
         super().__init__()
+        self.dim, self.grid = dim, grid
         self.parts = _build_all(dim, parts, grid, "chain")
         self._join(self.parts)  # type: ignore[arg-type]
+
+    def build(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``."""
+        return build_part(spec, self.dim, grid=self.grid)
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         return self.parts[0].absorb_input(scale, shift)  # type: ignore[operator]

@@ -177,6 +177,7 @@ class PositionTable(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
     promises: ClassVar[Promises] = Promises(any_grid=False)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
         super().__init__()
@@ -246,6 +247,7 @@ class ClassToken(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
     writes: ClassVar[tuple[str, ...]] = ("tokens",)
+    no_decay: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
         super().__init__()
@@ -287,6 +289,8 @@ class TokenEmbedding(Part):
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
     )
     writes: ClassVar[tuple[str, ...]] = ("weight",)
+    # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
+    no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02, tied: bool = False) -> None:
         super().__init__()
@@ -347,6 +351,7 @@ class LearnedPositions(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(
         self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02, offset: int = 0

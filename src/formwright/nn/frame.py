@@ -55,6 +55,7 @@ class Branch(nn.Module):
 
     def __init__(self, spec: BranchSpec, dim: int, grid: tuple[int, ...]) -> None:
         super().__init__()
+        self.dim, self.grid = dim, grid
         self.norm = None if spec.norm is None else build_part(spec.norm, dim, grid=grid)
         self.part: Part = build_part(spec.part, dim, grid=grid)
         self.post_norm = None if spec.post_norm is None else build_part(spec.post_norm, dim, grid=grid)
@@ -86,6 +87,10 @@ class Branch(nn.Module):
         if self.post_norm is not None:
             x = self.post_norm(x, context)
         return (x, context) if self.after is None else self.after(x, context)
+
+    def build(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``."""
+        return build_part(spec, self.dim, grid=self.grid)
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """The parts that the branch calls, in order, by name.
@@ -123,6 +128,21 @@ class Branch(nn.Module):
                 self.norm.weight = self.norm.bias = None
         if self.layer_scale is not None and self.part.absorb_output(self.layer_scale):
             self.layer_scale = None
+
+
+class DroppedBranch(nn.Module):
+    """What is left in the place of a branch that was dropped: ``x`` stays as it is."""
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
+        return x, context
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        return iter(())
+
+    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
+        return x
 
 
 def _vector(value: float | None, dim: int) -> nn.Parameter | None:
@@ -176,13 +196,19 @@ class Stage(nn.Module):
             raise UserError(f"A stage of {spec.dim} channels after {in_dim} needs a downsampling part between them.")
         if spec.repeats < 1:
             raise UserError(f"A stage passes its tokens through its blocks at least once, not {spec.repeats} times.")
-        self.in_dim = in_dim
+        self.in_dim, self.in_grid = in_dim, grid
         self.repeats, self.inject = spec.repeats, spec.inject
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
         self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
         self.dim = spec.dim
         self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
         self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
+
+    def build(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``: the downsampling or an entry."""
+        if slot == "downsample":
+            return build_part(spec, self.in_dim, self.dim, grid=self.in_grid)
+        return build_part(spec, self.dim, grid=self.grid)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return grid if self.downsample is None else grid_after(self.downsample, grid)

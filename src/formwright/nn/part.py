@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -47,6 +47,9 @@ class Promises:
 #: What a causal part remembers of the tokens before: tensors of fixed shapes, the batch first.
 State = dict[str, Tensor]
 
+#: Is shown a value of a part, and returns what takes its place; ``None`` leaves it.
+Listener = Callable[[Any], Any]
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -69,12 +72,20 @@ class Part(nn.Module):
         offers: what the part itself offers to those behind it, by :meth:`offer`.
         promises: what the conformance suite holds it to; :meth:`promise` changes an instance's.
         resizable: attribute that holds the size of each named axis, by axis name.
+        taps: names of the values on the way that can be read and replaced (:mod:`formwright.nn.taps`); a value has the
+            layout that the part computes with.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()
     offers: ClassVar[frozenset[str]] = frozenset()
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {}
+    #: Its own parameters that weight decay leaves alone although they are matrices: tables of vectors, learned tokens.
+    #: Any module may say so, not only a part.
+    no_decay: ClassVar[tuple[str, ...]] = ()
+    taps: ClassVar[tuple[str, ...]] = ()
+    #: Who listens to which of the taps; nothing while nobody does, which is all that a tap then looks at.
+    listeners: dict[str, list[Listener]] | None = None
     #: The dense layers (or tables, along their last axis) by which the part reads its input and writes its output,
     #: where it does nothing else with either: whatever is linear in the tokens can then be taken into them.
     reads: ClassVar[tuple[str, ...]] = ()
@@ -85,6 +96,37 @@ class Part(nn.Module):
     def promise(self, **changes: Any) -> None:
         """Change what this instance promises, where its options decide (``causal=True``)."""
         self.__dict__["promises"] = dataclasses.replace(self.promises, **changes)
+
+    def listen(self, name: str, listener: Listener) -> Callable[[], None]:
+        """Show the values of the tap ``name`` to ``listener`` from now on; returns what ends it."""
+        if self.listeners is None:
+            self.listeners = {}
+        self.listeners.setdefault(name, []).append(listener)
+
+        def stop() -> None:
+            assert self.listeners is not None
+            self.listeners[name].remove(listener)
+            if not self.listeners[name]:
+                del self.listeners[name]
+            if not self.listeners:
+                del self.listeners  # the class's nothing shows again
+
+        return stop
+
+    def tap(self, name: str, value: Tensor) -> Tensor:
+        """``value``, or what those who listen to the tap ``name`` put in its place."""
+        if self.listeners is None:
+            return value
+        for listener in self.listeners.get(name, ()):
+            replaced = listener(value)
+            value = value if replaced is None else replaced
+        return value
+
+    def listened(self, *names: str) -> Callable[[str, Tensor], Tensor] | None:
+        """:meth:`tap` if somebody listens to one of ``names``: values that a fused kernel would not show."""
+        if self.listeners is None:
+            return None
+        return self.tap if any(name in self.listeners for name in names) else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut."""

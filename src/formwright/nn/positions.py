@@ -68,6 +68,7 @@ class RelativePositionBias(nn.Module):
     Shapes: ``()`` to ``(heads, places, places)``. Source: Swin Transformer, arXiv 2103.14030.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
     index: Tensor
 
     def __init__(self, window: Sequence[int], heads: int, *, std: float = 0.02) -> None:
@@ -127,6 +128,7 @@ class BucketedPositionBias(Part):
     """
 
     offers: ClassVar[frozenset[str]] = frozenset({"distance_bias"})
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
     promises: ClassVar[Promises] = Promises(
         dimensions=(1,),
         per_token=True,

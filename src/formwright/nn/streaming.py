@@ -88,7 +88,10 @@ def in_segments(part: Part, x: Float[Tensor, "batch time channels"]) -> Float[Te
     return y
 
 
-def worth_segments(x: Tensor, context: Context) -> bool:
-    """Whether :func:`in_segments` is the better way: for long texts without gaps, while no gradients are recorded."""
-    long = x.shape[1] > SEGMENT
+def worth_segments(part: Part, x: Tensor, context: Context) -> bool:
+    """Whether :func:`in_segments` is the better way: for long texts without gaps, while no gradients are recorded.
+
+    Who listens to the part's taps is to see the whole text at once.
+    """
+    long = x.shape[1] > SEGMENT and part.listeners is None
     return long and context.mask is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling()

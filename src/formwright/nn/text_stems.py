@@ -40,6 +40,8 @@ class NgramEmbedding(TokenEmbedding):
     Source: Bag of Tricks for Efficient Text Classification, arXiv 1607.01759.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("weight", "tables")
+
     def __init__(
         self, in_dim: int, dim: int, *, ngrams: int = 2, buckets: int = 2**14, dropout: float = 0.0, std: float = 0.1
     ) -> None:

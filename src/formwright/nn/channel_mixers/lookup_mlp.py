@@ -50,6 +50,8 @@ class LookupLayer(nn.Module):
     Source: MemoryFormer, arXiv 2411.12992.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("tables",)
+
     def __init__(self, in_dim: int, dim: int, *, bits: int = 8, score: str = "vertex_probability") -> None:
         super().__init__()
         if not 1 <= bits <= _MOST_BITS:
@@ -104,6 +106,7 @@ class LookupMLP(Part):
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, bits: int = 8, extra_bits: int = 2, score: str = "vertex_probability") -> None:
         super().__init__()
@@ -118,4 +121,4 @@ class LookupMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.second(self.norm(self.first(x)))
+        return self.second(self.tap("hidden", self.norm(self.first(x))))

@@ -33,6 +33,7 @@ class MLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
     reads: ClassVar[tuple[str, ...]] = ("fc1",)
     writes: ClassVar[tuple[str, ...]] = ("fc2",)
 
@@ -80,7 +81,7 @@ class MLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        x = dense(self.fc1, x, self.activation)
+        x = self.tap("hidden", dense(self.fc1, x, self.activation))
         if self.dropout is None:
             return dense(self.fc2, x)
         return self.dropout(dense(self.fc2, self.dropout(x)))
@@ -102,6 +103,7 @@ class GatedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
     reads: ClassVar[tuple[str, ...]] = ("gate", "up")
     writes: ClassVar[tuple[str, ...]] = ("down",)
 
@@ -137,7 +139,8 @@ class GatedMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        y = dense(self.down, dense(self.gate, x, self.activation) * dense(self.up, x))
+        hidden = self.tap("hidden", dense(self.gate, x, self.activation) * dense(self.up, x))
+        y = dense(self.down, hidden)
         return y if self.dropout is None else self.dropout(y)
 
 
@@ -151,7 +154,7 @@ class ActivatedProductMLP(GatedMLP):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return dense(self.down, self.activation(dense(self.gate, x) * dense(self.up, x)))
+        return dense(self.down, self.tap("hidden", self.activation(dense(self.gate, x) * dense(self.up, x))))
 
 
 @PARTS.register("batch_norm_mlp")
@@ -169,6 +172,7 @@ class BatchNormMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(
         self,
@@ -192,4 +196,4 @@ class BatchNormMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.fc2(self.tap("hidden", self.activation(self.fc1(x))))

@@ -28,6 +28,7 @@ class NormedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, ratio: float = 4.0, hidden: int | None = None) -> None:
         super().__init__()
@@ -52,7 +53,8 @@ class NormedMLP(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         tokens = self.fc1(x.flatten(0, -2))
-        tokens = self.fc2(F.gelu(tokens if self.norm1 is None else self.norm1(tokens)))
+        hidden = self.tap("hidden", F.gelu(tokens if self.norm1 is None else self.norm1(tokens)))
+        tokens = self.fc2(hidden)
         return F.relu(tokens if self.norm2 is None else self.norm2(tokens)).view(x.shape)
 
     def fold(self) -> None:

@@ -25,6 +25,8 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
+from formwright.nn.edits.parts import drop, drop_branch, replace, replace_part
+from formwright.nn.edits.quantisation import quantisable_layers, quantise, quantise_layers, tap_quantiser
 from formwright.nn.specification import EditSpec
 
 __all__ = [
@@ -33,14 +35,19 @@ __all__ = [
     "Edit",
     "adapt_layer",
     "apply_edits",
+    "drop_branch",
     "extend_entries",
     "factorise_layer",
     "keep_entries",
     "module_at",
     "named_axes",
     "permute_entries",
+    "quantisable_layers",
+    "quantise_layers",
     "replace_layer",
+    "replace_part",
     "set_module",
+    "tap_quantiser",
     "tensor_at",
 ]
 
@@ -48,10 +55,13 @@ Edit = Callable[[nn.Module, str, Mapping[str, Any]], None]
 
 EDITS: dict[str, Edit] = {
     "adapt": adapt,
+    "drop": drop,
     "extend": extend,
     "factorise": factorise,
     "fold": fold,
     "keep": keep,
+    "quantise": quantise,
+    "replace": replace,
     "replace_norms": replace_norms,
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from formwright.errors import UserError
-from formwright.nn.layers import locate
+from formwright.nn.layers import PLAIN, Layer, locate
 from formwright.nn.part import Axis, Part
 
 _MISSING = object()
@@ -29,7 +29,7 @@ def named_axes(part: Part, name: str | None = None) -> Iterator[tuple[str, int, 
     """Each named axis of each tensor that is there: the tensor's name in the part, the dimension and the axis.
 
     What a part declares of a plain layer is asked of the layer that took its place; tensors and layers that are None
-    are passed over.
+    are passed over. A bias that is not declared has the axis of its weight's rows: folding may have made it.
 
     Args:
         name: the axes of this name alone.
@@ -37,7 +37,12 @@ def named_axes(part: Part, name: str | None = None) -> Iterator[tuple[str, int, 
     Raises:
         UserError: a tensor that the part declares is not there, so that its axes would be cut in half.
     """
-    for declared, axes in part.axes().items():
+    declarations = part.axes()
+    for declared, axes in list(declarations.items()):
+        path, _, leaf = declared.rpartition(".")
+        if leaf == "weight" and isinstance(_attribute(part, path), (Layer, *PLAIN)):
+            declarations.setdefault(f"{path}.bias", axes[:1])
+    for declared, axes in declarations.items():
         path, _, leaf = declared.rpartition(".")
         for dimension, axis in enumerate(axes):
             if axis is None or name not in (None, axis.name):

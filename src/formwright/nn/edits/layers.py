@@ -38,7 +38,7 @@ def build_layer(name: str, layer: nn.Module, options: Mapping[str, Any], where: 
         return constructor(layer, **options)
     except UserError as error:
         raise UserError(f"{where!r} cannot become a layer {name!r}: {error}") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"{where!r} cannot become a layer {name!r}: {error}.") from None
 
 

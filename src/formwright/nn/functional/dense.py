@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.nn.activations import SquaredReLU, StarReLU, TanhGELU
 
@@ -41,7 +42,7 @@ def dense(linear: nn.Module, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
         if x.dtype is not torch.float32 or _transformed():
             return activation(linear(x))
         return activation(_Dense.apply(x, linear.weight, linear.bias))  # type: ignore[no-untyped-call]
-    if not (type(activation) in _FUSED and untouched(activation)):
+    if not (type(activation) in _FUSED and _unheard(activation)):
         return activation(linear(x))
     name, variant = _FUSED[type(activation)]
     if isinstance(activation, nn.GELU) and activation.approximate != "none":
@@ -52,6 +53,13 @@ def dense(linear: nn.Module, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
     elif isinstance(activation, SquaredReLU):
         y = y.square_()
     return y
+
+
+def outputs_of(linear: nn.Module, x: Tensor, rows: slice) -> Tensor:
+    """The output channels ``rows`` of ``linear(x)``; of a plain layer only they are computed."""
+    if not known(linear):
+        return linear(x)[..., rows]
+    return F.linear(x, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
 
 
 class _Dense(torch.autograd.Function):
@@ -81,7 +89,7 @@ class _Dense(torch.autograd.Function):
 
 
 def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
-    if torch.compiler.is_compiling() or type(linear) is not nn.Linear or not untouched(linear):
+    if torch.compiler.is_compiling() or not known(linear):
         return False
     weight = linear.weight
     return bool(
@@ -103,8 +111,12 @@ def _transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
-def untouched(module: nn.Module) -> bool:
-    """Whether calling the module's mathematics instead of the module is noticed by nobody."""
+def known(linear: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is ``x Wᵀ + b`` and nobody notices that its mathematics is computed without calling it."""
+    return type(linear) is nn.Linear and _unheard(linear)
+
+
+def _unheard(module: nn.Module) -> bool:
     return not (
         module._forward_hooks
         or module._forward_pre_hooks

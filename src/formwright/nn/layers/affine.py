@@ -42,11 +42,8 @@ class Affine(Layer):
         assert layer.bias is None or isinstance(layer.bias, nn.Parameter)
         if rank:
             check_rank(rank, layer.weight)
-            if self.form.groups != 1:
-                raise UserError(
-                    f"A convolution in {self.form.groups} groups takes a scale and a shift, and no branch of rank "
-                    f"{rank}."
-                )
+            if self.form.grouped:
+                raise UserError(f"A convolution in groups takes a scale and a shift, and no branch of rank {rank}.")
         self.weight, self.bias = layer.weight, layer.bias
         freeze_except(self, ())
         out_features = len(layer.weight)

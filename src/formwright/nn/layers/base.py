@@ -93,7 +93,7 @@ class Layer(nn.Module):
 
     @property
     def in_features(self) -> int:
-        return self._size(1) * self.form.groups
+        return self._size(1) * self.form.groups(self._size(0))
 
     @property
     def out_features(self) -> int:

@@ -35,8 +35,8 @@ class LoRA(Layer):
         super().__init__(layer)
         assert isinstance(layer, PLAIN)
         assert layer.bias is None or isinstance(layer.bias, nn.Parameter)
-        if self.form.groups != 1:
-            raise UserError(f"A convolution in {self.form.groups} groups takes no LoRA; choose one without groups.")
+        if self.form.grouped:
+            raise UserError("A convolution in groups takes no LoRA; choose one without groups.")
         check_rank(rank, layer.weight)
         self.weight, self.bias = layer.weight, layer.bias
         freeze_except(self, ())

@@ -18,9 +18,11 @@ def check_rank(rank: int, weight: Tensor) -> None:
     """Refuse a number of channels that a layer cannot be brought down to.
 
     Raises:
-        UserError: the rank is below 1 or above the smaller side of the layer.
+        UserError: the rank is no whole number, below 1 or above the smaller side of the layer.
     """
     rows, columns = weight.shape[0], weight[0].numel()
+    if not isinstance(rank, int) or isinstance(rank, bool):
+        raise UserError(f"A rank is a whole number of channels, got {rank!r}.")
     if not 1 <= rank <= min(rows, columns):
         raise UserError(
             f"A layer of {columns} to {rows} channels has a rank from 1 to {min(rows, columns)}, and {rank} was asked "
@@ -49,8 +51,8 @@ class LowRank(Layer):
     def __init__(self, layer: nn.Module, *, rank: int) -> None:
         super().__init__(layer)
         assert isinstance(layer, PLAIN)
-        if self.form.groups != 1:
-            raise UserError(f"A convolution in {self.form.groups} groups has no low rank; choose one without groups.")
+        if self.form.grouped:
+            raise UserError("A convolution in groups has no low rank; choose one without groups.")
         check_rank(rank, layer.weight)
         up, down = factors(layer.weight.detach(), rank)
         learns = layer.weight.requires_grad

@@ -28,6 +28,7 @@ class Form:
 
     kind: type[Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    depthwise: bool = False
 
     @staticmethod
     def of(layer: nn.Module) -> Form:
@@ -47,12 +48,16 @@ class Form:
             raise UserError(
                 f"A convolution is replaced only if it pads with zeros, and this one pads {layer.padding_mode}."
             )
-        names = ("stride", "padding", "dilation", "groups")
-        return Form(type(layer), {name: getattr(layer, name) for name in names})
+        options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+        return Form(type(layer), options, depthwise=bool(1 < options["groups"] == layer.out_channels))
 
     @property
-    def groups(self) -> int:
-        return int(self.options.get("groups", 1))
+    def grouped(self) -> bool:
+        return bool(self.options.get("groups", 1) > 1)
+
+    def groups(self, out_channels: int) -> int:
+        """The groups of a convolution with this many output channels; each is one of them if it is depthwise."""
+        return out_channels if self.depthwise else int(self.options.get("groups", 1))
 
     @property
     def dense(self) -> bool:
@@ -62,7 +67,7 @@ class Form:
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.dense:
             return F.linear(x, weight, bias)
-        return _CONVOLVE[weight.ndim](x, weight, bias, **self.options)
+        return _CONVOLVE[weight.ndim](x, weight, bias, **{**self.options, "groups": self.groups(len(weight))})
 
     def combine(self, x: Tensor, matrix: Tensor) -> Tensor:
         """``matrix`` times the channels of each place of ``x``."""
@@ -78,8 +83,11 @@ class Form:
     def build(self, weight: Tensor, bias: Tensor | None, *, learns: bool = True) -> Plain:
         """The plain layer of this form with these weights."""
         out_features, in_features, *kernel = weight.shape
-        sizes = [in_features * self.groups, out_features, *([tuple(kernel)] if kernel else [])]
-        layer: Plain = self.kind(*sizes, **self.options, bias=bias is not None, device="meta")
+        options = dict(self.options)
+        if kernel:
+            options |= {"kernel_size": tuple(kernel), "groups": self.groups(out_features)}
+            in_features *= options["groups"]
+        layer: Plain = self.kind(in_features, out_features, **options, bias=bias is not None, device="meta")
         layer.weight = nn.Parameter(weight.contiguous(), requires_grad=learns)
         layer.bias = None if bias is None else nn.Parameter(bias.contiguous(), requires_grad=learns)
         return layer

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
-from formwright.nn.functional.attention import sliding_window_attention, softmax_attention
+from formwright.nn.functional.attention import SOFTMAX_TAPS, sliding_window_attention, softmax_attention
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
 from formwright.nn.layers import scale_input, scale_output
@@ -67,6 +67,7 @@ class Attention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
     reads: ClassVar[tuple[str, ...]] = ("qkv",)
     writes: ClassVar[tuple[str, ...]] = ("proj",)
 
@@ -189,7 +190,14 @@ class Attention(Part):
         if self.window is not None:
             allowed &= key_places[:, None] > places[..., None] - self.window
         scores = self._scores(context, places, key_places)
-        y = softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None], **scores)
+        y = softmax_attention(
+            q,
+            keys.to(q.dtype),
+            values.to(q.dtype),
+            allowed=allowed[:, None],
+            tap=self.listened(*SOFTMAX_TAPS),
+            **scores,
+        )
         return self._output(y), ring
 
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,17 +209,20 @@ class Attention(Part):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(places, q, k)
-        return q, k, v
+        return self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
 
     def _scores(self, context: Context, places: Tensor, key_places: Tensor) -> dict[str, Any]:
         """Options of ``softmax_attention`` for queries and keys at these places, beyond masks."""
         return {}
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **scores: Any) -> Tensor:
-        dropout = self.attention_dropout if self.training else 0.0
+        dropout, tap = self.attention_dropout if self.training else 0.0, self.listened(*SOFTMAX_TAPS)
         if self.window is not None and self.window < q.shape[1]:
-            return sliding_window_attention(q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout)
-        return softmax_attention(q, k, v, allowed=key_mask(mask), causal=self.causal, dropout=dropout, **scores)
+            return sliding_window_attention(
+                q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout, tap=tap
+            )
+        allowed = key_mask(mask)
+        return softmax_attention(q, k, v, allowed=allowed, causal=self.causal, dropout=dropout, tap=tap, **scores)
 
     def _read(self, tokens: Tensor) -> Tensor:
         """The channels of all queries, then of all keys, then of all values."""
@@ -221,5 +232,5 @@ class Attention(Part):
         return dense(self.proj, y)
 
     def _output(self, y: Tensor) -> Tensor:
-        y = self._write(y.flatten(2))
+        y = self._write(self.tap("mixed", y).flatten(2))
         return y if self.dropout is None else self.dropout(y)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.functional.attention import softmax_attention
+from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
@@ -50,6 +50,7 @@ class CrossAttention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"memory", "memory_mask"})
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
     reads: ClassVar[tuple[str, ...]] = ("q",)
     writes: ClassVar[tuple[str, ...]] = ("proj",)
 
@@ -144,11 +145,11 @@ class CrossAttention(Part):
                 f"{tuple(mask.shape)}."
             )
         keys, values = split_axis(dense(self.kv, memory), 2, 2, self.heads, self.head_dim).unbind(2)
-        return keys, values
+        return self.tap("keys", keys), self.tap("values", values)
 
     def _attend(self, x: Tensor, keys: Tensor, values: Tensor, real: Bool[Tensor, "batch memory"] | None) -> Tensor:
-        q = split_axis(dense(self.q, x.flatten(1, -2)), 2, self.heads, self.head_dim)
-        dropout = self.attention_dropout if self.training else 0.0
-        y = softmax_attention(q, keys, values, allowed=key_mask(real), dropout=dropout, scale=self.scale)
-        y = dense(self.proj, y.flatten(2)).view(x.shape)
+        q = self.tap("queries", split_axis(dense(self.q, x.flatten(1, -2)), 2, self.heads, self.head_dim))
+        dropout, tap = self.attention_dropout if self.training else 0.0, self.listened(*SOFTMAX_TAPS)
+        y = softmax_attention(q, keys, values, allowed=key_mask(real), dropout=dropout, tap=tap, scale=self.scale)
+        y = dense(self.proj, self.tap("mixed", y).flatten(2)).view(x.shape)
         return y if self.dropout is None else self.dropout(y)

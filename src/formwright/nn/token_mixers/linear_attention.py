@@ -58,6 +58,8 @@ class LinearAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
+    #: Queries and keys are those that ``φ`` gives.
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
     def __init__(
@@ -93,7 +95,7 @@ class LinearAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if self.causal and x.ndim == 3 and worth_segments(x, context):
+        if self.causal and x.ndim == 3 and worth_segments(self, x, context):
             return in_segments(self, x)
         q, k, v = self._project(x.flatten(1, -2))
         mask = None if context.mask is None else context.mask.flatten(1)
@@ -101,7 +103,7 @@ class LinearAttention(Part):
             y = causal_linear_attention(q, k, v, mask=mask, normalize=True)[0]
         else:
             y = linear_attention(q, k, v, mask=mask, normalize=True)
-        return dense(self.proj, y.flatten(2)).view(x.shape)
+        return dense(self.proj, self.tap("mixed", y).flatten(2)).view(x.shape)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -116,9 +118,9 @@ class LinearAttention(Part):
     ) -> tuple[Float[Tensor, "batch time channels"], State]:
         q, k, v = self._project(x)
         y, memory = causal_linear_attention(q, k, v, initial_state=state["memory"], mask=context.mask, normalize=True)
-        return dense(self.proj, y.flatten(2)), {"memory": memory}
+        return dense(self.proj, self.tap("mixed", y).flatten(2)), {"memory": memory}
 
     def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = dense(self.qkv, tokens).view(*tokens.shape[:2], 3, self.heads, self.head_dim).unbind(2)
         features = FEATURE_MAPS[self.feature_map]
-        return features(q), features(k), v
+        return self.tap("queries", features(q)), self.tap("keys", features(k)), self.tap("values", v)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from formwright.nn.functional.blocks import split_axis
@@ -10,6 +12,9 @@ from formwright.nn.functional.global_window import global_window_attention
 from formwright.nn.layers import scalable, scale_input
 from formwright.nn.part import PARTS, Axis
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
+
+#: Of the global tokens' full attention.
+_WHOLE = ("whole_queries", "whole_keys", "whole_values")
 
 
 @PARTS.register("longformer_attention")
@@ -35,6 +40,8 @@ class LongformerAttention(MultiHeadMixer):
     Source: Longformer: The Long-Document Transformer, arXiv 2004.05150. Equal to transformers' ``LongformerModel``'s
     attention (without biases, for a window that is a multiple of 2 and global tokens that are first).
     """
+
+    taps: ClassVar[tuple[str, ...]] = (*MultiHeadMixer.taps, *_WHOLE)
 
     def __init__(
         self,
@@ -64,7 +71,7 @@ class LongformerAttention(MultiHeadMixer):
 
     def project(self, x: Tensor) -> tuple[Heads, ...]:
         whole = split_axis(dense(self.whole, x), 2, 3, self.heads, self.head_dim).unbind(2)
-        return (*super().project(x), *whole)
+        return (*super().project(x), *map(self.tap, _WHOLE, whole))
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         q, k, v, *whole = heads

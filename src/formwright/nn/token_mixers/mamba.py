@@ -64,6 +64,8 @@ class Mamba(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    #: ``C``, ``B``, the convolved tokens, ``delta`` and what the scan gives.
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "steps", "mixed")
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
 
     def __init__(
@@ -130,7 +132,7 @@ class Mamba(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -155,13 +157,15 @@ class Mamba(Part):
         x = F.silu(x)
         delta, written, read = self._selected(x)
         rates = -torch.exp(self.A_log)
+        x, delta = self.tap("values", x), self.tap("steps", delta)
+        written, read = self.tap("keys", written), self.tap("queries", read)
         if state is not None and mask is None and x.shape[1] == 1:
             y, states = selective_scan_step(x[:, 0], delta[:, 0], rates, written[:, 0], read[:, 0], state["states"])
             y = y.unsqueeze(1)
         else:
             initial = None if state is None else state["states"]
             y, states = selective_scan(x, delta, rates, written, read, initial_state=initial, mask=mask)
-        y = torch.addcmul(y, x, self.D) * F.silu(z)
+        y = torch.addcmul(self.tap("mixed", y), x, self.D) * F.silu(z)
         return dense(self.out_proj, y), {**after, "states": states}
 
     def _selected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
-from formwright.nn.functional.attention import softmax_attention
+from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
@@ -53,6 +53,7 @@ class MultiHeadMixer(Part):
     """
 
     projected: ClassVar[tuple[str, ...]] = ("queries", "keys", "values")
+    taps: ClassVar[tuple[str, ...]] = (*projected, "mixed")
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,))
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
@@ -83,10 +84,11 @@ class MultiHeadMixer(Part):
         return scale_output(self.output, scale)
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:
-        return split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
+        heads = split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
+        return tuple(map(self.tap, self.projected, heads))
 
     def collect(self, y: Heads) -> Float[Tensor, "batch time dim"]:
-        return dense(self.output, y.flatten(2))
+        return dense(self.output, self.tap("mixed", y).flatten(2))
 
     @abstractmethod
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
@@ -148,7 +150,8 @@ class CachedMixer(MultiHeadMixer):
             )
             key_places = torch.cat([cache.key_places(length, slots), places], dim=1)[:, None]
             allowed = (key_places >= 0) & (key_places <= places[..., None]) & self.sees(places[..., None], key_places)
-            pieces.append(softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None]))
+            tap = self.listened(*SOFTMAX_TAPS)
+            pieces.append(softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None], tap=tap))
             cache.write(ring, {"keys": k, "values": v}, length, mask)
             length = length + count
         return self.collect(torch.cat(pieces, dim=1)), ring

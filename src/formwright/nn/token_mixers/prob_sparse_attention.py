@@ -69,6 +69,7 @@ class ProbSparseAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
     resizable: ClassVar[dict[str, str]] = {"heads": "heads"}
 
     def __init__(
@@ -105,6 +106,7 @@ class ProbSparseAttention(Part):
             sampled = torch.randint(count, (count, few), device=x.device)
         else:
             sampled = evenly_scattered(count, count, few).to(x.device)
-        y = prob_sparse_attention(q, k, v, sampled, few)
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        y = self.tap("mixed", prob_sparse_attention(q, k, v, sampled, few))
         y = y.reshape(tokens.shape) if self.scrambled else y.transpose(1, 2).flatten(2)
         return self.proj(y).view(x.shape)
