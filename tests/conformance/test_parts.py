@@ -25,7 +25,7 @@ from tests.conformance.instances import (
     cases_and_grids,
     exempt,
     in_type,
-    offered,
+    only_offers,
     other_grid,
     sample_of,
     tokens,
@@ -203,8 +203,8 @@ def test_padding_is_as_if_it_were_not_there(case: Case, grid: tuple[int, ...]) -
     larger[inner] = x
     mask = torch.zeros(places(case, larger), dtype=torch.bool)
     mask[corner] = True
-    y, after = call(module, larger, offered(context, mask=mask))
-    expected = call(module, x, offered(context))[0]
+    y, after = call(module, larger, only_offers(context, mask=mask))
+    expected = call(module, x, only_offers(context))[0]
     if y.ndim == 2:
         assert_close(y, expected)
     elif after.flat:
@@ -230,6 +230,7 @@ def context_with(field: str) -> Context:
         "memory": torch.zeros(2, 3, 4),
         "memory_mask": torch.ones(2, 3, dtype=torch.bool),
         "segments": torch.zeros(2, 7, dtype=torch.int64),
+        "distance_bias": torch.zeros(7, 8),
         "statistics": torch.ones(2, 1, 2),
     }
     return Context(**{field: values[field]})  # type: ignore[arg-type]

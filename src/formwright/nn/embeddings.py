@@ -291,6 +291,7 @@ class TokenEmbedding(Part):
         dim: channels.
         scale: factor on the vectors.
         std: standard deviation of the initial values.
+        tied: let the table be that of another embedding of the network; this one has none of its own then.
 
     Shapes: ids ``(batch, time)`` to ``(batch, time, dim)``.
 
@@ -298,6 +299,7 @@ class TokenEmbedding(Part):
         UserError: an id is not in the vocabulary.
     """
 
+    weight: nn.Parameter | None
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
@@ -306,10 +308,23 @@ class TokenEmbedding(Part):
     # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
     no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
-    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
+    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02, tied: bool = False) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+        self.tied = tied
+        self.weight = None if tied else nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+        if tied:
+            self.writes = ()  # type: ignore[misc]
+
+    def tie(self, embedding: TokenEmbedding) -> None:
+        """Use the table of ``embedding`` from now on; it stays that one's, and is saved once."""
+        self.__dict__["embedding"] = embedding
+
+    @property
+    def table(self) -> Float[Tensor, "vocabulary dim"]:
+        """The vector of each id, its own or another embedding's."""
+        own = self.weight
+        return self.__dict__["embedding"].table if own is None else own
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"weight": (None, RESIDUAL)}
@@ -323,10 +338,10 @@ class TokenEmbedding(Part):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         try:
-            x = F.embedding(ids, self.weight)
+            x = F.embedding(ids, self.table)
         except IndexError:
             raise UserError(
-                f"The vocabulary has {len(self.weight)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
+                f"The vocabulary has {len(self.table)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
                 "was split by another tokeniser than the model was made for."
             ) from None
         return (x if self.scale == 1.0 else x * self.scale), context
@@ -341,6 +356,7 @@ class LearnedPositions(Part):
         grid: the longest sequence.
         norm: a norm of each token's sum.
         std: standard deviation of the initial values.
+        offset: rows of the table before that of the first place, which nothing uses; BART's checkpoints have two.
 
     Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence.
 
@@ -353,9 +369,12 @@ class LearnedPositions(Part):
     writes: ClassVar[tuple[str, ...]] = ("table",)
     no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
-    def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
+    def __init__(
+        self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02, offset: int = 0
+    ) -> None:
         super().__init__()
-        self.table = nn.Parameter(nn.init.normal_(torch.empty(grid[0], dim), std=std))
+        self.offset = offset
+        self.table = nn.Parameter(nn.init.normal_(torch.empty(offset + grid[0], dim), std=std))
         self.norm = None if norm is None else build_part(norm, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
@@ -365,9 +384,10 @@ class LearnedPositions(Part):
         return sharing("norm")
 
     def _check(self, length: int) -> None:
-        if length > len(self.table):
+        longest = len(self.table) - self.offset
+        if length > longest:
             raise UserError(
-                f"The position table was made for at most {len(self.table)} tokens, and {length} came; cut "
+                f"The position table was made for at most {longest} tokens, and {length} came; cut "
                 "the text, or build the model for longer ones (length=...)."
             )
 
@@ -375,7 +395,7 @@ class LearnedPositions(Part):
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time channels"], Context]:
         self._check(x.shape[1])
-        x = x + self.table[: x.shape[1]]
+        x = x + self.table[self.offset : self.offset + x.shape[1]]
         return (x if self.norm is None else self.norm(x, context)), context
 
     def init_state(
@@ -385,7 +405,7 @@ class LearnedPositions(Part):
         return {}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
-        places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
+        places = self.offset + state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
         if context.mask is not None:  # padding behind the last token may lie beyond the table
             places = places.clamp(max=len(self.table) - 1)
         x = x + self.table[places]

@@ -303,7 +303,7 @@ class NormedDistilledClassifier(Part):
 
 @PARTS.register("token_scores")
 class TokenScores(Part):
-    """Scores of every token: ``W norm(x) + b``, the head of a language model.
+    """Scores of every token: ``W (scale * norm(x)) + b``, the head of a language model.
 
     Args:
         dim: channels of the tokens.
@@ -311,6 +311,8 @@ class TokenScores(Part):
         norm: norm of the tokens.
         bias: whether there is a ``b``.
         tied: let ``W`` be the weight of the model's token embedding; the head has none of its own then.
+        scale: factor on the normed tokens.
+        learned_bias: whether ``b``, if there is one, is learned; BART's checkpoints have one that is not.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, *grid, classes)``.
 
@@ -322,14 +324,27 @@ class TokenScores(Part):
     )
     reads: ClassVar[tuple[str, ...]] = ("linear",)
 
+    bias: Tensor | None
+
     def __init__(
-        self, dim: int, classes: int, *, norm: PartSpec | None = None, bias: bool = False, tied: bool = False
+        self,
+        dim: int,
+        classes: int,
+        *,
+        norm: PartSpec | None = None,
+        bias: bool = False,
+        tied: bool = False,
+        scale: float = 1.0,
+        learned_bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
-        self.tied = tied
-        self.linear = None if tied else nn.Linear(dim, classes, bias=bias)
-        self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
+        self.tied, self.scale = tied, scale
+        self.linear = None if tied else nn.Linear(dim, classes, bias=bias and learned_bias)
+        if bias and not learned_bias:
+            self.register_buffer("bias", torch.zeros(classes))
+        else:
+            self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (None, RESIDUAL)}
@@ -348,14 +363,19 @@ class TokenScores(Part):
         classes, dim = weight.shape
         self.linear = nn.Linear(dim, classes, bias=False)
         self.linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-        self.linear.register_parameter("bias", self.bias)
-        self.bias, self.tied = None, False
+        if isinstance(self.bias, nn.Parameter):
+            self.linear.register_parameter("bias", self.bias)
+            self.bias = None
+        self.tied = False
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid classes"]:
         if self.norm is not None:
             x = self.norm(x, context)
-        if self.linear is not None:
-            return self.linear(x)
-        return F.linear(x, self.__dict__["embedding"].weight, self.bias)
+        if self.scale != 1.0:
+            x = x * self.scale
+        if self.linear is None:
+            return F.linear(x, self.__dict__["embedding"].weight, self.bias)
+        scores = self.linear(x)
+        return scores if self.bias is None else scores + self.bias

@@ -139,6 +139,16 @@ class TokenInput:
 
 
 @dataclass(frozen=True)
+class DecoderInput(TokenInput):
+    """Ids ``(batch, decoder_time)`` that a decoder has given so far, beside what it was given to read."""
+
+    @property
+    def free(self) -> Mapping[int, str]:
+        """The axes that may have any size, and their names."""
+        return {0: "batch", 1: "decoder_time"}
+
+
+@dataclass(frozen=True)
 class SeriesInput:
     """Series ``(batch, time, variates)``; ``length`` is the number of time steps that the model sees."""
 

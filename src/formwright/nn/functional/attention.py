@@ -66,8 +66,10 @@ def softmax_attention(
     causal: bool = False,
     dropout: float = 0.0,
     tap: Tap | None = None,
+    bias: Float[Tensor, "#batch heads time keys"] | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "batch time heads value_channels"]:
-    """``softmax(q kᵀ / sqrt(channels)) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
+    """``softmax(scale q kᵀ + bias) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
 
     Args:
         allowed: true where a query may see a key, broadcast to ``(batch, heads, time, keys)``; a query that may see
@@ -75,15 +77,23 @@ def softmax_attention(
         causal: query ``t`` sees keys up to ``t`` only.
         dropout: share of attention weights that are dropped.
         tap: see :func:`attend`.
+        bias: added to the scores.
+        scale: factor on the products; ``1 / sqrt(channels)`` if unset.
     """
-    if causal and allowed is not None:
-        allowed = allowed & causal_mask(q.shape[1], device=q.device)
+    if causal and (allowed is not None or bias is not None):
+        earlier = causal_mask(q.shape[1], device=q.device)
+        allowed = earlier if allowed is None else allowed & earlier
+    mask = allowed
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        mask = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
     y = attend(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        allowed,
-        causal=causal and allowed is None,
+        mask,
+        causal=causal and mask is None,
+        scale=scale,
         dropout=dropout,
         tap=tap,
     )
