@@ -73,9 +73,13 @@ class NormedConvolutions(Part):
         self.norm2 = build_part(norm, dim)
         if self.norm2.promises.per_token or "mask" in self.norm2.uses:
             self.uses = frozenset({"mask"})  # type: ignore[misc]
+        exemptions = {}
         if bias and isinstance(self.norm2, InstanceNorm):
             reason = "a norm over the places takes what is added to all of them out again"
-            self.promise(exemptions={f"gradients:conv{number}.bias": reason for number in (1, 2)})
+            exemptions = {f"gradients:conv{number}.bias": reason for number in (1, 2)}
+        if not isinstance(self.norm2, InstanceNorm | BatchNorm):
+            exemptions["cut"] = "the norm sees all hidden channels, and fewer of them after a cut"
+        self.promise(exemptions=exemptions)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden, places = Axis("hidden"), [None] * self.dimensions
