@@ -421,11 +421,7 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "unet_2d_sum": ("unet_2d_small", {**_SHALLOW, "join": "sum", "upsampling": part("interpolated_upsampling")}),
     "unet_2d_attention": (
         "unet_2d_attention",
-        {**_SHALLOW, "depths": (1, 1), "mixers": ("convolutions", part("attention", heads=2))},
-    ),
-    "unet_2d_mamba": (
-        "unet_2d_mamba",
-        {**_SHALLOW, "depths": (1, 1), "mixers": ("convolutions", part("flattened", part=part("mamba", states=3)))},
+        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2))},
     ),
     "unet_2d_lengths": ("unet_2d_small", {**_SHALLOW, "sized": True}),
     "unet_3d": ("unet_3d_small", {**_SHALLOW, "image_size": 8}),

@@ -41,12 +41,19 @@ def assert_equal(got: Outputs, expected: Outputs, tolerance: float = 1e-9) -> No
 
 
 def free_axes(model: Network) -> dict[str, dict[int, object]]:
-    """Every axis of every input that may have any size, up to what tables are made for; one dimension for each name."""
+    """Every axis of every input that may have any size, up to what tables are made for; one dimension for each name.
+
+    Where a network fills sizes up to whole strides, they are such multiples: what is between them is no graph of its own.
+    """
     longest = {"batch": 64}
     for name, x in named_inputs(model).items():
         for axis, what in model.inputs[name].free.items():
             longest.setdefault(what, x.shape[axis])
     dims = {what: torch.export.Dim(what, min=1, max=size) for what, size in longest.items()}
+    for stride in set(getattr(model, "stride", ())):
+        for what, size in longest.items():
+            if what != "batch":
+                dims[what] = stride * torch.export.Dim(f"{what}_", min=2, max=size // stride)
     return {name: {axis: dims[what] for axis, what in source.free.items()} for name, source in model.inputs.items()}
 
 
