@@ -43,7 +43,7 @@ def assert_equal(got: Outputs, expected: Outputs, tolerance: float = 1e-9) -> No
 def free_axes(model: Network) -> dict[str, dict[int, object]]:
     """Every axis of every input that may have any size, up to what tables are made for; one dimension for each name.
 
-    Where a network fills sizes up to whole strides, they are such multiples: what is between them is no graph of its own.
+    Where a network fills sizes up to whole strides, they are multiples of its strides: others would need guards.
     """
     longest = {"batch": 64}
     for name, x in named_inputs(model).items():

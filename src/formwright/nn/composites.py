@@ -326,10 +326,10 @@ class Flattened(Part):
         self.part: Part = build_part(part, dim, grid=None if grid is None else (math.prod(grid),))
         promises = self.part.promises
         if 1 not in promises.dimensions:
-            raise UserError(f"Part {part.name!r} does not take tokens on one axis, so a grid cannot be flattened for it.")
-        self.promise(
-            any_grid=promises.any_grid, batch_invariant=promises.batch_invariant, per_token=promises.per_token
-        )
+            raise UserError(
+                f"Part {part.name!r} does not take tokens on one axis, so a grid cannot be flattened for it."
+            )
+        self.promise(any_grid=promises.any_grid, batch_invariant=promises.batch_invariant, per_token=promises.per_token)
         offers = {"mask", "condition", "memory", "memory_mask"}
         self.uses = self.part.uses & frozenset(offers)  # type: ignore[misc]
 

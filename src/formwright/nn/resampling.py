@@ -136,8 +136,8 @@ class InterpolatedUpsampling(_Finer):
         kernel: odd side of the convolution.
         dimensions: number of grid axes.
 
-    Shapes: ``(batch, *grid, in_dim)`` to ``(batch, *finer_grid, dim)``, ``stride * side`` along each axis; masked tokens
-    count as zero.
+    Shapes: ``(batch, *grid, in_dim)`` to ``(batch, *finer_grid, dim)``, ``stride * side`` along each axis; masked
+    tokens count as zero.
 
     Source: Deconvolution and Checkerboard Artifacts, doi 10.23915/distill.00003.
     """

@@ -105,7 +105,9 @@ def u_net(
     def block(kind: PartSpec | str, rate: float) -> BlockSpec:
         if kind == CONVOLUTIONS:
             convolutions = part("normed_convolutions", norm=norm, activation=activation, dimensions=axes)
-            return BlockSpec((BranchSpec(convolutions, post_norm=PartSpec("activation", {"name": activation}), drop_path=rate),))
+            return BlockSpec(
+                (BranchSpec(convolutions, post_norm=PartSpec("activation", {"name": activation}), drop_path=rate),)
+            )
         mixer = _on_axes(part(kind) if isinstance(kind, str) else kind, axes)
         inner = (mixer, part("mlp", ratio=mlp_ratio))
         return BlockSpec(tuple(BranchSpec(each, norm=part("layer_norm"), drop_path=rate) for each in inner))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -100,8 +100,8 @@ class UNet(Network):
         for part, coarser, (_, finer) in zip(self.upsampling, grids[:1:-1], levels, strict=True):
             if grid_after(part, coarser) != finer:
                 raise UserError(
-                    f"Upsampling makes {grid_after(part, coarser)} places of {coarser}, and the level that it joins has "
-                    f"{finer}: its stride must be that of the downsampling."
+                    f"Upsampling makes {grid_after(part, coarser)} places of {coarser}, and the level that it joins "
+                    f"has {finer}: its stride must be that of the downsampling."
                 )
         if grids[1] != grids[0]:
             raise UserError(f"The first encoder stage keeps the grid {grids[0]}, and makes {grids[1]} of it.")
@@ -164,9 +164,12 @@ class UNet(Network):
         for upsample, stage in zip(self.upsampling, self.decoder, strict=True):
             skip, finer = levels.pop()
             x, _ = upsample(x, context)
-            x, context = stage(torch.cat([skip, x], -1) if self._specification.join == "concatenate" else skip + x, finer)
+            x, context = stage(
+                torch.cat([skip, x], -1) if self._specification.join == "concatenate" else skip + x, finer
+            )
         scores = to_channels_first(self.head(x, context))
-        return scores[(..., *map(slice, input.shape[2:]))]
+        inside: list[Any] = [slice(side) for side in input.shape[2:]]
+        return scores[(..., *inside)]
 
     def _masked(self, input: Tensor, context: Context, lengths: Tensor | None) -> Context:
         """The context with what lies beyond the size of each sample masked."""
@@ -198,4 +201,3 @@ class UNet(Network):
                 mask: Bool[Tensor, "batch *padded"] = F.pad(context.mask, amounts)
                 context = context.replace(mask=mask)
         return to_channels_last(input), context
-
