@@ -197,10 +197,10 @@ def test_mamba_below_is_exported_for_any_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["unet_2d_small", "monai_basic_unet_2d"])
 def test_one_onnx_file_takes_any_height_and_width(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = create_model(name, dims=(8, 12, 16), classes=3).eval()
+    model = create_model(name, dims=(8, 12), **({} if "basic" in name else {"depths": (1, 1)}), classes=3).eval()
     export_onnx(model, tmp_path / "model.onnx", torch.randn(2, 1, 16, 24), free=("height", "width"))
     run = OnnxModel(tmp_path / "model.onnx")
-    for size in ((1, 16, 24), (3, 13, 30), (2, 33, 4)):
+    for size in ((1, 16, 24), (3, 13, 30), (2, 33, 9)):
         x = torch.randn(size[0], 1, *size[1:])
         np.testing.assert_allclose(run.on_tensors({"input": x}), model(x).detach().numpy(), rtol=1e-3, atol=1e-4)
 
@@ -320,7 +320,7 @@ def test_what_cannot_be_built_is_said(changes: dict[str, Any], message: str) -> 
 
 def test_a_specification_that_does_not_fit_together_is_said() -> None:
     specification = tiny().specification
-    with pytest.raises(UserError, match="3 encoder stages needs 2 upsampling parts and decoder stages.*got 2 and 1"):
+    with pytest.raises(UserError, match=r"3 encoder stages needs 2 upsampling parts and decoder stages.*got 2 and 1"):
         network(dataclasses.replace(specification, decoder=specification.decoder[:1]))
     stage = dataclasses.replace(specification.decoder[0], downsample=None)
     with pytest.raises(UserError, match="projects the concatenated channels"):

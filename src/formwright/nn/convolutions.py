@@ -149,7 +149,7 @@ class ConvolutionBlock(Part):
         return {"convolutions": {"residual": RESIDUAL, "incoming": INCOMING}}
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(-(-side // self.pool) for side in grid)
+        return tuple((side + self.pool - 1) // self.pool for side in grid)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,7 +119,8 @@ class UNet(Network):
 
     def _padded(self, size: Size) -> Size:
         """The size filled up to whole strides."""
-        return tuple(-(-side // stride) * stride for side, stride in zip(size, self.stride, strict=True))
+        # Not -(-side // stride): an exported graph rounds a negative quotient towards zero.
+        return tuple((side + stride - 1) // stride * stride for side, stride in zip(size, self.stride, strict=True))
 
     def widths(self) -> list[Width]:
         """Of all tokens whose channels do not lie beside others in a concatenation."""
@@ -167,15 +168,13 @@ class UNet(Network):
             x, context = stage(
                 torch.cat([skip, x], -1) if self._specification.join == "concatenate" else skip + x, finer
             )
-        scores = to_channels_first(self.head(x, context))
-        inside: list[Any] = [slice(side) for side in input.shape[2:]]
-        return scores[(..., *inside)]
+        return _cut(to_channels_first(self.head(x, context)), tuple(input.shape[2:]))
 
     def _masked(self, input: Tensor, context: Context, lengths: Tensor | None) -> Context:
         """The context with what lies beyond the size of each sample masked."""
         source = self._specification.input
         source.check(input)
-        if min(input.shape) < 1:
+        if min(input.shape[2:]) < 1:
             raise UserError(f"There is nothing to score in an input of shape {tuple(input.shape)}.")
         if lengths is None and source.sized:
             raise UserError(
@@ -192,12 +191,37 @@ class UNet(Network):
     ) -> tuple[Float[Tensor, "batch *padded channels"], Context]:
         """Tokens on a grid of whole strides, the input and its mask filled up with zeros behind their end."""
         size = tuple(input.shape[2:])
-        missing = [padded - side for padded, side in zip(self._padded(size), size, strict=True)]
-        # A size that is only known when an exported graph runs is filled up there, if by nothing.
-        if any(not isinstance(amount, int) or amount for amount in missing):
-            amounts = [amount for side in reversed(missing) for amount in (0, side)]
-            input = F.pad(input, amounts)
-            if context.mask is not None:
-                mask: Bool[Tensor, "batch *padded"] = F.pad(context.mask, amounts)
-                context = context.replace(mask=mask)
-        return to_channels_last(input), context
+        padded = self._padded(size)
+        x = to_channels_last(_filled_up(input, padded, self.stride))
+        if context.mask is not None:
+            context = context.replace(mask=_filled_up(context.mask, padded, self.stride))
+        return x, context
+
+
+# Where an exported graph learns sizes only when it runs, a slice or a pad by what is missing would be taken for one of
+# sizes like the example's (whole strides, so that there is nothing to cut); taking the first places by number is not.
+
+
+def _filled_up(x: Shaped[Tensor, "..."], size: Size, stride: Size) -> Shaped[Tensor, "..."]:
+    """``x`` with zeros behind the end of its last axes, up to ``size``, the next multiple of ``stride``."""
+    missing = [padded - side for padded, side in zip(size, x.shape[-len(size) :], strict=True)]
+    known = all(isinstance(amount, int) for amount in missing)
+    if known and not any(missing):
+        return x
+    room = missing if known else [most - 1 for most in stride]
+    x = F.pad(x, [amount for side in reversed(room) for amount in (0, side)])
+    return x if known else _first(x, size)
+
+
+def _cut(x: Shaped[Tensor, "..."], size: Size) -> Shaped[Tensor, "..."]:
+    """The first places of the last axes of ``x``."""
+    if not all(isinstance(side, int) for side in size):
+        return _first(x, size)
+    inside: list[Any] = [slice(side) for side in size]
+    return x[(..., *inside)]
+
+
+def _first(x: Shaped[Tensor, "..."], size: Size) -> Shaped[Tensor, "..."]:
+    for axis, side in enumerate(size, start=x.ndim - len(size)):
+        x = x.index_select(axis, torch.arange(side, device=x.device))
+    return x
