@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn import kernels
-from formwright.nn.functional.chunks import start_state
+from formwright.nn.functional.chunks import start_state, without_autocast
 
 #: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
 CHUNK = 64
@@ -29,6 +29,7 @@ _RUN = 8
 _NOTHING_LEFT = -2000.0
 
 
+@without_autocast
 def ssd(
     x: Float[Tensor, "batch time heads channels"],
     delta: Float[Tensor, "batch time heads"],
@@ -143,13 +144,13 @@ def segment_sums(logs: Float[Tensor, "*rows tokens"]) -> Float[Tensor, "*rows to
         until, after = index <= index[:, None], index > index[:, None]
         counted = (until.unsqueeze(1) & after.unsqueeze(0)).flatten(0, 1).to(logs.dtype)
         bias = torch.zeros(tokens, tokens, dtype=logs.dtype, device=logs.device).masked_fill_(after, -torch.inf)
-        return F.linear(logs, counted, bias.flatten()).unflatten(-1, (tokens, tokens))
-    runs = F.pad(logs, (0, -tokens % _RUN)).unflatten(-1, (-1, _RUN))
+        return F.linear(logs, counted, bias.flatten()).view(*logs.shape, tokens)
+    runs = F.pad(logs, (0, -tokens % _RUN)).reshape(*logs.shape[:-1], -(-tokens // _RUN), _RUN)
     inside, passed = segment_sums(runs), runs.cumsum(-1)
     between = F.pad(segment_sums(passed[..., -1])[..., :-1, :], (0, 0, 1, 0), value=-torch.inf)
     left = (between.unsqueeze(-1) + inside[..., -1, :].unsqueeze(-3)).flatten(-2)
     sums = passed.unsqueeze(-1) + left.unsqueeze(-2)
-    sums.unflatten(-1, (-1, _RUN)).diagonal(dim1=-4, dim2=-2).copy_(inside.movedim(-3, -1))
+    sums.view(*runs.shape, *runs.shape[-2:]).diagonal(dim1=-4, dim2=-2).copy_(inside.movedim(-3, -1))
     return sums.flatten(-3, -2)[..., :tokens, :tokens]
 
 

@@ -1,0 +1,16 @@
+"""How a function is called: as it stands, traced, mapped over a batch, or differentiated otherwise than backwards."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def transformed() -> bool:
+    """Whether derivatives are taken in another way than backwards, or a function of one sample is mapped over many."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
+
+
+def values_are_known(x: Tensor) -> bool:
+    """Whether a choice may depend on the values of ``x``: it is neither traced, nor mapped over, nor without memory."""
+    return not (x.is_meta or torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x))
