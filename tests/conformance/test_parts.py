@@ -29,6 +29,8 @@ from tests.conformance.instances import (
 )
 
 each_case = pytest.mark.parametrize("case", cases(), ids=str)
+# Mapping what has no rule of its own is slow, which PyTorch says of each such operation.
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 each_case_and_grid = pytest.mark.parametrize(("case", "grid"), cases_and_grids())
 
 
@@ -171,6 +173,22 @@ def test_masked_tokens_change_nothing(case: Case, grid: tuple[int, ...]) -> None
         assert_close(y[after.mask], z[after.mask])
     everything = context.replace(mask=torch.ones_like(mask))
     assert_close(call(module, x, everything)[0], call(module, x, context)[0])
+
+
+@each_case_and_grid
+def test_mapped_over_inputs_it_gives_what_a_loop_gives(case: Case, grid: tuple[int, ...]) -> None:
+    module = build(case, grid)
+    inputs = torch.stack([tokens(case, grid, seed=seed)[0] for seed in range(3)])
+    context = tokens(case, grid)[1]
+    contexts = [context]
+    if "mask" in module.uses and not case.channels_first:
+        contexts.append(context.replace(mask=some_mask(inputs[0], case.prefix)))
+    for each in contexts:
+
+        def output(x: Tensor, context: Context = each) -> Tensor:
+            return call(module, x, context)[0]
+
+        assert_close(torch.vmap(output)(inputs), torch.stack([output(x) for x in inputs]))
 
 
 @each_case_and_grid

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.functional.transforms import mapped
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
@@ -24,6 +25,8 @@ def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
 
 def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch channels *size"]:
     """The same values in ``channels_last`` memory format, where PyTorch has one."""
+    if mapped():  # PyTorch does not know the format of what is mapped over
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=formats[x.ndim]) if x.ndim in formats else x
 

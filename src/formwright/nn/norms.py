@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.rms import rms_norm
+from formwright.nn.functional.transforms import mapped
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -114,7 +115,7 @@ class GroupNorm(AffineNorm):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if x.is_cpu and not torch.compiler.is_compiling():
+        if x.is_cpu and not torch.compiler.is_compiling() and not mapped():
             # As an image of one column in channels-last memory PyTorch's group norm is three times as fast as a layer
             # norm over all axes, and five times with its backward.
             column = x.flatten(1, -2).unsqueeze(2).permute(0, 3, 1, 2)

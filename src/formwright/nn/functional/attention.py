@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from formwright.nn.functional.transforms import mapped
 
 
 def softmax_attention(
@@ -39,6 +43,20 @@ def softmax_attention(
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return y.transpose(1, 2)
+
+
+def biased_attention(
+    q: Float[Tensor, "batch heads time channels"],
+    k: Float[Tensor, "batch heads keys channels"],
+    v: Float[Tensor, "batch heads keys value_channels"],
+    bias: Tensor | None,
+    *,
+    scale: float | None = None,
+) -> Float[Tensor, "batch heads time value_channels"]:
+    """``softmax(scale q kᵀ + bias) v`` with a bias that is learned, or says by a Boolean who may be seen."""
+    # Where the function is mapped, PyTorch would choose a form that gives the bias no gradient.
+    with sdpa_kernel(SDPBackend.MATH) if mapped() else nullcontext():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
 def causal_mask(

@@ -152,6 +152,11 @@ class _UnitLowerInverse(torch.autograd.Function):
         (inverse,) = ctx.saved_tensors
         return torch.bmm(torch.bmm(inverse.mT, gradient), inverse.mT).tril(-1).neg()
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], lower: Tensor) -> tuple[Tensor, int]:
+        many = lower.movedim(in_dims[0], 0)
+        return unit_lower_inverse(many.flatten(0, 1)).view(many.shape), 0
+
 
 def _diagonal_blocks(x: Tensor, block: int) -> Tensor:
     """The square blocks along the diagonal of each matrix, ``(batch * size // block, block, block)``."""

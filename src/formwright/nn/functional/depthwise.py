@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.transforms import mapped
+
 #: The most columns of a kernel for which oneDNN has its fast routine.
 STRIP = 3
 #: Samples are treated a few at a time, so that what all strips read stays in the cache.
@@ -51,7 +53,8 @@ _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 def same_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int]) -> Tensor:
     """A depthwise convolution in 2-D that keeps the grid (but for the stride), with the gradients of this module."""
-    if weight.shape[-1] > STRIP and torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    learned = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if weight.shape[-1] > STRIP and learned and not mapped():
         return _FastBackward.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
     return _convolve(x, weight, bias, stride)
 

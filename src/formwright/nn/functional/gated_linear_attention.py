@@ -30,6 +30,7 @@ from formwright.nn.functional.chunks import (
     to_chunks,
     without_autocast,
 )
+from formwright.nn.functional.transforms import values_are_known
 
 #: Tokens of a chunk where decays are mild, and at most where they are strong.
 CHUNK, STRONG_CHUNK = 64, 32
@@ -123,9 +124,7 @@ _MILDEST_SUM = -30.0
 
 def _mild(summed: Tensor) -> bool:
     """Whether the decays up to the end of every chunk can be divided by; not asked while values are not known yet."""
-    if torch.compiler.is_compiling():
-        return False
-    return summed.is_meta or bool((summed[:, -1] >= _MILDEST_SUM).all())
+    return summed.is_meta or (values_are_known(summed) and bool((summed[:, -1] >= _MILDEST_SUM).all()))
 
 
 def decayed_scores(

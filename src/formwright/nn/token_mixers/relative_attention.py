@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
+from formwright.nn.functional.attention import biased_attention
 from formwright.nn.part import PARTS, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
@@ -118,9 +119,7 @@ class RelativeAttention(Part):
         by_distance = torch.einsum("bthd,shd->bhts", q + self.distance_bias, r) / math.sqrt(self.head_dim)
         index = difference.clamp(0, distances - 1)[:, None].expand(x.shape[0], self.heads, -1, -1)
         bias = by_distance.gather(-1, index).masked_fill(~allowed[:, None], -torch.inf)
-        y = F.scaled_dot_product_attention(
-            (q + self.content_bias).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias
-        )
+        y = biased_attention((q + self.content_bias).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
         return self.proj(y.transpose(1, 2).flatten(2))
 
     def _heads(self, y: Tensor) -> Tensor:

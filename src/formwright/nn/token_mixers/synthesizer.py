@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
+from formwright.nn.functional.attention import biased_attention
 from formwright.nn.functional.blocks import real_tokens
 from formwright.nn.part import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
@@ -65,7 +66,7 @@ class _Synthesizer(MultiHeadMixer):
         width = max(a.shape[-1], self.head_dim)  # the fast kernels want one width for all three
         a, b = (F.pad(x, (0, width - x.shape[-1])).expand(len(v), -1, -1, -1) for x in (a, b))
         values = F.pad(v, (0, width - self.head_dim)).transpose(1, 2)
-        y = F.scaled_dot_product_attention(a, b, values, attn_mask=mask, scale=1.0)
+        y = biased_attention(a, b, values, mask, scale=1.0)
         return y[..., : self.head_dim].transpose(1, 2)
 
     def init_state(

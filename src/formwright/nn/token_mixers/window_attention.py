@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.attention import biased_attention
 from formwright.nn.functional.windows import merge_windows, partition_windows
 from formwright.nn.part import PARTS, Axis, Part, Promises
 from formwright.nn.positions import RelativePositionBias
@@ -86,7 +87,7 @@ class WindowAttention(Part):
         windows = self._windows(x, padded)
         tokens = windows.flatten(1, -2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(x, context.mask, padded))
+        y = biased_attention(q, k, v, self._bias(x, context.mask, padded))
         y = self.proj(y.transpose(1, 2).flatten(2)).view(windows.shape)
         y = merge_windows(y, padded)
         if self.shift:
