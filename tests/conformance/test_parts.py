@@ -78,6 +78,44 @@ def test_shapes_for_odd_sizes_and_one_sample(case: Case, grid: tuple[int, ...]) 
 
 
 @each_case_and_grid
+def test_no_samples_give_none(case: Case, grid: tuple[int, ...]) -> None:
+    for training in (True, False):
+        module = build(case, grid).train(training)
+        before = {name: buffer.clone() for name, buffer in module.named_buffers() if buffer.is_floating_point()}
+        x, context = tokens(case, grid, batch=0)
+        contexts = [context]
+        if "mask" in module.uses and not case.channels_first:
+            contexts.append(context.replace(mask=torch.ones(x.shape[:-1], dtype=torch.bool)))
+        for each in contexts:
+            leaf = x.clone().requires_grad_()
+            y, after = call(module, leaf, each)
+            assert tuple(y.shape) in expected_shape(case, module, x, y, after)
+            y.sum().backward()
+            assert leaf.grad is not None
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        assert not any(gradient.any() for gradient in gradients)
+        assert all(torch.equal(buffer, dict(module.named_buffers())[name]) for name, buffer in before.items())
+
+
+@each_case_and_grid
+def test_no_tokens_give_none_or_a_sentence(case: Case, grid: tuple[int, ...]) -> None:
+    """A mixer gives none for none; what makes one vector of all, or tokens of an input, says that there is nothing."""
+    module = build(case, grid)
+    for nothing in {(0, *grid[1:]), (*grid[:-1], 0)}:
+        x, context = tokens(case, nothing)
+        if not module.promises.any_grid or case.options.get("grid") or "tokens" in module.promises.exemptions:
+            try:
+                y, after = call(module, x, context)
+            except UserError:
+                continue
+        else:
+            x.requires_grad_()
+            y, after = call(module, x, context)
+            y.sum().backward()
+        assert tuple(y.shape) in expected_shape(case, module, x, y, after)
+
+
+@each_case_and_grid
 def test_memory_format_of_the_input_does_not_matter(case: Case, grid: tuple[int, ...]) -> None:
     module = build(case, grid)
     x, context = tokens(case, grid)

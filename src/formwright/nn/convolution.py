@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
+from formwright.nn.functional.batch_norm import BatchNormModule, batch_norm
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.part import Axis
@@ -17,7 +18,11 @@ CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
-BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    1: nn.BatchNorm1d,
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
 
 
 def to_channels_first(x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch channels *grid"]:
@@ -28,6 +33,22 @@ def to_channels_first(x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor,
 def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch *grid channels"]:
     """The inverse view; contiguous when ``x`` is in ``channels_last`` memory format."""
     return x.movedim(1, -1)
+
+
+def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
+    """Places along one side of what a convolution makes of ``side`` of them."""
+    return (side + 2 * padding - kernel) // stride + 1
+
+
+def convolve(
+    conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Float[Tensor, "batch in_channels *grid"]
+) -> Float[Tensor, "batch channels *coarser_grid"]:
+    """``conv(x)``, and no places for none, of which PyTorch's convolutions make an error."""
+    if 0 not in x.shape[2:]:
+        return conv(x)
+    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+    sides = (max(0, convolved_side(side, kernel, stride, padding)) for side in x.shape[2:])
+    return x.reshape(x.shape[0], conv.out_channels, *sides)
 
 
 def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> Float[Tensor, "batch *grid channels"]:
@@ -101,7 +122,7 @@ class ConvNorm(nn.Module):
     ``gamma / sqrt(var + eps) * W`` and the bias ``beta - gamma * mean / sqrt(var + eps)``.
     """
 
-    norm: nn.Module | None
+    norm: BatchNormModule | None
 
     def __init__(
         self,
@@ -123,13 +144,17 @@ class ConvNorm(nn.Module):
             self.conv = depthwise_layer(dim, kernel, stride=stride, bias=bias, dimensions=dimensions)
         else:
             self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, groups=groups, bias=bias)
-        norm = BATCH_NORMS[dimensions](dim, eps=eps)
+        norm: BatchNormModule = BATCH_NORMS[dimensions](dim, eps=eps)
         nn.init.constant_(norm.weight, norm_weight)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x if self.norm is None else self.norm(x)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Of ``(batch, channels, *grid)``; ``mask`` is true where tokens of the result are real."""
+        x = convolve(self.conv, x)
+        if self.norm is None:
+            return x
+        masked = mask is not None and self.training
+        return self.norm(x) if not masked else to_channels_first(batch_norm(self.norm, to_channels_last(x), mask))
 
     def init_weights(self) -> None:
         """He's rule, as for every network that is normed by its batches: the 0.02 of Transformers is too small here."""
@@ -157,9 +182,11 @@ class LinearNorm(nn.Module):
         self.norm = nn.BatchNorm1d(dim, eps=eps)
         nn.init.constant_(self.norm.weight, norm_weight)
 
-    def forward(self, x: Float[Tensor, "*tokens in_channels"]) -> Float[Tensor, "*tokens channels"]:
+    def forward(
+        self, x: Float[Tensor, "*tokens in_channels"], mask: Bool[Tensor, "*tokens"] | None = None
+    ) -> Float[Tensor, "*tokens channels"]:
         x = dense(self.linear, x)
-        return x if self.norm is None else self.norm(x.flatten(0, -2)).view(x.shape)
+        return x if self.norm is None else batch_norm(self.norm, x, mask)
 
     def init_weights(self) -> None:
         """As :meth:`ConvNorm.init_weights`."""

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import ConvNorm, conv_norm_axes, to_channels_first, to_channels_last
-from formwright.nn.embeddings import convolved_side
+from formwright.nn.convolution import ConvNorm, conv_norm_axes, convolved_side, to_channels_first, to_channels_last
 from formwright.nn.frame import DropPath
 from formwright.nn.part import PARTS, Axis, Part, Promises, build_part
 from formwright.nn.specification import PartSpec, part

@@ -17,11 +17,12 @@ from formwright.nn.convolution import (
     ConvNorm,
     LinearNorm,
     conv_norm_axes,
+    convolved_side,
     linear_norm_axes,
     to_channels_first,
     to_channels_last,
 )
-from formwright.nn.embeddings import channels_last_memory, convolved_side
+from formwright.nn.embeddings import channels_last_memory
 from formwright.nn.frame import Branch
 from formwright.nn.part import PARTS, Axis, Part, Promises
 from formwright.nn.specification import BranchSpec, PartSpec

@@ -192,4 +192,4 @@ class BatchNormMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.fc2(self.activation(self.fc1(x, context.mask)), context.mask)

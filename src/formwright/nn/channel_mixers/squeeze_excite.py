@@ -46,5 +46,7 @@ class SqueezeExcite(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         gate = self.fc2(F.relu(self.fc1(self.pool(x, context)))).sigmoid()
-        return x * gate.view(x.shape[0], *[1] * (x.ndim - 2), -1)
+        return x * gate.view(x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])

@@ -86,7 +86,7 @@ def sliding_window_attention(
         window: how far a query sees; ``causal`` sees backwards only.
         mask: true for real tokens.
     """
-    batch, time, heads, _ = q.shape
+    batch, time = q.shape[:2]
     blocks = math.ceil(time / window)
     reach = (1, 0) if causal else (1, 1)  # blocks before and after
     padding = blocks * window - time
@@ -99,10 +99,10 @@ def sliding_window_attention(
     near = (distance < window) & ((distance >= 0) if causal else (distance > -window))
     allowed = (real[:, :, None] & near).expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
     y = softmax_attention(
-        F.pad(q, (0, 0, 0, 0, 0, padding)).view(batch * blocks, window, heads, -1),
+        F.pad(q, (0, 0, 0, 0, 0, padding)).view(batch * blocks, window, *q.shape[2:]),
         keys.flatten(0, 1).permute(0, 3, 1, 2),
         values.flatten(0, 1).permute(0, 3, 1, 2),
         allowed=allowed,
         dropout=dropout,
     )
-    return y.reshape(batch, blocks * window, heads, -1)[:, :time]
+    return y.reshape(batch, blocks * window, *y.shape[2:])[:, :time]

@@ -68,6 +68,8 @@ def delta_rule(
     k, v, beta = masked(k, mask), masked(v, mask), masked(beta, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
+    if time == 0:
+        return v, state
     if time == 1:
         y, state = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], state)
         return y[:, None], state

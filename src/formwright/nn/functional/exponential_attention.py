@@ -62,6 +62,8 @@ def exponential_attention(
     Returns:
         The outputs in the type of ``v``.
     """
+    if q.shape[1] == 0:
+        return v
     dtype = accumulation_type(q.dtype)
     q, k, values = q.to(dtype), _real(k, mask).to(dtype), F.pad(v.to(dtype), (0, 1), value=1.0)
     peaks = _peaks(k, 1).unsqueeze(1)
@@ -101,6 +103,8 @@ def causal_exponential_attention(
     else:
         sums, peaks = (part.to(dtype) for part in initial_state)
         peaks = torch.where(sums[..., -1] > 0, peaks, _LOWEST)
+    if q.shape[1] == 0:
+        return v, (sums, peaks)
     outputs = []
     pieces = (torch.split(x, SEGMENT, dim=1) for x in (q, k, values))
     for some_q, some_k, some_v in zip(*pieces, strict=True):
@@ -122,7 +126,7 @@ def _segment(q: Tensor, k: Tensor, v: Tensor, sums: Tensor, peaks: Tensor) -> tu
     k = F.pad(k, (0, 0, 0, 0, 0, -time % length), value=-torch.inf)
     q, k, v = (to_chunks(x, length, x.dtype) for x in (q, k, v))
     rows = q.shape[0]
-    chunk_peaks = torch.cat([peaks.reshape(rows, 1, -1), _peaks(k, 2)], dim=1).cummax(1).values
+    chunk_peaks = torch.cat([peaks.flatten(0, 1).unsqueeze(1), _peaks(k, 2)], dim=1).cummax(1).values
     fading = (chunk_peaks[:, :-1] - chunk_peaks[:, 1:]).exp().unsqueeze(-1)
     added = (k - chunk_peaks[:, 1:, None]).exp_().mT @ v
     states = [sums.reshape(rows, *sums.shape[2:])]

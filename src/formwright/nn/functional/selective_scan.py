@@ -64,6 +64,8 @@ def selective_scan(
         delta = delta * mask.unsqueeze(-1)
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
+    if x.shape[1] == 0:
+        return x, initial_state.to(dtype)
     if kernels.takes(x):
         from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
 

@@ -72,6 +72,8 @@ def ssd(
     if mask is not None:
         delta = delta * mask.unsqueeze(-1)
     delta = delta.to(dtype)
+    if time == 0:
+        return x, start_state(initial_state, x, (batch, heads, channels, states), dtype)
     if kernels.takes(x):
         from formwright.nn.kernels.recurrence import decayed_recurrence
 
@@ -93,7 +95,7 @@ def ssd(
     for some, of_powers, of_B, of_C in zip(*split, strict=True):
         y, state = _block(some, of_powers, of_B, of_C, state)
         pieces.append(y)
-    y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).reshape(batch, -1, heads, channels)[:, :time]
+    y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).flatten(1, 2)[:, :time].reshape(x.shape)
     state = state.transpose(2, 3).reshape(batch, heads, channels, states)
     return y.to(x.dtype), state
 
@@ -103,7 +105,7 @@ def _in_chunks(sequence: Tensor, chunk: int) -> Tensor:
     batch, time, *rest = sequence.shape
     if time % chunk:
         sequence = F.pad(sequence, (0, 0) * len(rest) + (0, chunk - time % chunk))
-    return sequence.view(batch, -1, chunk, *rest)
+    return sequence.view(batch, sequence.shape[1] // chunk, chunk, *rest)
 
 
 def _block(
@@ -166,9 +168,10 @@ def ssd_step(
     dtype = state.dtype
     batch, groups, states = B.shape
     delta = delta.to(dtype)
-    decay = torch.exp(delta * A.to(dtype)).view(batch, groups, -1, 1, 1)
-    written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, -1, x.shape[2], 1)
-    before = state.view(batch, groups, -1, x.shape[2], states)
+    shared, channels = x.shape[1] // groups, x.shape[2]
+    decay = torch.exp(delta * A.to(dtype)).view(batch, groups, shared, 1, 1)
+    written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, shared, channels, 1)
+    before = state.view(batch, groups, shared, channels, states)
     after = torch.addcmul(written * B.to(dtype)[:, :, None, None], decay, before)
     y = after.flatten(2, 3) @ C.to(dtype).unsqueeze(-1)
     return y.view(x.shape).to(x.dtype), after.view(state.shape)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import (
+    convolve,
     depthwise_layer,
     scale_input,
     scale_output,
@@ -62,7 +63,7 @@ class DepthwiseConvolution(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return to_channels_last(self.conv(to_channels_first(zero_padding(x, context))))
+        return to_channels_last(convolve(self.conv, to_channels_first(zero_padding(x, context))))
 
 
 @PARTS.register("separable_convolution")
@@ -124,4 +125,4 @@ class SeparableConvolution(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         hidden = zero_padding(dense(self.fc1, x, self.activation), context)
-        return dense(self.fc2, to_channels_last(self.conv(to_channels_first(hidden))))
+        return dense(self.fc2, to_channels_last(convolve(self.conv, to_channels_first(hidden))))

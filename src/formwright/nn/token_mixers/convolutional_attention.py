@@ -26,8 +26,11 @@ class DepthwiseProjection(ConvNorm):
         super().__init__(dim, dim, kernel, stride=stride, groups=dim, dimensions=dimensions)
         self.stride = stride
 
-    def forward(self, x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch *coarser_grid channels"]:
-        return to_channels_last(super().forward(to_channels_first(x)))
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], mask: Bool[Tensor, "batch *grid"] | None = None
+    ) -> Float[Tensor, "batch *coarser_grid channels"]:
+        coarse = None if mask is None else self.coarsen_mask(mask)
+        return to_channels_last(super().forward(to_channels_first(x), coarse))
 
     def coarsen_mask(self, mask: Bool[Tensor, "batch *grid"]) -> Tensor:
         """A token is real if the one at its centre is: so padding a grid gives what the grid alone gives."""
@@ -42,7 +45,9 @@ class AverageProjection(nn.Module):
         self.window = (kernel, stride, kernel // 2)
         self.pool = _AVERAGE_POOLS[dimensions](*self.window, ceil_mode=True)
 
-    def forward(self, x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch *coarser_grid channels"]:
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], mask: Bool[Tensor, "batch *grid"] | None = None
+    ) -> Float[Tensor, "batch *coarser_grid channels"]:
         return to_channels_last(self.pool(to_channels_first(x)))
 
     def coarsen_mask(self, mask: Bool[Tensor, "batch *grid"]) -> Tensor:
@@ -146,12 +151,13 @@ class ConvolutionalProjectionAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        tokens = zero_padding(x, context)
+        tokens, mask = zero_padding(x, context), context.mask
         prefix = None
-        if context.flat:
+        if context.grid is not None:
             prefix, tokens = split_prefix(tokens, context)
+            mask = None if mask is None else mask[:, context.prefix :].view(tokens.shape[:-1])
         q, k, v = (
-            linear(_on_one_axis(tokens if projection is None else projection(tokens), prefix))
+            linear(_on_one_axis(tokens if projection is None else projection(tokens, mask), prefix))
             .unflatten(-1, (self.heads, self.head_dim))
             .transpose(1, 2)
             for projection, linear in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -103,7 +105,7 @@ class InceptionMixer(Part):
             pool = _AVERAGE_POOL[self.dimensions]
             x = to_channels_last(pool(to_channels_first(x), self.pool, ceil_mode=cut, count_include_pad=False))
         batch, *coarse, _ = x.shape
-        qkv = self.qkv(x).view(batch, -1, 3, self.attention_heads, self.low // self.attention_heads)
+        qkv = self.qkv(x).view(batch, math.prod(coarse), 3, self.attention_heads, self.low // self.attention_heads)
         y = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
         y = y.transpose(1, 2).reshape(batch, *coarse, self.low)
         return y if self.pool == 1 else spread(y, grid, self.pool)
@@ -111,6 +113,8 @@ class InceptionMixer(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         high, low = x[..., : self.high], x[..., self.high :]
         branches = []
         if self.high:

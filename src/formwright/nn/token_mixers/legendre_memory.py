@@ -92,7 +92,7 @@ class LegendreMemory(Part):
         m, memory = legendre_memory(F.relu(self.write(x)), self._tables(x), initial_state=memory, mask=mask)
         h = F.relu(self.read(torch.cat([m.squeeze(2), x], dim=-1)))
         y = self.proj(h)
-        return (y if self.norm is None else self.norm(y)), {"memory": memory}
+        return (y if self.norm is None else self.norm(y, Context(mask=mask))), {"memory": memory}
 
     def _tables(self, x: Tensor) -> LegendreTables:
         """The tables where ``x`` is, in the type that its memory is kept in."""

@@ -41,6 +41,8 @@ class Pooling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         if context.mask is None and (x.ndim < 5 or min(x.shape[1:-1]) >= self.kernel):
             pool = _AVERAGE_POOL[x.ndim - 2]
             mean = pool(to_channels_first(x), self.kernel, 1, self.kernel // 2, count_include_pad=False)

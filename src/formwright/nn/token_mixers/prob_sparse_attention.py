@@ -97,6 +97,8 @@ class ProbSparseAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         tokens = x.flatten(1, -2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         count = tokens.shape[1]
