@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "convolutional_projection_attention": (
         Case("convolutional_projection_attention", options={"heads": 4}),
         Case("convolutional_projection_attention", "linear", options={"heads": 2, "method": "linear"}),
+        Case("convolutional_projection_attention", "averages", options={"heads": 2, "method": "avg"}),
         Case("convolutional_projection_attention", "class-token", options={"heads": 2}, prefix=1),
     ),
     "convolutional_tokenizer": (
@@ -257,7 +258,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
     "combiner_mixture_attention": (Case("combiner_mixture_attention", options={"columns": 3}),),
     "performer_attention": _sequence_cases("performer_attention", features=12),
-    "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
+    "cosformer_attention": _sequence_cases("cosformer_attention"),
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
@@ -332,10 +333,9 @@ def streaming_cases() -> list[Case]:
     return found
 
 
-def cases_and_grids() -> Iterator[Any]:
-    for case in cases():
-        for grid in case.grids:
-            yield pytest.param(case, grid, id=f"{case}-{len(grid)}d")
+def cases_and_grids() -> list[Any]:
+    """Every case on every number of axes; a list, because what runs out after one test leaves the others nothing."""
+    return [pytest.param(case, grid, id=f"{case}-{len(grid)}d") for case in cases() for grid in case.grids]
 
 
 def other_grid(case: Case, grid: tuple[int, ...]) -> tuple[int, ...]:

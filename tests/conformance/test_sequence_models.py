@@ -48,6 +48,25 @@ def test_no_rows_give_no_scores_and_no_tokens_a_sentence(family: str, variant: s
 
 
 @each_model
+def test_padding_changes_no_score_in_training(family: str, variant: str) -> None:
+    model = tiny_model(family, variant).train()
+    x = inputs(model)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    mask[1, -3:] = False
+    altered = x.clone()
+    altered[1, -3:] = x[1, :3]
+    results = []
+    for each in (x, altered):
+        torch.manual_seed(0)
+        try:
+            scores = model(each, Context(mask=mask))
+        except UserError as error:
+            pytest.skip(str(error))
+        results.append(scores[mask] if scores.shape[:2] == mask.shape else scores)
+    torch.testing.assert_close(*results, rtol=1e-8, atol=1e-8)
+
+
+@each_model
 def test_number_types(family: str, variant: str) -> None:
     model = tiny_model(family, variant)
     x = inputs(model)

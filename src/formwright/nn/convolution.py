@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
@@ -49,6 +50,26 @@ def convolve(
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     sides = (max(0, convolved_side(side, kernel, stride, padding)) for side in x.shape[2:])
     return x.reshape(x.shape[0], conv.out_channels, *sides)
+
+
+_AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def average_pool(
+    x: Float[Tensor, "batch channels *grid"], kernel: int, stride: int = 1, padding: int = 0, **options: bool
+) -> Float[Tensor, "batch channels *coarser_grid"]:
+    """PyTorch's, on 1 to 3 axes.
+
+    Its form for three knows no bfloat16 on a CPU and no grid that is smaller than the kernel, padding or not; there two
+    axes are averaged, and then the third.
+    """
+    if x.ndim == 5 and (x.dtype is torch.bfloat16 or min(x.shape[2:]) < kernel):
+        batch, channels, depth = x.shape[:3]
+        y = F.avg_pool2d(x.flatten(1, 2), kernel, stride, padding, **options)
+        y = y.view(batch, channels, depth, *y.shape[2:]).movedim(2, -1)
+        rows = F.avg_pool1d(y.flatten(1, -2), kernel, stride, padding, **options)
+        return rows.view(*y.shape[:-1], rows.shape[-1]).movedim(-1, 2)
+    return _AVERAGE_POOLS[x.ndim - 2](x, kernel, stride, padding, **options)
 
 
 def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> Float[Tensor, "batch *grid channels"]:
