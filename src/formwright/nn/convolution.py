@@ -10,15 +10,12 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import Context
 from formwright.nn.functional.batch_norm import BatchNormModule, batch_norm
+from formwright.nn.functional.convolution import convolution
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
+from formwright.nn.layers.scaling import scale_input, scale_output
 from formwright.nn.part import Axis
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
-    1: nn.Conv1d,
-    2: nn.Conv2d,
-    3: nn.Conv3d,
-}
 BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     1: nn.BatchNorm1d,
     2: nn.BatchNorm2d,
@@ -34,22 +31,6 @@ def to_channels_first(x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor,
 def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch *grid channels"]:
     """The inverse view; contiguous when ``x`` is in ``channels_last`` memory format."""
     return x.movedim(1, -1)
-
-
-def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    """Places along one side of what a convolution makes of ``side`` of them."""
-    return (side + 2 * padding - kernel) // stride + 1
-
-
-def convolve(
-    conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Float[Tensor, "batch in_channels *grid"]
-) -> Float[Tensor, "batch channels *coarser_grid"]:
-    """``conv(x)``, and no places for none, of which PyTorch's convolutions make an error."""
-    if 0 not in x.shape[2:]:
-        return conv(x)
-    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
-    sides = (max(0, convolved_side(side, kernel, stride, padding)) for side in x.shape[2:])
-    return x.reshape(x.shape[0], conv.out_channels, *sides)
 
 
 _AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -77,6 +58,39 @@ def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> 
     return x if context.mask is None else x * context.mask.unsqueeze(-1).to(x.dtype)
 
 
+class Convolution1d(nn.Conv1d):
+    """A convolution of ``(batch, channels, length)`` that stays inside its buffers in training on any CPU."""
+
+    def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+class Convolution2d(nn.Conv2d):
+    """A convolution of ``(batch, channels, height, width)`` that stays inside its buffers in training on any CPU."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+class Convolution3d(nn.Conv3d):
+    """A convolution of ``(batch, channels, *grid)`` on three axes that stays inside its buffers on any CPU."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels depth height width"]
+    ) -> Float[Tensor, "batch out_channels out_depth out_height out_width"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+#: The layers of all strided convolutions, by the number of axes.
+CONVOLUTIONS: dict[int, type[Convolution1d] | type[Convolution2d] | type[Convolution3d]] = {
+    1: Convolution1d,
+    2: Convolution2d,
+    3: Convolution3d,
+}
+
+
 class DepthwiseConv1d(nn.Conv1d):
     """A convolution of each channel of ``(batch, channels, length)`` by itself, trained fast on a CPU."""
 
@@ -96,7 +110,7 @@ class DepthwiseConv2d(nn.Conv2d):
 _DEPTHWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: DepthwiseConv1d,
     2: DepthwiseConv2d,
-    3: nn.Conv3d,
+    3: Convolution3d,
 }
 
 
@@ -125,15 +139,13 @@ def keep_kernels_channels_last(model: nn.Module) -> None:
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear, norm: nn.Module) -> None:
-    """Make ``conv`` (or a dense layer) in place what it and the batch norm after it are together in inference."""
-    scale, bias = scale_and_shift(norm)
-    if conv.bias is not None:
-        bias = bias + conv.bias * scale
-    weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-    conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
-    conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
+def fold_batch_norm(layer: nn.Module, norm: nn.Module) -> bool:
+    """Make ``layer`` in place what it and the batch norm after it are together in inference.
+
+    Returns:
+        Whether it could; a layer that was replaced may not.
+    """
+    return scale_output(layer, *scale_and_shift(norm))
 
 
 class ConvNorm(nn.Module):
@@ -171,7 +183,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Of ``(batch, channels, *grid)``; ``mask`` is true where tokens of the result are real."""
-        x = convolve(self.conv, x)
+        x = self.conv(x)
         if self.norm is None:
             return x
         masked = mask is not None and self.training
@@ -184,8 +196,7 @@ class ConvNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Become one convolution with bias, in place."""
-        if self.norm is not None:
-            fold_batch_norm(self.conv, self.norm)
+        if self.norm is not None and fold_batch_norm(self.conv, self.norm):
             self.norm = None
 
 
@@ -216,13 +227,8 @@ class LinearNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Become one dense layer with bias, in place."""
-        if self.norm is None:
-            return
-        scale, shift = scale_and_shift(self.norm)
-        trainable = self.linear.weight.requires_grad
-        self.linear.weight = nn.Parameter(self.linear.weight * scale[:, None], requires_grad=trainable)
-        self.linear.bias = nn.Parameter(shift, requires_grad=trainable)
-        self.norm = None
+        if self.norm is not None and fold_batch_norm(self.linear, self.norm):
+            self.norm = None
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -234,30 +240,13 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-@torch.no_grad()
-def fold_into_next(norm: nn.Module, linear: nn.Linear) -> None:
-    """Let ``linear`` do in place what ``linear(norm(x))`` did in eval mode: ``W (scale * x + shift) + b``."""
-    scale_input(linear, *scale_and_shift(norm))
+def fold_into_next(norm: nn.Module, linear: nn.Module) -> bool:
+    """Let ``linear`` do in place what ``linear(norm(x))`` did in eval mode: ``W (scale * x + shift) + b``.
 
-
-@torch.no_grad()
-def scale_input(linear: nn.Linear, scale: Tensor, shift: Tensor | None) -> None:
-    """Let ``linear`` do in place what it did to ``scale * x + shift``: ``(W scale) x + (W shift + b)``."""
-    trainable = linear.weight.requires_grad
-    if shift is not None:
-        bias = linear.weight @ shift if linear.bias is None else linear.weight @ shift + linear.bias
-        linear.bias = nn.Parameter(bias, requires_grad=trainable)
-    linear.weight = nn.Parameter(linear.weight * scale, requires_grad=trainable)
-
-
-@torch.no_grad()
-def scale_output(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, scale: Tensor) -> None:
-    """Let ``layer`` give in place ``scale * (W x + b)``."""
-    trainable = layer.weight.requires_grad
-    weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
-    layer.weight = nn.Parameter(weight, requires_grad=trainable)
-    if layer.bias is not None:
-        layer.bias = nn.Parameter(layer.bias * scale, requires_grad=trainable)
+    Returns:
+        Whether it could; a layer that was replaced may not.
+    """
+    return scale_input(linear, *scale_and_shift(norm))
 
 
 def norm_axes(name: str, axis: Axis) -> dict[str, tuple[Axis | None, ...]]:
@@ -271,7 +260,6 @@ def conv_norm_axes(
     """The axes of a :class:`ConvNorm` called ``name``, folded or not; ``columns`` are unnamed in a depthwise one."""
     return {
         f"{name}.conv.weight": (rows, columns, *[None] * dimensions),
-        f"{name}.conv.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }
 
@@ -280,6 +268,5 @@ def linear_norm_axes(name: str, rows: Axis, columns: Axis | None) -> dict[str, t
     """The axes of a :class:`LinearNorm` called ``name``, folded or not."""
     return {
         f"{name}.linear.weight": (rows, columns),
-        f"{name}.linear.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }

@@ -29,6 +29,7 @@ class NormedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, ratio: float = 4.0, hidden: int | None = None) -> None:
         super().__init__()
@@ -42,9 +43,7 @@ class NormedMLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
             **(norm_axes("norm1", hidden) if self.norm1 is not None else {}),
             **(norm_axes("norm2", residual) if self.norm2 is not None else {}),
         }
@@ -53,12 +52,13 @@ class NormedMLP(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         hidden = self.fc1(x)
-        y = self.fc2(F.gelu(hidden if self.norm1 is None else batch_norm(self.norm1, hidden, context.mask)))
+        hidden = F.gelu(hidden if self.norm1 is None else batch_norm(self.norm1, hidden, context.mask))
+        y = self.fc2(self.tap("hidden", hidden))
         return F.relu(y if self.norm2 is None else batch_norm(self.norm2, y, context.mask))
 
     def fold(self) -> None:
         """Take the norms into the dense layers before them, in place."""
-        for linear, norm in ((self.fc1, self.norm1), (self.fc2, self.norm2)):
-            if norm is not None:
-                fold_batch_norm(linear, norm)
-        self.norm1 = self.norm2 = None
+        if self.norm1 is not None and fold_batch_norm(self.fc1, self.norm1):
+            self.norm1 = None
+        if self.norm2 is not None and fold_batch_norm(self.fc2, self.norm2):
+            self.norm2 = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,8 @@ class _KernelAttention(MultiHeadMixer):
     the form that its functions take.
     """
 
+    taps: ClassVar[tuple[str, ...]] = (*MultiHeadMixer.taps, "query_features", "key_features")
+
     causal: bool
     #: Channels of ``phi``.
     feature_dim: int
@@ -48,8 +51,12 @@ class _KernelAttention(MultiHeadMixer):
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         q, k, v = heads
-        q, k = self.features(q, k, torch.arange(q.shape[1], device=q.device)[None])
+        q, k = self._features(q, k, torch.arange(q.shape[1], device=q.device)[None])
         return self.attend_to_earlier(q, k, v, mask, None)[0] if self.causal else self.attend_to_all(q, k, v, mask)
+
+    def _features(self, q: Heads, k: Heads, places: Tensor) -> tuple[Features, Features]:
+        q, k = self.features(q, k, places)
+        return self.tap("query_features", q), self.tap("key_features", k)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -62,7 +69,7 @@ class _KernelAttention(MultiHeadMixer):
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         q, k, v = self.project(x)
-        q, k = self.features(q, k, state["length"][:, None] + torch.arange(x.shape[1], device=x.device))
+        q, k = self._features(q, k, state["length"][:, None] + torch.arange(x.shape[1], device=x.device))
         y, state = self.attend_to_earlier(q, k, v, context.mask, state)
         return self.collect(y), state
 
