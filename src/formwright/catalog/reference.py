@@ -91,7 +91,7 @@ def _golden() -> Traversable:
 
 
 def reference_specification(variant: str, figures: Figures, **changes: Any) -> NetworkSpec:
-    return model_specification(variant.partition(":")[0], **figures.get("changes", {}), **changes)
+    return model_specification(variant.partition(":")[0], **(figures.get("changes", {}) | changes))
 
 
 def reference_state(
@@ -161,7 +161,8 @@ def _answer(model: Network, output: Figures, dtype: torch.dtype) -> Tensor:
     if vocabulary is not None:
         return model(torch.from_numpy(token_ids(shape, vocabulary, seed)))
     x = torch.from_numpy(images(shape, seed)) * output.get("input_scale", 1.0) + output.get("input_shift", 0.0)
-    return model(x.to(dtype))
+    further = {name: torch.tensor(values) for name, values in output.get("inputs", {}).items()}
+    return model(x.to(dtype), **further)
 
 
 def _likelihood_and_mean(model: Network, given: Figures, dtype: torch.dtype) -> Tensor:

@@ -104,10 +104,21 @@ class Compressor(ABC):
     Class attributes:
         needs: what it cannot do without (:data:`NEEDS`).
         recovers: whether what it does costs accuracy that some training afterwards wins back.
+        in_fit: whether the main job tries it, on the winner and with some training afterwards.
+        title: what reports call it.
+        label: what reports call a model that it made.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     recovers: ClassVar[bool] = False
+    in_fit: ClassVar[bool] = False
+    title: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+
+    @classmethod
+    def leaving(cls, share: float) -> Compressor:
+        """The step that leaves ``share`` of a model's multiply-accumulates: how the main job asks for it."""
+        raise UserError(f"{cls.__name__} cannot be asked to leave a share of the multiply-accumulates.")
 
     @abstractmethod
     def run(self, models: Sequence[Network], job: Job) -> Compressed:
@@ -135,6 +146,11 @@ class Single(Compressor):
 
 
 COMPRESSORS: Registry[type[Compressor]] = Registry("compressor", group="formwright.compressors")
+
+
+def tried_in_fit() -> list[type[Compressor]]:
+    """The compressors that the main job tries on its winner, by name."""
+    return [COMPRESSORS[name] for name in COMPRESSORS if COMPRESSORS[name].in_fit]
 
 
 @dataclass(frozen=True)

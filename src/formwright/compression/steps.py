@@ -69,6 +69,13 @@ class Prune(Single):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"labels"})
     recovers: ClassVar[bool] = True
+    in_fit: ClassVar[bool] = True
+    title: ClassVar[str] = "pruning of heads and hidden channels"
+    label: ClassVar[str] = "pruned"
+
+    @classmethod
+    def leaving(cls, share: float) -> Prune:
+        return cls(keep=share)
 
     def __init__(
         self,
@@ -96,6 +103,7 @@ class PruneMagnitude(Prune):
     """As ``prune``, by the size of the weights alone: for want of data."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    in_fit: ClassVar[bool] = False
 
     def batches(self, job: Job) -> None:
         return None

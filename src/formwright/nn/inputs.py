@@ -285,9 +285,13 @@ class TimeInput:
 
 @dataclass(frozen=True)
 class ClassInput:
-    """One class per sample ``(batch,)``, whole numbers below ``classes``; that number itself stands for no class."""
+    """One class per sample ``(batch,)``, whole numbers below ``classes``.
+
+    That number itself stands for no class where there is such a label (``null``).
+    """
 
     classes: int
+    null: bool = True
 
     __pydantic_config__ = _STRICT
 
