@@ -5,6 +5,17 @@ from formwright.compression.growth import grow
 from formwright.compression.nesting import extract, mix_and_match
 from formwright.compression.norm_conversion import replace_layer_norms
 from formwright.compression.pruning import prune
+from formwright.compression.quantization import quantise
 from formwright.compression.values import cluster, sparsify
 
-__all__ = ["cluster", "extract", "fold", "grow", "mix_and_match", "prune", "replace_layer_norms", "sparsify"]
+__all__ = [
+    "cluster",
+    "extract",
+    "fold",
+    "grow",
+    "mix_and_match",
+    "prune",
+    "quantise",
+    "replace_layer_norms",
+    "sparsify",
+]
