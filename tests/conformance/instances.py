@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from formwright.models import MODELS, Model, create_model, model_specification
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
-from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput, VectorInput
+from formwright.nn.context import OFFERS
+from formwright.nn.specification import ChainSpec, ImageInput, Input, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -29,7 +30,9 @@ CLASSES = 5
 
 #: Names of the checks that a part can be exempt from, with a reason, in ``Promises.exemptions``;
 #: ``gradients:score.bias`` exempts one parameter.
-CHECKS = frozenset({"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16"})
+CHECKS = frozenset(
+    {"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16", "residual"}
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Case:
         prefix: placeless tokens that the part needs in front of the others.
         channels_first: whether it takes a model's input, ``(batch, channels, *size)``, instead of tokens.
         dimensions: numbers of grid axes, where the options allow fewer than the part promises.
+        offers: the shape that each offer has for a sample, by the offer's name, where the part needs it.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Case:
     prefix: int = 0
     channels_first: bool = False
     dimensions: tuple[int, ...] | None = None
+    offers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def grids(self) -> list[tuple[int, ...]]:
@@ -138,6 +143,33 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("inception_mixer", "attention-alone", options={"heads": 2, "attention_heads": 2}),
         Case("inception_mixer", "no-attention", options={"heads": 4, "attention_heads": 0}),
     ),
+    "adaptive_norm": (
+        Case("adaptive_norm", offers={"condition": (16,)}),
+        Case("adaptive_norm", "narrow", options={"condition_dim": 6, "norm": _NORM}, offers={"condition": (6,)}),
+    ),
+    "modulated": (
+        Case("modulated", options={"part": part("attention", heads=2)}, offers={"condition": (16,)}),
+        Case(
+            "modulated",
+            "causal",
+            options={"part": part("attention", heads=4, causal=True), "norm": part("rms_norm"), "condition_dim": 6},
+            offers={"condition": (6,)},
+        ),
+        Case("modulated", "per-token", options={"part": part("mlp", ratio=2.0)}, offers={"condition": (16,)}),
+        Case(
+            "modulated",
+            "class-token",
+            options={"part": part("attention", heads=2)},
+            prefix=1,
+            offers={"condition": (16,)},
+        ),
+    ),
+    "grid_sine_positions": (Case("grid_sine_positions", dim=24),),
+    "unpatchify": (
+        Case("unpatchify"),
+        Case("unpatchify", "class-token", options={"patch": 3, "norm": _NORM}, prefix=1),
+        Case("unpatchify", "told", options={"norm": part("adaptive_norm")}, offers={"condition": (16,)}),
+    ),
     "class_token_pool": (Case("class_token_pool", prefix=1),),
     "classifier": (
         Case("classifier", options={"norm": _NORM}),
@@ -197,6 +229,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "relative_attention": (
         Case("relative_attention", options={"heads": 2}),
         Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
+    ),
+    "mixture_of_experts": (
+        Case("mixture_of_experts", options={"experts": 3}),
+        Case("mixture_of_experts", "switch", options={"experts": 2, "active": 1, "expert": part("glu", hidden=8)}),
     ),
     "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
     "lookup_attention": (
@@ -364,7 +400,7 @@ def build(case: Case, grid: tuple[int, ...], seed: int = 0, *, randomised: bool 
     options = dict(case.options)
     if "dimensions" in parameters and "dimensions" not in options:
         options["dimensions"] = len(grid)
-    widths = {"in_dim": case.in_dim, "dim": case.dim, "classes": CLASSES}
+    widths = {"in_dim": case.in_dim, "dim": case.dim, "classes": CLASSES, "channels": CLASSES}
     sizes = [widths[name] for name in list(parameters)[:2] if name in widths]
     torch.manual_seed(seed)
     try:
@@ -409,7 +445,29 @@ def tokens(case: Case, grid: tuple[int, ...], batch: int = 2, seed: int = 0) -> 
     else:
         shape = (batch, *grid, channels)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return x, Context(prefix=case.prefix, grid=grid) if case.prefix else Context()
+    offered = {
+        name: torch.randn(batch, *sizes, generator=generator, dtype=torch.float64)
+        for name, sizes in case.offers.items()
+    }
+    facts = {"prefix": case.prefix, "grid": grid} if case.prefix else {}
+    return x, Context(**facts, **offered)  # type: ignore[arg-type]
+
+
+def offered(context: Context, **changes: Any) -> Context:
+    """Only what is offered, in float64 as it was or as ``changes`` say: the facts are another batch's."""
+    return Context(**{name: getattr(context, name) for name in OFFERS if context.says(name)} | changes)
+
+
+def sample_of(context: Context, index: int) -> Context:
+    """What is said about one sample of the batch."""
+    mine = {name: getattr(context, name)[index : index + 1] for name in OFFERS if context.says(name)}
+    return context.replace(**mine)
+
+
+def in_type(context: Context, dtype: torch.dtype) -> Context:
+    """The same with what is offered in another floating type."""
+    values = {name: getattr(context, name) for name in OFFERS if context.says(name)}
+    return context.replace(**{name: value.to(dtype) for name, value in values.items() if value.is_floating_point()})
 
 
 def call(module: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
@@ -426,14 +484,15 @@ def exempt(case: Case, check: str) -> None:
 
 
 def smallest_variants(kind: type[Input] = ImageInput) -> dict[str, str]:
-    """A variant of each family that takes ``kind``, by family: that of its entry, or the least in squared widths."""
+    """A variant of each family of chains that takes ``kind``: that of its entry, or the least in squared widths."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
 
     families: dict[str, list[str]] = {}
     for name in MODELS:
-        if isinstance(model_specification(name).input, kind):
+        specification = model_specification(name)
+        if isinstance(specification, ChainSpec) and isinstance(specification.input, kind):
             families.setdefault(MODELS[name].family, []).append(name)
     return {
         family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)

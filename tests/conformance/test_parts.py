@@ -24,7 +24,10 @@ from tests.conformance.instances import (
     cases,
     cases_and_grids,
     exempt,
+    in_type,
+    offered,
     other_grid,
+    sample_of,
     tokens,
 )
 
@@ -42,6 +45,9 @@ def expected_shape(case: Case, module: torch.nn.Module, x: Tensor, y: Tensor, co
         return [tuple(x.shape)]
     if y.ndim == 2:
         return [(x.shape[0], CLASSES), (x.shape[0], case.dim)]
+    if PARTS[case.name].promises.exemptions["tokens"] == "gives values of a grid":
+        grid = context.grid or x.shape[1:-1]
+        return [(x.shape[0], CLASSES, *module.output_grid(tuple(grid)))]  # type: ignore[operator]
     if PARTS[case.name].promises.exemptions["tokens"] == "gives a forecast":  # whose steps are the classes
         return [(x.shape[0], CLASSES, case.options.get("variates", x.shape[1]))]
     if y.shape[-1] == CLASSES:
@@ -92,7 +98,7 @@ def test_number_types(case: Case, grid: tuple[int, ...]) -> None:
         for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.15)):
             if dtype is torch.bfloat16 and "bfloat16" in module.promises.exemptions:
                 continue
-            y = call(copy.deepcopy(module).to(dtype), x.to(dtype), context)[0]
+            y = call(copy.deepcopy(module).to(dtype), x.to(dtype), in_type(context, dtype))[0]
             assert y.dtype is dtype
             scale = expected.std().clamp(min=1e-3)
             assert (y.double() - expected).abs().mean() <= tolerance * scale
@@ -140,7 +146,8 @@ def test_a_sample_does_not_depend_on_its_neighbours(case: Case, grid: tuple[int,
     with torch.inference_mode():
         whole = call(module, x, context)[0]
         for index in range(3):
-            assert_close(call(module, x[index : index + 1], context)[0], whole[index : index + 1])
+            alone = call(module, x[index : index + 1], sample_of(context, index))[0]
+            assert_close(alone, whole[index : index + 1])
 
 
 def places(case: Case, x: Tensor) -> torch.Size:
@@ -189,15 +196,15 @@ def test_padding_is_as_if_it_were_not_there(case: Case, grid: tuple[int, ...]) -
     promises = module.promises
     if "mask" not in module.uses or case.prefix or not promises.any_grid or promises.multiple > 1:
         pytest.skip("the part uses no mask, or takes this grid only")
-    x, _ = tokens(case, grid)
+    x, context = tokens(case, grid)
     larger, _ = tokens(case, tuple(side + 2 for side in grid), seed=3)
     corner = (slice(None), *(slice(side) for side in grid))
     inner = (slice(None), *corner) if case.channels_first else corner
     larger[inner] = x
     mask = torch.zeros(places(case, larger), dtype=torch.bool)
     mask[corner] = True
-    y, after = call(module, larger, Context(mask=mask))
-    expected = call(module, x, Context())[0]
+    y, after = call(module, larger, offered(context, mask=mask))
+    expected = call(module, x, offered(context))[0]
     if y.ndim == 2:
         assert_close(y, expected)
     elif after.flat:
@@ -270,6 +277,24 @@ def test_state_and_specification_round_trip(case: Case) -> None:
     call(copied, x, context)  # whatever a part keeps from a first call must not outlive its weights
     copied.load_state_dict(original.state_dict())
     assert torch.equal(call(original, x, context)[0], call(copied, x, context)[0])
+
+
+@each_case
+def test_what_training_changes_is_in_the_state(case: Case) -> None:
+    """A training that is continued from a checkpoint has nothing else: statistics are persistent buffers."""
+    grid = case.grids[0]
+    trained, resumed = build(case, grid, seed=0).train(), build(case, grid, seed=1).train()
+    x, context = tokens(case, grid)
+    for _ in range(2):
+        call(trained, x, context)
+    resumed.load_state_dict(trained.state_dict())
+    outputs = []
+    for module in (trained, resumed):
+        torch.manual_seed(7)
+        outputs.append(call(module, x, context)[0])
+    assert torch.equal(outputs[0], outputs[1])
+    after = resumed.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in trained.state_dict().items())
 
 
 @each_case

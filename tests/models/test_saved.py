@@ -13,25 +13,34 @@ import pytest
 import torch
 
 from formwright.models import Network, from_pretrained
+from formwright.models.series.foundation import FoundationModel
+from formwright.models.series.tempo import Tempo
 
 FOLDERS = sorted((Path(__file__).parent / "saved").iterdir())
-CHAINS = [folder for folder in FOLDERS if "specification" in json.loads((folder / "config.json").read_text())]
+KINDS = {"tempo": "tempo", "foundation": "series_foundation", "foundation-decoder": "series_foundation"}
 
 
-def example(model: Network) -> torch.Tensor:
+def answer(model: Network) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
+    if isinstance(model, FoundationModel):
+        return model.forecast(torch.randn(2, 96, generator=generator), 8)
+    if isinstance(model, Tempo):
+        return model(torch.randn(2, 32, 2, generator=generator))
     (source,) = model.inputs.values()
     x = source.example(2)
     if x.is_floating_point():
-        return torch.randn(x.shape, generator=generator)
-    return torch.randint(1, source.vocabulary, x.shape, generator=generator)  # type: ignore[union-attr]
+        return model(torch.randn(x.shape, generator=generator))
+    return model(torch.randint(1, source.vocabulary, x.shape, generator=generator))  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("folder", CHAINS, ids=lambda folder: folder.name)
-def test_a_saved_chain_gives_what_it_gave(folder: Path) -> None:
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_saved_model_gives_what_it_gave(folder: Path, tmp_path: Path) -> None:
     model = from_pretrained(folder)
     expected = torch.tensor(json.loads((folder / "expected.json").read_text())["outputs"])
     with torch.inference_mode():
-        outputs = model(example(model)).flatten()[:16]
+        outputs = answer(model).flatten()[:16]
     torch.testing.assert_close(outputs, expected, rtol=1e-3, atol=1e-4)
-    assert model.config()["specification"]["kind"] == "chain"
+    assert model.config()["specification"]["kind"] == KINDS.get(folder.name, "chain")
+    model.save_pretrained(tmp_path)
+    with torch.inference_mode():
+        torch.testing.assert_close(answer(from_pretrained(tmp_path)).flatten()[:16], outputs)

@@ -8,8 +8,9 @@ import torch
 
 from formwright.errors import UserError
 from formwright.models import Model, create_model, empty_copy, from_pretrained
-from formwright.nn import part
-from formwright.nn.edits import apply_edits, drop_branch, replace_part
+from formwright.nn import PARTS, Context, Part, part
+from formwright.nn.context import EMPTY
+from formwright.nn.edits import apply_edits, drop_branch, merge_tokens, replace_part
 from formwright.nn.specification import EditSpec
 
 BRANCH = "backbone.stages.0.blocks.1.branches.0"
@@ -117,7 +118,7 @@ def test_norms_and_entries_are_replaced_too(tmp_path: Path) -> None:
         (EditSpec("drop", "backbone.stages.0.blocks.7.branches.0"), "no module .*; the edits were made to another"),
         (EditSpec("replace", f"{BRANCH}.part", {"part": part("atention", heads=2)}), "no part named 'atention'"),
         (EditSpec("replace", f"{BRANCH}.part", {"part": part("attention", head=2)}), "no option 'head'"),
-        (EditSpec("replace", f"{BRANCH}.part", {"part": "attention"}), "by the specification of another"),
+        (EditSpec("replace", f"{BRANCH}.part", {"part": "attention"}), "is the specification of a part"),
         (EditSpec("replace", f"{BRANCH}.part", {}), "lacks its option 'part'"),
         (EditSpec("replace", f"{BRANCH}.part.qkv", {"part": part("mlp")}), "is a Linear, for which no other part"),
         (EditSpec("replace", "head", {"part": part("mlp")}), "is a TokenScores, for which no other part"),
@@ -126,6 +127,41 @@ def test_norms_and_entries_are_replaced_too(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_said(edit: EditSpec, message: str) -> None:
     with pytest.raises(UserError, match=message):
         apply_edits(decoder(), [edit])
+
+
+class _Halved(Part):
+    """Means of two neighbours."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.full((dim,), 2.0))
+
+    def forward(self, x: torch.Tensor, context: Context = EMPTY) -> tuple[torch.Tensor, Context]:
+        return self.scale * (x[:, ::2] + x[:, 1::2]), context
+
+
+def test_tokens_are_merged_behind_a_branch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(PARTS._items, "halved", _Halved)
+    model = decoder()
+    x = ids()[:, :8]
+    edit = merge_tokens(model, BRANCH, part("halved"))
+    model.record_edits([edit])
+    with torch.no_grad():
+        model.get_submodule(f"{BRANCH}.after").scale.fill_(0.5)
+    scores = model(x)
+    assert scores.shape == (2, 4, 11)
+    again = reloaded(model, tmp_path)
+    assert torch.equal(again(x), scores)
+    assert again.specification.edits == (edit,)
+    with pytest.raises(UserError, match=rf"A _Halved stands behind '{BRANCH}' already; replace '{BRANCH}\.after'"):
+        merge_tokens(model, BRANCH, part("halved"))
+    with pytest.raises(UserError, match="cannot stream"):
+        model.init_state(2, 8)
+    with pytest.raises(UserError, match=r"Tokens are merged behind a residual branch, and '.*' is a"):
+        merge_tokens(model, f"{BRANCH}.part", part("halved"))
+    replace_part(model, f"{BRANCH}.after", part("halved"))
+    drop_branch(model, BRANCH)
+    assert model(x).shape == (2, 8, 11)
 
 
 def test_a_branch_is_dropped_once() -> None:

@@ -64,7 +64,7 @@ def write_formats(model: Network, folder: str | Path, calibration: NDArray[np.fl
     np.savez_compressed(buffer, **{key: tensor.numpy() for key, tensor in state.items()})
     write_atomically(paths["npz"], buffer.getvalue())
     write_codebooks(state, paths["codebook.zip"])
-    export_onnx(model, paths["onnx"], model.specification.input.example(2))
+    export_onnx(model, paths["onnx"], model.example(2))
     quantize_onnx(paths["onnx"], paths["int8.onnx"], calibration)
     for form in ("safetensors", "onnx", "int8.onnx"):
         write_zip(paths[form], paths[f"{form}.zip"])

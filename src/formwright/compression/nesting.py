@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from formwright.errors import UserError
 from formwright.models import Network
-from formwright.nn.edits import keep_entries
+from formwright.nn.edits import keep_entries, named_axes
 from formwright.nn.nesting import AXIS, RATIOS, hidden_widths, nested_width
 from formwright.nn.part import Part
 
@@ -88,8 +88,5 @@ def _channel_cost(model: Network, name: str) -> int:
     part = model.get_submodule(name)
     assert isinstance(part, Part)
     own = dict(part.named_parameters())
-    cost = 0
-    for leaf, axes in part.axes().items():
-        if leaf in own and any(axis is not None and axis.name == AXIS for axis in axes):
-            cost += own[leaf].numel()
-    return cost // int(getattr(part, part.resizable[AXIS]))
+    names = {tensor for tensor, _, _ in named_axes(part, AXIS)} & own.keys()
+    return sum(own[tensor].numel() for tensor in names) // int(getattr(part, part.resizable[AXIS]))

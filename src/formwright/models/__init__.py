@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from formwright.errors import UserError
-from formwright.files import read_json
 from formwright.models.chain import Chain
 from formwright.models.checkpoints import load_checkpoint
-from formwright.models.network import CONFIG_FILE, NETWORKS, Network, empty_copy, network
+from formwright.models.network import NETWORKS, Network, empty_copy, load_folder, network
 from formwright.nn.specification import NetworkSpec
 from formwright.registry import Registry
 
@@ -108,13 +107,7 @@ def from_pretrained(folder: str | Path) -> Network:
     Raises:
         UserError: the folder is missing, or does not hold a whole model.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}; give the folder that a model was saved in.")
-    config = read_json(folder / CONFIG_FILE)
-    if not isinstance(config, dict) or "specification" not in config:
-        raise UserError(f"{folder / CONFIG_FILE} does not describe a model of formwright.")
-    return Network._from_pretrained(model_id=str(folder), specification=config["specification"])
+    return load_folder(folder)
 
 
 for _task in pkgutil.iter_modules(__path__):

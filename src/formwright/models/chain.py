@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import GridInput, ImageInput, TokenInput
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import Part, State, build_part
+from formwright.nn.part import RESIDUAL, Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import Streams
 
@@ -46,6 +46,10 @@ class Chain(Network):
     def specification(self) -> ChainSpec:
         """What the model is now: the base and the edits made since."""
         return self._specification
+
+    def widths(self) -> list[Width]:
+        *before, last = self.backbone.widths("backbone")
+        return [*before, Width((*last.members, ("head", RESIDUAL.name)))]
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         for index, stage in enumerate(self.backbone.stages):

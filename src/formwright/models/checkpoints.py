@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
@@ -37,13 +37,13 @@ class Layout:
     name: str
     marker: str
     renames: Sequence[Rename]
-    convert: Callable[[State, Network], State] | None = None
+    convert: Callable[[State, Any], State] | None = None
 
     def recognises(self, names: Sequence[str]) -> bool:
         pattern = re.compile(self.marker)
         return any(pattern.search(name) for name in names)
 
-    def apply(self, state: Mapping[str, Tensor], model: Network) -> State:
+    def apply(self, state: Mapping[str, Tensor], model: nn.Module) -> State:
         renamed: State = {}
         for name, tensor in state.items():
             target = self.rename(name)
@@ -56,6 +56,8 @@ class Layout:
                 f"These weights belong to another model; {missing} is missing from what looked like a checkpoint of "
                 f"{self.name}."
             ) from None
+        except (IndexError, RuntimeError) as problem:
+            raise UserError(f"These weights belong to another model of {self.name}: {problem}.") from None
 
     def rename(self, name: str) -> str | None:
         """Our name of one parameter; none if it is left out."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from formwright.batch import Inputs, call
 from formwright.errors import UserError
-from formwright.files import write_json, write_safetensors
+from formwright.files import read_json, write_json, write_safetensors
 from formwright.nn.context import EMPTY, SETTLED, Context, split_prefix
 from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Stage
 from formwright.nn.initialization import initialize
 from formwright.nn.inputs import Input
-from formwright.nn.part import Part, State, check_offers, forget_checks, offers_taken
+from formwright.nn.part import Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
 from formwright.nn.streaming import initial_state
 from formwright.registry import Registry
@@ -38,6 +38,11 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
 NETWORKS: Registry[type[Network]] = Registry("kind of network", group="formwright.networks")
+#: How files that named no kind are read: by the entry of ``config.json`` that only such files have, a function from the
+#: whole file to a specification.
+EARLIER_CONFIGS: Registry[Callable[[Mapping[str, Any]], dict[str, Any]]] = Registry(
+    "form of config.json", group="formwright.earlier_configs"
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,10 @@ class Network(
     def specification(self) -> Any:
         """What the network is now: the base and the edits made since."""
         return self._specification
+
+    def widths(self) -> list[Width]:
+        """The widths of the tokens, each shared by all that reads them or adds to them; none where it does not say."""
+        return []
 
     def record_edits(self, edits: Sequence[EditSpec]) -> None:
         """Append edits that were just made to this network, so that it reloads as it is."""
@@ -276,6 +285,21 @@ class Network(
             self.push_to_hub(repo_id or folder.name, model_card_kwargs=model_card_kwargs or {}, **push_options)
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **hub_options: Any) -> Self:
+        """Load a saved folder, or with the name of a repository what was pushed to a hub, in eval mode.
+
+        Raises:
+            UserError: the folder does not hold a whole model, or one of another kind.
+        """
+        if Path(pretrained_model_name_or_path).is_dir() and not hub_options:
+            model = load_folder(pretrained_model_name_or_path)
+        else:
+            model = super().from_pretrained(pretrained_model_name_or_path, **hub_options)
+        if not isinstance(model, cls):
+            raise UserError(f"{pretrained_model_name_or_path} holds a {type(model).__name__}, not a {cls.__name__}.")
+        return model
+
+    @classmethod
     def _from_pretrained(  # type: ignore[override]
         cls,
         *,
@@ -298,6 +322,36 @@ class Network(
 
 
 _HUB_OPTIONS = {"revision", "cache_dir", "force_download", "token", "local_files_only"}
+
+
+def load_folder(folder: str | Path) -> Network:
+    """Load a network that :meth:`Network.save_pretrained` wrote, in eval mode.
+
+    Raises:
+        UserError: the folder is missing, or does not hold a whole model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give the folder that a model was saved in.")
+    model = network(read_specification(folder))
+    load_state(model, read_safetensors(folder / WEIGHTS_FILE))
+    return model.eval()
+
+
+def read_specification(folder: Path) -> NetworkSpec:
+    """The specification of a saved network.
+
+    Raises:
+        UserError: ``config.json`` is missing, damaged, or describes no network.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    if isinstance(config, dict):
+        if "specification" in config:
+            return NetworkSpec.from_dict(config["specification"])
+        for name in EARLIER_CONFIGS:
+            if name in config:
+                return NetworkSpec.from_dict(EARLIER_CONFIGS[name](config))
+    raise UserError(f"{folder / CONFIG_FILE} does not describe a model of formwright.")
 
 
 def network(specification: NetworkSpec | Mapping[str, Any]) -> Network:

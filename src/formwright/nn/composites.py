@@ -15,12 +15,12 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, FACTS, OFFERS, Context
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, Part, Promises, State, build_part
+from formwright.nn.part import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
 from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 
 
-class _Composite(Part):
+class Composite(Part):
     """A part made of parts: it promises what all of them promise, honours what all honour, takes what one takes."""
 
     def _join(self, parts: Iterable[Part]) -> None:
@@ -31,6 +31,10 @@ class _Composite(Part):
         honoured = frozenset.intersection(*mixing) if mixing else frozenset()
         taken = frozenset().union(*(part.uses for part in parts))
         self.uses = (honoured & frozenset(FACTS)) | (taken & frozenset(OFFERS))  # type: ignore[misc]
+
+    def inner_axes(self) -> InnerAxes:
+        lists = [(name, parts) for name, parts in self.named_children() if isinstance(parts, nn.ModuleList)]
+        return sharing(*(f"{name}.{index}" for name, parts in lists for index in range(len(parts))))
 
     def named_parts(self) -> Iterator[tuple[str, Part]]:
         """The parts that the next tokens pass through, by name, in order."""
@@ -48,7 +52,7 @@ class _Composite(Part):
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         streams = Streams(state)
-        x = self.step(x, streams, context)
+        x = self.step(x, streams, settled(self, context))
         return x, {name: tensor for name, tensor in streams.state(0, None).items() if name != LENGTH}
 
 
@@ -72,7 +76,7 @@ def _build_all(dim: int, parts: Sequence[PartSpec], grid: tuple[int, ...] | None
 
 
 @PARTS.register("chain")
-class PartChain(_Composite):
+class PartChain(Composite):
     """``y = part_n(... part_2(part_1(x)))``: what a single residual branch holds when it does several things.
 
     ConvNeXt's branch, for one: a depthwise convolution, a norm and an MLP under one residual connection.
@@ -94,7 +98,7 @@ class PartChain(_Composite):
         self.parts = _build_all(dim, parts, grid, "chain")
         self._join(self.parts)  # type: ignore[arg-type]
 
-    def build(self, slot: str, spec: PartSpec) -> Part:
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""
         return build_part(spec, self.dim, grid=self.grid)
 
@@ -121,13 +125,14 @@ class PartChain(_Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         for part in self.parts:
             x = part(x, context)
         return x
 
 
 @PARTS.register("group")
-class Group(_Composite):
+class Group(Composite):
     """``y = parts(blocks(x))``: blocks of residual branches, then plain parts, within one residual branch.
 
     The residual group of restoration networks, for one: attention blocks and a convolution under one residual
@@ -183,6 +188,7 @@ class Group(_Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         for block in self.blocks:
             x, _ = block(x, context)
         for part in self.parts:
@@ -191,7 +197,7 @@ class Group(_Composite):
 
 
 @PARTS.register("parallel")
-class Parallel(_Composite):
+class Parallel(Composite):
     """``y = part_1(x) + ... + part_n(x)``: several parts side by side on the same tokens.
 
     Args:
@@ -220,6 +226,7 @@ class Parallel(_Composite):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
         first, *others = self.parts
         y = first(x, context)
         for part in others:
@@ -265,6 +272,9 @@ class Each(Part):
         )
         self.uses = self.part.uses & frozenset({"mask", "condition", "memory", "memory_mask"})  # type: ignore[misc]
 
+    def inner_axes(self) -> InnerAxes:
+        return sharing("part")
+
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
@@ -274,7 +284,7 @@ class Each(Part):
         def repeated(offer: Tensor | None) -> Tensor | None:
             return None if offer is None else offer.repeat_interleave(entries, dim=0)
 
-        inner = context.replace(
+        inner = settled(self, context).replace(
             mask=None if context.mask is None else context.mask.movedim(1 + self.axis, 1).flatten(0, 1),
             condition=repeated(context.condition),
             memory=repeated(context.memory),

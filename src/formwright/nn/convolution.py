@@ -8,16 +8,12 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
+from formwright.nn.functional.convolution import convolution
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.layers.scaling import scale_input, scale_output
 from formwright.nn.part import Axis
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
-    1: nn.Conv1d,
-    2: nn.Conv2d,
-    3: nn.Conv3d,
-}
 BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
@@ -34,6 +30,39 @@ def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, 
 def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> Float[Tensor, "batch *grid channels"]:
     """Masked tokens become zero, as if they lay outside the grid."""
     return x if context.mask is None else x * context.mask.unsqueeze(-1).to(x.dtype)
+
+
+class Convolution1d(nn.Conv1d):
+    """A convolution of ``(batch, channels, length)`` that stays inside its buffers in training on any CPU."""
+
+    def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+class Convolution2d(nn.Conv2d):
+    """A convolution of ``(batch, channels, height, width)`` that stays inside its buffers in training on any CPU."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+class Convolution3d(nn.Conv3d):
+    """A convolution of ``(batch, channels, *grid)`` on three axes that stays inside its buffers on any CPU."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels depth height width"]
+    ) -> Float[Tensor, "batch out_channels out_depth out_height out_width"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+#: The layers of all strided convolutions, by the number of axes.
+CONVOLUTIONS: dict[int, type[Convolution1d] | type[Convolution2d] | type[Convolution3d]] = {
+    1: Convolution1d,
+    2: Convolution2d,
+    3: Convolution3d,
+}
 
 
 class DepthwiseConv1d(nn.Conv1d):
@@ -55,7 +84,7 @@ class DepthwiseConv2d(nn.Conv2d):
 _DEPTHWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: DepthwiseConv1d,
     2: DepthwiseConv2d,
-    3: nn.Conv3d,
+    3: Convolution3d,
 }
 
 
@@ -199,7 +228,6 @@ def conv_norm_axes(
     """The axes of a :class:`ConvNorm` called ``name``, folded or not; ``columns`` are unnamed in a depthwise one."""
     return {
         f"{name}.conv.weight": (rows, columns, *[None] * dimensions),
-        f"{name}.conv.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }
 
@@ -208,6 +236,5 @@ def linear_norm_axes(name: str, rows: Axis, columns: Axis | None) -> dict[str, t
     """The axes of a :class:`LinearNorm` called ``name``, folded or not."""
     return {
         f"{name}.linear.weight": (rows, columns),
-        f"{name}.linear.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }

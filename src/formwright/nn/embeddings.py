@@ -15,7 +15,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
+from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -35,6 +35,9 @@ class _StridedConvolution(Part):
     Padding is zero to it, and as many of its tokens are real as the real part of the input alone would give.
     """
 
+    #: What the channels of the convolution's input are.
+    _columns: ClassVar[Axis | None] = INCOMING
+
     def __init__(
         self,
         in_dim: int,
@@ -49,13 +52,19 @@ class _StridedConvolution(Part):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.kernel, self.stride, self.padding, self.dimensions = kernel, stride, padding, dimensions
         self.pre_norm = None if pre_norm is None else build_part(pre_norm, in_dim)
         self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, bias=bias)
         self.norm = None if norm is None else build_part(norm, dim)
         norms = [each for each in (self.pre_norm, self.norm) if each is not None]
         if all(each.promises.per_token or "mask" in each.uses for each in norms):
             self.uses = frozenset({"mask"})  # type: ignore[misc]
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, self._columns, *[None] * self.dimensions)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm") | sharing("pre_norm", channels=INCOMING)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, self.kernel, self.stride, self.padding) for side in grid)
@@ -89,6 +98,7 @@ class PatchEmbedding(_StridedConvolution):
     """
 
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+    _columns: ClassVar[Axis | None] = None
 
     def __init__(
         self,
@@ -177,6 +187,7 @@ class PositionTable(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
     promises: ClassVar[Promises] = Promises(any_grid=False)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
         super().__init__()
@@ -184,6 +195,9 @@ class PositionTable(Part):
         self.prefix = prefix
         places = math.prod(self.grid)
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(prefix + places, dim), std=std))
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"table": (None, RESIDUAL)}
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -246,11 +260,15 @@ class ClassToken(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
     writes: ClassVar[tuple[str, ...]] = ("tokens",)
+    no_decay: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
         super().__init__()
         tokens = torch.zeros(count, dim)
         self.tokens = nn.Parameter(nn.init.trunc_normal_(tokens, std=std) if std else tokens)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"tokens": (None, RESIDUAL)}
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -285,6 +303,8 @@ class TokenEmbedding(Part):
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
     )
     writes: ClassVar[tuple[str, ...]] = ("weight",)
+    # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
+    no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
         super().__init__()
@@ -292,7 +312,7 @@ class TokenEmbedding(Part):
         self.weight = nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"weight": (None, Axis("residual"))}
+        return {"weight": (None, RESIDUAL)}
 
     def check_input(self, ids: Tensor) -> None:
         """Refuse what is not rows of ids; whether each is in the vocabulary is found when it is looked up."""
@@ -331,6 +351,7 @@ class LearnedPositions(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
         super().__init__()
@@ -338,7 +359,10 @@ class LearnedPositions(Part):
         self.norm = None if norm is None else build_part(norm, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"table": (None, Axis("residual"))}
+        return {"table": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def _check(self, length: int) -> None:
         if length > len(self.table):

@@ -16,7 +16,18 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
 from formwright.nn.gates import build_gate
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import Part, build_part, grid_after, settled
+from formwright.nn.part import (
+    INCOMING,
+    RESIDUAL,
+    Axis,
+    InnerAxes,
+    Part,
+    Width,
+    build_part,
+    grid_after,
+    settled,
+    sharing,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec
 from formwright.nn.streaming import Streams
 
@@ -88,7 +99,13 @@ class Branch(nn.Module):
             x = self.post_norm(x, context)
         return (x, context) if self.after is None else self.after(x, context)
 
-    def build(self, slot: str, spec: PartSpec) -> Part:
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"layer_scale": (RESIDUAL,), "residual_scale": (RESIDUAL,)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", "part", "post_norm", "gate", "after")
+
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""
         return build_part(spec, self.dim, grid=self.grid)
 
@@ -135,8 +152,8 @@ class DroppedBranch(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch *grid channels"]:
-        return x
+    ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
+        return x, context
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         return iter(())
@@ -155,6 +172,9 @@ class Block(nn.Module):
     def __init__(self, spec: BlockSpec, dim: int, grid: tuple[int, ...]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(Branch(branch, dim, grid) for branch in spec.branches)
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing(*(f"branches.{index}" for index in range(len(self.branches))))
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -204,7 +224,12 @@ class Stage(nn.Module):
         self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
         self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
 
-    def build(self, slot: str, spec: PartSpec) -> Part:
+    def inner_axes(self) -> InnerAxes:
+        own = [f"{name}.{index}" for name in ("entry", "blocks") for index in range(len(getattr(self, name)))]
+        ends = {"residual": RESIDUAL, "incoming": INCOMING}
+        return sharing(*own) | ({} if self.downsample is None else {"downsample": ends})
+
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``: the downsampling or an entry."""
         if slot == "downsample":
             return build_part(spec, self.in_dim, self.dim, grid=self.in_grid)
@@ -295,7 +320,25 @@ class Backbone(nn.Module):
             dim, grid = spec.dim, stage.grid
         self.stages = nn.ModuleList(modules)
         self.grid = grid
-        self.dim = dim
+
+    @property
+    def dim(self) -> int:
+        """Channels of the tokens after the last stage."""
+        return self.stages[-1].dim  # type: ignore[return-value]
+
+    def widths(self, path: str) -> list[Width]:
+        """The widths of the tokens from the embedding on: one for all stages up to one that downsamples, and so on.
+
+        Args:
+            path: what the backbone is called in the network.
+        """
+        widths = [[(f"{path}.embed", RESIDUAL.name)]]
+        for s, stage in enumerate(self.stages):
+            widths[-1].append((f"{path}.stages.{s}", INCOMING.name))
+            if stage.downsample is not None:
+                widths.append([])
+            widths[-1].append((f"{path}.stages.{s}", RESIDUAL.name))
+        return [Width(tuple(members)) for members in widths]
 
     def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The token grid after each stage, for an input of size ``grid``."""

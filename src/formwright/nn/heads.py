@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _POOL = Promises(exemptions={"tokens": "gives one vector a sample"})
@@ -78,6 +78,9 @@ class SequencePool(Part):
         super().__init__()
         self.score = nn.Linear(dim, 1)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"score.weight": (None, RESIDUAL)}
+
     def weights(self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY) -> Tensor:
         """The share of each token, ``(batch, tokens, 1)``; positive, and one in sum."""
         scores = self.score(x.flatten(1, -2))
@@ -129,6 +132,12 @@ class Classifier(Part):
         self.linear = nn.Linear(dim, classes, bias=bias)
         if pooled_norm is None and getattr(self.pool, "equivariant", False):
             self.reads = ("linear",)  # type: ignore[misc]
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", "pool", "pooled_norm")
 
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the scores are computed from, ``(batch, dim)``."""
@@ -187,6 +196,12 @@ class MLPClassifier(Part):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, classes)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"fc1.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("pool", "pooled_norm")
+
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the last layer's scores are computed from, ``(batch, ratio * dim)``."""
         x = self.pool(x, context)
@@ -219,6 +234,12 @@ class DistilledClassifier(Part):
         self.norm = None if norm is None else build_part(norm, dim)
         self.linear = nn.Linear(dim, classes)
         self.distilled = nn.Linear(dim, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL), "distilled.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def both(self, x: Tensor, context: Context = EMPTY) -> tuple[Tensor, Tensor]:
         """Scores of the class token and of the distillation token, each ``(batch, classes)``."""
@@ -257,6 +278,12 @@ class NormedDistilledClassifier(Part):
         self.linear = nn.Linear(dim, classes)
         self.distilled_norm = BatchNorm(dim)
         self.distilled = nn.Linear(dim, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL), "distilled.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("pool", "pooled_norm", "distilled_norm")
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -303,6 +330,12 @@ class TokenScores(Part):
         self.tied = tied
         self.linear = None if tied else nn.Linear(dim, classes, bias=bias)
         self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def tie(self, embedding: TokenEmbedding) -> None:
         """Use the weight of ``embedding`` from now on; it stays the embedding's, and is saved once."""

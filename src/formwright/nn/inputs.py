@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ConfigDict
 
@@ -285,9 +285,13 @@ class TimeInput:
 
 @dataclass(frozen=True)
 class ClassInput:
-    """One class per sample ``(batch,)``, whole numbers below ``classes``; that number itself stands for no class."""
+    """One class per sample ``(batch,)``, whole numbers below ``classes``.
+
+    That number itself stands for no class where there is such a label (``null``).
+    """
 
     classes: int
+    null: bool = True
 
     __pydantic_config__ = _STRICT
 
@@ -314,10 +318,57 @@ class ClassInput:
         return torch.arange(batch) % self.classes
 
 
+@dataclass(frozen=True)
+class ArrayInput:
+    """Anything else, ``(batch, *sizes)``: real numbers, flags, or whole numbers from 0 to below ``below``.
+
+    ``axes`` names the axes after the batch that may have any size; an empty name stands for a fixed one.
+    """
+
+    sizes: tuple[int, ...]
+    values: Literal["real", "flag", "whole"] = "real"
+    below: int = 2
+    axes: tuple[str, ...] = ()
+
+    __pydantic_config__ = _STRICT
+
+    sized = False
+
+    @property
+    def free(self) -> Mapping[int, str]:
+        """The axes that may have any size, and their names."""
+        return {0: "batch", **{axis + 1: name for axis, name in enumerate(self.axes) if name}}
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what has another number of axes, another fixed size or values of another kind.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        names = (*self.axes, *[""] * (len(self.sizes) - len(self.axes)))
+        fits = x.ndim == 1 + len(self.sizes) and all(
+            name or size == given for name, size, given in zip(names, self.sizes, x.shape[1:], strict=True)
+        )
+        if not fits or x.is_floating_point() != (self.values == "real"):
+            shape = ", ".join(("batch", *(name or str(size) for name, size in zip(names, self.sizes, strict=True))))
+            what = {"real": "real numbers", "flag": "flags", "whole": "whole numbers"}[self.values]
+            raise UserError(f"Expected {what} of shape ({shape}), got {x.dtype} of shape {tuple(x.shape)}.")
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Random values of the kind."""
+        import torch
+
+        shape = (batch, *self.sizes)
+        if self.values == "real":
+            return torch.randn(shape)
+        drawn = torch.randint(self.below, shape)
+        return drawn.bool() if self.values == "flag" else drawn
+
+
 #: What a chain may take. Files tell inputs apart by their fields.
 Source = ImageInput | GridInput | TokenInput | SeriesInput | VectorInput
 #: What any network may take under some name.
-Input = Source | LengthsInput | TimeInput | ClassInput
+Input = Source | LengthsInput | TimeInput | ClassInput | ArrayInput
 
 
 def lengths_of(source: Source) -> dict[str, LengthsInput]:

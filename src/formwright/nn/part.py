@@ -56,12 +56,45 @@ class Axis:
     """A named axis of a parameter: its entries are laid out as ``(repeats, size, block)``.
 
     The rows of a fused query-key-value matrix are ``Axis("heads", repeats=3, block=head_dim)``; those of an MLP's
-    first matrix are ``Axis("hidden")``. Axes of one part with the same name shrink together.
+    first matrix are ``Axis("hidden")``. Axes of one part with the same name shrink together. Two names are known
+    everywhere: ``residual`` are the channels of the tokens, which the parts of a network share, and ``incoming`` those
+    of the tokens that a part of another width takes.
+
+    Attributes:
+        name: what the entries are.
+        repeats: how many times all of them are there, one after the other.
+        block: how many values an entry has each time.
+        before: how many values of something else lie in front of them.
     """
 
     name: str
     repeats: int = 1
     block: int = 1
+    before: int = 0
+
+
+#: The channels of the tokens, and of those that a part of another width takes.
+RESIDUAL = Axis("residual")
+INCOMING = Axis("incoming")
+
+#: What the axes of a part inside another are to the other: by the inner part's path and the name of its axis.
+InnerAxes = dict[str, dict[str, Axis]]
+
+
+@dataclass(frozen=True)
+class Width:
+    """Channels that several modules of a network share, which are cut and permuted in all of them.
+
+    Attributes:
+        members: paths in the network, and which axis of each (``residual``, ``incoming``) the channels are.
+    """
+
+    members: tuple[tuple[str, str], ...]
+
+
+def sharing(*paths: str, channels: Axis = RESIDUAL) -> InnerAxes:
+    """The parts at ``paths`` take and give tokens whose channels are the axis ``channels``."""
+    return {path: {RESIDUAL.name: channels} for path in paths}
 
 
 class Part(nn.Module):
@@ -78,6 +111,9 @@ class Part(nn.Module):
     uses: ClassVar[frozenset[str]] = frozenset()
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {}
+    #: Its own parameters that weight decay leaves alone although they are matrices: tables of vectors, learned tokens.
+    #: Any module may say so, not only a part.
+    no_decay: ClassVar[tuple[str, ...]] = ()
     taps: ClassVar[tuple[str, ...]] = ()
     #: Who listens to which of the taps; nothing while nobody does, which is all that a tap then looks at.
     listeners: dict[str, list[Listener]] | None = None
@@ -124,7 +160,14 @@ class Part(nn.Module):
         return self.tap if any(name in self.listeners for name in names) else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut."""
+        """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut.
+
+        A bias of a dense or convolutional layer has the axis of its weight's rows and need not be named.
+        """
+        return {}
+
+    def inner_axes(self) -> InnerAxes:
+        """What the axes of parts in this one are to it, where they are axes of its own; absent parts may be named."""
         return {}
 
     def init_state(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from formwright.errors import UserError
 from formwright.nn.embeddings import PositionTable
 from formwright.nn.part import PARTS, Promises
 
@@ -47,6 +48,51 @@ class SinePositions(PositionTable):
         self.table = nn.Parameter(sine_table(len(self.table), dim), requires_grad=False)
 
 
+def grid_sine_table(grid: Sequence[int], dim: int) -> Float[Tensor, "places dim"]:
+    """Sines and cosines of each place's coordinates, the last axis of the grid first.
+
+    An axis has ``dim / axes`` channels: ``sin(p w_i)``, then ``cos(p w_i)``, for ``w_i = 10000^(-i / h)`` with
+    ``h = dim / (2 axes)`` frequencies.
+
+    Raises:
+        UserError: the channels cannot be divided over the axes.
+
+    Source: Masked Autoencoders Are Scalable Vision Learners, arXiv 2111.06377, and its authors' code.
+    """
+    half, rest = divmod(dim, 2 * len(grid))
+    if rest or not half:
+        raise UserError(
+            f"Sines and cosines of {len(grid)} axes need a multiple of {2 * len(grid)} channels, got {dim}."
+        )
+    frequency = 10000 ** (-torch.arange(half, dtype=torch.float64) / half)
+    sides = [torch.arange(side, dtype=torch.float64) for side in grid]
+    coordinates = torch.meshgrid(*sides, indexing="ij")
+    angles = [places.reshape(-1, 1) * frequency for places in reversed(coordinates)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
+
+
+@PARTS.register("grid_sine_positions")
+class GridSinePositions(PositionTable):
+    """Adds the fixed table of :func:`grid_sine_table`, in which each axis of the grid has channels of its own.
+
+    The table is a frozen parameter, as it is in DiT's checkpoints: it is saved, and counts as parameters that are not
+    trained.
+
+    Shapes: ``(batch, *grid, dim)`` to the same.
+
+    Raises:
+        UserError: the grid is not the one that the table was made for, or the channels cannot be divided over its axes.
+    """
+
+    promises: ClassVar[Promises] = Promises(
+        any_grid=False, exemptions={"gradients:table": "the table is fixed by definition"}
+    )
+
+    def __init__(self, dim: int, *, grid: tuple[int, ...]) -> None:
+        super().__init__(dim, grid=grid)
+        self.table = nn.Parameter(grid_sine_table(self.grid, dim), requires_grad=False)
+
+
 def relative_position_index(window: Sequence[int]) -> Int[Tensor, "places places"]:
     """A number for the difference of each pair of places of a window: ``(2 side - 1)`` differences along each axis.
 
@@ -66,6 +112,7 @@ class RelativePositionBias(nn.Module):
     Shapes: ``()`` to ``(heads, places, places)``. Source: Swin Transformer, arXiv 2103.14030.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
     index: Tensor
 
     def __init__(self, window: Sequence[int], heads: int, *, std: float = 0.02) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.masks import coarser_mask
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -40,6 +40,13 @@ class PatchMerging(Part):
         self.dimensions = dimensions
         self.norm = build_part(norm, neighbours * in_dim)
         self.linear = nn.Linear(neighbours * in_dim, dim, bias=False)
+        self.neighbours = Axis("incoming", repeats=neighbours)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (RESIDUAL, self.neighbours)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", channels=self.neighbours)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple((side + 1) // 2 for side in grid)

@@ -177,7 +177,7 @@ class NetworkSpec:
     name: str
     task: str
     edits: tuple[EditSpec, ...] = ()
-    initialization: Literal["truncated_normal", "fan_in"] = "truncated_normal"
+    initialization: Literal["truncated_normal", "fan_in", "xavier"] = "truncated_normal"
     schema_version: int = SCHEMA_VERSION
     kind: str
 

@@ -34,7 +34,7 @@ class Dense(Part):
         self.activation = build_activation(activation)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (Axis("residual"), Axis("residual")), "linear.bias": (Axis("residual"),)}
+        return {"linear.weight": (Axis("residual"), Axis("residual"))}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.linear, scale, shift)

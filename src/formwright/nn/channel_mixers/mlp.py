@@ -60,9 +60,7 @@ class MLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
@@ -129,11 +127,8 @@ class GatedMLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "gate.weight": (hidden, residual),
-            "gate.bias": (hidden,),
             "up.weight": (hidden, residual),
-            "up.bias": (hidden,),
             "down.weight": (residual, hidden),
-            "down.bias": (residual,),
         }
 
     def forward(

@@ -42,9 +42,7 @@ class NormedMLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
             **(norm_axes("norm1", hidden) if self.norm1 is not None else {}),
             **(norm_axes("norm2", residual) if self.norm2 is not None else {}),
         }

@@ -39,9 +39,7 @@ class SqueezeExcite(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
         }
 
     def forward(

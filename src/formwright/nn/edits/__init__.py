@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from formwright.errors import UnknownNameError, UserError
-from formwright.nn.edits.axes import module_at, named_axes, tensor_at
+from formwright.nn.edits.axes import module_at, named_axes, tensor_at, widths_of
 from formwright.nn.edits.fold import fold
-from formwright.nn.edits.keep import extend, extend_entries, keep, keep_entries, permute_entries
+from formwright.nn.edits.keep import extend, extend_entries, find_axis, keep, keep_entries, permute_entries
 from formwright.nn.edits.layers import (
     ADAPTERS,
     adapt,
@@ -25,7 +25,7 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
-from formwright.nn.edits.parts import drop, drop_branch, replace, replace_part
+from formwright.nn.edits.parts import drop, drop_branch, merge, merge_tokens, replace, replace_part
 from formwright.nn.edits.quantisation import quantisable_layers, quantise, quantise_layers, tap_quantiser
 from formwright.nn.specification import EditSpec
 
@@ -38,7 +38,9 @@ __all__ = [
     "drop_branch",
     "extend_entries",
     "factorise_layer",
+    "find_axis",
     "keep_entries",
+    "merge_tokens",
     "module_at",
     "named_axes",
     "permute_entries",
@@ -49,6 +51,7 @@ __all__ = [
     "set_module",
     "tap_quantiser",
     "tensor_at",
+    "widths_of",
 ]
 
 Edit = Callable[[nn.Module, str, Mapping[str, Any]], None]
@@ -60,6 +63,7 @@ EDITS: dict[str, Edit] = {
     "factorise": factorise,
     "fold": fold,
     "keep": keep,
+    "merge": merge,
     "quantise": quantise,
     "replace": replace,
     "replace_norms": replace_norms,

@@ -61,7 +61,6 @@ def replace_norms(model: nn.Module, target: str, options: Mapping[str, Any]) -> 
         replacement.weight = None
         owner.norm = replacement
     if kept < dim:
-        backbone.dim = kept
         for stage in _stages(backbone):
             stage.in_dim = stage.dim = kept
 

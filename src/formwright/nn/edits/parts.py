@@ -1,4 +1,4 @@
-"""Branches are dropped, and parts give way to others."""
+"""Branches are dropped, parts give way to others, and tokens are merged behind branches."""
 
 from __future__ import annotations
 
@@ -64,15 +64,45 @@ def replace_part(model: nn.Module, target: str, spec: PartSpec) -> EditSpec:
             f"{target!r} is a {type(old).__name__}, for which no other part can be built: name a part or a norm of a "
             "branch, or an entry or the downsampling of a stage."
         )
+    set_module(model, target, _built(model, holder, slot, spec).train(old.training))
+    return EditSpec("replace", target, {"part": spec})
+
+
+def merge(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
+    """Merge or drop tokens behind the residual branch ``target``; option: ``part``, the specification of what does."""
+    merge_tokens(model, target, options["part"])
+
+
+def merge_tokens(model: nn.Module, target: str, spec: PartSpec) -> EditSpec:
+    """Let a part that maps ``(x, context)`` to ``(x, context)`` stand behind the residual branch ``target``.
+
+    What already stands there is replaced by :func:`replace_part`.
+
+    Returns:
+        The edit that replays it.
+
+    Raises:
+        UserError: ``target`` is no branch, something stands behind it already, or the specification does not fit.
+    """
+    branch = module_at(model, target)
+    if not isinstance(branch, Branch):
+        raise UserError(f"Tokens are merged behind a residual branch, and {target!r} is a {type(branch).__name__}.")
+    if branch.after is not None:
+        raise UserError(
+            f"A {type(branch.after).__name__} stands behind {target!r} already; replace {f'{target}.after'!r} instead."
+        )
+    branch.after = _built(model, branch, "after", spec).train(branch.training)
+    return EditSpec("merge", target, {"part": spec})
+
+
+def _built(model: nn.Module, holder: nn.Module, slot: str, spec: PartSpec) -> Part:
+    """The part of a specification for a slot, with weights that start by the model's rule, where the model's are."""
     if not isinstance(spec, PartSpec):
-        raise UserError(f"A part is replaced by the specification of another, with name and options, and got {spec!r}.")
-    new = holder.build(slot, spec)  # type: ignore[operator]
+        raise UserError(f"What stands there is the specification of a part, with name and options, and got {spec!r}.")
+    new: Part = holder.build_slot(slot, spec)  # type: ignore[operator]
     initialize(new, rule=getattr(getattr(model, "specification", None), "initialization", "truncated_normal"))
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if like is not None:
-        new = new.to(like.device, like.dtype)
-    set_module(model, target, new.train(old.training))
-    return EditSpec("replace", target, {"part": spec})
+    return new if like is None else new.to(like.device, like.dtype)
 
 
 def _holder(model: nn.Module, target: str) -> tuple[nn.Module | None, str]:
@@ -82,6 +112,6 @@ def _holder(model: nn.Module, target: str) -> tuple[nn.Module | None, str]:
         path, _, step = path.rpartition(".")
         slot = f"{step}.{slot}".rstrip(".")
         module = model.get_submodule(path)
-        if isinstance(module, Part) or hasattr(module, "build"):
-            return (module, slot) if hasattr(module, "build") else (None, slot)
+        if isinstance(module, Part) or hasattr(module, "build_slot"):
+            return (module, slot) if hasattr(module, "build_slot") else (None, slot)
     return None, slot

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
+from formwright.nn.functional.convolution import convolution
 
 Plain = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
-_CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
-
 
 @dataclass(frozen=True)
 class Form:
-    """A plain layer without its weights: its class, and the stride, padding, dilation and groups of a convolution.
+    """A plain layer without its weights: its class, and the stride, padding and groups of a convolution.
 
     Calling it is the layer's product, ``W * x + b``, with weights that are given: ``(..., in)`` to ``(..., out)`` for
     a dense layer, ``(batch, in, *grid)`` to ``(batch, out, *out_grid)`` for a convolution.
@@ -35,21 +34,21 @@ class Form:
         """The form of a plain layer.
 
         Raises:
-            UserError: it is no plain layer, or a convolution that pads with other values than zero.
+            UserError: it is no plain layer, or a dilated convolution or one that pads with other values than zero.
         """
         if isinstance(layer, nn.Linear):
             return Form(type(layer))
-        if not isinstance(layer, PLAIN):
+        if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             raise UserError(
                 f"Only a dense or convolutional layer can be replaced, and this is a {type(layer).__name__}; fold a "
                 "layer that was replaced before, or name one of the layers inside it."
             )
-        if layer.padding_mode != "zeros":
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or max(layer.dilation) > 1:
             raise UserError(
-                f"A convolution is replaced only if it pads with zeros, and this one pads {layer.padding_mode}."
+                f"A convolution is replaced if it pads with a number of zeros and is not dilated, and this is {layer}."
             )
-        options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
-        return Form(type(layer), options, depthwise=1 < layer.groups == layer.out_channels)
+        options = {name: getattr(layer, name) for name in ("stride", "padding", "groups")}
+        return Form(type(layer), options, depthwise=bool(1 < options["groups"] == layer.out_channels))
 
     @property
     def grouped(self) -> bool:
@@ -67,14 +66,14 @@ class Form:
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.dense:
             return F.linear(x, weight, bias)
-        return _CONVOLVE[weight.ndim](x, weight, bias, **{**self.options, "groups": self.groups(len(weight))})
+        return convolution(x, weight, bias, **{**self.options, "groups": self.groups(len(weight))})
 
     def combine(self, x: Tensor, matrix: Tensor) -> Tensor:
         """``matrix`` times the channels of each place of ``x``."""
         if self.dense:
             return F.linear(x, matrix)
-        kernel = matrix.view(*matrix.shape, *[1] * (x.ndim - 2))
-        return _CONVOLVE[kernel.ndim](x, kernel)
+        dimensions = x.ndim - 2
+        return convolution(x, matrix.view(*matrix.shape, *[1] * dimensions), None, [1] * dimensions, [0] * dimensions)
 
     def channels(self, vector: Tensor, dimensions: int) -> Tensor:
         """``vector``, one value per output channel, in a shape that a result of ``dimensions`` axes takes."""

@@ -129,9 +129,7 @@ class Attention(Part):
         heads = None if grouped else Axis("heads", repeats=3, block=self.head_dim)
         return {
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, None if grouped else Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:

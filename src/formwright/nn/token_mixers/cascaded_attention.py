@@ -67,7 +67,10 @@ class CascadedGroupAttention(Part):
     Source: EfficientViT: Memory Efficient Vision Transformer with Cascaded Group Attention, arXiv 2305.07027.
     """
 
-    promises: ClassVar[Promises] = Promises(any_grid=False)
+    promises: ClassVar[Promises] = Promises(
+        any_grid=False, exemptions={"residual": "each head takes channels of its own"}
+    )
+    no_decay: ClassVar[tuple[str, ...]] = ("bias_table",)
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from formwright.nn.part import PARTS, Axis, Part
 
 def depthwise_axes(name: str, axis: str, dimensions: int) -> dict[str, tuple[Axis | None, ...]]:
     """The axes of a depthwise layer ``name`` whose channels are the entries of ``axis``."""
-    return {f"{name}.weight": (Axis(axis), *[None] * (dimensions + 1)), f"{name}.bias": (Axis(axis),)}
+    return {f"{name}.weight": (Axis(axis), *[None] * (dimensions + 1))}
 
 
 @PARTS.register("depthwise_convolution")

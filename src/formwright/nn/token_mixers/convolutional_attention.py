@@ -135,13 +135,13 @@ class ConvolutionalProjectionAttention(Part):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         heads, residual = Axis("heads", block=self.head_dim), Axis("residual")
-        axes: dict[str, tuple[Axis | None, ...]] = {"proj.weight": (residual, heads), "proj.bias": (residual,)}
+        axes: dict[str, tuple[Axis | None, ...]] = {"proj.weight": (residual, heads)}
         for name in ("query", "key", "value"):
-            axes |= {f"{name}.weight": (heads, residual), f"{name}.bias": (heads,)}
+            axes |= {f"{name}.weight": (heads, residual)}
             if not isinstance(getattr(self, f"{name}_projection"), DepthwiseProjection):
                 continue
             axes[f"{name}_projection.conv.weight"] = (residual, *[None] * (1 + self.dimensions))
-            for leaf in ("conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"):
+            for leaf in ("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"):
                 axes[f"{name}_projection.{leaf}"] = (residual,)
         return axes
 

@@ -80,9 +80,7 @@ class FlowAttention(Part):
         heads, residual = Axis("heads", repeats=3, block=self.head_dim), Axis("residual")
         return {
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def forward(

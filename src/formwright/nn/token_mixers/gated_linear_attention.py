@@ -80,7 +80,6 @@ class GatedLinearAttention(Part):
             "value_gate.weight": (Axis("heads", repeats=2, block=self.head_dim), residual),
             "decay_down.weight": (None, residual),
             "decay_up.weight": (keys, None),
-            "decay_up.bias": (keys,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 

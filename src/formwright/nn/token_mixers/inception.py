@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
-from formwright.nn.part import PARTS, Part
+from formwright.nn.part import PARTS, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -54,6 +56,10 @@ class InceptionMixer(Part):
 
     Source: Inception Transformer, arXiv 2205.12956.
     """
+
+    promises: ClassVar[Promises] = Promises(
+        exemptions={"residual": "convolution, pooling and attention take channels of their own"}
+    )
 
     def __init__(
         self,

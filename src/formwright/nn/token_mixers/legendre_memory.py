@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_batch_norm
 from formwright.nn.functional.legendre_memory import LegendreTables, legendre_memory, legendre_tables
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.part import PARTS, Axis, InnerAxes, Part, Promises, State, sharing
 from formwright.nn.streaming import in_segments, worth_segments
 
 
@@ -62,10 +62,12 @@ class LegendreMemory(Part):
         residual = Axis("residual")
         return {
             "write.weight": (None, residual),
-            "read.weight": (None, None),  # a part of the inputs is memory
+            "read.weight": (None, Axis("residual", before=self.order)),  # the memory, then the token
             "proj.weight": (residual, None),
-            "proj.bias": (residual,),
         }
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def fold(self) -> None:
         """Take the batch norm into the projection before it, in place."""

@@ -61,7 +61,7 @@ class LongformerAttention(MultiHeadMixer):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         whole = Axis("heads", repeats=3, block=self.head_dim)
-        return super().axes() | {"whole.weight": (whole, Axis("residual")), "whole.bias": (whole,)}
+        return super().axes() | {"whole.weight": (whole, Axis("residual"))}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         if not scalable(self.whole, self.inputs):

@@ -121,7 +121,7 @@ class Mamba(Part):
         }
         if self.constants is not None:
             return own | {"constants.step": (hidden,)}
-        return own | {"x_proj.weight": (None, hidden), "dt_proj.weight": (hidden, None), "dt_proj.bias": (hidden,)}
+        return own | {"x_proj.weight": (None, hidden), "dt_proj.weight": (hidden, None)}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.in_proj, scale, shift)

@@ -72,9 +72,7 @@ class MultiHeadMixer(Part):
         heads, residual = Axis("heads", repeats=len(self.projected), block=self.head_dim), Axis("residual")
         return {
             "inputs.weight": (heads, residual),
-            "inputs.bias": (heads,),
             "output.weight": (residual, Axis("heads", block=self.head_dim)),
-            "output.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:

@@ -86,13 +86,11 @@ class ProbSparseAttention(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         residual = Axis("residual")
         if self.scrambled:
-            return {"qkv.weight": (None, residual), "proj.weight": (residual, None), "proj.bias": (residual,)}
+            return {"qkv.weight": (None, residual), "proj.weight": (residual, None)}
         heads = Axis("heads", repeats=3, block=self.head_dim)
         return {
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def forward(
@@ -108,5 +106,5 @@ class ProbSparseAttention(Part):
             sampled = evenly_scattered(count, count, few).to(x.device)
         q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         y = self.tap("mixed", prob_sparse_attention(q, k, v, sampled, few))
-        y = y.reshape(tokens.shape) if self.scrambled else y.transpose(1, 2).flatten(2)
+        y = y.reshape(*tokens.shape[:2], -1) if self.scrambled else y.transpose(1, 2).flatten(2)
         return self.proj(y).view(x.shape)

@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.dense import outputs_of
-from formwright.nn.part import PARTS, Part, Promises, State
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
 
@@ -68,6 +68,9 @@ class RelativeAttention(Part):
         self.distance_bias = nn.Parameter(torch.zeros(heads, head_dim))
         self.proj = nn.Linear(heads * head_dim, dim, bias=False)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"qkv.weight": (None, RESIDUAL), "proj.weight": (RESIDUAL, None)}
+
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
@@ -117,7 +120,7 @@ class RelativeAttention(Part):
         if real is not None:
             allowed = allowed & real
         distances = self._distances(seen.shape[1])
-        r = self._heads(self.distance(distance_table(distances, x.shape[-1], x)))
+        r = self._heads(self.distance(distance_table(distances, self.distance.in_features, x)))
         by_distance = torch.einsum("bthd,shd->bhts", q + self.distance_bias, r) / math.sqrt(self.head_dim)
         index = difference.clamp(0, distances - 1)[:, None].expand(x.shape[0], self.heads, -1, -1)
         bias = by_distance.gather(-1, index).masked_fill(~allowed[:, None], -torch.inf)

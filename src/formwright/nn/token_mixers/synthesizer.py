@@ -119,6 +119,8 @@ class RandomSynthesizer(_Synthesizer):
     random).
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
+
     def __init__(
         self,
         dim: int,

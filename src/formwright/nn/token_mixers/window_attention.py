@@ -70,9 +70,7 @@ class WindowAttention(Part):
         return {
             "relative_position_bias.table": (None, Axis("heads")),
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def forward(
