@@ -402,6 +402,26 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
     "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
     "bart": ("bart_base", {**_SHORT, "heads": 2}),
+    "dit": ("dit_s_2", {"dim": 16, "depth": 2, "heads": 2, "channels": 3, "image_size": 8, "classes": 4}),
+    "tempo": (
+        "tempo",
+        {
+            "length": 24,
+            "horizon": 5,
+            "dim": 16,
+            "depth": 2,
+            "heads": 2,
+            "vocabulary": 20,
+            "positions": 40,
+            "patch": 8,
+            "stride": 4,
+            "kernel": 5,
+            "sentences": ((1, 2), (1, 3), (1, 4)),
+            "rank": 2,
+        },
+    ),
+    "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
 }
 
 

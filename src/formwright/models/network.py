@@ -209,8 +209,9 @@ class Network(
     @property
     def feature_info(self) -> list[FeatureInfo]:
         """The feature maps that :meth:`features` can return, in order."""
-        side = next(source.size[0] for source in self.inputs.values() if hasattr(source, "size"))
-        return [FeatureInfo(name, max(1, round(side / stage.grid[0])), stage.dim) for name, stage in self.stages()]
+        stages = list(self.stages())
+        side = next((source.size[0] for source in self.inputs.values() if hasattr(source, "size")), 1)
+        return [FeatureInfo(name, max(1, round(side / stage.grid[0])), stage.dim) for name, stage in stages]
 
     def features(self, inputs: Inputs, at: Sequence[int | str] | None = None) -> list[Float[Tensor, "batch *grid dim"]]:
         """Token grids ``(batch, *grid, dim)`` after the stages ``at``; after every stage if unset.
