@@ -397,12 +397,13 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
 
 _SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
 
+_DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
+
 #: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
 TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
     "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
     "bart": ("bart_base", {**_SHORT, "heads": 2}),
-    "dit": ("dit_s_2", {"dim": 16, "depth": 2, "heads": 2, "channels": 3, "image_size": 8, "classes": 4}),
     "tempo": (
         "tempo",
         {
@@ -422,6 +423,8 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
     "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
+    "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
 
 
