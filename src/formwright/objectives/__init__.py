@@ -5,6 +5,7 @@ from formwright.objectives.auxiliary import WithAuxiliary
 from formwright.objectives.balanced import BalancedClassification
 from formwright.objectives.classification import Classification
 from formwright.objectives.dense import DenseClassification
+from formwright.objectives.diffusion import Diffusion, FlowMatching
 from formwright.objectives.distillation import Distillation
 from formwright.objectives.forecasting import ForecastDistillation, Forecasting
 from formwright.objectives.language import NextToken
@@ -16,7 +17,9 @@ __all__ = [
     "Batch",
     "Classification",
     "DenseClassification",
+    "Diffusion",
     "Distillation",
+    "FlowMatching",
     "ForecastDistillation",
     "Forecasting",
     "NestedTraining",
