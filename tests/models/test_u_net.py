@@ -258,7 +258,7 @@ def overlap(model: Network, inputs: Tensor, targets: Tensor) -> float:
 
 def test_it_learns_to_tell_circles_from_squares() -> None:
     torch.manual_seed(0)
-    model = create_model("unet_2d_small", dims=(8, 16, 24), depths=(1, 1, 1), classes=3, image_size=32, drop_path=0.0)
+    model = create_model("unet_2d_small", dims=(8, 16, 32), depths=(1, 1, 1), classes=3, image_size=32)
     learn(model, *circles_and_squares(256, seed=0), steps=120)
     inputs, targets = circles_and_squares(64, seed=1)
     background = float((targets == 0).float().mean()) / 3
@@ -345,3 +345,11 @@ def test_what_it_cannot_take_is_said(shape: tuple[int, ...], message: str) -> No
         tiny()(values(1, 1, 8, 8), Context(memory=values(1, 3, 8)))
     with pytest.raises(UserError, match="give `lengths` beside the input"):
         tiny(sized=True)(values(1, 1, 8, 8))
+
+
+def test_a_batch_of_nothing_and_mapped_ones() -> None:
+    for name, sides in (("unet_1d_small", (13,)), ("unet_2d_small", (6, 9)), ("monai_basic_unet_2d", (8, 4))):
+        model = tiny(name) if "basic" not in name else create_model(name, dims=(4, 8), classes=5).double().eval()
+        assert model(values(0, 1, *sides)).shape == (0, 5, *sides)
+        batches = values(3, 2, 1, *sides)
+        torch.testing.assert_close(torch.vmap(model)(batches), torch.stack([model(x) for x in batches]))

@@ -152,9 +152,10 @@ class InstanceNorm(AffineNorm):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if context.mask is None:
+        if context.mask is None and not mapped():
             return _grouped(x, x.shape[-1], self.weight, self.bias, self.eps)
-        real = context.mask.flatten(1).unsqueeze(-1)
+        real = torch.ones_like(x[..., 0], dtype=torch.bool) if context.mask is None else context.mask
+        real = real.flatten(1).unsqueeze(-1)
         tokens = widened(x).flatten(1, -2)
         count = real.sum(1, keepdim=True).clamp(min=1)
         centred = (tokens - (tokens * real).sum(1, keepdim=True) / count) * real

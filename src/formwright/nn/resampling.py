@@ -118,10 +118,10 @@ class Upsampling(_Finer):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *finer_grid dim"], Context]:
         batch, *grid, _ = x.shape
-        axes = len(grid)
-        y = dense(self.linear, x).view(batch, *grid, *[self.stride] * axes, -1)
+        axes, dim = len(grid), len(self.bias)
+        y = dense(self.linear, x).view(batch, *grid, *[self.stride] * axes, dim)
         sides = itertools.chain.from_iterable((1 + axis, 1 + axes + axis) for axis in range(axes))
-        y = y.permute(0, *sides, -1).reshape(batch, *self.output_grid(tuple(grid)), -1)
+        y = y.permute(0, *sides, -1).reshape(batch, *self.output_grid(tuple(grid)), dim)
         return y + self.bias, self._finer(context)
 
 
