@@ -316,7 +316,10 @@ class Flattened(Part):
         part: what the tokens pass through.
         grid: the grid that the whole is made for.
 
-    Shapes: ``(batch, *grid, dim)`` to the same; the part takes ``(batch, places, dim)``.
+    Shapes: ``(batch, *grid, dim)`` to the same; the part takes ``(batch, places, dim)``, the real ones first.
+
+    Raises:
+        UserError: the part does not take tokens on one axis.
 
     Source: as Mamba reads feature maps in U-Mamba, arXiv 2401.04722.
     """
@@ -340,10 +343,20 @@ class Flattened(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         context = settled(self, context)
-        condition = context.condition
-        if context.mask is not None or condition is not None:
-            context = context.replace(
-                mask=None if context.mask is None else context.mask.flatten(1),
-                condition=condition if condition is None or condition.ndim < 3 else condition.flatten(1, -2),
-            )
-        return self.part(x.flatten(1, -2), context).view(x.shape)
+        tokens, condition = x.flatten(1, -2), context.condition
+        if condition is not None and condition.ndim > 2:
+            condition = condition.flatten(1, -2)
+        if context.mask is None:
+            if condition is not context.condition:
+                context = context.replace(condition=condition)
+            return self.part(tokens, context).view(x.shape)
+        # Padding lies at the end of every row of the grid, and belongs at the end of the sequence.
+        mask, order = context.mask.flatten(1).to(torch.uint8).sort(dim=1, descending=True, stable=True)
+
+        def ordered(values: Tensor, order: Tensor) -> Tensor:
+            return values.gather(1, order.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+        if condition is not None and condition.ndim > 2:
+            condition = ordered(condition, order)
+        y = self.part(ordered(tokens, order), context.replace(mask=mask.bool(), condition=condition))
+        return ordered(y, order.argsort(dim=1)).view(x.shape)

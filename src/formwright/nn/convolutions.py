@@ -163,5 +163,7 @@ class ConvolutionBlock(Part):
         return self.activation(self.convolutions(x, context)), context
 
     def _largest(self, x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch channels *coarser_grid"]:
+        if 0 in x.shape[2:]:
+            return x.new_zeros(*x.shape[:2], *self.output_grid(tuple(x.shape[2:])))
         pooled: Tensor = _MAX_POOLS[self.dimensions](x, self.pool, ceil_mode=True)
         return pooled
