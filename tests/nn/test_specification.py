@@ -31,7 +31,7 @@ def plain() -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_named_model_survives_json(name: str) -> None:
     spec = model_specification(name)
-    assert ChainSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_edits_survive_json(plain: dict[str, Any]) -> None:

@@ -47,7 +47,18 @@ class Composite(Part):
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        state = initial_state(self.named_parts(), batch, capacity, device=device, dtype=dtype)
+        return self.begin(batch, capacity, EMPTY, device=device, dtype=dtype)
+
+    def begin(
+        self,
+        batch: int,
+        capacity: int,
+        context: Context,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> State:
+        state = initial_state(self.named_parts(), batch, capacity, context, device=device, dtype=dtype)
         return {name: tensor for name, tensor in state.items() if name != LENGTH}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
