@@ -111,6 +111,8 @@ class CrossAttention(Part):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> State:
+        if context.memory is None:
+            return self.init_state(batch, capacity)
         keys, values = self._remember(batch, context)
         mask = context.memory_mask
         real = torch.ones_like(keys[..., 0, 0], dtype=torch.bool) if mask is None else mask
