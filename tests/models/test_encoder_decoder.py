@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from formwright.batch import Batch, call
+from formwright.compression import prune
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.errors import UserError
 from formwright.inference.generation import generate
+from formwright.measurement import count_macs
 from formwright.models import create_model
 from formwright.models.topologies.encoder_decoder import EncoderDecoder, EncoderDecoderSpec
 from formwright.nn import BlockSpec, BranchSpec, Context, part
@@ -218,3 +220,16 @@ def test_a_small_t5_learns_to_write_backwards() -> None:
     written = [[step[row] for step in steps if step[row] is not None] for row in range(200)]
     right = sum(text == wanted for text, wanted in zip(written, held_out.targets[:, :-1].tolist(), strict=True))
     assert right >= 180, "one in 5040 is right by chance"
+
+
+@each_model
+def test_heads_and_hidden_channels_are_pruned(name: str) -> None:
+    model = tiny_network(name).float()
+    inputs = named_inputs(model)
+    batch = Batch(inputs, torch.randint(11, inputs["decoder_input"].shape))
+    before = count_macs(model, inputs)
+    for calibration in (None, [batch]):
+        smaller = prune(model, calibration, keep=0.7, multiple=2, objective=NextToken())
+        assert count_macs(smaller, inputs) <= 0.7 * before
+        assert torch.isfinite(call(smaller, inputs)).all()
+        assert {edit.target.partition(".")[0] for edit in smaller.specification.edits} == {"encoder", "decoder"}
