@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +126,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "convolutional_projection_attention": (
         Case("convolutional_projection_attention", options={"heads": 4}),
         Case("convolutional_projection_attention", "linear", options={"heads": 2, "method": "linear"}),
+        Case("convolutional_projection_attention", "averages", options={"heads": 2, "method": "avg"}),
         Case("convolutional_projection_attention", "class-token", options={"heads": 2}, prefix=1),
     ),
     "convolutional_tokenizer": (
@@ -334,7 +335,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
     "combiner_mixture_attention": (Case("combiner_mixture_attention", options={"columns": 3}),),
     "performer_attention": _sequence_cases("performer_attention", features=12),
-    "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
+    "cosformer_attention": _sequence_cases("cosformer_attention"),
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
@@ -403,6 +404,25 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
     "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
     "bart": ("bart_base", {**_SHORT, "heads": 2}),
+    "tempo": (
+        "tempo",
+        {
+            "length": 24,
+            "horizon": 5,
+            "dim": 16,
+            "depth": 2,
+            "heads": 2,
+            "vocabulary": 20,
+            "positions": 40,
+            "patch": 8,
+            "stride": 4,
+            "kernel": 5,
+            "sentences": ((1, 2), (1, 3), (1, 4)),
+            "rank": 2,
+        },
+    ),
+    "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
@@ -422,10 +442,9 @@ def streaming_cases() -> list[Case]:
     return found
 
 
-def cases_and_grids() -> Iterator[Any]:
-    for case in cases():
-        for grid in case.grids:
-            yield pytest.param(case, grid, id=f"{case}-{len(grid)}d")
+def cases_and_grids() -> list[Any]:
+    """Every case on every number of axes; a list, because what runs out after one test leaves the others nothing."""
+    return [pytest.param(case, grid, id=f"{case}-{len(grid)}d") for case in cases() for grid in case.grids]
 
 
 def other_grid(case: Case, grid: tuple[int, ...]) -> tuple[int, ...]:

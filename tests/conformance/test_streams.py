@@ -43,13 +43,24 @@ def streamed(
 
 
 @each_case
-@pytest.mark.parametrize("sizes", [[1] * LENGTH, [LENGTH], [3, 1, LENGTH - 4], [1, LENGTH - 1]], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [[1] * LENGTH, [LENGTH], [3, 1, LENGTH - 4], [0, 1, LENGTH - 1], [2, 0, 1, 0, LENGTH - 3, 0]], ids=str
+)
 def test_any_division_gives_the_whole(case: Case, sizes: list[int]) -> None:
     module = build(case, GRIDS[1])
     x, context = tokens(case, GRIDS[1])
     with torch.inference_mode():
         expected = call(module, x, context)[0]
         torch.testing.assert_close(streamed(module, x, sizes, context), expected, rtol=1e-9, atol=1e-9)
+
+
+@each_case
+@pytest.mark.parametrize("sizes", [[LENGTH], [1, LENGTH - 1]], ids=str)
+def test_no_rows_give_none(case: Case, sizes: list[int]) -> None:
+    module = build(case, GRIDS[1])
+    x, context = tokens(case, GRIDS[1], batch=0)
+    with torch.inference_mode():
+        assert streamed(module, x, sizes, context).shape == call(module, x, context)[0].shape
 
 
 @each_case

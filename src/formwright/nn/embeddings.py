@@ -12,19 +12,30 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.convolution import (
+    CONVOLUTIONS,
+    fold_batch_norm,
+    to_channels_first,
+    to_channels_last,
+)
+from formwright.nn.functional.convolution import convolved_side
+from formwright.nn.functional.transforms import mapped
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
-def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    return (side + 2 * padding - kernel) // stride + 1
-
-
 def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch channels *size"]:
-    """The same values in ``channels_last`` memory format, where PyTorch has one."""
+    """The same values in ``channels_last`` memory format, where PyTorch has one.
+
+    Raises:
+        UserError: a side is zero.
+    """
+    if 0 in x.shape[2:]:
+        raise UserError(f"An input of size {' x '.join(map(str, x.shape[2:]))} holds nothing; every side starts at 1.")
+    if mapped():  # PyTorch does not know the format of what is mapped over
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=formats[x.ndim]) if x.ndim in formats else x
 
@@ -231,7 +242,7 @@ class ResizedPositionTable(PositionTable):
     not the sides.
     """
 
-    promises: ClassVar[Promises] = Promises()
+    promises: ClassVar[Promises] = Promises(exemptions={"padding": "the table is stretched over the padding, too"})
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -241,7 +252,7 @@ class ResizedPositionTable(PositionTable):
             return super().forward(x, context)
         table = self.table[self.prefix :].T.reshape(1, -1, *self.grid)
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
-        places = F.interpolate(table, size=grid, mode=mode).flatten(2).squeeze(0).T
+        places = table[0, :, :0].flatten(1).T if 0 in grid else F.interpolate(table, grid, mode=mode)[0].flatten(1).T
         return x + torch.cat([self.table[: self.prefix], places]).view(x.shape[1:]), context
 
 

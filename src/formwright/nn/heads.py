@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from formwright.errors import UserError
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
@@ -18,6 +19,17 @@ from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises,
 from formwright.nn.specification import PartSpec, part
 
 _POOL = Promises(exemptions={"tokens": "gives one vector a sample"})
+
+
+def check_tokens(x: Float[Tensor, "batch *grid channels"]) -> None:
+    """Refuse to make one vector of no tokens.
+
+    Raises:
+        UserError: a side of the grid is zero.
+    """
+    if 0 in x.shape[1:-1]:
+        grid = " x ".join(map(str, x.shape[1:-1]))
+        raise UserError(f"A grid of {grid} has no tokens to make one vector of; give at least one token.")
 
 
 @PARTS.register("mean_pool")
@@ -35,6 +47,7 @@ class MeanPool(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         tokens = x.flatten(1, -2)[:, context.prefix :]
         if context.mask is None:
             return tokens.mean(1)
@@ -91,6 +104,7 @@ class SequencePool(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         return (self.weights(x, context).transpose(1, 2) @ x.flatten(1, -2)).squeeze(1)
 
 
@@ -144,7 +158,7 @@ class Classifier(Part):
         if self.norm is not None:
             x = self.norm(x, context)
         x = self.pool(x, context)
-        return x if self.pooled_norm is None else self.pooled_norm(x, context)
+        return x if self.pooled_norm is None else self.pooled_norm(x)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -206,7 +220,7 @@ class MLPClassifier(Part):
         """The vector that the last layer's scores are computed from, ``(batch, ratio * dim)``."""
         x = self.pool(x, context)
         if self.pooled_norm is not None:
-            x = self.pooled_norm(x, context)
+            x = self.pooled_norm(x)
         return self.dropout(self.norm(self.activation(self.fc1(x))))
 
     def forward(

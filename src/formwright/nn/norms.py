@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.batch_norm import batch_norm
 from formwright.nn.functional.rms import rms_norm
+from formwright.nn.functional.transforms import mapped
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -114,7 +116,7 @@ class GroupNorm(AffineNorm):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if x.is_cpu and not torch.compiler.is_compiling():
+        if x.is_cpu and not torch.compiler.is_compiling() and not mapped():
             # As an image of one column in channels-last memory PyTorch's group norm is three times as fast as a layer
             # norm over all axes, and five times with its backward.
             column = x.flatten(1, -2).unsqueeze(2).permute(0, 3, 1, 2)
@@ -127,11 +129,13 @@ class GroupNorm(AffineNorm):
 
 @PARTS.register("batch_norm")
 class BatchNorm(Part):
-    """Batch norm over all tokens of the batch, a channel at a time; running statistics in eval mode.
+    """Batch norm over all real tokens of the batch, one channel at a time; running statistics in eval mode.
 
-    Shapes: ``(batch, *grid, channels)`` to the same. Source: Batch Normalization, arXiv 1502.03167.
+    Shapes: ``(batch, *grid, channels)`` to the same; in training, tokens that ``context.mask`` says are padding have no
+    part in the statistics. Source: Batch Normalization, arXiv 1502.03167.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(per_token=True)
 
     def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
@@ -145,7 +149,7 @@ class BatchNorm(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.norm(x.reshape(-1, x.shape[-1])).view(x.shape)
+        return batch_norm(self.norm, x, context.mask)
 
 
 @PARTS.register("identity")

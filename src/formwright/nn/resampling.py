@@ -64,4 +64,4 @@ class PatchMerging(Part):
         x = x.reshape(batch, *[size for side in coarser for size in (side, 2)], channels)
         axes = len(grid)
         x = x.permute(0, *range(1, 2 * axes, 2), *range(2 * axes, 0, -2), 2 * axes + 1)
-        return self.linear(self.norm(x.reshape(batch, *coarser, -1), context)), context
+        return self.linear(self.norm(x.reshape(batch, *coarser, 2**axes * channels), context)), context

@@ -191,4 +191,5 @@ class BatchNormMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.fc2(self.tap("hidden", self.activation(self.fc1(x))))
+        hidden = self.tap("hidden", self.activation(self.fc1(x, context.mask)))
+        return self.fc2(hidden, context.mask)

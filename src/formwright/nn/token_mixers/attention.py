@@ -165,11 +165,11 @@ class Attention(Part):
         places = length[:, None] + torch.arange(time, device=x.device)
         q, k, v = self._project(x, places)
         new = {"keys": k, "values": v}
-        seen = int(length.max())
+        seen = cache.longest(length)
         forgets = self.window is not None and slots == self.window
         if not forgets:
             count = time if context.mask is None else context.mask.sum(1)
-            cache.check_capacity(int((length + count).max()), slots)
+            cache.check_capacity(length + count, slots)
         if seen == 0:
             y = self._attend(q, k, v, context.mask, **self._scores(context, places[:1], places[:1]))
             cache.write(ring, new, length, context.mask)
@@ -201,7 +201,7 @@ class Attention(Part):
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""
         batch, time, _ = tokens.shape
-        heads = self._read(tokens).view(batch, time, -1, self.head_dim)
+        heads = self._read(tokens).view(batch, time, self.heads + 2 * self.kv_heads, self.head_dim)
         q, k, v = heads.tensor_split((self.heads, self.heads + self.kv_heads), dim=2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
