@@ -397,11 +397,34 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
 
 _SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
 
+_DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
+
 #: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
 TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
     "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
     "bart": ("bart_base", {**_SHORT, "heads": 2}),
+    "tempo": (
+        "tempo",
+        {
+            "length": 24,
+            "horizon": 5,
+            "dim": 16,
+            "depth": 2,
+            "heads": 2,
+            "vocabulary": 20,
+            "positions": 40,
+            "patch": 8,
+            "stride": 4,
+            "kernel": 5,
+            "sentences": ((1, 2), (1, 3), (1, 4)),
+            "rank": 2,
+        },
+    ),
+    "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
+    "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from formwright.errors import UserError
 from formwright.nn import Axis, Part, build_part, part
-from formwright.nn.edits import EDITS, apply_edits, keep_entries, module_at
+from formwright.nn.edits import EDITS, apply_edits, keep_entries, module_at, permute_entries
 from formwright.nn.specification import EditSpec
 
 
@@ -107,6 +107,22 @@ def test_unknown_edits_are_refused() -> None:
 def test_options_that_an_edit_lacks_are_named() -> None:
     with pytest.raises(UserError, match=r"The edit 'keep' of 'mixer' .*'kept'"):
         apply_edits(mlp(), [EditSpec("keep", "mixer", {"axis": "hidden"})])
+
+
+def test_a_number_of_entries_is_whole() -> None:
+    for kept in ("2", 2.0, True):
+        with pytest.raises(UserError, match="is a whole number, got"):
+            apply_edits(mlp(), [EditSpec("keep", "mixer", {"axis": "hidden", "kept": kept})])
+
+
+def test_entries_are_permuted_and_the_edit_keeps_all() -> None:
+    model, x = mlp(), torch.randn(3, 4)
+    expected = model.mixer(x)
+    edit = permute_entries(model, "mixer", "hidden", [5, 0, 3, 1, 2, 4])
+    torch.testing.assert_close(model.mixer(x), expected)
+    assert edit == EditSpec("keep", "mixer", {"axis": "hidden", "kept": 6})
+    with pytest.raises(UserError, match="An order names each of the 6 entries"):
+        permute_entries(model, "mixer", "hidden", [0, 0, 1, 2, 3, 4])
 
 
 def test_the_empty_path_is_the_model_itself() -> None:

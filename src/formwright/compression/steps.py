@@ -62,6 +62,7 @@ class Prune(Single):
         keep, macs, parameters: what may be left: a share of the multiply-accumulates, or a number of either.
         floor: share of its entries that every layer keeps.
         multiple: hidden channels are left in multiples of this.
+        width: cut the channels of the tokens too.
 
     Source: Importance Estimation for Neural Network Pruning, arXiv 1906.10771.
     """
@@ -83,8 +84,10 @@ class Prune(Single):
         parameters: int | None = None,
         floor: float = 0.25,
         multiple: int = 8,
+        width: bool = False,
     ) -> None:
-        self.options = {"keep": keep, "macs": macs, "parameters": parameters, "floor": floor, "multiple": multiple}
+        target = {"keep": keep, "macs": macs, "parameters": parameters}
+        self.options = {**target, "floor": floor, "multiple": multiple, "width": width}
 
     def batches(self, job: Job) -> Sequence[Batch] | None:
         """What the importance is found on."""

@@ -30,7 +30,7 @@ from formwright.nn.frame import Stage
 from formwright.nn.initialization import initialize
 from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInput
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import Part, State, Width, check_offers, forget_checks, offers_taken
+from formwright.nn.part import Axis, InnerAxes, Part, RESIDUAL, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
 from formwright.nn.streaming import initial_state
 from formwright.registry import Registry
@@ -100,9 +100,17 @@ class Network(
         """What the network is now: the base and the edits made since."""
         return self._specification
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        """As :meth:`Part.axes`, of tensors that are in none of the network's parts."""
+        return {}
+
+    def inner_axes(self) -> InnerAxes:
+        """As :meth:`Part.inner_axes`, for parts and stages of a network whose tokens have one width."""
+        return {}
+
     def widths(self) -> list[Width]:
         """The widths of the tokens, each shared by all that reads them or adds to them; none where it does not say."""
-        return []
+        return [Width((("", RESIDUAL.name),))] if self.axes() or self.inner_axes() else []
 
     def record_edits(self, edits: Sequence[EditSpec]) -> None:
         """Append edits that were just made to this network, so that it reloads as it is."""
@@ -201,8 +209,9 @@ class Network(
     @property
     def feature_info(self) -> list[FeatureInfo]:
         """The feature maps that :meth:`features` can return, in order."""
-        side = next(source.size[0] for source in self.inputs.values() if hasattr(source, "size"))
-        return [FeatureInfo(name, max(1, round(side / stage.grid[0])), stage.dim) for name, stage in self.stages()]
+        stages = list(self.stages())
+        side = next((source.size[0] for source in self.inputs.values() if hasattr(source, "size")), 1)
+        return [FeatureInfo(name, max(1, round(side / stage.grid[0])), stage.dim) for name, stage in stages]
 
     def features(self, inputs: Inputs, at: Sequence[int | str] | None = None) -> list[Float[Tensor, "batch *grid dim"]]:
         """Token grids ``(batch, *grid, dim)`` after the stages ``at``; after every stage if unset.

@@ -61,12 +61,16 @@ def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> 
 class Convolution1d(nn.Conv1d):
     """A convolution of ``(batch, channels, length)`` that stays inside its buffers in training on any CPU."""
 
+    padding: tuple[int, ...]
+
     def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
         return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
 
 
 class Convolution2d(nn.Conv2d):
     """A convolution of ``(batch, channels, height, width)`` that stays inside its buffers in training on any CPU."""
+
+    padding: tuple[int, ...]
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
@@ -76,6 +80,8 @@ class Convolution2d(nn.Conv2d):
 
 class Convolution3d(nn.Conv3d):
     """A convolution of ``(batch, channels, *grid)`` on three axes that stays inside its buffers on any CPU."""
+
+    padding: tuple[int, ...]
 
     def forward(
         self, x: Float[Tensor, "batch channels depth height width"]

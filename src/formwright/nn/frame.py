@@ -216,13 +216,22 @@ class Stage(nn.Module):
             raise UserError(f"A stage of {spec.dim} channels after {in_dim} needs a downsampling part between them.")
         if spec.repeats < 1:
             raise UserError(f"A stage passes its tokens through its blocks at least once, not {spec.repeats} times.")
-        self.in_dim, self.in_grid = in_dim, grid
+        self._incoming, self.in_grid = in_dim, grid
         self.repeats, self.inject = spec.repeats, spec.inject
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
         self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
         self.dim = spec.dim
         self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
         self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
+
+    @property
+    def in_dim(self) -> int:
+        """Channels of the tokens that come in."""
+        return self.dim if self.downsample is None else self._incoming
+
+    @in_dim.setter
+    def in_dim(self, channels: int) -> None:
+        self._incoming = channels
 
     def inner_axes(self) -> InnerAxes:
         own = [f"{name}.{index}" for name in ("entry", "blocks") for index in range(len(getattr(self, name)))]
@@ -335,8 +344,8 @@ class Backbone(nn.Module):
         """
         widths = [[(f"{path}.embed", RESIDUAL.name)]]
         for s, stage in enumerate(self.stages):
-            widths[-1].append((f"{path}.stages.{s}", INCOMING.name))
             if stage.downsample is not None:
+                widths[-1].append((f"{path}.stages.{s}", INCOMING.name))
                 widths.append([])
             widths[-1].append((f"{path}.stages.{s}", RESIDUAL.name))
         return [Width(tuple(members)) for members in widths]

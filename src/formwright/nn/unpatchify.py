@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, OFFERS, Context, split_prefix
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Part, Promises, build_part, settled
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, settled, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -49,6 +49,12 @@ class Unpatchify(Part):
 
     def init_weights(self) -> None:
         nn.init.zeros_(self.linear.weight)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.patch * side for side in grid)

@@ -14,6 +14,7 @@ from formwright.batch import Batch
 from formwright.errors import UserError
 from formwright.models import create_model, empty_copy, from_pretrained
 from formwright.models.series.tempo import SENTENCES, Tempo, TempoSpec
+from formwright.nn.edits import keep_entries, permute_entries
 from formwright.nn.layers import LoRA
 from formwright.objectives.series import DecomposedForecast
 
@@ -151,3 +152,18 @@ def test_what_does_not_fit_is_refused() -> None:
         tiny(kernel=8)
     with pytest.raises(UserError, match="Of a pool of 2"):
         tiny(pool=2)
+
+
+@pytest.mark.parametrize("pool", [None, 4])
+def test_the_width_of_the_language_model_is_cut_in_all_that_feeds_and_reads_it(
+    pool: int | None, tmp_path: Path
+) -> None:
+    model, series = tiny(pool=pool), torch.randn(2, 48, 3).double()
+    before, expected = model.parameter_count(), model(series)
+    permute_entries(model, "", "residual", torch.randperm(16).tolist())
+    torch.testing.assert_close(model(series), expected, rtol=1e-10, atol=1e-10)
+    model.record_edits([keep_entries(model, "", "residual", range(0, 16, 2))])
+    assert model.parameter_count() < before
+    model.float().save_pretrained(tmp_path)
+    assert torch.equal(Tempo.from_pretrained(tmp_path)(series.float()), model(series.float()))
+    assert not tiny(pool=4, reshaped_summary=True).widths()

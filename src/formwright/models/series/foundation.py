@@ -30,7 +30,7 @@ from formwright.nn.context import Context
 from formwright.nn.frame import Block
 from formwright.nn.inputs import ArrayInput
 from formwright.nn.packed_series import Patches, cut_into_patches, series_statistics
-from formwright.nn.part import build_part
+from formwright.nn.part import RESIDUAL, Axis, InnerAxes, build_part, sharing
 from formwright.nn.specification import BlockSpec, BranchSpec, NetworkSpec, part, register_specification
 from formwright.nn.student_mixture import StudentMixture
 
@@ -133,6 +133,12 @@ class FoundationModel(Network):
         self.blocks = nn.ModuleList(Block(block, dim, (512,)) for _ in range(specification.depth))
         self.norm = build_part(_NORM, dim)
         self.head = nn.Linear(dim, specification.patch * 4 * specification.components)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"embed.weight": (RESIDUAL, None), "mask_token": (RESIDUAL,), "head.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", *(f"blocks.{index}" for index in range(len(self.blocks))))
 
     def core_parameters(self) -> int:
         """Parameters of blocks and last norm, which the authors count as the size."""

@@ -37,6 +37,7 @@ from formwright.nn.edits import adapt_layer
 from formwright.nn.inputs import SeriesInput
 from formwright.nn.layers.lora import LoRA, freeze_except
 from formwright.nn.norms import LayerNorm
+from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Width, sharing
 from formwright.nn.prompts import PromptPool
 from formwright.nn.series import ReversibleNorm
 from formwright.nn.specification import NetworkSpec, register_specification
@@ -164,6 +165,24 @@ class Tempo(Network):
         self.heads = nn.ModuleList(nn.Linear(tokens * dim, specification.horizon) for _ in range(specification.parts))
         freeze_except(self.language, self._tuned())
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        axes: dict[str, tuple[Axis | None, ...]] = {}
+        for index, (embed, head) in enumerate(zip(self.embed, self.heads, strict=True)):
+            tokens = Axis("residual", repeats=head.in_features // embed.out_features)  # type: ignore[operator,arg-type]
+            axes |= {f"embed.{index}.weight": (RESIDUAL, None), f"heads.{index}.weight": (None, tokens)}
+            if self._specification.pool is None:
+                axes[f"sentences.{index}.weight"] = (RESIDUAL, RESIDUAL)
+        if self._specification.pool is not None:
+            axes |= {"pool.keys": (None, RESIDUAL), "pool.prompts": (None, None, RESIDUAL)}
+        return axes
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("language.backbone.embed", "language.backbone.stages.0", "language.head.norm")
+
+    def widths(self) -> list[Width]:
+        mixed = self._specification.pool is not None and self._specification.reshaped_summary
+        return [] if mixed else super().widths()  # the authors' summary mixes channels in their order
+
     def _tuned(self) -> Iterator[nn.Parameter]:
         """What of the language model is trained."""
         norms = self._specification.tuned == "norms"
@@ -224,7 +243,7 @@ class Tempo(Network):
         if specification.pool is not None:
             return torch.cat([self.pool(tokens), tokens], dim=1)
         words = self.language.backbone.embed(torch.tensor([specification.sentences[index]], device=values.device))[0]
-        return torch.cat([self.sentences[index](words).expand(len(tokens), -1, -1), tokens], dim=1)
+        return torch.cat([self.sentences[index](words).expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def load_language_model(self, source: str | Path | Mapping[str, Tensor]) -> None:
         """Take the weights of a GPT-2 in the layout of transformers (a file, a folder or a state); the first blocks.

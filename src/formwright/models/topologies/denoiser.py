@@ -16,7 +16,7 @@ from formwright.nn.conditions import ClassEmbedding, TimeEmbedding
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ClassInput, GridInput, ImageInput, Input, TimeInput
-from formwright.nn.part import Part, build_part
+from formwright.nn.part import RESIDUAL, Part, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 
@@ -76,6 +76,10 @@ class Denoiser(Network):
         self.head: Part = build_part(
             specification.head, self.backbone.dim, specification.out_channels, grid=self.backbone.grid
         )
+
+    def widths(self) -> list[Width]:
+        *before, last = self.backbone.widths("backbone")
+        return [*before, Width((*last.members, ("head", RESIDUAL.name)))]
 
     def forward(
         self,

@@ -112,12 +112,13 @@ def width_axes(model: nn.Module, width: Width) -> list[tuple[str, int, Axis]]:
         for below, sharer, _, _ in sharers(member, Axis(name)):
             reason = sharer.promises.exemptions.get("residual") if isinstance(sharer, Part) else None
             if reason is not None:
-                where = f"{path}.{below}".rstrip(".")
+                where = f"{path}.{below}".strip(".")
                 raise UserError(
                     f"The width of the tokens at {path!r} cannot be cut or permuted, because of {where!r} "
                     f"({type(sharer).__name__}): {reason}."
                 )
-        found += [(f"{path}.{tensor}", dimension, axis) for tensor, dimension, axis in named_axes(member, name)]
+        axes = named_axes(member, name)
+        found += [(f"{path}.{tensor}".lstrip("."), dimension, axis) for tensor, dimension, axis in axes]
     return found
 
 

@@ -59,7 +59,7 @@ def keep(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
     Options: ``axis`` (its name) and ``kept`` (how many; the first ones when replayed, because the weights that follow
     are already cut). Called through :func:`keep_entries` when the choice matters.
     """
-    keep_entries(model, target, options["axis"], range(options["kept"]))
+    keep_entries(model, target, options["axis"], range(_whole(options["kept"])))
 
 
 def keep_entries(model: nn.Module, target: str, axis: str, entries: Sequence[int]) -> EditSpec:
@@ -109,7 +109,7 @@ def permute_entries(model: nn.Module, target: str, axis: str, order: Sequence[in
 
 def extend(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
     """Append entries to a part's axis; options: ``axis`` (its name) and ``added`` (how many)."""
-    extend_entries(model, target, options["axis"], options["added"])
+    extend_entries(model, target, options["axis"], _whole(options["added"]))
 
 
 @torch.no_grad()
@@ -140,6 +140,12 @@ def extend_entries(model: nn.Module, target: str, axis: str, added: int) -> Edit
         replace_tensor(part, name, tensor.flatten(dimension, dimension + 2))
     _record(found, found.size + added)
     return EditSpec("extend", target, {"axis": axis, "added": added})
+
+
+def _whole(number: object) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise UserError(f"How many entries an edit keeps or appends is a whole number, got {number!r}.")
+    return number
 
 
 @torch.no_grad()
@@ -179,9 +185,9 @@ def _record(found: Found, size: int) -> None:
     """Make what modules record of their sizes agree with their tensors again."""
     for path, name in found.members:
         for _, module, own, lies in sharers(module_at(found.holder, path), Axis(name)):
-            attribute = module.resizable.get(own.name) if isinstance(module, Part) else None
-            attribute = attribute or _RECORDS.get(own.name, "")
-            if attribute in module.__dict__:
+            records = {**_RECORDS, **module.resizable} if isinstance(module, Part) else _RECORDS
+            attribute = records.get(own.name)
+            if attribute is not None and hasattr(module, attribute):
                 setattr(module, attribute, size * lies.repeats * lies.block)
     for name, _, _ in found.axes:
         refresh_sizes(found.holder.get_submodule(name.rpartition(".")[0]))
