@@ -223,7 +223,7 @@ class Tempo(Network):
         """The forecast, and the parts that it was made from, one row per variate of each sample."""
         self.inputs["input"].check(series)
         batch, _, variates = series.shape
-        rows, mean, deviation = self.norm(series.transpose(1, 2).reshape(batch * variates, -1))
+        rows, mean, deviation = self.norm(series.transpose(1, 2).flatten(0, 1))
         parts = self.decompose(rows)
         tokens = torch.cat([self._prompted(index, values) for index, values in enumerate(parts)], dim=1)
         tokens, context = self.language.backbone.stages[0](tokens, SETTLED)
