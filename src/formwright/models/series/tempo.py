@@ -233,7 +233,7 @@ class Tempo(Network):
             skipped = 0 if self._specification.forecast_from_prompts else self._specification.prompt_tokens
             forecast = forecast + head(of_part[:, skipped:].flatten(1))
         forecast = self.norm.back(forecast, mean, deviation)
-        return forecast.view(batch, variates, -1).transpose(1, 2), torch.stack(parts)
+        return forecast.view(batch, variates, forecast.shape[1]).transpose(1, 2), torch.stack(parts)
 
     def _prompted(self, index: int, values: Float[Tensor, "rows time"]) -> Float[Tensor, "rows tokens dim"]:
         """The patches of a part behind its prompt."""
