@@ -98,6 +98,29 @@ def test_outputs_and_features(name: str) -> None:
 
 
 @each_network
+def test_no_samples_give_none(name: str) -> None:
+    model = tiny_network(name)
+    inputs = named_inputs(model)
+    expected = named(call(model, inputs))
+    for training in (True, False):
+        outputs = named(call(model.train(training), {key: x[:0] for key, x in inputs.items()}))
+        assert {key: x.shape for key, x in outputs.items()} == {key: x[:0].shape for key, x in expected.items()}
+        sum(x.sum() for x in outputs.values()).backward()  # type: ignore[union-attr]
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+@each_network
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_mapped_over_batches(name: str) -> None:
+    model = tiny_network(name)
+    batches = [named_inputs(model, seed=seed) for seed in range(3)]
+    stacked = {key: torch.stack([batch[key] for batch in batches]) for key in batches[0]}
+    outputs = torch.vmap(lambda inputs: named(call(model, inputs)))(stacked)
+    for index, batch in enumerate(batches):
+        assert_equal({key: x[index] for key, x in outputs.items()}, named(call(model, batch)))
+
+
+@each_network
 def test_number_types(name: str) -> None:
     model, inputs = tiny_network(name), named_inputs(tiny_network(name))
     with torch.inference_mode():

@@ -120,7 +120,9 @@ def beam_search(
             if bool(over.all()):
                 break
             rows = torch.arange(batch, device=scores.device)[:, None] * width + _taken(parents, order)
-            scores, state = model.stream(going.ids[..., -1].reshape(-1, 1), rows_of(state, rows.flatten()))
+            # A beam goes on in the place of another one of its prompt, once there are as many as there will be.
+            state = rows_of(state, rows.flatten(), same_memory=width == going.scores.shape[1])
+            scores, state = model.stream(going.ids[..., -1].reshape(-1, 1), state)
             scores = scores[:, -1]
     finally:
         model.train(training)

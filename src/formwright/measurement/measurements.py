@@ -180,11 +180,12 @@ def _example(model: nn.Module, size: Size, batch: int) -> Inputs:
     if isinstance(model, Network):
         (source, *others) = model.inputs.values()
         if others or not isinstance(source, ImageInput):
-            if size is not None and others:
+            resized = source if size is None else _resized(source, size)
+            if others and resized != source:
                 raise UserError(f"{model.specification.name} takes several inputs and is measured at its own size.")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                return model.example(batch) if size is None else _resized(source, size).example(batch)
+                return model.example(batch) if resized == source else resized.example(batch)
     size = size or getattr(source, "size", None)
     if size is None:
         raise UserError("The model does not say its image size; give one, such as size=224.")

@@ -30,7 +30,7 @@ from formwright.nn.frame import Stage
 from formwright.nn.initialization import initialize
 from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInput
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import Axis, InnerAxes, Part, RESIDUAL, State, Width, check_offers, forget_checks, offers_taken
+from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
 from formwright.nn.streaming import initial_state
 from formwright.registry import Registry

@@ -14,6 +14,8 @@ from formwright.nn.part import Part, State
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
 SEPARATOR = "/"
 LENGTH = "length"
+#: How the names of what a part remembers of a memory begin, which a stream never changes.
+MEMORY = "memory_"
 
 
 def initial_state(
@@ -39,9 +41,18 @@ def initial_state(
     return state
 
 
-def rows_of(state: State, rows: Int[Tensor, " chosen"]) -> State:
-    """The state of a stream of these rows of another one, each as often as it is named."""
-    return {name: tensor[rows] for name, tensor in state.items()}
+def rows_of(state: State, rows: Int[Tensor, " chosen"], *, same_memory: bool = False) -> State:
+    """The state of a stream of these rows of another one, each as often as it is named.
+
+    Args:
+        state: a state of a network.
+        rows: numbers of rows.
+        same_memory: whether each row has the memory of the one in whose place it comes, so that it can stay.
+    """
+    return {
+        name: tensor if same_memory and name.partition(SEPARATOR)[2].startswith(MEMORY) else tensor[rows]
+        for name, tensor in state.items()
+    }
 
 
 class Streams:

@@ -16,7 +16,10 @@ from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.streaming import MEMORY
 from formwright.nn.token_mixers.attention import check_heads, key_mask
+
+_STATE = tuple(f"{MEMORY}{name}" for name in ("keys", "values", "mask"))
 
 
 @PARTS.register("cross_attention")
@@ -38,8 +41,8 @@ class CrossAttention(Part):
         attention_dropout: share of attention weights that are dropped in training.
 
     Shapes: ``(batch, *grid, dim)`` to the same; ``context.memory`` ``(batch, memory, memory_dim)``,
-    ``context.memory_mask`` ``(batch, memory)`` true for real tokens. State: ``keys`` and ``values``
-    ``(batch, memory, heads, head_dim)``, and ``real`` ``(batch, memory)``.
+    ``context.memory_mask`` ``(batch, memory)`` true for real tokens. State: ``memory_keys`` and
+    ``memory_values`` ``(batch, memory, heads, head_dim)``, and ``memory_mask`` ``(batch, memory)``.
 
     Raises:
         UserError: ``dim`` cannot be split over the heads, or there is no memory, or it fits neither tokens nor mask.
@@ -111,10 +114,13 @@ class CrossAttention(Part):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> State:
+        if context.memory is None:
+            return self.init_state(batch, capacity)
         keys, values = self._remember(batch, context)
         mask = context.memory_mask
-        real = torch.ones_like(keys[..., 0, 0], dtype=torch.bool) if mask is None else mask
-        return {"keys": keys, "values": values, "real": real}
+        if mask is None:
+            mask = torch.ones_like(keys[..., 0, 0], dtype=torch.bool)
+        return dict(zip(_STATE, (keys, values, mask), strict=True))
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -127,7 +133,7 @@ class CrossAttention(Part):
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         if context.memory is not None:
             raise UserError("A stream keeps the memory that it began with: give none with the next tokens.")
-        return self._attend(x, state["keys"], state["values"], state["real"]), state
+        return self._attend(x, *(state[name] for name in _STATE)), state
 
     def _remember(self, batch: int, context: Context) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory, ``(batch, memory, heads, head_dim)``."""
