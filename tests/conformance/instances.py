@@ -159,6 +159,21 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("parallel", options={"parts": (part("depthwise_convolution", kernel=3), part("attention", heads=2))}),
         Case("parallel", "causal", options={"parts": (part("attention", heads=2, causal=True), part("mlp"))}),
     ),
+    "flattened": (
+        Case("flattened", options={"part": part("attention", heads=2)}),
+        Case("flattened", "sequence", options={"part": part("mamba", states=3, rank=2)}),
+        Case("flattened", "per-token", options={"part": part("mlp")}),
+    ),
+    "normed_convolutions": (
+        Case("normed_convolutions"),
+        Case("normed_convolutions", "batch-normed", options={"norm": part("batch_norm"), "bias": True}),
+        Case("normed_convolutions", "biased", options={"activation": "leaky_relu", "bias": True}),
+    ),
+    "convolution_block": (
+        Case("convolution_block"),
+        Case("convolution_block", "pooled", options={"pool": 2, "norm": part("layer_norm")}),
+    ),
+    "upsampling": (Case("upsampling"), Case("upsampling", "three", options={"stride": 3})),
     "each": (
         Case("each", options={"part": part("attention", heads=2)}),
         Case("each", "second-axis", options={"part": part("depthwise_convolution", kernel=3), "axis": 1}),
@@ -400,10 +415,19 @@ _SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
 _DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
 
 #: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
+_SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
     "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
     "bart": ("bart_base", {**_SHORT, "heads": 2}),
+    "unet_1d": ("unet_1d_small", _SHALLOW),
+    "unet_2d_sum": ("unet_2d_small", {**_SHALLOW, "join": "sum", "upsampling": part("interpolated_upsampling")}),
+    "unet_2d_attention": (
+        "unet_2d_attention",
+        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2))},
+    ),
+    "unet_2d_lengths": ("unet_2d_small", {**_SHALLOW, "sized": True}),
+    "unet_3d": ("unet_3d_small", {**_SHALLOW, "image_size": 8}),
     "tempo": (
         "tempo",
         {

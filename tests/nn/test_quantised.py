@@ -263,3 +263,31 @@ def test_values_of_taps_are_rounded_wherever_they_are_computed() -> None:
     for target, message in ((f"{point}s", "no tap of a part"), ("head:input", "option activations")):
         with pytest.raises(UserError, match=message):
             quantise_layers(model, target, bits=8)
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "gla_340m"])
+@torch.no_grad()
+def test_a_stream_gives_what_the_whole_gives(variant: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(variant, dim=16, depth=2, heads=2, vocabulary=11, length=12).eval()
+    quantise_layers(model, "*", bits=4, granularity="group", group=8)
+    ids = torch.arange(10)[None]
+    state, pieces = model.init_state(1, 10), []
+    for piece in ids.split((3, 1, 6), dim=1):
+        scores, state = model.stream(piece, state)
+        pieces.append(scores)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), model(ids), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_quantised_models_are_traced(learned: bool) -> None:
+    model = gpt2()
+    point = "backbone.stages.0.blocks.0.branches.0.part:queries"
+    quantise_layers(model, "*", bits=4, learned=learned, activations={"bits": 8})
+    quantise_layers(model, point, bits=8)
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        expected = model(ids)
+        torch.compiler.reset()
+        torch.testing.assert_close(torch.compile(model, backend="aot_eager", fullgraph=True)(ids), expected)
+        torch.testing.assert_close(torch.export.export(model, (ids,)).module()(ids), expected)

@@ -64,7 +64,7 @@ class Convolution1d(nn.Conv1d):
     padding: tuple[int, ...]
 
     def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 class Convolution2d(nn.Conv2d):
@@ -75,7 +75,7 @@ class Convolution2d(nn.Conv2d):
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 class Convolution3d(nn.Conv3d):
@@ -86,7 +86,7 @@ class Convolution3d(nn.Conv3d):
     def forward(
         self, x: Float[Tensor, "batch channels depth height width"]
     ) -> Float[Tensor, "batch out_channels out_depth out_height out_width"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 #: The layers of all strided convolutions, by the number of axes.

@@ -27,8 +27,8 @@ class Promises:
         dimensions: numbers of grid axes that it takes.
         any_grid: works on every grid size, not only on the one it was built for.
         batch_invariant: in eval mode a sample's result does not depend on its neighbours in the batch.
-        per_token: treats each token by itself (or needs no facts about the others), so context fields that speak of
-            other tokens do not concern it.
+        per_token: treats each token by itself in inference (or needs no facts about the others), so context fields
+            that speak of other tokens do not concern it, but for those that it names in ``uses``.
         causal: a token's result depends on no later token.
         multiple: every side of the grid must be a multiple of this.
         exemptions: a check of the suite (``gradients``, or ``gradients:score.bias`` for one parameter) and the reason

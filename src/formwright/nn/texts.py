@@ -54,7 +54,7 @@ class TypedTokenEmbedding(TokenEmbedding):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         x, context = super().forward(ids, context)
-        return x + self._type(ids, ids.new_zeros(len(ids))), context
+        return x + self._type(ids, ids.new_zeros(ids.shape[0])), context
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

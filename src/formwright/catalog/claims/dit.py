@@ -87,10 +87,11 @@ def _classifier() -> nn.Module:
     return _train(model, Classification(recipe.label_smoothing), recipe, CLASSIFIER_STEPS, 0, Reporter())
 
 
-@torch.inference_mode()
 def _recognised(shown: _Digits) -> Tensor:
     """Whether the classifier takes each picture for what it is meant to be."""
-    right: Tensor = _classifier()(shown.pictures).argmax(1) == shown.classes
+    classifier = _classifier()
+    with torch.inference_mode():
+        right: Tensor = classifier(shown.pictures).argmax(1) == shown.classes
     return right
 
 

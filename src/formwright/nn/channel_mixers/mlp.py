@@ -162,9 +162,11 @@ class BatchNormMLP(Part):
         activation: name of the activation, ``relu`` if unset.
         norm_weight: initial weight of the last norm; at 0 the residual branch starts at zero.
 
-    Shapes: ``(batch, *grid, dim)`` to the same. Source: EfficientViT, arXiv 2305.07027.
+    Shapes: ``(batch, *grid, dim)`` to the same; padding has no part in the statistics of training. Source: EfficientViT,
+    arXiv 2305.07027.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
     taps: ClassVar[tuple[str, ...]] = ("hidden",)

@@ -27,6 +27,7 @@ class NormedMLP(Part):
     are kept as parameters although only inference can tell them from the norms' own.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
     taps: ClassVar[tuple[str, ...]] = ("hidden",)

@@ -207,6 +207,8 @@ class Attention(Part):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(places, q, k)
+        if self.listeners is None:
+            return q, k, v
         return self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
 
     def _scores(self, context: Context, places: Tensor, key_places: Tensor) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class MultiHeadMixer(Part):
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:
         heads = split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
-        return tuple(map(self.tap, self.projected, heads))
+        return heads if self.listeners is None else tuple(map(self.tap, self.projected, heads))
 
     def collect(self, y: Heads) -> Float[Tensor, "batch time dim"]:
         return dense(self.output, self.tap("mixed", y).flatten(2))
