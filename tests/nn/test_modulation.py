@@ -87,6 +87,21 @@ def test_stock_parts_stand_beside_it() -> None:
     torch.testing.assert_close(block(x, Context(condition=condition, mask=mask))[0], first)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_each_entry_of_an_axis_has_its_own_conditions(axis: int) -> None:
+    inner = part("modulated", part=part("attention", heads=2))
+    module = build_part(part("each", part=inner, axis=axis), 8, grid=(3, 2)).double()
+    randomise(module)
+    x, condition = torch.randn(2, 3, 2, 8).double(), torch.randn(2, 3, 2, 8).double()
+    y = module(x, Context(condition=condition))
+    torch.testing.assert_close(module(x, Context(condition=condition.flatten(1, 2))), y)
+    for entry in range(x.shape[1 + axis]):
+        one = Context(condition=condition.select(1 + axis, entry))
+        torch.testing.assert_close(module.part(x.select(1 + axis, entry), one), y.select(1 + axis, entry))
+    with pytest.raises(UserError, match="an entry for each token"):
+        module(x, Context(condition=condition[:, :2]))
+
+
 @pytest.mark.parametrize(
     ("context", "message"),
     [

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, FACTS, OFFERS, Context
+from formwright.nn.context import EMPTY, FACTS, OFFERS, Context, on_tokens
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
 from formwright.nn.part import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
@@ -258,7 +258,7 @@ class Each(Part):
         grid: the grid that the whole is made for.
 
     Shapes: ``(batch, *grid, dim)`` to the same. A condition of one vector per sample holds for all its entries, and so
-    does a memory.
+    does a memory; of one per token, each entry has its own.
 
     Raises:
         UserError: the grid has no such axis.
@@ -295,9 +295,14 @@ class Each(Part):
         def repeated(offer: Tensor | None) -> Tensor | None:
             return None if offer is None else offer.repeat_interleave(entries, dim=0)
 
+        condition = context.condition
+        if condition is None or condition.ndim == 2:
+            condition = repeated(condition)
+        else:
+            condition = on_tokens(condition, x).movedim(1 + self.axis, 1).flatten(0, 1)
         inner = settled(self, context).replace(
             mask=None if context.mask is None else context.mask.movedim(1 + self.axis, 1).flatten(0, 1),
-            condition=repeated(context.condition),
+            condition=condition,
             memory=repeated(context.memory),
             memory_mask=repeated(context.memory_mask),
         )

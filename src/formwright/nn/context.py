@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from formwright.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,23 @@ def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) ->
     assert context.grid is not None
     places = x[:, context.prefix :]
     return x[:, : context.prefix], places.reshape(x.shape[0], *context.grid, x.shape[-1])
+
+
+def on_tokens(condition: Tensor, x: Float[Tensor, "batch *tokens channels"]) -> Tensor:
+    """A condition in a shape that broadcasts to the tokens: ``(batch, 1, ..., c)``, or ``(batch, *tokens, c)``.
+
+    Args:
+        condition: a vector per sample ``(batch, c)``, or one per token, on one axis or on the tokens' grid.
+        x: the tokens.
+
+    Raises:
+        UserError: it is one per token, of other tokens.
+    """
+    if condition.ndim == 2:
+        return condition.view(-1, *[1] * (x.ndim - 2), condition.shape[-1])
+    if math.prod(condition.shape[1:-1]) != math.prod(x.shape[1:-1]):
+        raise UserError(
+            f"A condition per token has an entry for each token: {tuple(x.shape[:-1])} tokens came, and conditions for "
+            f"{tuple(condition.shape[:-1])}."
+        )
+    return condition.reshape(*x.shape[:-1], condition.shape[-1])

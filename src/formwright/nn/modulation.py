@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.composites import Composite
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import EMPTY, Context, on_tokens
 from formwright.nn.functional.dense import dense
 from formwright.nn.part import PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
 from formwright.nn.specification import PartSpec, part
@@ -72,16 +71,7 @@ class _Conditioned(Composite):
                 f"{type(self).__name__} takes a condition of {self.modulation.in_features} channels, "
                 f"(batch, channels) or (batch, *grid, channels), and {got}; offer it in the context."
             )
-        said = dense(self.modulation, F.silu(condition))
-        if condition.ndim == 2:
-            said = said.view(-1, *[1] * (x.ndim - 2), said.shape[-1])
-        elif math.prod(condition.shape[1:-1]) == math.prod(x.shape[1:-1]):
-            said = said.view(*x.shape[:-1], said.shape[-1])
-        else:
-            raise UserError(
-                f"A condition per token has an entry for each token: {tuple(x.shape[:-1])} tokens came, and conditions "
-                f"for {tuple(condition.shape[:-1])}."
-            )
+        said = on_tokens(dense(self.modulation, F.silu(condition)), x)
         return said.chunk(self.says, dim=-1)
 
 
