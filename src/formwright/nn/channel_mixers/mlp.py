@@ -162,8 +162,8 @@ class BatchNormMLP(Part):
         activation: name of the activation, ``relu`` if unset.
         norm_weight: initial weight of the last norm; at 0 the residual branch starts at zero.
 
-    Shapes: ``(batch, *grid, dim)`` to the same; padding has no part in the statistics of training. Source: EfficientViT,
-    arXiv 2305.07027.
+    Shapes: ``(batch, *grid, dim)`` to the same; in training, padding has no part in the statistics. Source:
+    EfficientViT, arXiv 2305.07027.
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
