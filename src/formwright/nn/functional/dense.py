@@ -81,20 +81,20 @@ class _Dense(torch.autograd.Function):
 
 
 def _suited(linear: nn.Linear, x: Tensor) -> bool:
+    if torch.compiler.is_compiling() or type(x) is not Tensor:  # a traced size must not be compared
+        return False
     weight = linear.weight
     return bool(
         x.dtype in _TYPES
         and weight.dtype is x.dtype
         and x.device.type == "cpu"
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
-        and type(x) is Tensor  # neither a tracer's stand-in nor a subclass
         and type(weight) is nn.Parameter
         and type(linear) is nn.Linear
         and _plain(linear)
         and torch.backends.mkldnn.enabled
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()  # counters and profilers of operations know the usual ones
     )
 
