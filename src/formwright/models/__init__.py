@@ -15,7 +15,7 @@ from formwright.files import read_json
 from formwright.models.checkpoints import load_checkpoint
 from formwright.models.model import CONFIG_FILE, Model, empty_copy
 from formwright.nn.specification import ModelSpec
-from formwright.registry import Registry
+from formwright.registry import MODEL_PLUGINS, Registry
 
 __all__ = [
     "MODELS",
@@ -41,7 +41,7 @@ class Variant:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-MODELS: Registry[Variant] = Registry("model", group="formwright.models")
+MODELS: Registry[Variant] = Registry("model", group=MODEL_PLUGINS)
 
 
 def register_family(
