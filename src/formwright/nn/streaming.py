@@ -82,5 +82,6 @@ def in_segments(part: Part, x: Float[Tensor, "batch time channels"]) -> Float[Te
 
 def worth_segments(x: Tensor, context: Context) -> bool:
     """Whether :func:`in_segments` is the better way: for long texts without gaps, while no gradients are recorded."""
-    long = x.shape[1] > SEGMENT
-    return long and context.mask is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length must not be compared
+        return False
+    return x.shape[1] > SEGMENT and context.mask is None
