@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from formwright.batch import moved
 from formwright.catalog.reference import (
     comparable_outputs,
     output_differences,
@@ -23,7 +24,7 @@ from formwright.catalog.reference import (
 from formwright.cli.listing import listed
 from formwright.measurement.macs import count_macs
 from formwright.models import MODELS, empty_copy
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import NetworkSpec
 
 #: Outputs are compared in the default suite for variants of at most this size, and for the smallest of each system that
 #: has none; `formwright verify` compares all.
@@ -34,6 +35,7 @@ SMALLEST_OF_THEIR_KIND = {
     "convnext_isotropic_small:layer_scale",
     "convnext_tiny",
     "cvt-13",
+    "dit_s_2",
     "iformer_small",
     "resnet50",
     "swin_tiny_patch4_window7_224",
@@ -48,7 +50,7 @@ LISTED = {row.name: row.parameters for row in listed()}
 VARIANTS = {name: figures for system in reference_systems() for name, figures in reference_variants(system).items()}
 
 
-def specification(name: str, **changes: Any) -> ModelSpec:
+def specification(name: str, **changes: Any) -> NetworkSpec:
     return reference_specification(name, VARIANTS[name], **changes)
 
 
@@ -62,9 +64,10 @@ def test_parameter_count_is_the_published_one(name: str) -> None:
     assert name.partition(":")[0] in MODELS, f"{name} has reference figures and is not registered"
     model = empty_copy(specification(name))
     reference = VARIANTS[name]
-    assert model.parameter_count() == reference["parameters"]
+    count = model.parameter_count()
+    assert count == reference["parameters"] - reference.get("unused_parameters", 0)
     if is_listed_like_this(name):
-        assert model.parameter_count() == LISTED[name], "run python -m formwright.models.variants"
+        assert count == LISTED[name], "run python -m formwright.models.variants"
     if "frozen_parameters" in reference:
         assert model.parameter_count(trainable=True) == reference["parameters"] - reference["frozen_parameters"]
 
@@ -73,8 +76,8 @@ def test_parameter_count_is_the_published_one(name: str) -> None:
 def test_macs_are_the_published_ones(name: str) -> None:
     for side, macs in VARIANTS[name].get("macs", {}).items():
         model = empty_copy(specification(name, image_size=int(side)))
-        images = torch.zeros(1, 3, int(side), int(side), device="meta")
-        assert count_macs(model, images) == pytest.approx(macs, rel=0.01)
+        example = moved(model.example(1), torch.device("meta"))
+        assert count_macs(model, example) == pytest.approx(macs, rel=0.01)
 
 
 def output_cases() -> Iterator[Any]:
@@ -82,7 +85,7 @@ def output_cases() -> Iterator[Any]:
         if figures["parameters"] <= LARGEST or name in SMALLEST_OF_THEIR_KIND:
             for output in comparable_outputs(figures):
                 shape = output["input_shape"]
-                size = f"{shape[1]}tokens" if "vocabulary" in output else "x".join(map(str, shape[2:]))
+                size = "x".join(map(str, shape[2:])) if len(shape) == 4 else f"{shape[1]}steps"
                 yield pytest.param(name, "layout", output, id=f"{name}-{size}")
             if name not in OTHERWISE_IN_TIMM:
                 for output in figures.get("timm_outputs", [])[:1]:

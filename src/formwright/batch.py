@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from formwright.errors import UserError
+
+#: What a model takes, or answers: one tensor, or several by name.
+Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
+Outputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
 
 class Batch(NamedTuple):
-    """Inputs of a model and what it should answer.
+    """Inputs of a model and what it should answer; each a tensor, or several by name.
 
     Attributes:
         inputs: what the model takes, for images ``(batch, channels, height, width)``.
@@ -16,5 +24,32 @@ class Batch(NamedTuple):
             class ``(batch, classes)``.
     """
 
-    inputs: Tensor
-    targets: Tensor
+    inputs: Any
+    targets: Any
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """The model's answer: a single tensor is its first argument, several are arguments by their names.
+
+    Raises:
+        UserError: a network takes inputs of other names, or of more.
+    """
+    takes = getattr(model, "inputs", None)
+    if isinstance(takes, Mapping):
+        given = list(inputs) if isinstance(inputs, Mapping) else list(takes)[:1]
+        if set(given) != set(takes):
+            what = ", ".join(given) if isinstance(inputs, Mapping) else "a single tensor"
+            raise UserError(f"{type(model).__name__} takes {', '.join(takes)}; got {what or 'nothing'}.")
+    return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+
+
+def first(inputs: Inputs) -> Tensor:
+    """The input, or the first of several: the one that says how many samples there are."""
+    return next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+
+
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """The inputs on another device."""
+    if isinstance(inputs, Mapping):
+        return {name: tensor.to(device) for name, tensor in inputs.items()}
+    return inputs.to(device)

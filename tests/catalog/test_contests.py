@@ -9,11 +9,11 @@ from formwright.catalog import contests
 from formwright.catalog.claims import cct, metaformer_baselines, poolformer
 from formwright.catalog.contests import Contest, macs, matched, parameters, small_images, train_small, with_mixer
 from formwright.models import model_specification
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 from formwright.reporting import Reporter
 
 
-def tiny(channels: int, classes: int, **changes: Any) -> ModelSpec:
+def tiny(channels: int, classes: int, **changes: Any) -> ChainSpec:
     options = {"dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1), "image_size": 32, **changes}
     return model_specification("poolformer_s12", channels=channels, classes=classes, **options)
 
@@ -43,7 +43,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Training, replaced by what it was asked for: broad models score 0.9 and a hundredth more with each seed."""
     runs: list[tuple[str, int]] = []
 
-    def train(specification: ModelSpec, data: object, *, steps: int, seed: int, reporter: Reporter) -> float:
+    def train(specification: ChainSpec, data: object, *, steps: int, seed: int, reporter: Reporter) -> float:
         runs.append((specification.name, seed))
         return (0.9 if specification.stages[0].dim == 16 else 0.8) + seed / 100
 
@@ -80,7 +80,7 @@ def test_a_direction_is_reported_as_it_comes_out(trained: list[tuple[str, int]],
 
 
 def test_sizes_are_matched_to_the_nearest() -> None:
-    def build(width: int) -> ModelSpec:
+    def build(width: int) -> ChainSpec:
         return tiny(1, 10, dims=(width,) * 4)
 
     target = parameters(build(12)) + 5

@@ -22,7 +22,7 @@ from formwright.catalog.texts import (
     small_text,
     train_text,
 )
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 from formwright.reporting import SILENT
 
 
@@ -32,7 +32,7 @@ def installed_text(monkeypatch: pytest.MonkeyPatch) -> None:
     small_text.cache_clear()
 
 
-def decoder() -> ModelSpec:
+def decoder() -> ChainSpec:
     return small_decoder(part("mlp", ratio=2.0), dim=16, depth=1)
 
 

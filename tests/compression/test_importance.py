@@ -21,6 +21,8 @@ def test_entries_are_summed_over_all_that_belongs_to_them() -> None:
     for row in range(12):  # laid out as (2 repeats, 3 entries, block of 2)
         expected[row // 2 % 3] += values[:, row].sum()
     assert torch.equal(per_entry(values, 1, Axis("heads", repeats=2, block=2)), expected)
+    behind = torch.cat([torch.ones_like(values[:, :3]), values], dim=1)
+    assert torch.equal(per_entry(behind, 1, Axis("heads", repeats=2, block=2, before=3)), expected)
 
 
 def test_groups_are_the_heads_and_channels_that_can_be_cut() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from formwright.compression import fold, prune
-from formwright.compression.groups import Skeleton, groups_of
+from formwright.compression.groups import Skeleton, groups_of, width_groups
 from formwright.errors import UserError
 from formwright.measurement import count_macs
 from formwright.models import Model, from_pretrained
@@ -134,3 +134,21 @@ def test_what_cannot_be_done_is_said() -> None:
         prune(model, None, floor=2)
     with pytest.raises(UserError, match="no calibration batches"):
         prune(model, [])
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "poolformer_s12"])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_the_width_of_the_tokens_is_cut_where_it_is_asked_for(name: str, calibrated: bool, tmp_path: Path) -> None:
+    model = tiny(name)
+    target = int(0.3 * macs_of(model))
+    pruned = prune(model, batches(model) if calibrated else None, macs=target, multiple=4, width=True)
+    assert macs_of(pruned) <= target
+    widths = [
+        (before.size, after.size) for before, after in zip(width_groups(model), width_groups(pruned), strict=True)
+    ]
+    assert any(after < before for before, after in widths)
+    assert all(after % 4 == 0 for _, after in widths)
+    assert "residual" in {edit.options["axis"] for edit in pruned.specification.edits}
+    image = torch.randn(2, 3, *model.specification.input.size)
+    pruned.save_pretrained(tmp_path)
+    assert torch.equal(from_pretrained(tmp_path)(image), pruned.eval()(image))

@@ -18,9 +18,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from formwright.models import MODELS, Model, create_model, model_specification
-from formwright.nn import PARTS, Context, Part, PartSpec, build_part, part
-from formwright.nn.specification import ImageInput, Input, SeriesInput, TokenInput, VectorInput
+from formwright.models import MODELS, Model, Network, create_model, model_specification
+from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
+from formwright.nn.context import OFFERS
+from formwright.nn.specification import ChainSpec, ImageInput, Input, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -29,7 +30,9 @@ CLASSES = 5
 
 #: Names of the checks that a part can be exempt from, with a reason, in ``Promises.exemptions``;
 #: ``gradients:score.bias`` exempts one parameter.
-CHECKS = frozenset({"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16"})
+CHECKS = frozenset(
+    {"tokens", "gradients", "mask", "padding", "context", "cut", "export", "compile", "bfloat16", "residual"}
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Case:
         prefix: placeless tokens that the part needs in front of the others.
         channels_first: whether it takes a model's input, ``(batch, channels, *size)``, instead of tokens.
         dimensions: numbers of grid axes, where the options allow fewer than the part promises.
+        offers: the shape that each offer has for a sample, by the offer's name, where the part needs it.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Case:
     prefix: int = 0
     channels_first: bool = False
     dimensions: tuple[int, ...] | None = None
+    offers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def grids(self) -> list[tuple[int, ...]]:
@@ -68,6 +73,9 @@ class Case:
 
 
 _NORM = part("layer_norm")
+_ATTENTION_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2), norm=_NORM), BranchSpec(part("mlp"), norm=_NORM)))
+_READING_BLOCK = BlockSpec((BranchSpec(part("cross_attention", heads=2), norm=_NORM), BranchSpec(part("mlp"))))
+_CAUSAL_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2, causal=True), norm=_NORM), BranchSpec(part("mlp"))))
 
 
 def _sequence_cases(name: str, **options: Any) -> tuple[Case, ...]:
@@ -86,6 +94,30 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
             "grouped",
             options={"heads": 4, "kv_heads": 2, "causal": True, "window": 3, "rotary": {}, "qk_norm": part("rms_norm")},
         ),
+    ),
+    "biased_attention": (
+        Case("biased_attention", options={"heads": 4}),
+        Case(
+            "biased_attention",
+            "causal",
+            options={"heads": 2, "head_dim": 4, "causal": True, "scale": 1.0, "qkv_bias": True, "bias": True},
+        ),
+    ),
+    "bucketed_position_bias": (
+        Case("bucketed_position_bias", options={"heads": 4, "buckets": 8, "reach": 10}),
+        Case("bucketed_position_bias", "causal", options={"heads": 2, "causal": True}),
+    ),
+    "cross_attention": (
+        Case("cross_attention", options={"heads": 4}),
+        Case("cross_attention", "wide", options={"heads": 2, "head_dim": 4, "scale": 1.0, "qkv_bias": True}),
+    ),
+    "learned_positions": (
+        Case("learned_positions"),
+        Case("learned_positions", "offset", options={"offset": 2, "norm": _NORM}),
+    ),
+    "token_scores": (
+        Case("token_scores"),
+        Case("token_scores", "scaled", options={"norm": _NORM, "scale": 0.25, "bias": True, "learned_bias": False}),
     ),
     "patch_embedding": (
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
@@ -117,11 +149,52 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("chain", "causal", options={"parts": (part("attention", heads=2, causal=True), part("activation"))}),
         Case("chain", "attention", options={"parts": (part("attention", heads=2), part("mlp"))}),
     ),
+    "group": (
+        Case("group", options={"blocks": (_ATTENTION_BLOCK,), "parts": (part("depthwise_convolution", kernel=3),)}),
+        Case("group", "causal", options={"blocks": (_CAUSAL_BLOCK, _CAUSAL_BLOCK)}),
+        Case("group", "memory", options={"blocks": (_CAUSAL_BLOCK, _READING_BLOCK)}),
+    ),
+    "parallel": (
+        Case("parallel", options={"parts": (part("depthwise_convolution", kernel=3), part("attention", heads=2))}),
+        Case("parallel", "causal", options={"parts": (part("attention", heads=2, causal=True), part("mlp"))}),
+    ),
+    "each": (
+        Case("each", options={"part": part("attention", heads=2)}),
+        Case("each", "second-axis", options={"part": part("depthwise_convolution", kernel=3), "axis": 1}),
+        Case("each", "per-token", options={"part": part("mlp")}, dimensions=(2,)),
+    ),
     "inception_mixer": (
         Case("inception_mixer", options={"heads": 4, "attention_heads": 2, "pool": 2}),
         Case("inception_mixer", "no-pooling", options={"heads": 4, "attention_heads": 1}),
         Case("inception_mixer", "attention-alone", options={"heads": 2, "attention_heads": 2}),
         Case("inception_mixer", "no-attention", options={"heads": 4, "attention_heads": 0}),
+    ),
+    "adaptive_norm": (
+        Case("adaptive_norm", offers={"condition": (16,)}),
+        Case("adaptive_norm", "narrow", options={"condition_dim": 6, "norm": _NORM}, offers={"condition": (6,)}),
+    ),
+    "modulated": (
+        Case("modulated", options={"part": part("attention", heads=2)}, offers={"condition": (16,)}),
+        Case(
+            "modulated",
+            "causal",
+            options={"part": part("attention", heads=4, causal=True), "norm": part("rms_norm"), "condition_dim": 6},
+            offers={"condition": (6,)},
+        ),
+        Case("modulated", "per-token", options={"part": part("mlp", ratio=2.0)}, offers={"condition": (16,)}),
+        Case(
+            "modulated",
+            "class-token",
+            options={"part": part("attention", heads=2)},
+            prefix=1,
+            offers={"condition": (16,)},
+        ),
+    ),
+    "grid_sine_positions": (Case("grid_sine_positions", dim=24),),
+    "unpatchify": (
+        Case("unpatchify"),
+        Case("unpatchify", "class-token", options={"patch": 3, "norm": _NORM}, prefix=1),
+        Case("unpatchify", "told", options={"norm": part("adaptive_norm")}, offers={"condition": (16,)}),
     ),
     "class_token_pool": (Case("class_token_pool", prefix=1),),
     "classifier": (
@@ -182,6 +255,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "relative_attention": (
         Case("relative_attention", options={"heads": 2}),
         Case("relative_attention", "window", options={"heads": 4, "head_dim": 2, "window": 3}),
+    ),
+    "mixture_of_experts": (
+        Case("mixture_of_experts", options={"experts": 3}),
+        Case("mixture_of_experts", "switch", options={"experts": 2, "active": 1, "expert": part("glu", hidden=8)}),
     ),
     "top_k_mlp": (Case("top_k_mlp"), Case("top_k_mlp", "bare", options={"k": 5, "bias": False})),
     "lookup_attention": (
@@ -317,6 +394,15 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
+_SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
+
+#: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
+TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
+    "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
+    "bart": ("bart_base", {**_SHORT, "heads": 2}),
+}
+
 
 def cases() -> list[Case]:
     return [case for name in PARTS for case in TINY_PARTS.get(name, (Case(name),))]
@@ -349,7 +435,7 @@ def build(case: Case, grid: tuple[int, ...], seed: int = 0, *, randomised: bool 
     options = dict(case.options)
     if "dimensions" in parameters and "dimensions" not in options:
         options["dimensions"] = len(grid)
-    widths = {"in_dim": case.in_dim, "dim": case.dim, "classes": CLASSES}
+    widths = {"in_dim": case.in_dim, "dim": case.dim, "classes": CLASSES, "channels": CLASSES}
     sizes = [widths[name] for name in list(parameters)[:2] if name in widths]
     torch.manual_seed(seed)
     try:
@@ -394,12 +480,46 @@ def tokens(case: Case, grid: tuple[int, ...], batch: int = 2, seed: int = 0) -> 
     else:
         shape = (batch, *grid, channels)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    return x, Context(prefix=case.prefix, grid=grid) if case.prefix else Context()
+    offered = {
+        name: torch.randn(batch, *sizes, generator=generator, dtype=torch.float64)
+        for name, sizes in case.offers.items()
+    }
+    facts = {"prefix": case.prefix, "grid": grid} if case.prefix else {}
+    return x, Context(**facts, **offered)  # type: ignore[arg-type]
+
+
+def only_offers(context: Context, **changes: Any) -> Context:
+    """Only what is offered, in float64 as it was or as ``changes`` say: the facts are another batch's."""
+    return Context(**{name: getattr(context, name) for name in OFFERS if context.says(name)} | changes)
+
+
+def sample_of(context: Context, index: int) -> Context:
+    """What is said about one sample of the batch."""
+    mine = {name: getattr(context, name)[index : index + 1] for name in OFFERS if context.says(name)}
+    return context.replace(**mine)
+
+
+def in_type(context: Context, dtype: torch.dtype) -> Context:
+    """The same with what is offered in another floating type."""
+    values = {name: getattr(context, name) for name in OFFERS if context.says(name)}
+    return context.replace(**{name: value.to(dtype) for name, value in values.items() if value.is_floating_point()})
+
+
+def offered(module: Part, x: Tensor) -> dict[str, Any]:
+    """What the part takes of offers that are nobody's input: the same for every row, and for every call."""
+    offers: dict[str, Any] = {}
+    if "memory" in module.uses:
+        memory = torch.linspace(0, 50, 6 * x.shape[-1], dtype=x.dtype).sin().view(1, 6, -1)
+        offers["memory"] = memory.expand(x.shape[0], -1, -1)
+        offers["memory_mask"] = (torch.arange(6) < 5).expand(x.shape[0], -1)
+    if "distance_bias" in module.uses:
+        offers["distance_bias"] = torch.linspace(0, 40, 7 * 8, dtype=x.dtype).cos().view(7, 8)
+    return offers
 
 
 def call(module: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
     """Output and the context after it, whether or not the part returns one."""
-    result = module(x, context)
+    result = module(x, context.replace(**offered(module, x)))
     return result if isinstance(result, tuple) else (result, context)
 
 
@@ -411,14 +531,15 @@ def exempt(case: Case, check: str) -> None:
 
 
 def smallest_variants(kind: type[Input] = ImageInput) -> dict[str, str]:
-    """A variant of each family that takes ``kind``, by family: that of its entry, or the least in squared widths."""
+    """A variant of each family of chains that takes ``kind``: that of its entry, or the least in squared widths."""
 
     def size(name: str) -> int:
         return sum(len(stage.blocks) * stage.dim**2 for stage in model_specification(name).stages)
 
     families: dict[str, list[str]] = {}
     for name in MODELS:
-        if isinstance(model_specification(name).input, kind):
+        specification = model_specification(name)
+        if isinstance(specification, ChainSpec) and isinstance(specification.input, kind):
             families.setdefault(MODELS[name].family, []).append(name)
     return {
         family: TINY_FAMILIES.get(family, {}).get("variant") or min(names, key=size)
@@ -467,3 +588,20 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
     source = model.specification.input
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, source.channels, *source.size, generator=generator, dtype=torch.float64)
+
+
+def tiny_network(name: str, seed: int = 0, **changes: Any) -> Network:
+    """The network of an entry of :data:`TINY_NETWORKS`, float64, in eval mode, randomised."""
+    variant, options = TINY_NETWORKS[name]
+    torch.manual_seed(seed)
+    network = create_model(variant, **{**options, **changes}).double().eval()
+    randomise(network, seed)
+    return network
+
+
+def named_inputs(network: Network, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    """Inputs by name, float64 where they are no whole numbers."""
+    torch.manual_seed(seed)
+    example = network.example(batch)
+    named = example if isinstance(example, Mapping) else {next(iter(network.inputs)): example}
+    return {name: x.double() if x.is_floating_point() else x for name, x in named.items()}

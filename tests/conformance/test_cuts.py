@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from formwright.nn import Axis, Part
-from formwright.nn.edits import apply_edits, extend_entries, keep_entries
+from formwright.nn.edits import apply_edits, extend_entries, keep_entries, named_axes, tensor_at
 from formwright.nn.specification import EditSpec
 from tests.conformance.instances import Case, build, call, cases, tokens
 
@@ -35,12 +35,8 @@ def indices_of(axis: Axis, size: int, entries: list[int]) -> list[int]:
 
 @torch.no_grad()
 def zero_entries(part: Part, name: str, size: int, entries: list[int]) -> None:
-    tensors = {**dict(part.named_parameters()), **dict(part.named_buffers())}
-    for tensor_name, axes in part.axes().items():
-        for dimension, axis in enumerate(axes):
-            if axis is not None and axis.name == name and tensor_name in tensors:
-                index = torch.tensor(indices_of(axis, size, entries))
-                tensors[tensor_name].index_fill_(dimension, index, 0)
+    for tensor_name, dimension, axis in named_axes(part, name):
+        tensor_at(part, tensor_name).index_fill_(dimension, torch.tensor(indices_of(axis, size, entries)), 0)
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from formwright.nn.norm_conversion import map_input, map_output
+from formwright.nn.edits.norms import map_input, map_output
 from tests.conformance.instances import Case, build, call, cases, tokens
 
 MAP = torch.randn(16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 4

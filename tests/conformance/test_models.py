@@ -11,7 +11,7 @@ import torch
 
 from formwright.errors import UserError
 from formwright.models import Model, empty_copy, from_pretrained, load_checkpoint
-from formwright.nn import Context, ModelSpec, Part
+from formwright.nn import ChainSpec, Context, Part
 from formwright.nn.edits import apply_edits, keep_entries
 from formwright.nn.specification import EditSpec
 from tests.conformance.instances import CLASSES, pictures, smallest_variants, tiny_model
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_model(family: str, variant: str) -> None:
 @each_model
 def test_specification_round_trip(family: str, variant: str) -> None:
     specification = tiny_model(family, variant).specification
-    assert ModelSpec.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
+    assert ChainSpec.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
 
 
 @each_model

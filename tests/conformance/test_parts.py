@@ -14,7 +14,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn import PARTS, Context, Part, PartSpec
-from formwright.nn.context import FIELDS, split_prefix
+from formwright.nn.context import FACTS, OFFERS, split_prefix
 from tests.conformance.instances import (
     CHECKS,
     CLASSES,
@@ -24,7 +24,10 @@ from tests.conformance.instances import (
     cases,
     cases_and_grids,
     exempt,
+    in_type,
+    only_offers,
     other_grid,
+    sample_of,
     tokens,
 )
 
@@ -42,6 +45,9 @@ def expected_shape(case: Case, module: torch.nn.Module, x: Tensor, y: Tensor, co
         return [tuple(x.shape)]
     if y.ndim == 2:
         return [(x.shape[0], CLASSES), (x.shape[0], case.dim)]
+    if PARTS[case.name].promises.exemptions["tokens"] == "gives values of a grid":
+        grid = context.grid or x.shape[1:-1]
+        return [(x.shape[0], CLASSES, *module.output_grid(tuple(grid)))]  # type: ignore[operator]
     if PARTS[case.name].promises.exemptions["tokens"] == "gives a forecast":  # whose steps are the classes
         return [(x.shape[0], CLASSES, case.options.get("variates", x.shape[1]))]
     if y.shape[-1] == CLASSES:
@@ -92,7 +98,7 @@ def test_number_types(case: Case, grid: tuple[int, ...]) -> None:
         for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.15)):
             if dtype is torch.bfloat16 and "bfloat16" in module.promises.exemptions:
                 continue
-            y = call(copy.deepcopy(module).to(dtype), x.to(dtype), context)[0]
+            y = call(copy.deepcopy(module).to(dtype), x.to(dtype), in_type(context, dtype))[0]
             assert y.dtype is dtype
             scale = expected.std().clamp(min=1e-3)
             assert (y.double() - expected).abs().mean() <= tolerance * scale
@@ -140,13 +146,23 @@ def test_a_sample_does_not_depend_on_its_neighbours(case: Case, grid: tuple[int,
     with torch.inference_mode():
         whole = call(module, x, context)[0]
         for index in range(3):
-            assert_close(call(module, x[index : index + 1], context)[0], whole[index : index + 1])
+            alone = call(module, x[index : index + 1], sample_of(context, index))[0]
+            assert_close(alone, whole[index : index + 1])
 
 
-def some_mask(x: Tensor, prefix: int) -> Tensor:
+def places(case: Case, x: Tensor) -> torch.Size:
+    """The shape of a mask of ``x``: without its channels."""
+    return torch.Size((x.shape[0], *x.shape[2:])) if case.channels_first else x.shape[:-1]
+
+
+def per_channel(case: Case, mask: Tensor) -> Tensor:
+    return mask[:, None] if case.channels_first else mask[..., None]
+
+
+def some_mask(shape: torch.Size, prefix: int) -> Tensor:
     """True for about two tokens of three, and for all that have no place."""
-    mask = torch.rand(x.shape[:-1], generator=torch.Generator().manual_seed(2)) < 0.66
-    mask.view(x.shape[0], -1)[:, : prefix + 1] = True
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(2)) < 0.66
+    mask.view(shape[0], -1)[:, : prefix + 1] = True
     assert not mask.all()
     return mask
 
@@ -158,9 +174,9 @@ def test_masked_tokens_change_nothing(case: Case, grid: tuple[int, ...]) -> None
     if "mask" not in module.uses:
         pytest.skip("the part does not use a mask")
     x, context = tokens(case, grid)
-    mask = some_mask(x, case.prefix)
+    mask = some_mask(places(case, x), case.prefix)
     masked = context.replace(mask=mask)
-    altered = torch.where(mask[..., None], x, 3 * torch.randn_like(x))
+    altered = torch.where(per_channel(case, mask), x, 3 * torch.randn_like(x))
     y, after = call(module, x, masked)
     z, _ = call(module, altered, masked)
     if y.ndim == 2:
@@ -180,20 +196,27 @@ def test_padding_is_as_if_it_were_not_there(case: Case, grid: tuple[int, ...]) -
     promises = module.promises
     if "mask" not in module.uses or case.prefix or not promises.any_grid or promises.multiple > 1:
         pytest.skip("the part uses no mask, or takes this grid only")
-    x, _ = tokens(case, grid)
+    x, context = tokens(case, grid)
     larger, _ = tokens(case, tuple(side + 2 for side in grid), seed=3)
     corner = (slice(None), *(slice(side) for side in grid))
-    larger[corner] = x
-    mask = torch.zeros(larger.shape[:-1], dtype=torch.bool)
+    inner = (slice(None), *corner) if case.channels_first else corner
+    larger[inner] = x
+    mask = torch.zeros(places(case, larger), dtype=torch.bool)
     mask[corner] = True
-    y, after = call(module, larger, Context(mask=mask))
-    expected = call(module, x, Context())[0]
+    y, after = call(module, larger, only_offers(context, mask=mask))
+    expected = call(module, x, only_offers(context))[0]
     if y.ndim == 2:
         assert_close(y, expected)
     elif after.flat:
         assert_close(split_prefix(y, after)[1][corner], split_prefix(expected, after.replace(grid=grid))[1])
     else:
+        corner = (slice(None), *(slice(side) for side in expected.shape[1:-1]))
         assert_close(y[corner], expected)
+        if y.shape != larger.shape:
+            real = torch.zeros(y.shape[:-1], dtype=torch.bool)
+            real[corner] = True
+            assert after.mask is not None
+            assert torch.equal(after.mask, real), "as many tokens are real as there are without padding"
 
 
 def context_with(field: str) -> Context:
@@ -206,6 +229,9 @@ def context_with(field: str) -> Context:
         "condition": torch.zeros(2, 4),
         "memory": torch.zeros(2, 3, 4),
         "memory_mask": torch.ones(2, 3, dtype=torch.bool),
+        "segments": torch.zeros(2, 7, dtype=torch.int64),
+        "distance_bias": torch.zeros(7, 8),
+        "statistics": torch.ones(2, 1, 2),
     }
     return Context(**{field: values[field]})  # type: ignore[arg-type]
 
@@ -214,8 +240,9 @@ def context_with(field: str) -> Context:
 def test_context_that_is_not_used_is_refused(case: Case) -> None:
     exempt(case, "context")
     module = build(case, case.grids[0])
-    for field in FIELDS:
-        if field in module.uses or module.promises.per_token:
+    for field in FACTS + OFFERS:
+        honoured = field in FACTS and module.promises.per_token
+        if honoured or field in module.uses:
             module.check_context(context_with(field))
         else:
             with pytest.raises(UserError, match=field):
@@ -251,6 +278,24 @@ def test_state_and_specification_round_trip(case: Case) -> None:
     call(copied, x, context)  # whatever a part keeps from a first call must not outlive its weights
     copied.load_state_dict(original.state_dict())
     assert torch.equal(call(original, x, context)[0], call(copied, x, context)[0])
+
+
+@each_case
+def test_what_training_changes_is_in_the_state(case: Case) -> None:
+    """A training that is continued from a checkpoint has nothing else: statistics are persistent buffers."""
+    grid = case.grids[0]
+    trained, resumed = build(case, grid, seed=0).train(), build(case, grid, seed=1).train()
+    x, context = tokens(case, grid)
+    for _ in range(2):
+        call(trained, x, context)
+    resumed.load_state_dict(trained.state_dict())
+    outputs = []
+    for module in (trained, resumed):
+        torch.manual_seed(7)
+        outputs.append(call(module, x, context)[0])
+    assert torch.equal(outputs[0], outputs[1])
+    after = resumed.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in trained.state_dict().items())
 
 
 @each_case

@@ -11,7 +11,7 @@ import torch
 
 from formwright.errors import UserError
 from formwright.models import Model, empty_copy, from_pretrained, load_checkpoint
-from formwright.nn import Context, ModelSpec
+from formwright.nn import ChainSpec, Context
 from formwright.nn.specification import SeriesInput, TokenInput, VectorInput
 from tests.conformance.instances import inputs, smallest_variants, tiny_model
 
@@ -76,7 +76,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(family: str, variant: str) -
 def test_described_saved_and_loaded(family: str, variant: str, tmp_path: Path) -> None:
     model = tiny_model(family, variant).float()
     specification = model.specification
-    assert ModelSpec.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
+    assert ChainSpec.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     assert {name: tensor.shape for name, tensor in empty_copy(specification).state_dict().items()} == shapes
     model.save_pretrained(tmp_path)
@@ -112,7 +112,7 @@ def test_exported_model_agrees(family: str, variant: str) -> None:
     x = inputs(model)
     batch = torch.export.Dim("batch", min=1, max=64)
     with torch.no_grad():
-        module = torch.export.export(model, (x,), dynamic_shapes={"x": {0: batch}}).module()
+        module = torch.export.export(model, (x,), dynamic_shapes={"input": {0: batch}}).module()
         for size in (2, 1, 3):
             other = inputs(model, size, seed=size)
             torch.testing.assert_close(module(other), model(other), rtol=1e-9, atol=1e-9)

@@ -10,8 +10,9 @@ import onnx
 import pytest
 
 from formwright.deployment import quantize as module
-from formwright.deployment.calibration import METHODS, Histogram, extremes, least_squares, observe, percentile
+from formwright.deployment.calibration import observe
 from formwright.deployment.quantize import quantize_onnx
+from formwright.deployment.ranges import METHODS, Histogram, extremes, least_squares, percentile
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 

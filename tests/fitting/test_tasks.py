@@ -173,7 +173,7 @@ def test_a_text_run_that_was_stopped_is_continued(data, short_runs, monkeypatch)
     def die(*args, **options):
         raise Killed
 
-    monkeypatch.setattr(run, "_shrink", die)
+    monkeypatch.setattr(run, "shrink", die)
     with pytest.raises(Killed):
         fit(data / "table.tsv", out=data / "run", max_time=6, threads=1)
     before = json.loads((data / "run" / "run.json").read_text())

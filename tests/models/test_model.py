@@ -10,7 +10,7 @@ import torch
 
 from formwright.errors import UserError
 from formwright.models import Model, create_model, from_pretrained
-from formwright.models.model import CONFIG_FILE, WEIGHTS_FILE
+from formwright.models.network import CONFIG_FILE, WEIGHTS_FILE
 from formwright.nn.edits import keep_entries
 
 

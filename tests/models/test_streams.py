@@ -10,7 +10,7 @@ import torch
 
 from formwright.errors import UserError
 from formwright.models import Model, from_pretrained
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 
 VOCABULARY = 11
 
@@ -20,7 +20,7 @@ def token_model(*entry: PartSpec, tied: bool = False, mixer: str = "identity", p
     block = BlockSpec((BranchSpec(part(mixer), norm=norm), BranchSpec(part("mlp"), norm=norm, layer_scale=0.5)))
     torch.manual_seed(0)
     return Model(
-        ModelSpec(
+        ChainSpec(
             family="toy",
             name="toy",
             task="language-modelling",

@@ -76,10 +76,10 @@ def test_a_gate_joins_a_branch_instead_of_a_sum() -> None:
     x, _ = x_and_y()
     branch = block.branches[0]
     expected = branch.gate(x, branch.part(branch.norm(x)))
-    assert torch.equal(block(x), expected)
+    assert torch.equal(block(x)[0], expected)
     zeroed = copy.deepcopy(block)
     nn.init.constant_(zeroed.branches[0].gate.bias, 50.0)
-    torch.testing.assert_close(zeroed(x), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(zeroed(x)[0], x, rtol=1e-9, atol=1e-9)
 
 
 def test_a_gate_and_a_scale_of_the_residual_are_too_much() -> None:

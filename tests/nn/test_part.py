@@ -45,9 +45,12 @@ class _Careless(Part):
 
 
 def test_all_ignored_fields_are_named() -> None:
-    context = Context(memory=torch.zeros(1, 2, 3), condition=torch.zeros(1, 3))
-    with pytest.raises(UserError, match="_Careless does not use condition, memory of the context"):
+    context = Context(token_size=torch.zeros(1, 2), mask=torch.ones(1, 2, dtype=torch.bool))
+    with pytest.raises(UserError, match="_Careless does not use mask, token_size of the context"):
         _Careless().check_context(context)
+    with pytest.raises(UserError, match="No part of _Careless uses condition, memory of the context"):
+        _Careless().check_context(Context(memory=torch.zeros(1, 2, 3), condition=torch.zeros(1, 3)))
+    _Careless().check_context(Context(condition=torch.zeros(1, 3), checked=True))
     _Careless().check_context(EMPTY)
     _Careless().check_context(Context())
 

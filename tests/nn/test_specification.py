@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 from formwright.errors import UserError
 from formwright.models import MODELS, model_specification
 from formwright.nn import specification
-from formwright.nn.specification import EditSpec, ModelSpec, PartSpec, migrate, part
+from formwright.nn.specification import (
+    BlockSpec,
+    BranchSpec,
+    ChainSpec,
+    EditSpec,
+    NetworkSpec,
+    PartSpec,
+    migrate,
+    part,
+)
 
 
 @pytest.fixture
@@ -21,14 +31,14 @@ def plain() -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_named_model_survives_json(name: str) -> None:
     spec = model_specification(name)
-    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_edits_survive_json(plain: dict[str, Any]) -> None:
     plain["edits"] = [{"name": "keep", "target": "head", "options": {"axis": "hidden", "kept": 3, "entries": [1, 2]}}]
-    spec = ModelSpec.from_dict(plain)
+    spec = ChainSpec.from_dict(plain)
     assert spec.edits == (EditSpec("keep", "head", {"axis": "hidden", "kept": 3, "entries": (1, 2)}),)
-    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert ChainSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_options_are_the_same_before_and_after_json() -> None:
@@ -54,27 +64,27 @@ def test_what_cannot_be_read_is_named(plain: dict[str, Any], path: tuple[Any, ..
         inner = inner[step]
     inner[path[-1]] = value
     with pytest.raises(UserError, match=message):
-        ModelSpec.from_dict(plain)
+        ChainSpec.from_dict(plain)
 
 
 def test_a_missing_field_is_named(plain: dict[str, Any]) -> None:
     del plain["head"]
     with pytest.raises(UserError, match="at 'head'"):
-        ModelSpec.from_dict(plain)
+        ChainSpec.from_dict(plain)
 
 
 @pytest.mark.parametrize("version", [specification.SCHEMA_VERSION + 1, "1", None])
 def test_a_newer_schema_is_refused(plain: dict[str, Any], version: object) -> None:
     plain["schema_version"] = version
     with pytest.raises(UserError, match="use a newer formwright"):
-        ModelSpec.from_dict(plain)
+        ChainSpec.from_dict(plain)
 
 
 @pytest.mark.parametrize("version", [0, -1])
 def test_a_schema_without_a_way_to_the_present_is_refused(plain: dict[str, Any], version: int) -> None:
     plain["schema_version"] = version
     with pytest.raises(UserError, match="schema version"):
-        ModelSpec.from_dict(plain)
+        ChainSpec.from_dict(plain)
 
 
 def test_older_schemas_are_migrated_step_by_step(plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +96,30 @@ def test_older_schemas_are_migrated_step_by_step(plain: dict[str, Any], monkeypa
 
     monkeypatch.setattr(specification, "SCHEMA_VERSION", 3)
     monkeypatch.setattr(specification, "MIGRATIONS", {1: add, 2: rename})
+    plain["schema_version"] = 1
     plain["labels"] = plain.pop("classes")
     before = copy.deepcopy(plain)
     assert migrate(plain)["schema_version"] == 3
-    assert ModelSpec.from_dict(plain).classes == 1001
+    assert ChainSpec.from_dict(plain).classes == 1001
     assert plain == before
+
+
+def test_files_of_the_first_schema_are_chains(plain: dict[str, Any]) -> None:
+    expected = NetworkSpec.from_dict(plain)
+    assert isinstance(expected, ChainSpec)
+    assert expected.kind == "chain"
+    old = {key: value for key, value in plain.items() if key != "kind"} | {"schema_version": 1}
+    assert NetworkSpec.from_dict(old) == expected
+
+
+def test_an_unknown_kind_of_network_is_refused(plain: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="There is no kind of network named 'chains'; did you mean chain"):
+        NetworkSpec.from_dict({**plain, "kind": "chains"})
+
+
+def test_blocks_in_options_survive_json() -> None:
+    block = BlockSpec((BranchSpec(part("mlp"), norm=part("layer_norm")),))
+    spec = part("group", blocks=(block,), parts=(part("mlp"),))
+    again = PartSpec(**json.loads(json.dumps(dataclasses.asdict(spec))))
+    assert again == spec
+    assert isinstance(again.options["blocks"][0], BlockSpec)

@@ -12,7 +12,7 @@ from formwright.models import create_model
 from formwright.models.language.text_classifiers import bag_of_embeddings, text_cct, text_cnn
 from formwright.models.language.transformer import decoder
 from formwright.nn import Context, build_part, part
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 
 COMMON = {"vocabulary": 50, "length": 24, "padding": 0, "classes": 3}
 SPECIFICATIONS = {
@@ -23,7 +23,7 @@ SPECIFICATIONS = {
 each = pytest.mark.parametrize("specification", SPECIFICATIONS.values(), ids=list(SPECIFICATIONS))
 
 
-def randomised(specification: ModelSpec) -> torch.nn.Module:
+def randomised(specification: ChainSpec) -> torch.nn.Module:
     torch.manual_seed(0)
     model = create_model(specification).double().eval()
     for parameter in model.parameters():
@@ -52,7 +52,7 @@ def test_every_parameter_learns(specification):
     model = create_model(specification)
     model(ids(9, 24, 3)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert ModelSpec.from_dict(specification.to_dict()) == specification
+    assert ChainSpec.from_dict(specification.to_dict()) == specification
 
 
 def test_order_matters_to_ngrams_and_not_to_words():

@@ -47,7 +47,7 @@ def test_tables_of_ids_are_not_made_orthogonal(space, family):
         id(parameter) for part in model.modules() if isinstance(part, TokenEmbedding) for parameter in part.parameters()
     }
     assert tables
-    for optimizer in build_optimizers(proposal.recipe, [model]):
+    for optimizer in build_optimizers(proposal.recipe, {"": model}):
         if isinstance(optimizer, Muon):
             assert not tables & {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 

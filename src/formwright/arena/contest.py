@@ -13,8 +13,8 @@ from formwright.arena.tasks import Parts
 from formwright.data.synthetic.sequences import LabelledSequences, SequenceBatches, evaluation_sequences
 from formwright.errors import UserError
 from formwright.measurement.budget import format_seconds
-from formwright.models import Model
-from formwright.nn.specification import ModelSpec
+from formwright.models import create_model
+from formwright.nn.specification import ChainSpec
 from formwright.objectives import Classification
 from formwright.reporting import SILENT, Reporter
 from formwright.training import Progress, Recipe, Trainer
@@ -42,7 +42,7 @@ class Trained:
 
 
 def _trainer(
-    specification: ModelSpec, data: Parts, seed: int, warmup: int, learning_rate: float, batch_size: int
+    specification: ChainSpec, data: Parts, seed: int, warmup: int, learning_rate: float, batch_size: int
 ) -> Trainer:
     recipe = Recipe(
         optimizer="adamw",
@@ -56,7 +56,7 @@ def _trainer(
     )
     torch.manual_seed(seed)
     batches = SequenceBatches(data.train, batch_size=batch_size, seed=seed)
-    return Trainer(Model(specification), Classification(), batches, recipe, seed=seed)
+    return Trainer(create_model(specification), Classification(), batches, recipe, seed=seed)
 
 
 def _score(trainer: Trainer, test: LabelledSequences, batch_size: int) -> Trained:
@@ -65,7 +65,7 @@ def _score(trainer: Trainer, test: LabelledSequences, batch_size: int) -> Traine
 
 
 def train_and_score(
-    specification: ModelSpec,
+    specification: ChainSpec,
     data: Parts,
     *,
     steps: int,
@@ -89,7 +89,7 @@ def train_and_score(
 
 
 def train_together(
-    contestants: Mapping[Key, tuple[ModelSpec, Parts, int]],
+    contestants: Mapping[Key, tuple[ChainSpec, Parts, int]],
     *,
     seconds: float,
     learning_rate: float = 1e-3,

@@ -15,9 +15,9 @@ from formwright.arena.tasks import ArenaTask, Sources, task_named
 from formwright.errors import UserError
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.memory import peak_memory
-from formwright.models import Model, empty_copy
+from formwright.models import create_model, empty_copy
 from formwright.models.language.long_range_arena import ARENA_MIXERS, arena_mixer, long_range_arena
-from formwright.nn.specification import ModelSpec, PartSpec
+from formwright.nn.specification import ChainSpec, PartSpec
 from formwright.reporting import SILENT, Reporter
 
 LENGTHS = (1024, 2048, 4096, 8192, 16_384)
@@ -180,7 +180,7 @@ def _free_memory() -> int | None:
         return None
 
 
-def speed_frame(mixer: str | PartSpec, length: int) -> ModelSpec:
+def speed_frame(mixer: str | PartSpec, length: int) -> ChainSpec:
     """The small frame for rows of bytes of any length."""
     return long_range_arena(
         dim=64, depth=2, heads=4, hidden=128, mixer=mixer, vocabulary=257, length=length, padding=None, classes=2
@@ -190,7 +190,7 @@ def speed_frame(mixer: str | PartSpec, length: int) -> ModelSpec:
 def measure_speed(mixer: str, length: int) -> Speed:
     """Training steps a second and their memory with one row, in the small frame."""
     torch.manual_seed(0)
-    model = Model(speed_frame(mixer, length)).train()
+    model = create_model(speed_frame(mixer, length)).train()
     ids = torch.randint(257, (1, length))
     target = torch.zeros(1, dtype=torch.int64)
 

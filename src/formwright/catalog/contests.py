@@ -15,8 +15,8 @@ import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.measurement.macs import count_macs
-from formwright.models import Model, empty_copy
-from formwright.nn.specification import BlockSpec, ModelSpec, PartSpec
+from formwright.models import create_model, empty_copy
+from formwright.nn.specification import BlockSpec, ChainSpec, PartSpec
 from formwright.reporting import SILENT, Reporter, Share
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def small_images() -> ImageData:
 
 
 def train_small(
-    specification: ModelSpec, data: ImageData, *, steps: int, seed: int, reporter: Reporter = SILENT
+    specification: ChainSpec, data: ImageData, *, steps: int, seed: int, reporter: Reporter = SILENT
 ) -> float:
     """Train a model from scratch with one plain recipe for all, and return its accuracy on the test pictures.
 
@@ -67,7 +67,7 @@ def train_small(
         optimizer="adamw", learning_rate=2e-3, weight_decay=0.05, batch_size=64, warmup=steps // 10, ema_decay=0.99
     )
     torch.manual_seed(seed)
-    model = Model(specification)
+    model = create_model(specification)
     batches = training_batches(data, batch_size=recipe.batch_size, seed=seed, augmentation=infer_augmentation(data))
     trainer = Trainer(model, Classification(label_smoothing=recipe.label_smoothing), batches, recipe, seed=seed)
     trainer.finish_at(steps)
@@ -88,12 +88,12 @@ class Contest:
         steps: how long each is trained.
     """
 
-    contestants: Mapping[str, Callable[[int, int], ModelSpec]]
+    contestants: Mapping[str, Callable[[int, int], ChainSpec]]
     steps: int = STEPS
     seeds: tuple[int, ...] = SEEDS
     _scores: Scores | None = field(default=None, init=False)
 
-    def specifications(self, data: ImageData) -> dict[str, ModelSpec]:
+    def specifications(self, data: ImageData) -> dict[str, ChainSpec]:
         return {
             name: dataclasses.replace(build(data.channels, data.classes), name=name)
             for name, build in self.contestants.items()
@@ -140,27 +140,27 @@ def _spread(scores: Scores) -> str:
     )
 
 
-def _size(specification: ModelSpec) -> str:
+def _size(specification: ChainSpec) -> str:
     return f"{parameters(specification) / 1e3:.0f} k parameters and {macs(specification) / 1e6:.1f} M MACs"
 
 
-def parameters(specification: ModelSpec) -> int:
+def parameters(specification: ChainSpec) -> int:
     return empty_copy(specification).parameter_count()
 
 
-def macs(specification: ModelSpec) -> int:
+def macs(specification: ChainSpec) -> int:
     source = specification.input
     return count_macs(empty_copy(specification), torch.zeros(1, source.channels, *source.size, device="meta"))
 
 
 def matched(
-    build: Callable[[int], ModelSpec], widths: Sequence[int], target: int, measure: Callable[[ModelSpec], int]
-) -> ModelSpec:
+    build: Callable[[int], ChainSpec], widths: Sequence[int], target: int, measure: Callable[[ChainSpec], int]
+) -> ChainSpec:
     """The model among ``widths`` whose size is nearest to ``target``: what makes a comparison one at equal cost."""
     return min((build(width) for width in widths), key=lambda specification: abs(measure(specification) - target))
 
 
-def with_mixer(specification: ModelSpec, mixer: PartSpec) -> ModelSpec:
+def with_mixer(specification: ChainSpec, mixer: PartSpec) -> ChainSpec:
     """The model with another part in the first branch of every block."""
 
     def change(block: BlockSpec) -> BlockSpec:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from formwright.batch import moved
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.reference import (
     FLOAT32_TOLERANCE,
@@ -53,9 +54,8 @@ def mac_claims(published: Mapping[str, float], *, size: int = 224) -> list[Claim
     """
 
     def run(variant: str, expected: float, reporter: Reporter) -> ClaimResult:
-        specification = model_specification(variant, image_size=size)
-        pictures = torch.zeros(1, specification.input.channels, size, size, device="meta")
-        macs = count_macs(empty_copy(specification), pictures)
+        model = empty_copy(model_specification(variant, image_size=size))
+        macs = count_macs(model, moved(model.example(1), torch.device("meta")))
         return ClaimResult(f"{macs / 1e9:.4g} G", abs(macs / expected - 1) <= MACS_TOLERANCE)
 
     return [
@@ -98,7 +98,7 @@ def _compare(variant: str, figures: Figures, reporter: Reporter) -> ClaimResult:
     outputs = comparable_outputs(figures)
     for index, output in enumerate(outputs):
         shape = output["input_shape"]
-        side = f"{shape[1]} tokens" if "vocabulary" in output else " x ".join(map(str, shape[2:]))
+        side = " x ".join(map(str, shape[2:])) if len(shape) == 4 else f"{shape[1]} steps"
         limits = tolerances(output)
         if torch.float32 not in limits:
             details.append(f"at {side} the reference's own float32 run differs from its float64 run as much")

@@ -6,18 +6,16 @@ are all forecast, scaled by the training part, errors on scaled values over ever
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from formwright.data.series import Layout, Part, Series, SeriesData, arrange, fill_forward
 from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
@@ -25,9 +23,12 @@ from formwright.data.series_files import read_table
 from formwright.errors import UserError
 from formwright.metrics.forecast_baselines import seasonal_naive
 from formwright.metrics.forecasting import mean_absolute_error, mean_squared_error
-from formwright.models import Model
-from formwright.nn.specification import ModelSpec
+from formwright.models import Network, create_model
+from formwright.nn.specification import ChainSpec
+from formwright.objectives import Forecasting
 from formwright.reporting import SILENT, Reporter
+from formwright.training import Progress, Schedule, Trainer
+from formwright.training.recipe import plain_adam
 
 SEEDS = (0, 1, 2)
 MONTH = 30 * 24
@@ -103,46 +104,42 @@ def forecast_errors(model: nn.Module, windows: Windows) -> Errors:
 
 
 def train_as_published(
-    specification: ModelSpec,
+    specification: ChainSpec,
     data: SeriesData,
     *,
     training: PublishedTraining = PublishedTraining(),
     seed: int = 0,
     steps: int | None = None,
     reporter: Reporter = SILENT,
-) -> Model:
+) -> Network:
     """A model after the published training; with ``steps``, after so many steps of it and no choice among epochs.
 
     Where the authors give calendar features, they are those of the look-back.
     """
     torch.manual_seed(seed)
-    model = Model(specification)
+    model = create_model(specification)
     windows, validation = (Windows(data, part, shift=0) for part in ("train", "val"))
     batches = SeriesBatches(windows, batch_size=training.batch_size, seed=seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
-    best, least, waited = copy.deepcopy(model.state_dict()), float("inf"), 0
+    recipe = plain_adam(training.learning_rate, batch_size=training.batch_size)
+    trainer = Trainer(model, Forecasting(), batches, recipe, seed=seed)
+    trainer.schedule = Schedule(recipe.warmup, halve_every=len(batches))
     total = training.epochs * len(batches) if steps is None else steps
-    for step in range(total):
-        epoch, position = divmod(step, len(batches))
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * 0.5 ** max(epoch - 1, 0)
-        batch = next(batches)
-        loss = F.mse_loss(model.train()(batch.inputs), batch.targets)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if step % 16 == 0:
-            reporter.progress(step / total, f"{specification.name}, seed {seed}, epoch {epoch + 1}")
-        if steps is None and position == len(batches) - 1:
-            error = forecast_errors(model, validation).mse
-            waited += 1
-            if error < least:
-                best, least, waited = copy.deepcopy(model.state_dict()), error, 0
-            if waited == training.patience:
-                break
-    if steps is None:
-        model.load_state_dict(best)
-    return model.eval()
+
+    def show(progress: Progress) -> None:
+        if progress.step % 16 == 1:
+            epoch = (progress.step - 1) // len(batches) + 1
+            reporter.progress((progress.step - 1) / total, f"{specification.name}, seed {seed}, epoch {epoch}")
+
+    if steps is not None:
+        trainer.train(steps=steps, on_step=show)
+        return model.eval()
+    best = trainer.fit(
+        epochs=training.epochs,
+        evaluate=lambda trained: -forecast_errors(trained, validation).mse,
+        patience=training.patience,
+        on_step=show,
+    )
+    return cast(Network, best)
 
 
 def restrict(data: SeriesData, targets: tuple[str, ...]) -> SeriesData:

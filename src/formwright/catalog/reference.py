@@ -25,8 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formwright.models import create_model, load_checkpoint, model_specification
-from formwright.nn.specification import ModelSpec
+from formwright.models import Network, create_model, load_checkpoint, model_specification
+from formwright.nn.specification import NetworkSpec
+from formwright.nn.student_mixture import StudentMixture
 
 SAMPLES = 64
 FLOAT64_TOLERANCE, FLOAT32_TOLERANCE = 1e-9, 1e-4
@@ -89,8 +90,8 @@ def _golden() -> Traversable:
     return files("formwright.catalog").joinpath("golden")
 
 
-def reference_specification(variant: str, figures: Figures, **changes: Any) -> ModelSpec:
-    return model_specification(variant.partition(":")[0], **figures.get("changes", {}), **changes)
+def reference_specification(variant: str, figures: Figures, **changes: Any) -> NetworkSpec:
+    return model_specification(variant.partition(":")[0], **(figures.get("changes", {}) | changes))
 
 
 def reference_state(
@@ -137,18 +138,45 @@ def output_differences(
     Returns:
         The difference for each of ``dtypes``; infinite where the shapes differ.
     """
-    shape = output["input_shape"]
+    shape = output.get("input_shape", ())
     options = ({"image_size": tuple(shape[2:])} if len(shape) == 4 else {}) | output.get("changes", {})
     model = create_model(reference_specification(variant, figures, **options)).double().eval()
     load_checkpoint(model, reference_state(figures[layout], output.get("shapes"), rounded=output.get("rounded", False)))
-    seed, vocabulary = output["input_seed"], output.get("vocabulary")
-    x = torch.from_numpy(images(shape, seed) if vocabulary is None else token_ids(shape, vocabulary, seed))
     differences = {}
     for dtype in sorted(dtypes, key=str, reverse=True):  # float64 first: rounding to float32 cannot be undone
         with torch.inference_mode():
-            result = model.to(dtype)(x.to(dtype) if vocabulary is None else x)
+            result = _answer(model.to(dtype), output, dtype)
         differences[dtype] = float("inf")
         if list(result.shape) == output["output_shape"]:
             ours = np.array(sample(result.double().numpy()))
             differences[dtype] = float(np.abs(ours - output["values"]).max() / output["std"])
     return differences
+
+
+def _answer(model: Network, output: Figures, dtype: torch.dtype) -> Tensor:
+    """What our model gives for the input that an output was recorded for."""
+    if "packed_series" in output:
+        return _likelihood_and_mean(model, output["packed_series"], dtype)
+    shape, seed, vocabulary = output["input_shape"], output["input_seed"], output.get("vocabulary")
+    if vocabulary is not None:
+        return model(torch.from_numpy(token_ids(shape, vocabulary, seed)))
+    x = torch.from_numpy(images(shape, seed)) * output.get("input_scale", 1.0) + output.get("input_shift", 0.0)
+    further = {name: torch.tensor(values) for name, values in output.get("inputs", {}).items()}
+    return model(x.to(dtype), **further)
+
+
+def _likelihood_and_mean(model: Network, given: Figures, dtype: torch.dtype) -> Tensor:
+    """Of a distribution for each point of packed rows with gaps: how unlikely other values are, and the mean."""
+    series, label = (
+        (torch.from_numpy(images(given["shape"], given[seed])) * given["scale"] + given["shift"]).to(dtype)
+        for seed in ("series_seed", "label_seed")
+    )
+    observed = torch.ones(given["shape"], dtype=torch.bool)
+    for row, place, first, last in given["unobserved"]:
+        observed[row, place, first:last] = False
+    places = (torch.tensor(given[name]) for name in ("predicted", "sample", "time"))
+    predicted, sequence, time = places
+    values = torch.where(observed, series, 0.0)
+    mixture = StudentMixture(**model(values, observed, predicted.bool(), sequence, time))
+    real = sequence > 0
+    return torch.stack([-mixture.log_probability(label)[real], mixture.mean[real]])

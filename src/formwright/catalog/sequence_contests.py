@@ -13,8 +13,8 @@ import torch
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.contests import SEEDS, parameters
-from formwright.models import Model
-from formwright.nn.specification import ModelSpec
+from formwright.models import Network, create_model
+from formwright.nn.specification import ChainSpec
 from formwright.objectives import Objective
 from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter, Share
@@ -24,7 +24,7 @@ Scores = dict[str, list[float]]
 
 
 def train_sequences(
-    specification: ModelSpec,
+    specification: ChainSpec,
     objective: Objective,
     batches: TrainingBatches,
     *,
@@ -34,7 +34,7 @@ def train_sequences(
     optimizer: Literal["muon", "adamw"] = "muon",
     warmup: int | None = None,
     reporter: Reporter = SILENT,
-) -> Model:
+) -> Network:
     """Train a model from scratch with one plain recipe for all: cosine, averaged weights.
 
     Args:
@@ -50,7 +50,7 @@ def train_sequences(
         ema_decay=0.98,
     )
     torch.manual_seed(seed)
-    trainer = Trainer(Model(specification), objective, batches, recipe, seed=seed)
+    trainer = Trainer(create_model(specification), objective, batches, recipe, seed=seed)
     trainer.finish_at(steps)
 
     def tell(progress: Progress) -> None:
@@ -58,12 +58,12 @@ def train_sequences(
 
     trainer.train(steps=steps, on_step=tell)
     averaged = trainer.averaged_model()
-    assert isinstance(averaged, Model)
+    assert isinstance(averaged, Network)
     return averaged.eval()
 
 
 @torch.inference_mode()
-def answered_rightly(model: Model, batch: Batch) -> float:
+def answered_rightly(model: Network, batch: Batch) -> float:
     """The share of the targets that are the model's likeliest answer."""
     asked = batch.targets != IGNORED
     return float((model(batch.inputs).argmax(-1) == batch.targets)[asked].float().mean())
@@ -81,15 +81,15 @@ class SequenceContest:
         largest_first: whether larger scores are better.
     """
 
-    contestants: Mapping[str, Callable[[], ModelSpec]]
-    run: Callable[[ModelSpec, int, Reporter], float]
+    contestants: Mapping[str, Callable[[], ChainSpec]]
+    run: Callable[[ChainSpec, int, Reporter], float]
     conditions: str
     show: Callable[[float], str]
     largest_first: bool = True
     seeds: tuple[int, ...] = SEEDS
     _scores: Scores | None = field(default=None, init=False)
 
-    def specifications(self) -> dict[str, ModelSpec]:
+    def specifications(self) -> dict[str, ChainSpec]:
         return {name: dataclasses.replace(build(), name=name) for name, build in self.contestants.items()}
 
     def scores(self, reporter: Reporter = SILENT) -> Scores:

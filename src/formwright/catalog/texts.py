@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.contests import parameters
-from formwright.models import Model
+from formwright.models import Network, create_model
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, PartSpec
+from formwright.nn.specification import ChainSpec, PartSpec
 from formwright.objectives import NextToken, Objective
 from formwright.reporting import SILENT, Reporter, Share
 
@@ -100,13 +100,13 @@ def held_out_loss(model: torch.nn.Module, text: SmallText, *, length: int = LENG
 class Trained:
     """A model after training, with its averaged weights; its loss on held-out text, and the last ones in training."""
 
-    model: Model
+    model: Network
     loss: float
     training_loss: float
 
 
 def train_text(
-    model: Model,
+    model: Network,
     *,
     steps: int = STEPS,
     seed: int = 0,
@@ -145,14 +145,14 @@ def train_text(
 
     trainer.train(steps=steps, on_step=tell)
     averaged = trainer.averaged_model()
-    assert isinstance(averaged, Model)
+    assert isinstance(averaged, Network)
     last = losses[-max(steps // 10, 1) :]
     return Trained(averaged, held_out_loss(averaged, text), statistics.mean(last))
 
 
 def small_decoder(
     channel_mixer: PartSpec, *, dim: int = 64, depth: int = 2, heads: int = 2, **options: Any
-) -> ModelSpec:
+) -> ChainSpec:
     """A decoder of bytes with rotary attention."""
     return decoder(
         dim=dim,
@@ -165,9 +165,9 @@ def small_decoder(
     )
 
 
-def new_model(specification: ModelSpec, seed: int) -> Model:
+def new_model(specification: ChainSpec, seed: int) -> Network:
     torch.manual_seed(seed)
-    return Model(specification)
+    return create_model(specification)
 
 
 @dataclass(eq=False)
@@ -179,12 +179,12 @@ class TextContest:
         steps: how long each is trained.
     """
 
-    contestants: Mapping[str, Callable[[], ModelSpec]]
+    contestants: Mapping[str, Callable[[], ChainSpec]]
     steps: int = STEPS
     seeds: tuple[int, ...] = SEEDS
     _trained: dict[str, list[Trained]] | None = field(default=None, init=False)
 
-    def specifications(self) -> dict[str, ModelSpec]:
+    def specifications(self) -> dict[str, ChainSpec]:
         return {name: dataclasses.replace(build(), name=name) for name, build in self.contestants.items()}
 
     def trained(self, reporter: Reporter = SILENT) -> dict[str, list[Trained]]:

@@ -14,7 +14,7 @@ from formwright.data.gaussian_process import interpolate
 from formwright.data.light_curves import RobustScale, append_features
 from formwright.data.synthetic.light_curves import synthetic_light_curves
 from formwright.metrics.classification import softmax
-from formwright.models import Model
+from formwright.models import Network
 from formwright.objectives import BalancedClassification, Objective
 from formwright.reporting import SILENT, Reporter
 from formwright.training import Progress, Recipe, Trainer
@@ -65,7 +65,7 @@ def transients() -> Transients:
 
 
 def train_on(
-    model: Model,
+    model: Network,
     series: Floats,
     labels: NDArray[np.int64],
     *,
@@ -74,7 +74,7 @@ def train_on(
     learning_rate: float = 5e-3,
     objective: Objective | None = None,
     reporter: Reporter = SILENT,
-) -> Model:
+) -> Network:
     """Train ``model`` in place with AdamW, warm-up and cosine; the same with averaged weights comes back."""
     recipe = Recipe(
         optimizer="adamw", learning_rate=learning_rate, weight_decay=0.01, batch_size=BATCH, warmup=steps // 10,
@@ -89,12 +89,12 @@ def train_on(
 
     trainer.train(steps=steps, on_step=tell)
     averaged = trainer.averaged_model()
-    assert isinstance(averaged, Model)
+    assert isinstance(averaged, Network)
     return averaged
 
 
 @torch.inference_mode()
-def probabilities(model: Model, series: NDArray[np.floating]) -> Floats:
+def probabilities(model: Network, series: NDArray[np.floating]) -> Floats:
     """What a model says of each of ``(n, steps, channels)``: ``(n, classes)``."""
     parts = torch.split(torch.from_numpy(series).float(), 256)
     return softmax(torch.cat([model.eval()(part) for part in parts]).numpy())

@@ -11,6 +11,7 @@ import typer
 
 from formwright import __version__
 from formwright.cli.bench import bench
+from formwright.cli.compress import compress
 from formwright.cli.generation import generate
 from formwright.cli.output import (
     print_claims,
@@ -256,6 +257,7 @@ def verify(
         raise typer.Exit(1)
 
 
+app.command()(compress)
 app.command()(generate)
 app.command()(scaling)
 app.add_typer(bench, name="bench")

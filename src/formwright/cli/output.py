@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -141,6 +141,40 @@ def print_fit(result: FitResult, out: Path) -> None:
     table.add_row("report", str(out / "report.html"))
     table.add_row("predict", f"formwright predict {shlex.quote(str(out))} {shlex.quote(task.words.argument)}")
     console.print(table, highlight=False)
+
+
+def print_compression(report: dict[str, Any], out: Path) -> None:
+    """Before and after, step by step."""
+    afters = report["after"] if isinstance(report["after"], list) else [report["after"]]
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "before", *(["after"] if len(afters) == 1 else [f"model {i + 1}" for i in range(len(afters))])):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = (
+        ("parameters", format_count),
+        ("macs", format_count),
+        ("bytes", format_bytes),
+        ("latency", format_seconds),
+        ("validation", lambda score: f"{score:.4g}"),
+    )
+    for name, form in rows:
+        if name in report["before"]:
+            label = {"bytes": "file", "macs": "MACs", "validation": f"validation {report['metric']['name']}"}
+            if name == "validation":
+                table.add_row(label[name], *(form(each[name]) for each in (report["before"], *afters)))
+            else:
+                table.add_row(label.get(name, name), *(form(each[name]) for each in (report["before"], *afters)))
+    console.print(table, highlight=False)
+    for step in report["steps"]:
+        told = {key: value for key, value in step.items() if key not in ("step", "options") and value is not None}
+        facts = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in told.items())
+        console.print(f"{step['step']}: {facts}", highlight=False)
+    console.print(f"written to {out}", highlight=False)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"of {len(value)} layers" if isinstance(value, dict) else ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else (f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def print_predictions(predictions: Sequence[Answer]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.files import write_atomically, write_safetensors
-from formwright.models import Model
+from formwright.models import Network
 
 #: The formats that :func:`write_formats` knows, from the one that says most to the one that says least.
 FORMATS = ("safetensors", "safetensors.zip", "npz", "codebook.zip", "onnx", "onnx.zip", "int8.onnx", "int8.onnx.zip")
@@ -37,7 +37,7 @@ class WrittenFile:
     weights: int
 
 
-def write_formats(model: Model, folder: str | Path, calibration: NDArray[np.float32]) -> dict[str, WrittenFile]:
+def write_formats(model: Network, folder: str | Path, calibration: NDArray[np.float32]) -> dict[str, WrittenFile]:
     """Write ``model`` as safetensors, as a compressed NumPy archive, with codebooks, and as ONNX and INT8 ONNX.
 
     Those that are not compressed by themselves are written a second time within a zip archive (deflate).
@@ -64,7 +64,7 @@ def write_formats(model: Model, folder: str | Path, calibration: NDArray[np.floa
     np.savez_compressed(buffer, **{key: tensor.numpy() for key, tensor in state.items()})
     write_atomically(paths["npz"], buffer.getvalue())
     write_codebooks(state, paths["codebook.zip"])
-    export_onnx(model, paths["onnx"], model.specification.input.example(2))
+    export_onnx(model, paths["onnx"], model.example(2))
     quantize_onnx(paths["onnx"], paths["int8.onnx"], calibration)
     for form in ("safetensors", "onnx", "int8.onnx"):
         write_zip(paths[form], paths[f"{form}.zip"])
@@ -118,7 +118,7 @@ def read_codebooks(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def _int8_bytes(model: Model) -> int:
+def _int8_bytes(model: Network) -> int:
     """A byte for each weight of a dense or convolutional layer, four for everything else."""
     from formwright.compression.values import kernels
 

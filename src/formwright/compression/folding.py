@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.edits import apply_edits
 from formwright.nn.specification import EditSpec
 
 
-def fold(model: Model) -> Model:
+def fold(model: Network) -> Network:
     """A copy of ``model`` whose batch norms have become part of their convolutions and dense layers, in eval mode.
 
     So have the weights of layer norms and LayerScale, where a dense layer follows or goes before.

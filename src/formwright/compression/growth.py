@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from formwright.errors import UserError
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.channel_mixers.pattention import Pattention
 from formwright.nn.edits import extend_entries
 
@@ -18,7 +18,7 @@ Growth = Literal["exact", "zero_keys", "random_keys"]
 
 
 @torch.no_grad()
-def grow(model: Model, factor: float = 2.0, *, form: Growth = "exact") -> Model:
+def grow(model: Network, factor: float = 2.0, *, form: Growth = "exact") -> Network:
     """A copy of ``model`` with ``factor`` times as many parameter tokens in every layer of them, to be trained on.
 
     New values are random, as a layer starts with.

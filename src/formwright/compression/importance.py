@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from formwright.batch import moved
 from formwright.compression.groups import Group, parameters_of
 from formwright.errors import UserError
 from formwright.measurement.macs import evaluation_mode
@@ -16,7 +17,8 @@ from formwright.objectives import Batch, Objective
 
 def per_entry(values: Tensor, dimension: int, axis: Axis) -> Tensor:
     """The sum of ``values`` over all that belongs to an entry of ``axis``, which lies along ``dimension``."""
-    rows = values.movedim(dimension, 0).reshape(axis.repeats, -1, axis.block, values.numel() // values.shape[dimension])
+    rows = values.movedim(dimension, 0)[axis.before :]
+    rows = rows.reshape(axis.repeats, -1, axis.block, values.numel() // values.shape[dimension])
     return rows.sum(dim=(0, 2, 3))
 
 
@@ -59,7 +61,7 @@ def taylor_importance(
             weight.requires_grad_(True)
         with evaluation_mode(model), torch.enable_grad():
             for batch in calibration:
-                here = Batch(batch.inputs.to(device), batch.targets.to(device))
+                here = Batch(moved(batch.inputs, device), moved(batch.targets, device))
                 loss = objective(model, here, 1.0).loss
                 if not torch.isfinite(loss):
                     raise UserError(

@@ -6,13 +6,13 @@ import copy
 from collections.abc import Sequence
 
 from formwright.errors import UserError
-from formwright.models import Model
-from formwright.nn.edits import keep_entries
+from formwright.models import Network
+from formwright.nn.edits import keep_entries, named_axes
 from formwright.nn.nesting import AXIS, RATIOS, hidden_widths, nested_width
 from formwright.nn.part import Part
 
 
-def extract(model: Model, ratios: float | Sequence[float]) -> Model:
+def extract(model: Network, ratios: float | Sequence[float]) -> Network:
     """A smaller model: the first hidden channels of each channel mixer of ``model``, physically cut out.
 
     Args:
@@ -40,7 +40,7 @@ def extract(model: Model, ratios: float | Sequence[float]) -> Model:
     return smaller
 
 
-def mix_and_match(model: Model, parameters: int, ratios: Sequence[float] = RATIOS) -> tuple[float, ...]:
+def mix_and_match(model: Network, parameters: int, ratios: Sequence[float] = RATIOS) -> tuple[float, ...]:
     """Ratios of a nested model of about ``parameters`` parameters, for :func:`extract`.
 
     They do not decrease with depth and lie between two neighbouring sizes of training: early mixers have the smaller,
@@ -83,13 +83,10 @@ def mix_and_match(model: Model, parameters: int, ratios: Sequence[float] = RATIO
     return tuple(shares)
 
 
-def _channel_cost(model: Model, name: str) -> int:
+def _channel_cost(model: Network, name: str) -> int:
     """Parameters of one hidden channel of a channel mixer."""
     part = model.get_submodule(name)
     assert isinstance(part, Part)
     own = dict(part.named_parameters())
-    cost = 0
-    for leaf, axes in part.axes().items():
-        if leaf in own and any(axis is not None and axis.name == AXIS for axis in axes):
-            cost += own[leaf].numel()
-    return cost // int(getattr(part, part.resizable[AXIS]))
+    names = {tensor for tensor, _, _ in named_axes(part, AXIS)} & own.keys()
+    return sum(own[tensor].numel() for tensor in names) // int(getattr(part, part.resizable[AXIS]))

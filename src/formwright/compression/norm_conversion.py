@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.edits import apply_edits
 from formwright.nn.specification import EditSpec
 
 
-def replace_layer_norms(model: Model, by: str = "rms_norm") -> Model:
+def replace_layer_norms(model: Network, by: str = "rms_norm") -> Network:
     """A copy of ``model`` with RMS norms in place of its layer norms, which gives what ``model`` gives.
 
     For models with layer norms before their branches and before their head (ViT, GPT-2). What is added to the stream

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from formwright.compression.groups import Group, Skeleton, groups_of
+from formwright.compression.groups import Group, Skeleton, groups_of, width_groups
 from formwright.compression.importance import magnitude_importance, taylor_importance
 from formwright.errors import UserError
 from formwright.measurement.budget import format_count
-from formwright.models import Model
+from formwright.models import Network
 from formwright.nn.edits import keep_entries
 from formwright.objectives import Batch, Classification, Objective
 
@@ -31,7 +31,7 @@ class Cut:
 
 
 def prune(
-    model: Model,
+    model: Network,
     calibration: Iterable[Batch] | None,
     *,
     keep: float | None = None,
@@ -39,14 +39,15 @@ def prune(
     parameters: int | None = None,
     floor: float = 0.25,
     multiple: int = 8,
+    width: bool = False,
     objective: Objective | None = None,
-) -> Model:
+) -> Network:
     """A copy of ``model`` without the attention heads and hidden channels that matter least.
 
     All entries of all layers are ranked together, by importance over cost: what the loss would gain without them
     (:func:`~formwright.compression.importance.taylor_importance`) for each multiply-accumulate, or each parameter,
     that cutting them saves. The copy is physically smaller, saves and reloads as it is, and can be trained and pruned
-    again; it needs some training to recover. The width between blocks stays.
+    again; it needs some training to recover. The width between blocks stays, unless ``width`` is set.
 
     >>> smaller = prune(model, batches, keep=0.6)                       # doctest: +SKIP
     >>> smaller.save_pretrained("smaller")                              # doctest: +SKIP
@@ -59,6 +60,7 @@ def prune(
         parameters: parameters that are left at most.
         floor: share of its entries that every layer keeps.
         multiple: hidden channels are left in multiples of this, which matrix products run best on.
+        width: cut the channels of the tokens too, in all parts of the stages that share them.
         objective: what the importance is measured with; cross entropy if unset.
 
     Raises:
@@ -73,7 +75,7 @@ def prune(
     pruned = copy.deepcopy(model)
     if before <= target:
         return pruned
-    groups = groups_of(pruned)
+    groups = [*groups_of(pruned), *(width_groups(pruned) if width else ())]
     if not groups:
         raise UserError(
             "This model has neither attention heads nor hidden channels that could be cut; use it as it is."

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from formwright.batch import Batch
 from formwright.errors import UserError
-from formwright.objectives import Objective, Outcome
+from formwright.objectives import Objective, Outcome, Phase
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -136,6 +136,9 @@ class KeptValues(Objective):
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
         return self.base(model, batch, progress)
+
+    def phases(self, model: nn.Module) -> tuple[Phase, ...]:
+        return self.base.phases(model)
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
+import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,17 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from formwright.batch import Inputs
+from formwright.deployment import qdq
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import write_atomically
 
 OPSET = 20  # the first with Gelu as one operator; LayerNormalization came with 17
 TOLERANCE = 1e-3  # of the largest output; float32 kernels that add in another order stay far below
+# Of the deviation of the outputs, at the root of the mean square, where activations are rounded: one on the border
+# between two integers falls to either side, and what comes after it moves by a step.
+ROUNDING_TOLERANCE = 0.1
 PROTOBUF_LIMIT = 2**31 - 1  # bytes that one ONNX file can hold
 
 
@@ -46,45 +53,98 @@ def _quiet() -> Iterator[None]:
 
 
 def export_onnx(
-    model: nn.Module, path: str | os.PathLike[str], example: Tensor, *, dynamic_batch: bool = True
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    example: Inputs,
+    *,
+    dynamic_batch: bool = True,
+    free: Collection[str] = (),
 ) -> float:
     """Export ``model`` in evaluation mode to ``path`` and return the largest absolute difference to it.
 
     The file appears only after ``onnx.checker`` took it and ONNX Runtime gave the eager model's outputs on random
-    inputs of ``example``'s shape and, with ``dynamic_batch``, of another batch size. The model itself is not changed.
-    Norms that follow convolutions are folded into them, and the tracer's notes are left out.
+    inputs of ``example``'s shape, of another batch size with ``dynamic_batch``, and of other sizes along axes that are
+    ``free``. The model itself is not changed. Norms that follow convolutions are folded into them, and the tracer's
+    notes are left out. Quantised layers of 8 and 4 bits are stored as such integers (:mod:`formwright.deployment.qdq`).
 
-    Raises :class:`ExportError` where the two differ by more than a thousandth of the largest output, and
-    :class:`UserError` for a model of more than 2 GB.
+    Args:
+        model: a network, or any module.
+        path: where the file goes.
+        example: what the model takes: a tensor, or several by the names of ``forward``, which the file keeps. The
+            outputs keep their names too if ``forward`` returns a mapping; a single one is ``output``.
+        dynamic_batch: whether the batch may have any size.
+        free: names of further axes that may have any size, such as ``height``, ``width`` or ``time``; a network says
+            which axes its inputs have.
+
+    Raises:
+        ExportError: the two differ by more than a thousandth of the largest output (where activations are rounded, by
+            more than a tenth of the outputs' deviation in the mean), or the model cannot be written.
+        UserError: the model is larger than 2 GB, or an axis that is to be free has no name in any input.
     """
     frozen = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    example = example.detach().cpu()
-    program = _trace(frozen, example, dynamic_batch)
+    named = _in_order(frozen, example)
+    axes = _axes(frozen, named, dynamic_batch, free)
+    if dynamic_batch:
+        # A batch of one would be baked in: sizes 0 and 1 are special to torch.export.
+        named = {name: x[:1].repeat(2, *[1] * (x.ndim - 1)) if len(x) < 2 else x for name, x in named.items()}
+    program = _trace(frozen, named, axes, single=not isinstance(example, Mapping))
     _strip(program.model)
     proto = program.model_proto
     if proto.ByteSize() > PROTOBUF_LIMIT:
         raise UserError(f"An ONNX file holds at most 2 GB; this model needs {proto.ByteSize() / 1e9:.1f} GB.")
     content = proto.SerializeToString()
     onnx.checker.check_model(content, full_check=True)
-    difference = _difference(frozen, example, content, dynamic_batch)
+    difference = _difference(frozen, named, axes, content, single=not isinstance(example, Mapping))
     write_atomically(os.fspath(path), content)
     return difference
 
 
-def _trace(model: nn.Module, example: Tensor, dynamic_batch: bool) -> torch.onnx.ONNXProgram:
-    if dynamic_batch and len(example) < 2:
-        # A batch of one would be baked in: sizes 0 and 1 are special to torch.export.
-        example = example[:1].repeat(2, *[1] * (example.ndim - 1))
+Named = dict[str, Tensor]
+#: Names of the free axes of each input, by their numbers.
+Axes = dict[str, dict[int, str]]
+
+
+def _in_order(model: nn.Module, example: Inputs) -> Named:
+    """The inputs by name, in the order of ``forward``."""
+    if isinstance(example, Tensor):
+        return {"input": example.detach().cpu()}
+    order = [name for name in inspect.signature(model.forward).parameters if name in example]
+    unknown = [name for name in example if name not in order]
+    if unknown:
+        raise UserError(f"{type(model).__name__} takes no input named {unknown[0]!r}.")
+    return {name: example[name].detach().cpu() for name in order}
+
+
+def _axes(model: nn.Module, named: Named, dynamic_batch: bool, free: Collection[str]) -> Axes:
+    wanted = {*free, *(("batch",) if dynamic_batch else ())}
+    declared = getattr(model, "inputs", {})
+    known: Axes = {name: {0: "batch"} for name in named}
+    for name, source in zip(named, declared.values(), strict=False) if len(named) == 1 else declared.items():
+        if name in known:
+            known[name] = dict(source.free)
+    missing = wanted.difference(*(axes.values() for axes in known.values()))
+    if missing:
+        names = sorted({axis for axes in known.values() for axis in axes.values()})
+        raise UserError(f"No input has an axis named {sorted(missing)[0]!r}; these may be free: {', '.join(names)}.")
+    return {name: {axis: what for axis, what in axes.items() if what in wanted} for name, axes in known.items()}
+
+
+def _trace(model: nn.Module, named: Named, axes: Axes, *, single: bool) -> torch.onnx.ONNXProgram:
+    with torch.inference_mode():
+        outputs = model(*named.values()) if single else model(**named)
+    quantised = qdq.is_quantised(model)
+    dynamic = tuple(axes.values()) if single else axes
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                model,
-                (example,),
+                qdq.exportable(model) if quantised else model,
+                tuple(named.values()) if single else (),
+                kwargs=None if single else named,
                 dynamo=True,
-                opset_version=OPSET,
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_shapes=({0: "batch"},) if dynamic_batch else None,
+                opset_version=qdq.OPSET if quantised else OPSET,
+                input_names=list(named),
+                output_names=list(outputs) if isinstance(outputs, Mapping) else ["output"],
+                dynamic_shapes=dynamic if any(axes.values()) else None,
                 optimize=True,
                 verbose=False,
             )
@@ -92,6 +152,8 @@ def _trace(model: nn.Module, example: Tensor, dynamic_batch: bool) -> torch.onnx
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ExportError(f"The model cannot be written as ONNX ({reason}); use it in PyTorch.") from error
     assert program is not None  # only the old exporter returns nothing
+    if quantised:
+        qdq.pack(program.model)
     return program
 
 
@@ -107,29 +169,53 @@ def _strip(model: Any) -> None:
 
 
 def random_like(example: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-    """Noise of the example's shape; of ids, those of the example in another order."""
+    """Noise of the example's shape; of whole numbers, those of the example in another order."""
     shape = (batch, *example.shape[1:])
     if example.is_floating_point():
         return torch.randn(shape, generator=generator, dtype=example.dtype)
     return example.flatten()[torch.randint(example.numel(), shape, generator=generator)]
 
 
-def _difference(model: nn.Module, example: Tensor, content: bytes, dynamic_batch: bool) -> float:
+def _other_sizes(named: Named, axes: Axes) -> Named:
+    """The example, twice as large along the free axes."""
+    larger = {}
+    for name, x in named.items():
+        for axis, what in axes[name].items():
+            if what != "batch":
+                x = x.repeat_interleave(2, dim=axis)
+        larger[name] = x
+    return larger
+
+
+def _difference(model: nn.Module, named: Named, axes: Axes, content: bytes, *, single: bool) -> float:
     """The largest absolute difference between the model and its export on random inputs."""
     run = OnnxModel(content, threads=torch.get_num_threads())
     generator = torch.Generator().manual_seed(0)
+    size = len(next(iter(named.values())))
+    dynamic = any("batch" in own.values() for own in axes.values())
+    trials = [(named, size), *([(named, size + 2)] if dynamic else [])]
+    if any(what != "batch" for own in axes.values() for what in own.values()):
+        trials.append((_other_sizes(named, axes), size))
+    rounded = qdq.rounds_activations(model)
     worst = 0.0
-    for batch in (len(example), len(example) + 2) if dynamic_batch else (len(example),):
-        x = random_like(example, batch, generator)
+    for shapes, batch in trials:
+        drawn = {name: random_like(x, batch, generator) for name, x in shapes.items()}
         with torch.inference_mode():
-            expected = model(x).numpy()
-        got = run(x.numpy(), batch_size=batch)
-        largest = float(np.abs(expected).max())
-        difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
-        if not difference <= TOLERANCE * max(largest, 1e-6):
-            raise ExportError(
-                f"The exported model differs from the original by {difference:.3g} at batch {batch} (outputs up to "
-                f"{largest:.3g}), so no file was written; use the model in PyTorch."
-            )
-        worst = max(worst, difference)
+            outputs = model(*drawn.values()) if single else model(**drawn)
+        got = run({name: x.numpy() for name, x in drawn.items()}, batch_size=batch)
+        pairs = [(got[name], outputs[name]) for name in outputs] if isinstance(outputs, Mapping) else [(got, outputs)]
+        for ours, theirs in pairs:
+            expected = theirs.numpy()
+            largest = float(np.abs(expected).max(initial=0.0))
+            difference = float(np.abs(ours - expected).max(initial=0.0)) if ours.shape == expected.shape else math.inf
+            same = difference <= TOLERANCE * max(largest, 1e-6)
+            if rounded and not same and math.isfinite(difference):
+                mean = float(np.sqrt(np.mean((ours - expected) ** 2)))
+                same = mean <= ROUNDING_TOLERANCE * float(expected.std())
+            if not same:
+                raise ExportError(
+                    f"The exported model differs from the original by {difference:.3g} at batch {batch} (outputs up to "
+                    f"{largest:.3g}), so no file was written; use the model in PyTorch."
+                )
+            worst = max(worst, difference)
     return worst

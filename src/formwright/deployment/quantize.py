@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,8 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from formwright.deployment.calibration import METHODS, Range, observe
+from formwright.deployment.calibration import observe
+from formwright.deployment.ranges import METHODS, Range
 from formwright.deployment.runtime import OnnxModel
 from formwright.files import write_atomically
 
@@ -61,29 +62,33 @@ class Quantization:
         return self.errors[self.method]
 
 
-def quantize_onnx(source: str | os.PathLike[str], target: str | os.PathLike[str], calibration: Array) -> Quantization:
+def quantize_onnx(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], calibration: Array | Mapping[str, Array]
+) -> Quantization:
     """Write the INT8 form of the ONNX model ``source`` to ``target``.
 
     Weights are signed and symmetric with a scale for each output channel; activations are unsigned with a zero point,
     the pair for which x86 CPUs have instructions (signed activations were measured up to three times slower). The
     ranges of the activations are chosen by each of several methods on ``calibration``, ``(rows, ...)`` as the model
-    takes it, and the model whose outputs change least on it is kept.
+    takes it (by name if it takes several inputs), and the model whose outputs change least on it is kept.
 
     Raises :class:`UserError` where ``source`` is missing or ``calibration`` does not fit it.
     """
     reference = OnnxModel(source)
-    ids = np.issubdtype(calibration.dtype, np.integer)
-    calibration = np.ascontiguousarray(calibration, np.int64 if ids else np.float32)
-    expected = reference(calibration)
+    arrays = calibration if isinstance(calibration, Mapping) else dict.fromkeys(reference.input_shapes, calibration)
+    whole = {name: np.issubdtype(array.dtype, np.integer) for name, array in arrays.items()}
+    arrays = {name: np.ascontiguousarray(a, np.int64 if whole[name] else np.float32) for name, a in arrays.items()}
+    ids = next(iter(whole.values()))
+    expected = _flat(reference(arrays))
     model = onnx.shape_inference.infer_shapes(onnx.load(source), strict_mode=True)
     types = (*OPERATORS, *(LOOKUPS if ids else ()))
     wanted = {name for node in model.graph.node if node.op_type in types for name in (*node.input, *node.output)}
-    histograms = observe(model, calibration, wanted)
+    histograms = observe(model, arrays, wanted)
 
     best, errors = b"", dict[str, float]()
     for method, choose in METHODS.items():
         content = _quantize(model, {name: choose(histogram) for name, histogram in histograms.items()}, ids=ids)
-        errors[method] = _relative_error(OnnxModel(content)(calibration), expected)
+        errors[method] = _relative_error(_flat(OnnxModel(content)(arrays)), expected)
         if errors[method] == min(errors.values()):
             best = content
     write_atomically(os.fspath(target), best)
@@ -147,6 +152,13 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.root.setLevel(level)
+
+
+def _flat(outputs: Array | Mapping[str, Array]) -> Array:
+    """The outputs of every row side by side; several by name are joined."""
+    if not isinstance(outputs, Mapping):
+        return outputs
+    return np.concatenate([output.reshape(len(output), -1) for output in outputs.values()], axis=1)
 
 
 def _relative_error(outputs: Array, expected: Array) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,24 @@ from numpy.typing import NDArray
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from formwright.batch import Inputs
 
 Array = NDArray[Any]
-_KINDS = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(double)": np.float64}
+_KINDS: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
 
 
 class OnnxModel:
-    """An ONNX model, a file or its bytes, as a function of one array, float32 or ids: ``(batch, ...) -> (batch, ...)``.
+    """An ONNX model, a file or its bytes, as a function of arrays: ``(batch, ...) -> (batch, ...)``.
 
-    ``threads`` is the number of threads within an operator (default: one a core). Raises :class:`UserError` where the
-    file is missing or is not a model.
+    A model of one input takes an array, one of several takes a mapping by name; a model of one output gives an array,
+    one of several a mapping by name. ``threads`` is the number of threads within an operator (default: one per core).
+    Raises :class:`UserError` where the file is missing or is not a model.
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes, threads: int | None = None) -> None:
@@ -35,40 +42,81 @@ class OnnxModel:
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Products with weights of 8 or 4 bits are taken in float32; by default the runtime rounds what comes in, too.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         try:
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             raise UserError(f"{self.name} is not an ONNX model that can be run: {error}") from error
-        (self._input,) = self._session.get_inputs()
-        (self._output, *_) = self._session.get_outputs()
-        self._kind = _KINDS.get(self._input.type, np.float32)
+        self._inputs = {value.name: value for value in self._session.get_inputs()}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._kinds = {name: _KINDS.get(value.type, np.float32) for name, value in self._inputs.items()}
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The shape of each input by name; ``None`` where any size goes."""
+        return {
+            name: tuple(size if isinstance(size, int) else None for size in value.shape)
+            for name, value in self._inputs.items()
+        }
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """The shape that the model takes; ``None`` where any size goes."""
-        return tuple(size if isinstance(size, int) else None for size in self._input.shape)
+        """The shape that a model of one input takes; ``None`` where any size goes."""
+        (shape,) = self.input_shapes.values()
+        return shape
 
-    def on_tensors(self, inputs: Tensor) -> NDArray[np.float32]:
-        """As a call, on a PyTorch tensor."""
+    def on_tensors(self, inputs: Inputs) -> Any:
+        """As a call, on PyTorch tensors."""
+        if isinstance(inputs, Mapping):
+            return self({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in inputs.items()})
         return self(np.ascontiguousarray(inputs.numpy()))
 
-    def __call__(self, x: Array, batch_size: int = 64) -> Array:
-        """The outputs of all rows of ``x``, computed ``batch_size`` at a time (the file's own size if it has one)."""
-        expected = self.input_shape
-        fits = x.ndim == len(expected) and all(
-            want in (None, size) for size, want in zip(x.shape[1:], expected[1:], strict=True)
-        )
-        if not fits or not len(x):
-            shown = ", ".join("any" if size is None else str(size) for size in expected)
-            raise UserError(f"{self.name} takes arrays of shape ({shown}); got {tuple(x.shape)}.")
-        return np.concatenate(list(self._batches(np.ascontiguousarray(x, self._kind), expected[0], batch_size)))
+    def __call__(self, x: Array | Mapping[str, Array], batch_size: int = 64) -> Any:
+        """The outputs of all rows of ``x``, computed ``batch_size`` at a time (the file's own size if it has one).
 
-    def _batches(self, x: Array, fixed: int | None, batch_size: int) -> Iterator[Array]:
+        Raises:
+            UserError: an input is missing, unknown or of another shape, or the inputs have no or not as many rows.
+        """
+        arrays = self._named(x)
+        expected = self.input_shapes
+        for name, array in arrays.items():
+            fits = array.ndim == len(expected[name]) and all(
+                want in (None, size) for size, want in zip(array.shape[1:], expected[name][1:], strict=True)
+            )
+            if not fits or not len(array):
+                shown = ", ".join("any" if size is None else str(size) for size in expected[name])
+                whose = "" if len(arrays) == 1 else f" as {name!r}"
+                raise UserError(f"{self.name} takes arrays of shape ({shown}){whose}; got {tuple(array.shape)}.")
+        rows = {name: len(array) for name, array in arrays.items()}
+        if len(set(rows.values())) > 1:
+            counted = ", ".join(f"{count} of {name!r}" for name, count in rows.items())
+            raise UserError(f"{self.name} takes as many rows of each input; got {counted}.")
+        fixed = next((shape[0] for shape in expected.values() if shape[0] is not None), None)
+        pieces = list(self._batches(arrays, next(iter(rows.values())), fixed, batch_size))
+        outputs = {name: np.concatenate([piece[index] for piece in pieces]) for index, name in enumerate(self._outputs)}
+        return outputs[self._outputs[0]] if len(outputs) == 1 else outputs
+
+    def _named(self, x: Array | Mapping[str, Array]) -> dict[str, Array]:
+        """The arrays by the file's names, in its types."""
+        if not isinstance(x, Mapping):
+            if len(self._inputs) > 1:
+                raise UserError(f"{self.name} takes {', '.join(self._inputs)}; give a mapping with these names.")
+            x = dict.fromkeys(self._inputs, x)
+        if set(x) != set(self._inputs):
+            raise UserError(f"{self.name} takes {', '.join(self._inputs)}; got {', '.join(x) or 'nothing'}.")
+        return {name: np.ascontiguousarray(x[name], kind) for name, kind in self._kinds.items()}
+
+    def _batches(
+        self, arrays: dict[str, Array], rows: int, fixed: int | None, batch_size: int
+    ) -> Iterator[list[Array]]:
         step = fixed or batch_size
-        for start in range(0, len(x), step):
-            rows = x[start : start + step]
-            short = fixed - len(rows) if fixed else 0
+        for start in range(0, rows, step):
+            piece = {name: array[start : start + step] for name, array in arrays.items()}
+            count = min(step, rows - start)
+            short = fixed - count if fixed else 0
             if short:  # a fixed batch is filled up with copies of its last row
-                rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
-            (result,) = self._session.run([self._output.name], {self._input.name: rows})
-            yield result[: len(result) - short]
+                piece = {
+                    name: np.concatenate([array, np.repeat(array[-1:], short, axis=0)]) for name, array in piece.items()
+                }
+            yield [result[:count] for result in self._session.run(self._outputs, piece)]

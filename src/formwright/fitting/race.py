@@ -22,7 +22,7 @@ from formwright.fitting.shortlist import (
     to_trial,
 )
 from formwright.fitting.shrink import note_step
-from formwright.models import Model
+from formwright.models import Network
 from formwright.search.halving import Rung, plan_rungs, survivors
 from formwright.search.proposals import Proposer
 from formwright.search.space import Proposal, Space
@@ -289,11 +289,11 @@ def winner(session: Session) -> Trial:
     return next(trial for trial in state.trials if trial.number == state.winner)
 
 
-def winner_model(session: Session) -> Model:
+def winner_model(session: Session) -> Network:
     """The winner as it is shipped: refitted where the task does that, otherwise with its averaged weights."""
     trial = winner(session)
     model = refitted(session, trial) if session.task.refits else session.trained(trial)
-    assert isinstance(model, Model)
+    assert isinstance(model, Network)
     return model
 
 

@@ -10,8 +10,7 @@ from torch import nn
 from formwright.files import write_safetensors
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
-from formwright.models.checkpoints import load_state
-from formwright.models.model import read_safetensors
+from formwright.models.network import load_state, read_safetensors
 from formwright.training.loop import Trainer
 from formwright.training.recipe import Recipe
 

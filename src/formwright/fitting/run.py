@@ -18,11 +18,11 @@ from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, 
 from formwright.fitting.records import FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shrink import PRUNING, choose, export_variant, int8_step, try_int8, try_pruning
+from formwright.fitting.shrink import choose, export_variant, shrink
 from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
 from formwright.measurement.budget import Budget, Quantity
-from formwright.models import Model, from_pretrained
+from formwright.models import from_pretrained
 from formwright.models.identification import read_pretrained
 from formwright.reporting import SILENT, Reporter
 
@@ -203,7 +203,7 @@ def _run(session: Session) -> FitResult:
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            _shrink(session, model, limit - ship_seconds)
+            shrink(session, model, limit - ship_seconds)
             state.finished.append("shrink")
             session.save()
     reporter.stage("Shipping", ship_seconds)
@@ -221,23 +221,6 @@ def _run(session: Session) -> FitResult:
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result
-
-
-def _shrink(session: Session, model: Model, end: float) -> None:
-    """INT8 of the trained model, then a pruned one and its INT8: whatever there is time for before ``end``."""
-    state = session.folder.state
-    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
-    done = {step.name for step in state.shrink}
-    if int8_step("trained") not in done:
-        session.reporter.progress(0.1, "INT8")
-        try_int8(session, model, trained, "trained")
-    if PRUNING not in done:
-        session.reporter.progress(0.3, "pruning")
-        try_pruning(session, model, trained, end)
-    pruned = next((variant for variant in state.variants if variant.name == "pruned, float32"), None)
-    if pruned is not None and int8_step("pruned") not in done:
-        session.reporter.progress(0.8, "INT8 of the pruned model")
-        try_int8(session, from_pretrained(session.folder.variant("pruned")), pruned, "pruned")
 
 
 def _label(variant: Variant) -> str:

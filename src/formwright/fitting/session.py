@@ -19,10 +19,9 @@ from formwright.fitting.state import RunFolder
 from formwright.fitting.task import Task
 from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
-from formwright.models import Model, create_model, load_checkpoint
-from formwright.models.checkpoints import load_state
-from formwright.models.model import read_safetensors
-from formwright.nn.specification import ModelSpec
+from formwright.models import Network, create_model, load_checkpoint
+from formwright.models.network import load_state, read_safetensors
+from formwright.nn.specification import ChainSpec
 from formwright.objectives import Objective
 from formwright.reporting import Reporter
 from formwright.training.evaluation import runner
@@ -52,7 +51,7 @@ class Session:
     threads: int
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
-    weights: tuple[ModelSpec, dict[str, Tensor]] | None = None
+    weights: tuple[ChainSpec, dict[str, Tensor]] | None = None
     #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
     trainers: dict[int, Trainer] = field(default_factory=dict)
@@ -73,10 +72,10 @@ class Session:
             self.folder.state.notes.append(text)
         self.reporter.note(text)
 
-    def build(self, trial: Trial, *, attempt: int = 0) -> Model:
+    def build(self, trial: Trial, *, attempt: int = 0) -> Network:
         """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
         torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
-        model = create_model(ModelSpec.from_dict(trial.specification))
+        model = create_model(ChainSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
             load_checkpoint(model, self.weights[1], head=False, resize_positions=True)

@@ -18,7 +18,7 @@ from formwright.files import atomic_path, write_json
 from formwright.fitting.records import Agreement, FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.task import Run, Task
-from formwright.models import Model
+from formwright.models import Network
 from formwright.training.evaluation import runner
 
 
@@ -56,7 +56,7 @@ class Witness:
         return Agreement(same_answer=self._same / max(self._count, 1), largest_difference=self._largest)
 
 
-def ship(session: Session, model: Model, chosen: Variant, float_variant: Variant) -> FitResult:
+def ship(session: Session, model: Network, chosen: Variant, float_variant: Variant) -> FitResult:
     """Write the chosen model, examine it on the test part and compare it with PyTorch."""
     root, state, task = session.folder.root, session.folder.state, session.task
     model.save_pretrained(root)

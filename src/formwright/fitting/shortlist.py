@@ -17,7 +17,7 @@ from formwright.measurement.latency import measure_latency
 from formwright.measurement.machine import torch_threads
 from formwright.measurement.macs import count_macs
 from formwright.measurement.size import model_bytes
-from formwright.models import Model, create_model
+from formwright.models import Network, create_model
 from formwright.search.space import Proposal
 from formwright.training.evaluation import faster_precision, step_seconds
 
@@ -80,7 +80,7 @@ def confirm_latency(session: Session, proposal: Proposal, cost: Cost) -> Cost:
     return dataclasses.replace(cost, onnx_latency=onnx_seconds(create_model(proposal.specification).eval(), session))
 
 
-def onnx_seconds(model: Model, session: Session) -> float:
+def onnx_seconds(model: Network, session: Session) -> float:
     """Median seconds for one sample of the float32 export in ONNX Runtime."""
     from formwright.deployment.export import export_onnx
     from formwright.deployment.runtime import OnnxModel

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from formwright.compression.pruning import prune
+from formwright.compression.registry import Compressor, Job, tried_in_fit
 from formwright.deployment.export import ExportError, export_onnx
 from formwright.deployment.quantize import quantize_onnx
 from formwright.deployment.runtime import OnnxModel
@@ -17,17 +17,16 @@ from formwright.fitting.session import Session
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
-from formwright.models import Model
+from formwright.models import Network, from_pretrained
 from formwright.training.recipe import Recipe
 
-PRUNING = "pruning of heads and hidden channels"
-#: A pruned model that cannot be trained for so many seconds is not worth the exports.
+#: A compressed model that cannot be trained for so many seconds is not worth the exports.
 SHORTEST_RECOVERY = 3.0
 #: A transformation pays if it makes latency or file smaller by this share at least.
 GAIN = 0.05
 
 
-def export_variant(session: Session, model: Model, label: str) -> Variant:
+def export_variant(session: Session, model: Network, label: str) -> Variant:
     """Export to float32 ONNX, measure the file and add it to the run's variants."""
     started = time.monotonic()
     name = label.replace(" ", "-")
@@ -40,7 +39,7 @@ def export_variant(session: Session, model: Model, label: str) -> Variant:
     return variant
 
 
-def quantize_variant(session: Session, model: Model, float_variant: Variant, label: str) -> Variant:
+def quantize_variant(session: Session, model: Network, float_variant: Variant, label: str) -> Variant:
     """Quantise an exported model to INT8 with training samples for calibration, and measure it."""
     source = session.folder.root / float_variant.file
     path = session.folder.variant(f"{label.replace(' ', '-')}-int8.onnx")
@@ -48,7 +47,7 @@ def quantize_variant(session: Session, model: Model, float_variant: Variant, lab
     return _measure(session, model, label, "int8", path)
 
 
-def _measure(session: Session, model: Model, label: str, precision: str, path: Path) -> Variant:
+def _measure(session: Session, model: Network, label: str, precision: str, path: Path) -> Variant:
     run = OnnxModel(path, threads=session.threads)
     score = session.task.score(run.on_tensors, "val")
     one = session.task.example().numpy()
@@ -112,7 +111,7 @@ def note_step(session: Session, name: str, tried: bool, kept: bool, reason: str,
     session.save()
 
 
-def try_int8(session: Session, model: Model, variant: Variant, label: str) -> Variant | None:
+def try_int8(session: Session, model: Network, variant: Variant, label: str) -> Variant | None:
     """The INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
     name = int8_step(label)
@@ -137,8 +136,31 @@ def int8_step(label: str) -> str:
     return f"INT8 ({label})"
 
 
-def try_pruning(session: Session, model: Model, trained: Variant, end: float) -> None:
-    """Cut heads and hidden channels, let the rest recover by learning from the whole model, export and compare.
+def shrink(session: Session, model: Network, end: float) -> None:
+    """INT8 of the trained model, then what each compressor makes of it and the INT8 of that, while there is time.
+
+    Args:
+        end: second of the run at which shrinking must be over.
+    """
+    state = session.folder.state
+    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    done = {step.name for step in state.shrink}
+    if int8_step("trained") not in done:
+        session.reporter.progress(0.1, "INT8")
+        try_int8(session, model, trained, "trained")
+    tried = tried_in_fit()
+    for index, kind in enumerate(tried):
+        if kind.title not in done:
+            session.reporter.progress((0.3 + index) / len(tried), kind.title)
+            try_step(session, kind, model, trained, end)
+        made = next((variant for variant in state.variants if variant.name == f"{kind.label}, float32"), None)
+        if made is not None and int8_step(kind.label) not in done:
+            session.reporter.progress((0.8 + index) / len(tried), f"INT8 of the {kind.label} model")
+            try_int8(session, from_pretrained(session.folder.variant(kind.label)), made, kind.label)
+
+
+def try_step(session: Session, kind: type[Compressor], model: Network, trained: Variant, end: float) -> None:
+    """Compress the model, let the rest recover by learning from the whole model, export and compare.
 
     Args:
         end: second of the run at which shrinking must be over; exports and measurements are planned for.
@@ -147,28 +169,30 @@ def try_pruning(session: Session, model: Model, trained: Variant, end: float) ->
     exports = 2.0 * float(session.folder.state.facts.get("export_seconds", 10.0))
     seconds = end - session.clock.spent - exports
     if seconds < SHORTEST_RECOVERY:
-        note_step(session, PRUNING, False, False, "there was no time left for the pruned model to recover", started)
+        reason = f"there was no time left for the {kind.label} model to recover"
+        note_step(session, kind.title, False, False, reason, started)
         return
     recipe = _recovery(session, trained)
     size = recipe.batch_size
     batches = list(session.task.evaluation_batches("train", batch_size=size, most=4 * size))
     try:
-        pruned = prune(model, batches, keep=_share_to_keep(session, trained), objective=session.task.objective())
-        trainer = session.new_trainer(pruned, recipe, 900, session.task.distilled(recipe, model))
-        checkpoint = session.folder.checkpoint("pruned")
-        if checkpoint.is_file():  # of a run that was killed here; pruning again cuts the same
+        job = Job(batches=batches, objective=session.task.objective(), teacher=model, seed=session.seed)
+        smaller = kind.leaving(_share_to_keep(session, trained)).run([model], job).model
+        trainer = session.new_trainer(smaller, recipe, 900, session.task.distilled(recipe, model))
+        checkpoint = session.folder.checkpoint(kind.label)
+        if checkpoint.is_file():  # of a run that was killed here; the same step cuts the same
             trainer.load(checkpoint)
-        session.finish(trainer, None, seconds, "pruned", most=_most_steps(session, trained))
+        session.finish(trainer, None, seconds, kind.label, most=_most_steps(session, trained))
         recovered = trainer.averaged_model()
-        assert isinstance(recovered, Model)
-        variant = export_variant(session, recovered, "pruned")
+        assert isinstance(recovered, Network)
+        variant = export_variant(session, recovered, kind.label)
     except StorageError:
         raise
     except (RuntimeError, UserError) as error:
-        note_step(session, PRUNING, True, False, str(error), started)
+        note_step(session, kind.title, True, False, str(error), started)
         return
     kept, reason = pays(trained, variant, session.task.metric)
-    note_step(session, PRUNING, True, kept, reason, started)
+    note_step(session, kind.title, True, kept, reason, started)
 
 
 def _most_steps(session: Session, trained: Variant) -> int | None:

@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from formwright.errors import UserError
-from formwright.models import Model
+from formwright.models import Chain
 from formwright.nn.heads import Classifier, MeanPool
+from formwright.nn.taps import read_taps
 from formwright.nn.token_mixers.attention import Attention
-from formwright.objectives.distillation import tap
 
 
 @torch.inference_mode()
-def class_activation(model: Model, x: Tensor) -> Float[Tensor, "batch classes *grid"]:
+def class_activation(model: Chain, x: Tensor) -> Float[Tensor, "batch classes *grid"]:
     """How much every place speaks for every class: ``w_c · h_t + b_c``, whose mean over the places is the logit.
 
     Args:
@@ -43,7 +43,7 @@ def class_activation(model: Model, x: Tensor) -> Float[Tensor, "batch classes *g
 
 
 @torch.inference_mode()
-def attention_maps(model: Model, x: Tensor) -> list[Float[Tensor, "batch heads tokens tokens"]]:
+def attention_maps(model: Chain, x: Tensor) -> list[Float[Tensor, "batch heads tokens tokens"]]:
     """Which token looks at which, in every softmax attention over all tokens of the model, in order.
 
     A row is the token that looks; its entries are positive, and one in sum.
@@ -51,19 +51,16 @@ def attention_maps(model: Model, x: Tensor) -> list[Float[Tensor, "batch heads t
     Raises:
         UserError: the model has no such attention.
     """
-    layers = [module for module in model.modules() if type(module) is Attention]
-    if not layers:
+    points = [
+        f"{path}:weights"
+        for path, module in model.named_modules()
+        if isinstance(module, Attention) and module.window is None
+    ]
+    if not points:
         raise UserError(f"{model.specification.name} has no softmax attention over all tokens to show.")
-    maps = []
     training = model.training
     model.eval()
-    for layer in layers:
-        with tap(layer) as call:
-            model(x)
-        tokens = call.inputs[0].flatten(1, -2)
-        batch, length, _ = tokens.shape
-        qkv = layer.qkv(tokens).view(batch, length, 3, layer.heads, layer.head_dim)
-        q, k = qkv[:, :, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)
-        maps.append((q @ k.mT / layer.head_dim**0.5).softmax(-1))
+    with read_taps(model, points) as values:
+        model(x)
     model.train(training)
-    return maps
+    return [values[point] for point in points]

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.files import write_atomically
 from formwright.inference.explanation import attention_maps, class_activation
 from formwright.metrics.classification import softmax
-from formwright.models import Model
+from formwright.models import Chain
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def light_curve_plot(curves: LightCurves, index: int, grid: Floats | None = None
 
 
 def write_explanations(
-    model: Model,
+    model: Chain,
     curves: LightCurves,
     grid: Floats,
     inputs: Floats,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,6 +91,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def count_macs(model: nn.Module, *inputs: Any) -> int:
     """Multiply-accumulates of ``model(*inputs)`` in evaluation mode, for all of ``inputs``' batch.
 
+    A single mapping gives the inputs by name.
+
     Matrix products, convolutions, attention (two products of queries, keys and values, masked or not) and Fourier
     transforms (5 N log₂ N real operations, halved) count; element-wise operations do not. The model is left as it was;
     model and inputs may be on the meta device, where nothing is computed.
@@ -102,7 +104,7 @@ def count_macs(model: nn.Module, *inputs: Any) -> int:
     try:
         # no_grad, not inference_mode: there the counter sees whole composite operators and loses attention.
         with evaluation_mode(model), torch.no_grad(), counter:
-            model(*inputs)
+            model(**inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], Mapping) else model(*inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     return counter.get_total_flops() // 2

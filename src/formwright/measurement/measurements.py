@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from formwright.batch import Inputs, call, first, moved
 from formwright.errors import UnknownNameError, UserError
 from formwright.measurement.latency import Latency, measure_latency
 from formwright.measurement.machine import torch_threads
@@ -62,7 +63,7 @@ class _Subject:
     """The model to measure, its input and the folder that it came from."""
 
     model: nn.Module
-    x: torch.Tensor
+    x: Inputs
     threads: int
     folder: Path | None
     workspace: Path
@@ -85,9 +86,13 @@ class _Subject:
         from formwright.deployment.quantize import quantize_onnx
 
         # Speed and size do not depend on the values, so noise will do to calibrate.
-        noise = random_like(self.x.cpu(), 8, torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
         path = self.workspace / "model.int8.onnx"
-        quantize_onnx(self.onnx_file, path, noise.numpy())
+        if isinstance(self.x, torch.Tensor):
+            quantize_onnx(self.onnx_file, path, random_like(self.x.cpu(), 8, generator).numpy())
+        else:
+            noise = {name: random_like(x.cpu(), 8, generator).numpy() for name, x in self.x.items()}
+            quantize_onnx(self.onnx_file, path, noise)
         return path
 
 
@@ -106,11 +111,12 @@ def _compile(subject: _Subject) -> _Figures:
     return _torch(subject, torch.compile(subject.model))
 
 
-def _torch(subject: _Subject, call: Callable[[torch.Tensor], Any]) -> _Figures:
+def _torch(subject: _Subject, model: Any) -> _Figures:
     with evaluation_mode(subject.model), torch.inference_mode():
-        latency = measure_latency(lambda: call(subject.x))
+        latency = measure_latency(lambda: call(model, subject.x))
         # Of a model on another device the host's memory says nothing.
-        temporaries = peak_memory(lambda: call(subject.x)) if subject.x.device.type == "cpu" else None
+        device = first(subject.x).device.type
+        temporaries = peak_memory(lambda: call(model, subject.x)) if device == "cpu" else None
     saved = subject.saved(WEIGHTS)
     return _Figures(
         latency,
@@ -130,11 +136,13 @@ def _onnx_int8(subject: _Subject) -> _Figures:
 def _onnx_file(subject: _Subject, path: Path) -> _Figures:
     from formwright.deployment.runtime import OnnxModel
 
-    x = subject.x.cpu().numpy()
+    x = moved(subject.x, torch.device("cpu"))
+    arrays: Any = x.numpy() if isinstance(x, torch.Tensor) else {name: each.numpy() for name, each in x.items()}
+    rows = len(first(x))
     run = OnnxModel(path, subject.threads)
-    latency = measure_latency(lambda: run(x, batch_size=len(x)))
+    latency = measure_latency(lambda: run(arrays, batch_size=rows))
     # A session that has run keeps its memory, so a fresh one tells: its weights and its first call.
-    peak = peak_memory(lambda: OnnxModel(path, subject.threads)(x, batch_size=len(x)))
+    peak = peak_memory(lambda: OnnxModel(path, subject.threads)(arrays, batch_size=rows))
     return _Figures(latency, peak, path.stat().st_size)
 
 
@@ -159,27 +167,38 @@ def _resolve(model: nn.Module | str | Path, size: Size) -> tuple[str, nn.Module,
     if size is None:
         return str(model), create_model(str(model)), None
     # Position tables are built for one size, so a size that is asked for is built.
-    images = isinstance(model_specification(str(model)).input, ImageInput)
+    images = isinstance(next(iter(model_specification(str(model)).inputs.values())), ImageInput)
     return str(model), create_model(str(model), **{"image_size" if images else "length": size}), None
 
 
-def _example(model: nn.Module, size: Size, batch: int) -> torch.Tensor:
+def _example(model: nn.Module, size: Size, batch: int) -> Inputs:
     """Random inputs of the model's kind, of its own size or of the one that is asked for."""
-    from formwright.nn.specification import ImageInput
+    from formwright.models.network import Network
+    from formwright.nn.inputs import ImageInput
 
-    source = getattr(getattr(model, "specification", None), "input", None)
-    if source is not None and not isinstance(source, ImageInput):
-        if size is not None:
-            source = dataclasses.replace(source, length=size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return torch.as_tensor(source.example(batch))
+    source: Any = None
+    if isinstance(model, Network):
+        (source, *others) = model.inputs.values()
+        if others or not isinstance(source, ImageInput):
+            if size is not None and others:
+                raise UserError(f"{model.specification.name} takes several inputs and is measured at its own size.")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return model.example(batch) if size is None else _resized(source, size).example(batch)
     size = size or getattr(source, "size", None)
     if size is None:
         raise UserError("The model does not say its image size; give one, such as size=224.")
     height, width = (size, size) if isinstance(size, int) else size
     shape = (batch, getattr(source, "channels", 3), height, width)
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _resized(source: Any, size: Size) -> Any:
+    """The input in another length, or along every axis of a grid."""
+    if hasattr(source, "length"):
+        return dataclasses.replace(source, length=size)
+    sides = (size,) * len(source.size) if isinstance(size, int) else size
+    return dataclasses.replace(source, size=sides)
 
 
 def measure(
@@ -206,11 +225,12 @@ def measure(
     x = _example(module, size, batch)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    x = x.to(device)
-    macs = count_macs(module, x[:1])
+    x = moved(x, device)
+    macs = count_macs(module, x[:1] if isinstance(x, torch.Tensor) else {name: each[:1] for name, each in x.items()})
     with tempfile.TemporaryDirectory() as workspace, torch_threads(threads) as used:
-        if x.ndim == 4:
+        if isinstance(x, torch.Tensor) and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
+        shape = first(x).shape
         subject = _Subject(module, x, used, folder, Path(workspace))
         results = []
         for backend in backends:
@@ -220,7 +240,7 @@ def measure(
                     name=name,
                     backend=backend,
                     batch=batch,
-                    input_size=tuple(x.shape[2:] if x.ndim == 4 else x.shape[1:2]),
+                    input_size=tuple(shape[2:] if len(shape) >= 4 else shape[1:2]),
                     threads=used,
                     latency=figures.latency,
                     throughput=batch / figures.latency.median,

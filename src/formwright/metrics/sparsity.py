@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.activations import SquaredReLU
 from formwright.nn.channel_mixers.mlp import MLP
-from formwright.nn.channel_mixers.sparse_mlp import TopKMLP
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.taps import replace_taps
 
 _QUANTILES = (0.1, 0.5, 0.9)
 
@@ -56,11 +56,8 @@ class _Counter:
     def remember(self, part: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.context = inputs[1] if len(inputs) > 1 else EMPTY
 
-    def count(self, activation: nn.Module, inputs: tuple[Any, ...], hidden: Tensor) -> None:
+    def count(self, hidden: Tensor) -> None:
         active = hidden != 0
-        if isinstance(self.part, TopKMLP):
-            places = hidden.topk(min(self.part.k, self.part.hidden), dim=-1, sorted=False).indices
-            active &= torch.zeros_like(active).scatter(-1, places, True)
         active = active.flatten(0, -2) if self.context.mask is None else active[self.context.mask]
         self.shares.append(active.double().mean(-1).cpu())
         self.ever |= active.any(0).cpu()
@@ -76,19 +73,6 @@ class _Counter:
             quantiles=(low, middle, high),
             never_active=int((~self.ever).sum()),
         )
-
-
-@contextmanager
-def _listening(counters: Iterable[_Counter]) -> Iterator[None]:
-    handles = []
-    for counter in counters:
-        handles.append(counter.part.register_forward_pre_hook(counter.remember))
-        handles.append(counter.part.activation.register_forward_hook(counter.count))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()
@@ -114,7 +98,10 @@ def activation_sparsity(model: nn.Module, batches: Iterable[Tensor]) -> list[Lay
             f"Zeros can be counted after a ReLU, and this model's MLPs have {', '.join(found) or 'no activation'}; "
             "build it with activation='relu'."
         )
-    with _listening(counters.values()):
+    with ExitStack() as stack:
+        for counter in counters.values():
+            stack.callback(counter.part.register_forward_pre_hook(counter.remember).remove)
+        stack.enter_context(replace_taps(model, {f"{name}:hidden": one.count for name, one in counters.items()}))
         for batch in batches:
             model(batch)
     if not all(counter.shares for counter in counters.values()):

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from formwright.errors import UserError
-from formwright.files import read_json
+from formwright.models.chain import Chain
 from formwright.models.checkpoints import load_checkpoint
-from formwright.models.model import CONFIG_FILE, Model, empty_copy
-from formwright.nn.specification import ModelSpec
+from formwright.models.network import NETWORKS, Network, empty_copy, load_folder, network
+from formwright.nn.specification import NetworkSpec
 from formwright.registry import MODEL_PLUGINS, Registry
 
 __all__ = [
     "MODELS",
+    "NETWORKS",
+    "Chain",
     "Model",
+    "Network",
     "Variant",
     "create_model",
     "empty_copy",
@@ -30,6 +33,9 @@ __all__ = [
     "register_family",
 ]
 
+#: The name of chains when there was no other kind of network.
+Model = Chain
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -37,7 +43,7 @@ class Variant:
 
     family: str
     task: str
-    build: Callable[..., ModelSpec]
+    build: Callable[..., NetworkSpec]
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -45,7 +51,7 @@ MODELS: Registry[Variant] = Registry("model", group=MODEL_PLUGINS)
 
 
 def register_family(
-    build: Callable[..., ModelSpec],
+    build: Callable[..., NetworkSpec],
     variants: Mapping[str, Mapping[str, Any]],
     *,
     family: str,
@@ -56,7 +62,7 @@ def register_family(
         MODELS.add(name, Variant(family, task, build, options))
 
 
-def model_specification(name: str, **changes: Any) -> ModelSpec:
+def model_specification(name: str, **changes: Any) -> Any:
     """The specification of a named model, with options of its family changed.
 
     Raises:
@@ -71,7 +77,7 @@ def model_specification(name: str, **changes: Any) -> ModelSpec:
     return variant.build(**{"name": name, **variant.options, **changes})
 
 
-def create_model(name: str | ModelSpec | Mapping[str, Any], **changes: Any) -> Model:
+def create_model(name: str | NetworkSpec | Mapping[str, Any], **changes: Any) -> Network:
     """Build a model by name, or from a specification.
 
     >>> create_model("poolformer_s12", classes=10, image_size=32)    # doctest: +SKIP
@@ -84,10 +90,10 @@ def create_model(name: str | ModelSpec | Mapping[str, Any], **changes: Any) -> M
         UserError: the name or an option is unknown, or the options do not fit together.
     """
     if isinstance(name, str):
-        return Model(model_specification(name, **changes))
+        return network(model_specification(name, **changes))
     if changes:
         raise UserError("A specification is complete: change it with dataclasses.replace, not with options.")
-    return Model(name)
+    return network(name)
 
 
 def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
@@ -95,19 +101,13 @@ def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
     return [name for name in MODELS.names(pattern) if task is None or MODELS[name].task == task]
 
 
-def from_pretrained(folder: str | Path) -> Model:
-    """Load a model that :meth:`Model.save_pretrained` wrote, in eval mode, compressed or not.
+def from_pretrained(folder: str | Path) -> Network:
+    """Load a model that :meth:`Network.save_pretrained` wrote, in eval mode, compressed or not.
 
     Raises:
         UserError: the folder is missing, or does not hold a whole model.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}; give the folder that a model was saved in.")
-    config = read_json(folder / CONFIG_FILE)
-    if not isinstance(config, dict) or "specification" not in config:
-        raise UserError(f"{folder / CONFIG_FILE} does not describe a model of formwright.")
-    return Model._from_pretrained(model_id=str(folder), specification=config["specification"])
+    return load_folder(folder)
 
 
 for _task in pkgutil.iter_modules(__path__):

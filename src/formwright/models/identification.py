@@ -8,14 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from formwright.errors import UserError
-from formwright.files import read_json
 from formwright.models import MODELS, empty_copy, model_specification
 from formwright.models.checkpoints import LAYOUTS, read_state
-from formwright.models.model import CONFIG_FILE, Model
-from formwright.nn.specification import ModelSpec
+from formwright.models.network import Network, read_specification
+from formwright.nn.specification import ChainSpec
 
 #: What a model is, and its weights.
-Pretrained = tuple[ModelSpec, dict[str, Tensor]]
+Pretrained = tuple[ChainSpec, dict[str, Tensor]]
 
 
 def read_pretrained(path: str | Path) -> Pretrained:
@@ -27,10 +26,12 @@ def read_pretrained(path: str | Path) -> Pretrained:
     path = Path(path).expanduser()
     state = read_state(path)
     if path.is_dir():
-        config = read_json(path / CONFIG_FILE)
-        if not isinstance(config, dict) or "specification" not in config:
-            raise UserError(f"{path / CONFIG_FILE} does not describe a model of formwright.")
-        return ModelSpec.from_dict(config["specification"]), state
+        specification = read_specification(path)
+        if not isinstance(specification, ChainSpec):
+            raise UserError(
+                f"{path} holds a network of the kind {specification.kind!r}; give a model of one input and one head."
+            )
+        return specification, state
     return model_specification(identify(state, str(path))), state
 
 
@@ -59,7 +60,7 @@ def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str
     )
 
 
-def _fits(model: Model, state: Mapping[str, Tensor]) -> bool:
+def _fits(model: Network, state: Mapping[str, Tensor]) -> bool:
     def sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
         return {
             name: [size for size in tensor.shape if size != 1]

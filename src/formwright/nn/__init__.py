@@ -7,15 +7,15 @@ import pkgutil
 
 from formwright.nn.context import Context
 from formwright.nn.part import PARTS, Axis, Part, Promises, build_part
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 __all__ = [
     "PARTS",
     "Axis",
     "BlockSpec",
     "BranchSpec",
+    "ChainSpec",
     "Context",
-    "ModelSpec",
     "Part",
     "PartSpec",
     "Promises",

@@ -1,51 +1,67 @@
-"""What a part may need beyond the tokens themselves."""
+"""What a part may need beyond the tokens themselves: facts that it must honour, and offers that it may take."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Context:
-    """Facts about the tokens ``x`` of shape ``(batch, *grid, channels)``.
+    """Facts about the tokens ``x`` of shape ``(batch, *grid, channels)``, and what is offered beside them.
 
     Tokens lie on their grid. A part that cannot keep the grid (a class token in front, merging, dropping, packing)
     returns them on one axis, ``(batch, prefix + places, channels)``, and says here where they are.
 
+    *Facts* change what the tokens mean: a part that mixes tokens honours each fact that is set, or refuses it. *Offers*
+    are there for whom they concern: at least one part of a network takes each, the others need not.
+
     Attributes:
-        mask: true for real tokens, false for padding; same shape as ``x`` without channels.
-        prefix: how many leading tokens of the one axis have no place (class token, registers, prompts).
-        grid: the grid on which the other tokens of the one axis lie, row by row.
-        positions: coordinates of each token, where they are not those of the grid.
-        token_size: how many original tokens each token stands for, after merging.
-        condition: what generation is conditioned on (timestep, class, text).
-        memory: tokens to attend to in cross-attention.
-        memory_mask: true for real tokens of ``memory``.
-        statistics: mean and standard deviation that were taken out of each variate of a series, for a head that
-            forecasts values to put back. They say nothing of the tokens, so parts on the way need not use them.
+        mask: fact; true for real tokens, false for padding; same shape as ``x`` without channels.
+        prefix: fact; how many leading tokens of the one axis have no place (class token, registers, prompts).
+        grid: fact; the grid on which the other tokens of the one axis lie, row by row.
+        token_size: fact; how many original tokens each token stands for, after merging.
+        segments: fact; which of several sequences in a row each token belongs to. Tokens of one sequence stand
+            together, and no token sees another sequence.
+        positions: offer; coordinates of each token, where they are not those of the grid.
+        condition: offer; what generation is conditioned on (timestep, class, text): one vector per sample, or one per
+            token.
+        memory: offer; tokens to attend to in cross-attention.
+        memory_mask: offer; true for real tokens of ``memory``.
+        distance_bias: offer; what attention adds to the score of a query and a key, by how far the key is behind the
+            query and for each head: ``2 reach + 1`` distances from ``-reach`` on, the ends standing for all beyond.
+        statistics: offer; mean and standard deviation that were taken out of each variate of a series, for a head that
+            forecasts values to put back.
+        checked: whether whoever called has made sure that somebody takes each offer; a network does, once.
     """
 
     mask: Bool[Tensor, "batch *grid"] | None = None
     prefix: int = 0
     grid: tuple[int, ...] | None = None
-    positions: Float[Tensor, "batch tokens axes"] | None = None
     token_size: Float[Tensor, "batch tokens"] | None = None
-    condition: Float[Tensor, "batch channels"] | None = None
+    segments: Int[Tensor, "batch tokens"] | None = None
+    positions: Float[Tensor, "batch tokens axes"] | None = None
+    condition: Float[Tensor, "batch *tokens channels"] | None = None
     memory: Float[Tensor, "batch memory channels"] | None = None
     memory_mask: Bool[Tensor, "batch memory"] | None = None
+    distance_bias: Float[Tensor, "distances heads"] | None = None
     statistics: Float[Tensor, "batch variates 2"] | None = None
+    checked: bool = field(default=False, compare=False, repr=False)
 
-    def replace(self, **changes: Any) -> Context:
-        return dataclasses.replace(self, **changes)
+    def replace(self, **changes: object) -> Context:
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def says(self, name: str) -> bool:
+        """Whether the field ``name`` says something."""
+        value = getattr(self, name)
+        return value is not None and (not isinstance(value, int) or value != 0)
 
     def fields_set(self) -> list[str]:
-        """Names of the fields that say something."""
-        return [name for name in FIELDS if not _unset(getattr(self, name))]
+        """Names of the facts and offers that say something."""
+        return [name for name in (*FACTS, *OFFERS) if self.says(name)]
 
     @property
     def flat(self) -> bool:
@@ -53,17 +69,15 @@ class Context:
         return self.grid is not None
 
 
-def _unset(value: object) -> bool:
-    return value is None or (isinstance(value, int) and value == 0)
-
-
-#: Facts about what a model was given, not about its tokens: they concern the head alone.
-FOR_THE_HEAD = frozenset({"statistics"})
-#: Facts about tokens: a part that is given one of them and would ignore it gives a wrong answer.
-FIELDS = tuple(field.name for field in dataclasses.fields(Context) if field.name not in FOR_THE_HEAD)
+#: What a part that mixes tokens would give a wrong answer without.
+FACTS = ("mask", "prefix", "grid", "token_size", "segments")
+#: What is there for the parts that take it.
+OFFERS = ("positions", "condition", "memory", "memory_mask", "distance_bias", "statistics")
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()
+#: The same, within a network that has made sure of what it offers.
+SETTLED = Context(checked=True)
 
 
 def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Tensor]:

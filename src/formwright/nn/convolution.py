@@ -8,15 +8,12 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
+from formwright.nn.functional.convolution import convolution
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
+from formwright.nn.layers.scaling import scale_input, scale_output
 from formwright.nn.part import Axis
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
-    1: nn.Conv1d,
-    2: nn.Conv2d,
-    3: nn.Conv3d,
-}
 BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
@@ -33,6 +30,39 @@ def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, 
 def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> Float[Tensor, "batch *grid channels"]:
     """Masked tokens become zero, as if they lay outside the grid."""
     return x if context.mask is None else x * context.mask.unsqueeze(-1).to(x.dtype)
+
+
+class Convolution1d(nn.Conv1d):
+    """A convolution of ``(batch, channels, length)`` that stays inside its buffers in training on any CPU."""
+
+    def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+class Convolution2d(nn.Conv2d):
+    """A convolution of ``(batch, channels, height, width)`` that stays inside its buffers in training on any CPU."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+class Convolution3d(nn.Conv3d):
+    """A convolution of ``(batch, channels, *grid)`` on three axes that stays inside its buffers on any CPU."""
+
+    def forward(
+        self, x: Float[Tensor, "batch channels depth height width"]
+    ) -> Float[Tensor, "batch out_channels out_depth out_height out_width"]:
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+
+
+#: The layers of all strided convolutions, by the number of axes.
+CONVOLUTIONS: dict[int, type[Convolution1d] | type[Convolution2d] | type[Convolution3d]] = {
+    1: Convolution1d,
+    2: Convolution2d,
+    3: Convolution3d,
+}
 
 
 class DepthwiseConv1d(nn.Conv1d):
@@ -54,7 +84,7 @@ class DepthwiseConv2d(nn.Conv2d):
 _DEPTHWISE: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: DepthwiseConv1d,
     2: DepthwiseConv2d,
-    3: nn.Conv3d,
+    3: Convolution3d,
 }
 
 
@@ -83,15 +113,13 @@ def keep_kernels_channels_last(model: nn.Module) -> None:
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def fold_batch_norm(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear, norm: nn.Module) -> None:
-    """Make ``conv`` (or a dense layer) in place what it and the batch norm after it are together in inference."""
-    scale, bias = scale_and_shift(norm)
-    if conv.bias is not None:
-        bias = bias + conv.bias * scale
-    weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-    conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
-    conv.bias = nn.Parameter(bias, requires_grad=conv.weight.requires_grad)
+def fold_batch_norm(layer: nn.Module, norm: nn.Module) -> bool:
+    """Make ``layer`` in place what it and the batch norm after it are together in inference.
+
+    Returns:
+        Whether it could; a layer that was replaced may not.
+    """
+    return scale_output(layer, *scale_and_shift(norm))
 
 
 class ConvNorm(nn.Module):
@@ -138,8 +166,7 @@ class ConvNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Become one convolution with bias, in place."""
-        if self.norm is not None:
-            fold_batch_norm(self.conv, self.norm)
+        if self.norm is not None and fold_batch_norm(self.conv, self.norm):
             self.norm = None
 
 
@@ -168,13 +195,8 @@ class LinearNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Become one dense layer with bias, in place."""
-        if self.norm is None:
-            return
-        scale, shift = scale_and_shift(self.norm)
-        trainable = self.linear.weight.requires_grad
-        self.linear.weight = nn.Parameter(self.linear.weight * scale[:, None], requires_grad=trainable)
-        self.linear.bias = nn.Parameter(shift, requires_grad=trainable)
-        self.norm = None
+        if self.norm is not None and fold_batch_norm(self.linear, self.norm):
+            self.norm = None
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -186,30 +208,13 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-@torch.no_grad()
-def fold_into_next(norm: nn.Module, linear: nn.Linear) -> None:
-    """Let ``linear`` do in place what ``linear(norm(x))`` did in eval mode: ``W (scale * x + shift) + b``."""
-    scale_input(linear, *scale_and_shift(norm))
+def fold_into_next(norm: nn.Module, linear: nn.Module) -> bool:
+    """Let ``linear`` do in place what ``linear(norm(x))`` did in eval mode: ``W (scale * x + shift) + b``.
 
-
-@torch.no_grad()
-def scale_input(linear: nn.Linear, scale: Tensor, shift: Tensor | None) -> None:
-    """Let ``linear`` do in place what it did to ``scale * x + shift``: ``(W scale) x + (W shift + b)``."""
-    trainable = linear.weight.requires_grad
-    if shift is not None:
-        bias = linear.weight @ shift if linear.bias is None else linear.weight @ shift + linear.bias
-        linear.bias = nn.Parameter(bias, requires_grad=trainable)
-    linear.weight = nn.Parameter(linear.weight * scale, requires_grad=trainable)
-
-
-@torch.no_grad()
-def scale_output(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, scale: Tensor) -> None:
-    """Let ``layer`` give in place ``scale * (W x + b)``."""
-    trainable = layer.weight.requires_grad
-    weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
-    layer.weight = nn.Parameter(weight, requires_grad=trainable)
-    if layer.bias is not None:
-        layer.bias = nn.Parameter(layer.bias * scale, requires_grad=trainable)
+    Returns:
+        Whether it could; a layer that was replaced may not.
+    """
+    return scale_input(linear, *scale_and_shift(norm))
 
 
 def norm_axes(name: str, axis: Axis) -> dict[str, tuple[Axis | None, ...]]:
@@ -223,7 +228,6 @@ def conv_norm_axes(
     """The axes of a :class:`ConvNorm` called ``name``, folded or not; ``columns`` are unnamed in a depthwise one."""
     return {
         f"{name}.conv.weight": (rows, columns, *[None] * dimensions),
-        f"{name}.conv.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }
 
@@ -232,6 +236,5 @@ def linear_norm_axes(name: str, rows: Axis, columns: Axis | None) -> dict[str, t
     """The axes of a :class:`LinearNorm` called ``name``, folded or not."""
     return {
         f"{name}.linear.weight": (rows, columns),
-        f"{name}.linear.bias": (rows,),
         **norm_axes(f"{name}.norm", rows),
     }

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
+from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -29,7 +30,13 @@ def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tens
 
 
 class _StridedConvolution(Part):
-    """A convolution that makes a coarser grid of another width, with an optional norm before or after it."""
+    """A convolution that makes a coarser grid of another width, with an optional norm before or after it.
+
+    Padding is zero to it, and as many of its tokens are real as the real part of the input alone would give.
+    """
+
+    #: What the channels of the convolution's input are.
+    _columns: ClassVar[Axis | None] = INCOMING
 
     def __init__(
         self,
@@ -45,22 +52,33 @@ class _StridedConvolution(Part):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.kernel, self.stride, self.padding, self.dimensions = kernel, stride, padding, dimensions
         self.pre_norm = None if pre_norm is None else build_part(pre_norm, in_dim)
         self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, bias=bias)
         self.norm = None if norm is None else build_part(norm, dim)
+        norms = [each for each in (self.pre_norm, self.norm) if each is not None]
+        if all(each.promises.per_token or "mask" in each.uses for each in norms):
+            self.uses = frozenset({"mask"})  # type: ignore[misc]
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, self._columns, *[None] * self.dimensions)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm") | sharing("pre_norm", channels=INCOMING)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, self.kernel, self.stride, self.padding) for side in grid)
 
-    def _apply_convolution(self, x: Tensor, context: Context) -> Tensor:
+    def _apply_convolution(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        if context.mask is not None:
+            x = x * context.mask[:, None]
+            context = context.replace(mask=coarser_mask(context.mask, self.kernel, self.stride, self.padding))
         x = to_channels_last(self.conv(x))
-        return x if self.norm is None else self.norm(x, context)
+        return (x if self.norm is None else self.norm(x, context)), context
 
     def fold(self) -> None:
         """Take a batch norm after the convolution into it, in place."""
-        if isinstance(self.norm, BatchNorm):
-            fold_batch_norm(self.conv, self.norm.norm)
+        if isinstance(self.norm, BatchNorm) and fold_batch_norm(self.conv, self.norm.norm):
             self.norm = None
 
 
@@ -80,6 +98,7 @@ class PatchEmbedding(_StridedConvolution):
     """
 
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+    _columns: ClassVar[Axis | None] = None
 
     def __init__(
         self,
@@ -103,7 +122,7 @@ class PatchEmbedding(_StridedConvolution):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        return self._apply_convolution(channels_last_memory(x), context), context
+        return self._apply_convolution(channels_last_memory(x), context)
 
 
 @PARTS.register("downsampling")
@@ -146,7 +165,7 @@ class Downsampling(_StridedConvolution):
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
         if self.pre_norm is not None:
             x = self.pre_norm(x, context)
-        return self._apply_convolution(to_channels_first(x), context), context
+        return self._apply_convolution(to_channels_first(x), context)
 
 
 @PARTS.register("position_table")
@@ -168,6 +187,7 @@ class PositionTable(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
     promises: ClassVar[Promises] = Promises(any_grid=False)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
         super().__init__()
@@ -175,6 +195,9 @@ class PositionTable(Part):
         self.prefix = prefix
         places = math.prod(self.grid)
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(prefix + places, dim), std=std))
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"table": (None, RESIDUAL)}
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -237,11 +260,15 @@ class ClassToken(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
     writes: ClassVar[tuple[str, ...]] = ("tokens",)
+    no_decay: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
         super().__init__()
         tokens = torch.zeros(count, dim)
         self.tokens = nn.Parameter(nn.init.trunc_normal_(tokens, std=std) if std else tokens)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"tokens": (None, RESIDUAL)}
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -264,6 +291,7 @@ class TokenEmbedding(Part):
         dim: channels.
         scale: factor on the vectors.
         std: standard deviation of the initial values.
+        tied: let the table be that of another embedding of the network; this one has none of its own then.
 
     Shapes: ids ``(batch, time)`` to ``(batch, time, dim)``.
 
@@ -271,19 +299,35 @@ class TokenEmbedding(Part):
         UserError: an id is not in the vocabulary.
     """
 
+    weight: nn.Parameter | None
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
     )
     writes: ClassVar[tuple[str, ...]] = ("weight",)
+    # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
+    no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
-    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
+    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02, tied: bool = False) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+        self.tied = tied
+        self.weight = None if tied else nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+        if tied:
+            self.writes = ()  # type: ignore[misc]
+
+    def tie(self, embedding: TokenEmbedding) -> None:
+        """Use the table of ``embedding`` from now on; it stays that one's, and is saved once."""
+        self.__dict__["embedding"] = embedding
+
+    @property
+    def table(self) -> Float[Tensor, "vocabulary dim"]:
+        """The vector of each id, its own or another embedding's."""
+        own = self.weight
+        return self.__dict__["embedding"].table if own is None else own
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"weight": (None, Axis("residual"))}
+        return {"weight": (None, RESIDUAL)}
 
     def check_input(self, ids: Tensor) -> None:
         """Refuse what is not rows of ids; whether each is in the vocabulary is found when it is looked up."""
@@ -294,10 +338,10 @@ class TokenEmbedding(Part):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         try:
-            x = F.embedding(ids, self.weight)
+            x = F.embedding(ids, self.table)
         except IndexError:
             raise UserError(
-                f"The vocabulary has {len(self.weight)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
+                f"The vocabulary has {len(self.table)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
                 "was split by another tokeniser than the model was made for."
             ) from None
         return (x if self.scale == 1.0 else x * self.scale), context
@@ -312,6 +356,7 @@ class LearnedPositions(Part):
         grid: the longest sequence.
         norm: a norm of each token's sum.
         std: standard deviation of the initial values.
+        offset: rows of the table before that of the first place, which nothing uses; BART's checkpoints have two.
 
     Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence.
 
@@ -322,19 +367,27 @@ class LearnedPositions(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
     writes: ClassVar[tuple[str, ...]] = ("table",)
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
-    def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
+    def __init__(
+        self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02, offset: int = 0
+    ) -> None:
         super().__init__()
-        self.table = nn.Parameter(nn.init.normal_(torch.empty(grid[0], dim), std=std))
+        self.offset = offset
+        self.table = nn.Parameter(nn.init.normal_(torch.empty(offset + grid[0], dim), std=std))
         self.norm = None if norm is None else build_part(norm, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"table": (None, Axis("residual"))}
+        return {"table": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def _check(self, length: int) -> None:
-        if length > len(self.table):
+        longest = len(self.table) - self.offset
+        if length > longest:
             raise UserError(
-                f"The position table was made for at most {len(self.table)} tokens, and {length} came; cut "
+                f"The position table was made for at most {longest} tokens, and {length} came; cut "
                 "the text, or build the model for longer ones (length=...)."
             )
 
@@ -342,7 +395,7 @@ class LearnedPositions(Part):
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time channels"], Context]:
         self._check(x.shape[1])
-        x = x + self.table[: x.shape[1]]
+        x = x + self.table[self.offset : self.offset + x.shape[1]]
         return (x if self.norm is None else self.norm(x, context)), context
 
     def init_state(
@@ -352,7 +405,7 @@ class LearnedPositions(Part):
         return {}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
-        places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
+        places = self.offset + state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
         if context.mask is not None:  # padding behind the last token may lie beyond the table
             places = places.clamp(max=len(self.table) - 1)
         x = x + self.table[places]

@@ -10,11 +10,15 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.series import put_back_statistics
 from formwright.nn.specification import PartSpec
 
 _HEAD = Promises(dimensions=(1,), exemptions={"tokens": "gives a forecast"})
+_OF_STEPS = Promises(
+    dimensions=(1,),
+    exemptions={"tokens": "gives a forecast", "residual": "the channels are steps of time, in their order"},
+)
 
 
 @PARTS.register("forecast")
@@ -30,6 +34,7 @@ class ForecastHead(Part):
     Shapes: ``(batch, variates, dim)`` to ``(batch, horizon, targets)``. Source: iTransformer, arXiv 2310.06625.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
     promises: ClassVar[Promises] = _HEAD
 
     def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None, covariates: int = 0) -> None:
@@ -37,6 +42,12 @@ class ForecastHead(Part):
         self.covariates = covariates
         self.norm = None if norm is None else build_part(norm, dim)
         self.linear = nn.Linear(dim, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def forward(
         self, x: Float[Tensor, "batch variates dim"], context: Context = EMPTY
@@ -60,6 +71,7 @@ class TemporalForecastHead(Part):
     Shapes: ``(batch, time + horizon, dim)`` to ``(batch, horizon, variates)``.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
     promises: ClassVar[Promises] = _HEAD
 
     def __init__(self, dim: int, classes: int, *, variates: int, norm: PartSpec | None = None) -> None:
@@ -67,6 +79,12 @@ class TemporalForecastHead(Part):
         self.horizon = classes
         self.norm = None if norm is None else build_part(norm, dim)
         self.linear = nn.Linear(dim, variates)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], context: Context = EMPTY
@@ -95,7 +113,8 @@ class DecomposedLinearHead(Part):
     Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
     """
 
-    promises: ClassVar[Promises] = _HEAD
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
+    promises: ClassVar[Promises] = _OF_STEPS
 
     def __init__(self, dim: int, classes: int, *, kernel: int = 25, covariates: int = 0) -> None:
         super().__init__()
@@ -128,7 +147,8 @@ class LastValueLinearHead(Part):
     Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
     """
 
-    promises: ClassVar[Promises] = _HEAD
+    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
+    promises: ClassVar[Promises] = _OF_STEPS
 
     def __init__(self, dim: int, classes: int, *, covariates: int = 0) -> None:
         super().__init__()

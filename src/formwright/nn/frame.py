@@ -1,4 +1,7 @@
-"""The frame: residual branches make a block, blocks make a stage, stages make a backbone."""
+"""The frame: residual branches make a block, blocks make a stage, stages make a backbone.
+
+Blocks and stages map ``(x, context)`` to ``(x, context)``: what stands behind a branch may merge or drop tokens.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,18 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
 from formwright.nn.gates import build_gate
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import Part, build_part, grid_after
+from formwright.nn.part import (
+    INCOMING,
+    RESIDUAL,
+    Axis,
+    InnerAxes,
+    Part,
+    Width,
+    build_part,
+    grid_after,
+    settled,
+    sharing,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec
 from formwright.nn.streaming import Streams
 
@@ -38,17 +52,21 @@ class DropPath(nn.Module):
 class Branch(nn.Module):
     """``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``, or a gate instead of the sum.
 
+    What stands ``after`` it, if anything does, maps ``(x, context)`` to ``(x, context)``: it may merge or drop tokens.
+
     Raises:
         UserError: there are both a gate and a scale of the residual.
     """
 
     norm: Part | None
     post_norm: Part | None
+    after: Part | None
     layer_scale: nn.Parameter | None
     residual_scale: nn.Parameter | None
 
     def __init__(self, spec: BranchSpec, dim: int, grid: tuple[int, ...]) -> None:
         super().__init__()
+        self.dim, self.grid = dim, grid
         self.norm = None if spec.norm is None else build_part(spec.norm, dim, grid=grid)
         self.part: Part = build_part(spec.part, dim, grid=grid)
         self.post_norm = None if spec.post_norm is None else build_part(spec.post_norm, dim, grid=grid)
@@ -58,16 +76,14 @@ class Branch(nn.Module):
         if spec.gate is not None and spec.residual_scale is not None:
             raise UserError("A branch has a gate or a residual_scale, not both: the gate scales the residual.")
         self.gate = None if spec.gate is None else build_gate(spec.gate, dim)
+        self.after = None if spec.after is None else build_part(spec.after, dim, grid=grid)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch *grid channels"]:
-        normed = x
-        if self.norm is not None:
-            self.norm.check_context(context)
-            normed = self.norm(x, context)
-        self.part.check_context(context)
-        y = self.part(normed, context)
+    ) -> tuple[Float[Tensor, "batch *kept_grid channels"], Context]:
+        if not context.checked:
+            context = settled(self, context)
+        y = self.part(x if self.norm is None else self.norm(x, context), context)
         if self.gate is not None:
             x = self.gate(x, self.drop_path(y if self.layer_scale is None else y * self.layer_scale))
         elif self.drop_path.rate and self.training:
@@ -79,13 +95,28 @@ class Branch(nn.Module):
             x = torch.addcmul(y, x, self.residual_scale)
         else:
             x = x + y
-        if self.post_norm is None:
-            return x
-        self.post_norm.check_context(context)
-        return self.post_norm(x, context)
+        if self.post_norm is not None:
+            x = self.post_norm(x, context)
+        return (x, context) if self.after is None else self.after(x, context)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"layer_scale": (RESIDUAL,), "residual_scale": (RESIDUAL,)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", "part", "post_norm", "gate", "after")
+
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``."""
+        return build_part(spec, self.dim, grid=self.grid)
 
     def parts(self) -> Iterator[tuple[str, Part]]:
-        """The parts that the branch calls, in order, by name."""
+        """The parts that the branch calls, in order, by name.
+
+        Raises:
+            UserError: tokens are merged behind it, which a stream cannot do.
+        """
+        if self.after is not None:
+            raise UserError("A model that merges or drops tokens behind its branches cannot stream.")
         for name in ("norm", "part", "post_norm"):
             module = getattr(self, name)
             if module is not None:
@@ -116,6 +147,21 @@ class Branch(nn.Module):
             self.layer_scale = None
 
 
+class DroppedBranch(nn.Module):
+    """What is left in the place of a branch that was dropped: ``x`` stays as it is."""
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid channels"], Context]:
+        return x, context
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        return iter(())
+
+    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
+        return x
+
+
 def _vector(value: float | None, dim: int) -> nn.Parameter | None:
     return None if value is None else nn.Parameter(torch.full((dim,), value))
 
@@ -127,22 +173,39 @@ class Block(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(Branch(branch, dim, grid) for branch in spec.branches)
 
+    def inner_axes(self) -> InnerAxes:
+        return sharing(*(f"branches.{index}" for index in range(len(self.branches))))
+
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch *grid channels"]:
+    ) -> tuple[Float[Tensor, "batch *kept_grid channels"], Context]:
+        if not context.checked:
+            context = settled(self, context)
         for branch in self.branches:
-            x = branch(x, context)
+            x, context = branch(x, context)
+        return x, context
+
+    def parts(self, path: str) -> Iterator[tuple[str, Part]]:
+        """The parts that the block calls, in order, by name; ``path`` is its own."""
+        for r, branch in enumerate(self.branches):
+            for name, module in branch.parts():  # type: ignore[operator]
+                yield f"{path}.branches.{r}.{name}", module
+
+    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
+        """The block on the next tokens; ``path`` is its name in the backbone."""
+        for r, branch in enumerate(self.branches):
+            x = branch.stream(x, f"{path}.branches.{r}", streams, context)  # type: ignore[operator]
         return x
 
 
 class Stage(nn.Module):
     """Blocks of one width, after what brings the tokens to it.
 
-    ``downsample`` and every ``entry`` part map ``(x, context)`` to ``(x, context)``; blocks keep both shapes. A looped
-    stage has the same blocks ``repeats`` times.
+    ``downsample``, every ``entry`` part and every block map ``(x, context)`` to ``(x, context)``. A looped stage has
+    the same blocks ``repeats`` times.
 
     Raises:
-        UserError: the tokens have another number of channels than the stage takes, or it would not run once.
+        UserError: the number of channels does not match the stage, or it would not run once.
     """
 
     downsample: Part | None
@@ -153,13 +216,24 @@ class Stage(nn.Module):
             raise UserError(f"A stage of {spec.dim} channels after {in_dim} needs a downsampling part between them.")
         if spec.repeats < 1:
             raise UserError(f"A stage passes its tokens through its blocks at least once, not {spec.repeats} times.")
-        self.in_dim = in_dim
+        self.in_dim, self.in_grid = in_dim, grid
         self.repeats, self.inject = spec.repeats, spec.inject
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
         self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
         self.dim = spec.dim
         self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
         self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
+
+    def inner_axes(self) -> InnerAxes:
+        own = [f"{name}.{index}" for name in ("entry", "blocks") for index in range(len(getattr(self, name)))]
+        ends = {"residual": RESIDUAL, "incoming": INCOMING}
+        return sharing(*own) | ({} if self.downsample is None else {"downsample": ends})
+
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
+        """Another part for what is called ``slot``: the downsampling or an entry."""
+        if slot == "downsample":
+            return build_part(spec, self.in_dim, self.dim, grid=self.in_grid)
+        return build_part(spec, self.dim, grid=self.grid)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return grid if self.downsample is None else grid_after(self.downsample, grid)
@@ -169,37 +243,36 @@ class Stage(nn.Module):
     ) -> tuple[Float[Tensor, "batch *out_grid out_channels"], Context]:
         if x.shape[-1] != self.in_dim:
             raise UserError(f"A stage expects tokens (batch, *grid, {self.in_dim}), and got {tuple(x.shape)}.")
+        context = settled(self, context)
         if self.downsample is not None:
-            self.downsample.check_context(context)
             x, context = self.downsample(x, context)
         for entry in self.entry:
-            entry.check_context(context)  # type: ignore[operator]
             x, context = entry(x, context)
         for looped in self.loops(x, context):  # noqa: B007
             pass
-        return looped, context
+        return looped
 
-    def loops(self, x: Tensor, context: Context = EMPTY) -> Iterator[Tensor]:
+    def loops(self, x: Tensor, context: Context = EMPTY) -> Iterator[tuple[Tensor, Context]]:
         """The tokens after each time that they passed through all blocks; ``x`` are those that entered the first."""
         entered = x
         for repeat in range(self.repeats):
             if repeat and self.inject:
                 x = x + entered
             for block in self.blocks:
-                x = block(x, context)
-            yield x
+                x, context = block(x, context)
+            yield x, context
 
     def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
         """The stage on the next tokens; ``path`` is its name in the backbone."""
         for e, entry in enumerate(self.entry):
             x = streams.through(f"{path}.entry.{e}", entry, x, context)  # type: ignore[arg-type]
+            context = entry.offer(context)  # type: ignore[operator]
         entered = x
         for repeat, where in enumerate(self._loop_paths(path)):
             if repeat and self.inject:
                 x = x + entered
             for b, block in enumerate(self.blocks):
-                for r, branch in enumerate(block.branches):  # type: ignore[arg-type]
-                    x = branch.stream(x, f"{where}.blocks.{b}.branches.{r}", streams, context)
+                x = block.stream(x, f"{where}.blocks.{b}", streams, context)  # type: ignore[operator]
         return x
 
     def parts(self, path: str) -> Iterator[tuple[str, Part]]:
@@ -208,9 +281,7 @@ class Stage(nn.Module):
             yield f"{path}.entry.{e}", entry  # type: ignore[misc]
         for where in self._loop_paths(path):
             for b, block in enumerate(self.blocks):
-                for r, branch in enumerate(block.branches):  # type: ignore[arg-type]
-                    for name, module in branch.parts():
-                        yield f"{where}.blocks.{b}.branches.{r}.{name}", module
+                yield from block.parts(f"{where}.blocks.{b}")  # type: ignore[operator]
 
     def _loop_paths(self, path: str) -> list[str]:
         return [path] if self.repeats == 1 else [f"{path}.loops.{repeat}" for repeat in range(self.repeats)]
@@ -250,7 +321,25 @@ class Backbone(nn.Module):
             dim, grid = spec.dim, stage.grid
         self.stages = nn.ModuleList(modules)
         self.grid = grid
-        self.dim = dim
+
+    @property
+    def dim(self) -> int:
+        """Channels of the tokens after the last stage."""
+        return self.stages[-1].dim  # type: ignore[return-value]
+
+    def widths(self, path: str) -> list[Width]:
+        """The widths of the tokens from the embedding on: one for all stages up to one that downsamples, and so on.
+
+        Args:
+            path: what the backbone is called in the network.
+        """
+        widths = [[(f"{path}.embed", RESIDUAL.name)]]
+        for s, stage in enumerate(self.stages):
+            widths[-1].append((f"{path}.stages.{s}", INCOMING.name))
+            if stage.downsample is not None:
+                widths.append([])
+            widths[-1].append((f"{path}.stages.{s}", RESIDUAL.name))
+        return [Width(tuple(members)) for members in widths]
 
     def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The token grid after each stage, for an input of size ``grid``."""
@@ -308,8 +397,7 @@ class Backbone(nn.Module):
         elif x.ndim != 2 + len(self.input_grid) or x.shape[1] != self.in_dim:
             sizes = ", ".join("size" for _ in self.input_grid)
             raise UserError(f"Expected an input (batch, {self.in_dim}, {sizes}), and got {tuple(x.shape)}.")
-        self.embed.check_context(context)
-        return self.embed(x, context)
+        return self.embed(x, settled(self, context))
 
     def features(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[Tensor]:
         """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""

@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import norm_axes
 from formwright.nn.functional.chunks import masked
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 #: Frames that every convolution sees.
 KERNEL = 3
@@ -150,6 +150,9 @@ class RunningScores(Part):
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
         self.linear = nn.Linear(dim, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY

@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _POOL = Promises(exemptions={"tokens": "gives one vector a sample"})
@@ -78,6 +78,9 @@ class SequencePool(Part):
         super().__init__()
         self.score = nn.Linear(dim, 1)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"score.weight": (None, RESIDUAL)}
+
     def weights(self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY) -> Tensor:
         """The share of each token, ``(batch, tokens, 1)``; positive, and one in sum."""
         scores = self.score(x.flatten(1, -2))
@@ -130,6 +133,12 @@ class Classifier(Part):
         if pooled_norm is None and getattr(self.pool, "equivariant", False):
             self.reads = ("linear",)  # type: ignore[misc]
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", "pool", "pooled_norm")
+
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the scores are computed from, ``(batch, dim)``."""
         if self.norm is not None:
@@ -145,8 +154,7 @@ class Classifier(Part):
 
     def fold(self) -> None:
         """Take a batch norm of the pooled vector into the linear layer, in place."""
-        if isinstance(self.pooled_norm, BatchNorm):
-            fold_into_next(self.pooled_norm.norm, self.linear)
+        if isinstance(self.pooled_norm, BatchNorm) and fold_into_next(self.pooled_norm.norm, self.linear):
             self.pooled_norm = None
 
 
@@ -188,6 +196,12 @@ class MLPClassifier(Part):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, classes)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"fc1.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("pool", "pooled_norm")
+
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """The vector that the last layer's scores are computed from, ``(batch, ratio * dim)``."""
         x = self.pool(x, context)
@@ -220,6 +234,12 @@ class DistilledClassifier(Part):
         self.norm = None if norm is None else build_part(norm, dim)
         self.linear = nn.Linear(dim, classes)
         self.distilled = nn.Linear(dim, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL), "distilled.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def both(self, x: Tensor, context: Context = EMPTY) -> tuple[Tensor, Tensor]:
         """Scores of the class token and of the distillation token, each ``(batch, classes)``."""
@@ -259,6 +279,12 @@ class NormedDistilledClassifier(Part):
         self.distilled_norm = BatchNorm(dim)
         self.distilled = nn.Linear(dim, classes)
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL), "distilled.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("pool", "pooled_norm", "distilled_norm")
+
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch classes"]:
@@ -269,15 +295,15 @@ class NormedDistilledClassifier(Part):
 
     def fold(self) -> None:
         """Take both batch norms into their linear layers, in place."""
-        if self.pooled_norm is not None and self.distilled_norm is not None:
-            fold_into_next(self.pooled_norm.norm, self.linear)
-            fold_into_next(self.distilled_norm.norm, self.distilled)
-            self.pooled_norm = self.distilled_norm = None
+        if self.pooled_norm is not None and fold_into_next(self.pooled_norm.norm, self.linear):
+            self.pooled_norm = None
+        if self.distilled_norm is not None and fold_into_next(self.distilled_norm.norm, self.distilled):
+            self.distilled_norm = None
 
 
 @PARTS.register("token_scores")
 class TokenScores(Part):
-    """Scores of every token: ``W norm(x) + b``, the head of a language model.
+    """Scores of every token: ``W (scale * norm(x)) + b``, the head of a language model.
 
     Args:
         dim: channels of the tokens.
@@ -285,6 +311,8 @@ class TokenScores(Part):
         norm: norm of the tokens.
         bias: whether there is a ``b``.
         tied: let ``W`` be the weight of the model's token embedding; the head has none of its own then.
+        scale: factor on the normed tokens.
+        learned_bias: whether ``b``, if there is one, is learned; BART's checkpoints have one that is not.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, *grid, classes)``.
 
@@ -296,14 +324,33 @@ class TokenScores(Part):
     )
     reads: ClassVar[tuple[str, ...]] = ("linear",)
 
+    bias: Tensor | None
+
     def __init__(
-        self, dim: int, classes: int, *, norm: PartSpec | None = None, bias: bool = False, tied: bool = False
+        self,
+        dim: int,
+        classes: int,
+        *,
+        norm: PartSpec | None = None,
+        bias: bool = False,
+        tied: bool = False,
+        scale: float = 1.0,
+        learned_bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
-        self.tied = tied
-        self.linear = None if tied else nn.Linear(dim, classes, bias=bias)
-        self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
+        self.tied, self.scale = tied, scale
+        self.linear = None if tied else nn.Linear(dim, classes, bias=bias and learned_bias)
+        if bias and not learned_bias:
+            self.register_buffer("bias", torch.zeros(classes))
+        else:
+            self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def tie(self, embedding: TokenEmbedding) -> None:
         """Use the weight of ``embedding`` from now on; it stays the embedding's, and is saved once."""
@@ -316,14 +363,19 @@ class TokenScores(Part):
         classes, dim = weight.shape
         self.linear = nn.Linear(dim, classes, bias=False)
         self.linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-        self.linear.register_parameter("bias", self.bias)
-        self.bias, self.tied = None, False
+        if isinstance(self.bias, nn.Parameter):
+            self.linear.register_parameter("bias", self.bias)
+            self.bias = None
+        self.tied = False
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid classes"]:
         if self.norm is not None:
             x = self.norm(x, context)
-        if self.linear is not None:
-            return self.linear(x)
-        return F.linear(x, self.__dict__["embedding"].weight, self.bias)
+        if self.scale != 1.0:
+            x = x * self.scale
+        if self.linear is None:
+            return F.linear(x, self.__dict__["embedding"].weight, self.bias)
+        scores = self.linear(x)
+        return scores if self.bias is None else scores + self.bias

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from formwright.errors import UserError
+from formwright.nn.edits.axes import named_axes
 from formwright.nn.part import Part
 
 AXIS = "hidden"
@@ -54,16 +55,14 @@ def narrowed_parameters(model: nn.Module, widths: Mapping[str, int]) -> dict[str
         part = model.get_submodule(path)
         assert isinstance(part, Part)
         own, hidden = dict(part.named_parameters()), int(getattr(part, part.resizable[AXIS]))
-        for name, axes in part.axes().items():
+        for name, dimension, axis in named_axes(part, AXIS):
             if name not in own:
                 continue
-            view: Tensor = own[name]
-            for dimension, axis in enumerate(axes):
-                if axis is not None and axis.name == AXIS:
-                    layout = (axis.repeats, hidden, axis.block)
-                    view = view.view(*view.shape[:dimension], *layout, *view.shape[dimension + 1 :])
-                    view = view.narrow(dimension + 1, 0, width).flatten(dimension, dimension + 2)
-            views[f"{path}.{name}".lstrip(".")] = view
+            known = f"{path}.{name}".lstrip(".")
+            view = views.get(known, own[name])
+            layout = (axis.repeats, hidden, axis.block)
+            view = view.view(*view.shape[:dimension], *layout, *view.shape[dimension + 1 :])
+            views[known] = view.narrow(dimension + 1, 0, width).flatten(dimension, dimension + 2)
     return views
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _MEAN = part("mean_pool")
@@ -56,6 +56,9 @@ class _HiddenClassifier(Part):
         self.norm = None if norm is None else build_part(norm, dim)
         self.pool = build_part(pool, dim)
 
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", "pool")
+
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         """One vector a row, ``(rows, dim)``."""
         return self.pool(x if self.norm is None else self.norm(x, context), context)
@@ -83,6 +86,9 @@ class HiddenClassifier(_HiddenClassifier):
         super().__init__(dim, norm=norm, pool=pool)
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"fc1.weight": (None, RESIDUAL)}
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -118,6 +124,9 @@ class PairClassifier(_HiddenClassifier):
         self.fc1 = nn.Linear(4 * dim, hidden)
         self.fc2 = nn.Linear(hidden, hidden // 2)
         self.fc3 = nn.Linear(hidden // 2, classes)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"fc1.weight": (None, Axis("residual", repeats=4))}
 
     def forward(
         self, x: Float[Tensor, "rows *grid channels"], context: Context = EMPTY

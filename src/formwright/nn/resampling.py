@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Part, Promises, build_part
+from formwright.nn.masks import coarser_mask
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -30,6 +31,7 @@ class PatchMerging(Part):
     Source: Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "changes the grid"})
 
     def __init__(self, in_dim: int, dim: int, *, norm: PartSpec, dimensions: int = 2) -> None:
@@ -38,6 +40,13 @@ class PatchMerging(Part):
         self.dimensions = dimensions
         self.norm = build_part(norm, neighbours * in_dim)
         self.linear = nn.Linear(neighbours * in_dim, dim, bias=False)
+        self.neighbours = Axis("incoming", repeats=neighbours)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (RESIDUAL, self.neighbours)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", channels=self.neighbours)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple((side + 1) // 2 for side in grid)
@@ -45,8 +54,10 @@ class PatchMerging(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         batch, *grid, channels = x.shape
+        if context.mask is not None:
+            x = x * context.mask[..., None]
+            context = context.replace(mask=coarser_mask(context.mask, kernel=1, stride=2, padding=0))
         if any(side % 2 for side in grid):
             x = F.pad(x, [0, 0, *[amount for side in reversed(grid) for amount in (0, side % 2)]])
         coarser = self.output_grid(tuple(grid))

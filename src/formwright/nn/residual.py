@@ -12,7 +12,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import ConvNorm, conv_norm_axes, to_channels_first, to_channels_last
 from formwright.nn.embeddings import convolved_side
 from formwright.nn.frame import DropPath
-from formwright.nn.part import PARTS, Axis, Part, Promises, build_part
+from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part
 from formwright.nn.specification import PartSpec, part
 
 
@@ -67,6 +67,7 @@ class BasicConvolutions(Part):
     ) -> None:
         super().__init__()
         self.dimensions = dimensions
+        self.input = RESIDUAL if input_dim is None else INCOMING
         self.hidden = dim
         self.conv1 = ConvNorm(dim if input_dim is None else input_dim, dim, 3, stride=stride, dimensions=dimensions)
         self.conv2 = ConvNorm(dim, dim, 3, norm_weight=norm_weight, dimensions=dimensions)
@@ -75,8 +76,8 @@ class BasicConvolutions(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden = Axis("hidden")
         return {
-            **conv_norm_axes("conv1", hidden, None, self.dimensions),
-            **conv_norm_axes("conv2", Axis("residual"), hidden, self.dimensions),
+            **conv_norm_axes("conv1", hidden, self.input, self.dimensions),
+            **conv_norm_axes("conv2", RESIDUAL, hidden, self.dimensions),
         }
 
     def forward(
@@ -122,6 +123,7 @@ class BottleneckConvolutions(Part):
     ) -> None:
         super().__init__()
         self.dimensions = dimensions
+        self.input = RESIDUAL if input_dim is None else INCOMING
         self.hidden_in = self.hidden_out = hidden = int(dim * ratio)
         self.conv1 = ConvNorm(dim if input_dim is None else input_dim, hidden, 1, dimensions=dimensions)
         self.conv2 = ConvNorm(hidden, hidden, 3, stride=stride, dimensions=dimensions)
@@ -131,9 +133,9 @@ class BottleneckConvolutions(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden_in, hidden_out = Axis("hidden_in"), Axis("hidden_out")
         return {
-            **conv_norm_axes("conv1", hidden_in, None, self.dimensions),
+            **conv_norm_axes("conv1", hidden_in, self.input, self.dimensions),
             **conv_norm_axes("conv2", hidden_out, hidden_in, self.dimensions),
-            **conv_norm_axes("conv3", Axis("residual"), hidden_out, self.dimensions),
+            **conv_norm_axes("conv3", RESIDUAL, hidden_out, self.dimensions),
         }
 
     def forward(
@@ -183,6 +185,13 @@ class ResidualDownsampling(Part):
         self.shortcut = ConvNorm(in_dim, dim, 1, stride=stride, dimensions=dimensions)
         self.drop_path = DropPath(drop_path)
         self.activation = build_activation(activation)
+        self.dimensions = dimensions
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return conv_norm_axes("shortcut", RESIDUAL, INCOMING, self.dimensions)
+
+    def inner_axes(self) -> InnerAxes:
+        return {"convolutions": {"residual": RESIDUAL, "incoming": INCOMING}}
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, 1, self.stride, 0) for side in grid)
@@ -190,6 +199,5 @@ class ResidualDownsampling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         shortcut = to_channels_last(self.shortcut(to_channels_first(x)))
         return self.activation(shortcut + self.drop_path(self.convolutions(x, context))), context

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.convolution import Convolution1d
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 #: Added to the variance of a window, as its authors do: a constant window stays finite.
 _EPSILON = 1e-5
@@ -112,6 +113,9 @@ class InvertedEmbedding(Part):
         self.linear = nn.Linear(self.length, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (RESIDUAL, None)}
+
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length)
 
@@ -137,7 +141,11 @@ class VariateTokens(Part):
         UserError: the window has another length, or the tokens another number of channels.
     """
 
-    promises: ClassVar[Promises] = _INPUT
+    promises: ClassVar[Promises] = Promises(
+        dimensions=(1,),
+        any_grid=False,
+        exemptions={**_INPUT.exemptions, "residual": "the channels are steps of time, in their order"},
+    )
 
     def __init__(self, in_dim: int, dim: int, *, grid: tuple[int, ...]) -> None:
         super().__init__()
@@ -212,6 +220,9 @@ class TemporalEmbedding(Part):
         self.register_buffer("positions", sinusoidal_positions(self.length + horizon, dim), persistent=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, None, None), "positions": (None, RESIDUAL)}
+
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length, variates=self.variates)
 
@@ -266,7 +277,10 @@ class SeriesPatches(Part):
         super().__init__()
         (self.length,) = grid
         self.variates, self.kernel, self.stride, self.normalise = in_dim, kernel, stride, normalise
-        self.conv = nn.Conv1d(in_dim, dim, kernel, stride)
+        self.conv = Convolution1d(in_dim, dim, kernel, stride)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"conv.weight": (RESIDUAL, None, None)}
 
     def check_input(self, series: Tensor) -> None:
         check_series(series, length=self.length, variates=self.variates)
@@ -283,3 +297,27 @@ class SeriesPatches(Part):
         missing = max((patches - 1) * self.stride + self.kernel - self.length, 0)
         x = F.pad(x.transpose(1, 2), (missing // 2, missing - missing // 2), mode="replicate")
         return self.conv(x).transpose(1, 2), context
+
+
+class ReversibleNorm(nn.Module):
+    """``(x - mean) / deviation * weight + bias`` of each window, and back; one weight and one bias for all.
+
+    Shapes: ``(rows, time)`` to the same, and the mean and deviation of each row, ``(rows, 1)``, which are constants.
+
+    Source: Reversible Instance Normalization for Accurate Time-Series Forecasting (Kim et al., ICLR 2022).
+    """
+
+    def __init__(self, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "rows time"]) -> tuple[Tensor, Tensor, Tensor]:
+        mean = x.mean(1, keepdim=True).detach()
+        deviation = (x.var(1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
+        return (x - mean) / deviation * self.weight + self.bias, mean, deviation
+
+    def back(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        """Forecasts in the unit of the series, as the authors' code divides: by ``weight + eps²``."""
+        return (y - self.bias) / (self.weight + self.eps**2) * deviation + mean

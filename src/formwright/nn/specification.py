@@ -1,8 +1,9 @@
 """Models as plain data: nested frozen dataclasses that JSON can hold.
 
-A :class:`ModelSpec` says everything that is needed to build a model: its input, an embedding, stages of blocks, each
-block a list of residual branches, and a head. Stages list their blocks one by one, so that each may differ: pruned,
-searched and hybrid models do. A part is a registered name and its options.
+A :class:`NetworkSpec` says everything that is needed to build a network of its ``kind``. The most common one is
+:class:`ChainSpec`: an input, an embedding, stages of blocks, each block a list of residual branches, and a head. Stages
+list their blocks one by one, so that each may differ: pruned, searched and hybrid models do. A part is a registered
+name and its options.
 """
 
 from __future__ import annotations
@@ -11,16 +12,54 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from formwright.errors import UserError
+from formwright.errors import UnknownNameError, UserError
+from formwright.nn.inputs import (
+    ClassInput,
+    DecoderInput,
+    GridInput,
+    ImageInput,
+    Input,
+    LengthsInput,
+    SeriesInput,
+    Source,
+    TimeInput,
+    TokenInput,
+    VectorInput,
+    lengths_of,
+)
 
-if TYPE_CHECKING:
-    from torch import Tensor
+__all__ = [
+    "BlockSpec",
+    "BranchSpec",
+    "ChainSpec",
+    "ClassInput",
+    "DecoderInput",
+    "EditSpec",
+    "GridInput",
+    "ImageInput",
+    "Input",
+    "LengthsInput",
+    "ModelSpec",
+    "NetworkSpec",
+    "PartSpec",
+    "SeriesInput",
+    "Source",
+    "StageSpec",
+    "TimeInput",
+    "TokenInput",
+    "VectorInput",
+    "migrate",
+    "part",
+    "register_specification",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+S = TypeVar("S", bound="NetworkSpec")
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -47,10 +86,12 @@ def part(name: str, **options: Any) -> PartSpec:
 
 
 def _canonical(value: Any) -> Any:
-    """The form that survives JSON: lists become tuples and nested parts become :class:`PartSpec` again."""
+    """The form that survives JSON: lists become tuples, nested parts and blocks their specifications again."""
     if isinstance(value, Mapping):
         if set(value) == {"name", "options"}:
             return PartSpec(value["name"], value["options"])
+        if set(value) == {"branches"}:
+            return BlockSpec(tuple(_branch(item) for item in value["branches"]))
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return tuple(_canonical(item) for item in value)
@@ -62,7 +103,8 @@ class BranchSpec:
     """A residual branch: ``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``.
 
     ``layer_scale`` and ``residual_scale`` are the initial values of learned vectors (one value a channel), or absent.
-    With a ``gate`` (see :mod:`formwright.nn.gates`), it joins the two instead of the sum.
+    With a ``gate`` (see :mod:`formwright.nn.gates`), it joins the two instead of the sum. A part ``after`` the branch
+    maps ``(x, context)`` to ``(x, context)``: it may merge or drop tokens.
     """
 
     part: PartSpec
@@ -72,6 +114,7 @@ class BranchSpec:
     residual_scale: float | None = None
     drop_path: float = 0.0
     gate: PartSpec | None = None
+    after: PartSpec | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -81,6 +124,15 @@ class BlockSpec:
     branches: tuple[BranchSpec, ...]
 
     __pydantic_config__ = _STRICT
+
+
+def _branch(value: BranchSpec | Mapping[str, Any]) -> BranchSpec:
+    if isinstance(value, BranchSpec):
+        return value
+    try:
+        return BranchSpec(**{key: _canonical(item) for key, item in value.items()})
+    except TypeError as error:
+        raise UserError(f"This residual branch cannot be read: {error}.") from None
 
 
 @dataclass(frozen=True)
@@ -102,138 +154,6 @@ class StageSpec:
 
 
 @dataclass(frozen=True)
-class ImageInput:
-    """Images ``(batch, channels, height, width)``; ``size`` is what position tables are built for."""
-
-    channels: int = 3
-    size: tuple[int, int] = (224, 224)
-
-    __pydantic_config__ = _STRICT
-
-    def check(self, x: Tensor) -> None:
-        """Refuse what is not a batch of images with these channels.
-
-        Raises:
-            UserError: names what came and what was expected.
-        """
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise UserError(f"Expected images of shape (batch, {self.channels}, height, width), got {tuple(x.shape)}.")
-
-    def example(self, batch: int = 1) -> Tensor:
-        """Normal random values in the shape of ``batch`` images."""
-        import torch
-
-        return torch.randn(batch, self.channels, *self.size)
-
-
-@dataclass(frozen=True)
-class TokenInput:
-    """Token ids ``(batch, time)``, whole numbers below ``vocabulary``.
-
-    ``length`` is what position tables are built for; ids equal to ``padding`` are no tokens and are masked.
-    """
-
-    vocabulary: int
-    length: int = 1024
-    padding: int | None = None
-
-    __pydantic_config__ = _STRICT
-
-    @property
-    def channels(self) -> int:
-        return self.vocabulary
-
-    @property
-    def size(self) -> tuple[int]:
-        return (self.length,)
-
-    def check(self, x: Tensor) -> None:
-        """Refuse what is not a batch of rows of at least one id.
-
-        Raises:
-            UserError: names what came and what was expected.
-        """
-        if x.ndim != 2 or x.is_floating_point() or x.is_complex():
-            raise UserError(f"Expected token ids of shape (batch, time), got {x.dtype} of shape {tuple(x.shape)}.")
-        if x.shape[1] == 0:
-            raise UserError("A text without tokens has no answer: give at least one token a row.")
-
-    def example(self, batch: int = 1) -> Tensor:
-        """Random ids in the shape of ``batch`` rows of full length, none of them padding."""
-        import torch
-
-        ids = torch.randint(self.vocabulary, (batch, self.length))
-        return torch.where(ids == self.padding, (ids + 1) % self.vocabulary, ids) if self.padding is not None else ids
-
-
-@dataclass(frozen=True)
-class SeriesInput:
-    """Series ``(batch, time, variates)``; ``length`` is how many steps of time the model looks back on."""
-
-    variates: int
-    length: int
-
-    __pydantic_config__ = _STRICT
-
-    @property
-    def channels(self) -> int:
-        return self.variates
-
-    @property
-    def size(self) -> tuple[int]:
-        return (self.length,)
-
-    def check(self, x: Tensor) -> None:
-        """Refuse what is not a batch of series of the length that the model looks back on.
-
-        Raises:
-            UserError: names what came and what was expected.
-        """
-        if x.ndim != 3 or x.shape[1] != self.length:
-            raise UserError(f"Expected series of shape (batch, {self.length}, variates), got {tuple(x.shape)}.")
-
-    def example(self, batch: int = 1) -> Tensor:
-        """Normal random values in the shape of ``batch`` series."""
-        import torch
-
-        return torch.randn(batch, self.length, self.variates)
-
-
-@dataclass(frozen=True)
-class VectorInput:
-    """Vectors ``(batch, time, channels)``, such as observations; ``length`` is what position tables are built for."""
-
-    channels: int
-    length: int
-
-    __pydantic_config__ = _STRICT
-
-    @property
-    def size(self) -> tuple[int]:
-        return (self.length,)
-
-    def check(self, x: Tensor) -> None:
-        """Refuse what is not a batch of rows of at least one vector with these channels.
-
-        Raises:
-            UserError: names what came and what was expected.
-        """
-        if x.ndim != 3 or x.shape[2] != self.channels or not x.is_floating_point() or x.shape[1] == 0:
-            raise UserError(
-                f"Expected vectors of shape (batch, time, {self.channels}), got {x.dtype} of shape {tuple(x.shape)}."
-            )
-
-    def example(self, batch: int = 1) -> Tensor:
-        """Normal random values in the shape of ``batch`` rows of full length."""
-        import torch
-
-        return torch.randn(batch, self.length, self.channels)
-
-
-Input = ImageInput | TokenInput | SeriesInput | VectorInput
-
-
-@dataclass(frozen=True)
 class EditSpec:
     """One change to a built model (see :mod:`formwright.nn.edits`): its name, the module it changes, its options."""
 
@@ -247,54 +167,105 @@ class EditSpec:
         object.__setattr__(self, "options", {key: _canonical(value) for key, value in self.options.items()})
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """A whole model: ``embed`` → ``stages`` → ``head``, and the ``edits`` made to it since it was built.
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """What every network's specification says, whatever its topology; subclasses add what their ``forward`` needs.
 
-    ``embed_dim`` is the number of channels after the embedding, where it is not that of the first stage.
-    ``initialization`` is the rule by which weights start (:mod:`formwright.nn.initialization`).
+    ``edits`` are the changes made to the network since it was built. ``initialization`` is the rule by which weights
+    start (:mod:`formwright.nn.initialization`). A subclass gives ``kind``, its name in every file, a value.
     """
 
     family: str
     name: str
     task: str
-    input: Input
-    classes: int
-    embed: PartSpec
-    stages: tuple[StageSpec, ...]
-    head: PartSpec
-    embed_dim: int | None = None
     edits: tuple[EditSpec, ...] = ()
-    initialization: Literal["truncated_normal", "fan_in"] = "truncated_normal"
+    initialization: Literal["truncated_normal", "fan_in", "xavier"] = "truncated_normal"
     schema_version: int = SCHEMA_VERSION
+    kind: str
 
     __pydantic_config__ = _STRICT
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """What the network takes, by the names of its ``forward``."""
+        raise TypeError(f"{type(self).__name__} does not say what its network takes.")
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> ModelSpec:
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Decode and check a plain dictionary, migrating older schema versions.
 
+        On :class:`NetworkSpec` itself the dictionary's ``kind`` decides what it becomes.
+
         Raises:
-            UserError: a field is missing, unknown or of the wrong type, or the schema is newer than this program.
+            UserError: a field is missing, unknown or of the wrong type, the kind is unknown or another one, or the
+                schema is newer than this program.
         """
+        data = migrate(data)
+        kind = data.setdefault("kind", "chain")
+        wanted = SPECIFICATIONS.get(kind) if isinstance(kind, str) else None
+        if wanted is None:
+            raise UnknownNameError("kind of network", str(kind), SPECIFICATIONS)
+        if not issubclass(wanted, cls):
+            raise UserError(f"This is the specification of another kind of network, {kind!r}, not of {cls.__name__}.")
         try:
-            return _model_adapter().validate_python(migrate(data))
+            return _adapter(wanted).validate_python(data)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(step) for step in first["loc"])
             raise UserError(f"This model specification cannot be read: at {where!r}, {first['msg'].lower()}.") from None
 
 
+#: Specifications by the ``kind`` that files name.
+SPECIFICATIONS: dict[str, type[NetworkSpec]] = {}
+
+
+def register_specification(specification: type[S]) -> type[S]:
+    """Let files name the kind of network that ``specification`` describes."""
+    fields = {field.name: field for field in dataclasses.fields(specification)}
+    SPECIFICATIONS[str(fields["kind"].default)] = specification
+    return specification
+
+
+@register_specification
+@dataclass(frozen=True, kw_only=True)
+class ChainSpec(NetworkSpec):
+    """``embed`` → ``stages`` → ``head``.
+
+    ``embed_dim`` is the number of channels after the embedding, where it is not that of the first stage.
+    """
+
+    input: Source
+    classes: int
+    embed: PartSpec
+    stages: tuple[StageSpec, ...]
+    head: PartSpec
+    embed_dim: int | None = None
+    kind: Literal["chain"] = "chain"
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        return {"input": self.input, **lengths_of(self.input)}
+
+
+#: Its name before there were networks of other kinds.
+ModelSpec = ChainSpec
+
+
 @functools.cache
-def _model_adapter() -> TypeAdapter[ModelSpec]:
-    return TypeAdapter(ModelSpec)
+def _adapter(specification: type[S]) -> TypeAdapter[S]:
+    return TypeAdapter(specification)
+
+
+def _name_the_kind(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew chains alone."""
+    return {"kind": "chain", **data}
 
 
 #: From version N to N + 1, one function each; a specification is never rewritten in place.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_the_kind}
 
 
 def migrate(data: Mapping[str, Any]) -> dict[str, Any]:

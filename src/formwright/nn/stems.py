@@ -23,7 +23,7 @@ from formwright.nn.convolution import (
 )
 from formwright.nn.embeddings import channels_last_memory, convolved_side
 from formwright.nn.frame import Branch
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, sharing
 from formwright.nn.specification import BranchSpec, PartSpec
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -76,13 +76,16 @@ class ConvNormStem(Part):
                 f"A stem of {len(hidden) + 1} convolutions needs as many strides, got {len(strides)}: {tuple(strides)}."
             )
         self.kernel, self.strides = kernel, tuple(strides)
-        self.last_activation, self.max_pool = last_activation, max_pool
+        self.last_activation, self.max_pool, self.dimensions = last_activation, max_pool, dimensions
         widths = (in_dim, *hidden, dim)
         self.convs = nn.ModuleList(
             ConvNorm(width, next_width, kernel, stride=stride, bias=bias, dimensions=dimensions)
             for width, next_width, stride in zip(widths, widths[1:], strides, strict=False)
         )
         self.activation = build_activation(activation)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return conv_norm_axes(f"convs.{len(self.convs) - 1}", RESIDUAL, None, self.dimensions)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         for stride in self.strides:
@@ -142,13 +145,14 @@ class InvertedDownsampling(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden = Axis("hidden")
         return {
-            **linear_norm_axes("expand", hidden, None),
+            **linear_norm_axes("expand", hidden, INCOMING),
             **conv_norm_axes("conv", hidden, None, self.dimensions),
-            "squeeze.fc1.weight": (None, hidden),
-            "squeeze.fc2.weight": (hidden, None),
-            "squeeze.fc2.bias": (hidden,),
-            **linear_norm_axes("project", Axis("residual"), hidden),
+            **linear_norm_axes("project", RESIDUAL, hidden),
         }
+
+    def inner_axes(self) -> InnerAxes:
+        branches = (f"branches.{index}" for index in range(len(self.branches)))
+        return sharing("squeeze", channels=Axis("hidden")) | sharing(*branches, channels=INCOMING)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(convolved_side(side, 3, 2, 1) for side in grid)
@@ -156,9 +160,8 @@ class InvertedDownsampling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
-        self.check_context(context)
         for branch in self.branches:
-            x = branch(x, context)
+            x, context = branch(x, context)
         x = F.relu(self.expand(x))
         x = F.relu(to_channels_last(self.conv(to_channels_first(x))))
         return self.project(self.squeeze(x)), context

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 from formwright.nn.positions import sine_table
 
 
@@ -45,6 +45,9 @@ class StepEmbedding(Part):
         self.linear = nn.Linear(in_dim, dim)
         self.activation = build_activation(activation)
         self.register_buffer("positions", sine_table(self.length, dim), persistent=False)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (RESIDUAL, None), "positions": (None, RESIDUAL)}
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return grid

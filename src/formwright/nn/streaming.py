@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from formwright.nn.context import Context
+from formwright.nn.context import EMPTY, Context
 from formwright.nn.part import Part, State
 
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
@@ -20,20 +20,28 @@ def initial_state(
     parts: Iterable[tuple[str, Part]],
     batch: int,
     capacity: int,
+    context: Context = EMPTY,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> State:
     """The states of named parts in one flat dictionary, and ``length`` ``(batch,)``, the tokens seen so far.
 
+    ``context`` holds what is offered to the whole stream: a memory, which becomes part of the state.
+
     Raises:
         UserError: a part cannot stream.
     """
     state = {LENGTH: torch.zeros(batch, dtype=torch.int64, device=device)}
     for path, part in parts:
-        for name, tensor in part.init_state(batch, capacity, device=device, dtype=dtype).items():
+        for name, tensor in part.begin(batch, capacity, context, device=device, dtype=dtype).items():
             state[f"{path}{SEPARATOR}{name}"] = tensor
     return state
+
+
+def rows_of(state: State, rows: Int[Tensor, " chosen"]) -> State:
+    """The state of a stream of these rows of another one, each as often as it is named."""
+    return {name: tensor[rows] for name, tensor in state.items()}
 
 
 class Streams:
@@ -80,8 +88,11 @@ def in_segments(part: Part, x: Float[Tensor, "batch time channels"]) -> Float[Te
     return y
 
 
-def worth_segments(x: Tensor, context: Context) -> bool:
-    """Whether :func:`in_segments` is the better way: for long texts without gaps, while no gradients are recorded."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length must not be compared
+def worth_segments(part: Part, x: Tensor, context: Context) -> bool:
+    """Whether :func:`in_segments` is the better way: for long texts without gaps, while no gradients are recorded.
+
+    Who listens to the part's taps is to see the whole text at once.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length is not compared
         return False
-    return x.shape[1] > SEGMENT and context.mask is None
+    return x.shape[1] > SEGMENT and part.listeners is None and context.mask is None

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 _IDS = Promises(dimensions=(1,), exemptions={"tokens": "takes ids, not tokens"})
 #: Odd multipliers of the hash of an n-gram; products stay far below 2^63.
@@ -39,6 +39,8 @@ class NgramEmbedding(TokenEmbedding):
 
     Source: Bag of Tricks for Efficient Text Classification, arXiv 1607.01759.
     """
+
+    no_decay: ClassVar[tuple[str, ...]] = ("weight", "tables")
 
     def __init__(
         self, in_dim: int, dim: int, *, ngrams: int = 2, buckets: int = 2**14, dropout: float = 0.0, std: float = 0.1
@@ -109,7 +111,9 @@ class ConvolutionalNgrams(Part):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = _IDS
+    promises: ClassVar[Promises] = Promises(
+        dimensions=(1,), exemptions={**_IDS.exemptions, "residual": "each kernel has channels of its own"}
+    )
 
     def __init__(
         self, in_dim: int, dim: int, *, embedding: int, kernels: Sequence[int] = (3, 4, 5), dropout: float = 0.0
@@ -174,6 +178,9 @@ class ConvolutionalTextTokenizer(Part):
         self.tokens = TokenEmbedding(in_dim, embedding, std=0.1)
         self.convolution = nn.Conv1d(embedding, dim, kernel, padding=kernel // 2, bias=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"convolution.weight": (RESIDUAL, None, None)}
 
     def check_input(self, ids: Tensor) -> None:
         self.tokens.check_input(ids)

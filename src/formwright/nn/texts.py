@@ -37,6 +37,8 @@ class TypedTokenEmbedding(TokenEmbedding):
     Source: BERT, arXiv 1810.04805.
     """
 
+    no_decay: ClassVar[tuple[str, ...]] = ("weight", "types")
+
     def __init__(
         self, in_dim: int, dim: int, *, separator: int | None = None, types: int = 2, std: float = 0.02
     ) -> None:

@@ -13,7 +13,7 @@ from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, to_channels_last
 from formwright.nn.embeddings import channels_last_memory, convolved_side
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 _MAX_POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _POOL = {"kernel": 3, "stride": 2, "padding": 1}
@@ -67,7 +67,7 @@ class ConvolutionalTokenizer(Part):
         super().__init__()
         if layers < 1:
             raise UserError(f"A convolutional tokenizer needs at least one layer, got {layers}.")
-        self.kernel = kernel
+        self.kernel, self.dimensions = kernel, dimensions
         self.stride = max(1, kernel // 2 - 1) if stride is None else stride
         self.padding = max(1, kernel // 2) if padding is None else padding
         widths = [in_dim, *[hidden] * (layers - 1), dim]
@@ -77,6 +77,10 @@ class ConvolutionalTokenizer(Part):
         )
         self.activation = build_activation(activation)
         self.pool = _MAX_POOLS[dimensions](_POOL["kernel"], _POOL["stride"], _POOL["padding"]) if pooling else None
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        last = len(self.convolutions) - 1
+        return {f"convolutions.{last}.weight": (RESIDUAL, *[None] * (1 + self.dimensions))}
 
     def init_weights(self) -> None:
         """He's rule, as the authors start it: ReLU follows, and no norm repairs the scale."""
@@ -94,7 +98,6 @@ class ConvolutionalTokenizer(Part):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        self.check_context(context)
         x = channels_last_memory(x)
         for convolution in self.convolutions:
             x = self.activation(convolution(x))

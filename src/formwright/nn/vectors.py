@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 
 @PARTS.register("linear_embedding")
@@ -31,6 +31,9 @@ class LinearEmbedding(Part):
     def __init__(self, in_dim: int, dim: int, *, bias: bool = True) -> None:
         super().__init__()
         self.linear = nn.Linear(in_dim, dim, bias=bias)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (RESIDUAL, None)}
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return grid

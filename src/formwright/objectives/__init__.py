@@ -1,13 +1,14 @@
 """What is optimised."""
 
 from formwright.batch import Batch
+from formwright.objectives.auxiliary import WithAuxiliary
 from formwright.objectives.balanced import BalancedClassification
 from formwright.objectives.classification import Classification
 from formwright.objectives.distillation import Distillation
 from formwright.objectives.forecasting import ForecastDistillation, Forecasting
 from formwright.objectives.language import NextToken
 from formwright.objectives.nested import NestedTraining
-from formwright.objectives.objective import Objective, Outcome, means
+from formwright.objectives.objective import Objective, Outcome, Phase, means
 
 __all__ = [
     "BalancedClassification",
@@ -20,5 +21,7 @@ __all__ = [
     "NextToken",
     "Objective",
     "Outcome",
+    "Phase",
+    "WithAuxiliary",
     "means",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.objectives.classification import check_targets
 from formwright.objectives.objective import Objective, Outcome
 
@@ -24,7 +24,7 @@ class BalancedClassification(Objective):
     """
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        scores: Tensor = model(batch.inputs)
+        scores: Tensor = call(model, batch.inputs)
         check_targets(scores, batch.targets)
         labels = batch.targets.argmax(1) if batch.targets.is_floating_point() else batch.targets
         counts = torch.bincount(labels, minlength=scores.shape[1]).to(scores.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.errors import UserError
 from formwright.objectives.objective import Objective, Outcome
 
@@ -47,7 +47,7 @@ class Classification(Objective):
         self.label_smoothing = label_smoothing
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        scores: Tensor = model(batch.inputs)
+        scores: Tensor = call(model, batch.inputs)
         check_targets(scores, batch.targets)
         loss = F.cross_entropy(scores, batch.targets, label_smoothing=self.label_smoothing)
         count = scores.shape[0]

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.errors import UserError
+from formwright.nn.taps import read_taps
 from formwright.objectives.objective import Objective, Outcome
-
-
-@dataclass
-class Call:
-    """What a module was last called with, and what it answered."""
-
-    inputs: tuple[Any, ...] = field(default_factory=tuple)
-    output: Any = None
-
-
-@contextmanager
-def tap(module: nn.Module) -> Iterator[Call]:
-    """Listen to ``module`` while another objective runs the model, so that the model runs once.
-
-    >>> with tap(model) as call:                          # doctest: +SKIP
-    ...     outcome = objective(model, batch, progress)
-    >>> call.output
-    """
-    call = Call()
-
-    def listen(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        call.inputs, call.output = inputs, output
-
-    handle = module.register_forward_hook(listen)
-    try:
-        yield call
-    finally:
-        handle.remove()
 
 
 class Distillation(Objective):
@@ -84,12 +55,13 @@ class Distillation(Objective):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        follower = getattr(getattr(model, "head", None), "distilled", model)
-        with tap(model) as call, tap(follower) as answer:
+        has_own_head = hasattr(getattr(model, "head", None), "distilled")
+        answer = "head.distilled:output" if has_own_head else ":output"
+        with read_taps(model, (":input", answer)) as values:
             outcome = self.base(model, batch, progress)
-        student: Tensor = answer.output
+        student: Tensor = values[answer]
         with torch.no_grad():
-            teacher: Tensor = self.teacher(*call.inputs)
+            teacher: Tensor = call(self.teacher, values[":input"])
         if teacher.shape != student.shape:
             raise UserError(
                 f"The teacher gives scores of shape {tuple(teacher.shape)} and the student of {tuple(student.shape)}; "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.errors import UserError
-from formwright.objectives.distillation import tap
+from formwright.nn.taps import read_taps
 from formwright.objectives.objective import Objective, Outcome
 
 
@@ -21,7 +21,7 @@ class Forecasting(Objective):
     """
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        forecast: Tensor = model(batch.inputs)
+        forecast: Tensor = call(model, batch.inputs)
         if forecast.shape != batch.targets.shape:
             raise UserError(
                 f"The model forecasts {tuple(forecast.shape)} and {tuple(batch.targets.shape)} came; build it for "
@@ -59,10 +59,10 @@ class ForecastDistillation(Objective):
         self.weight = weight
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        with tap(model) as call:
+        with read_taps(model, (":input", ":output")) as values:
             outcome = self.base(model, batch, progress)
         with torch.no_grad():
-            teacher: Tensor = self.teacher(*call.inputs)
-        followed = (call.output - teacher).square().mean()
+            teacher: Tensor = call(self.teacher, values[":input"])
+        followed = (values[":output"] - teacher).square().mean()
         loss = (1 - self.weight) * outcome.loss + self.weight * followed
         return Outcome(loss, outcome.sums, outcome.counts)

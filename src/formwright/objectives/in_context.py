@@ -8,7 +8,7 @@ from torch import nn
 from formwright.batch import Batch
 from formwright.data.synthetic.in_context import at_points
 from formwright.errors import UserError
-from formwright.models import Model
+from formwright.models import Chain
 from formwright.models.language.algoformer import has_loop, loop_scores
 from formwright.objectives.objective import Objective, Outcome
 
@@ -36,7 +36,7 @@ class InContextRegression(Objective):
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
         bare = getattr(model, "module", model)
-        if isinstance(bare, Model) and has_loop(bare):
+        if isinstance(bare, Chain) and has_loop(bare):
             scores = list(loop_scores(bare, batch.inputs, self.last))
         else:
             scores = [model(batch.inputs)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from formwright.batch import Batch
+from formwright.batch import Batch, call
 from formwright.errors import UserError
 from formwright.objectives.objective import Objective, Outcome
 
@@ -30,7 +30,7 @@ class NextToken(Objective):
         self.label_smoothing = label_smoothing
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        scores: Tensor = model(batch.inputs)
+        scores: Tensor = call(model, batch.inputs)
         if scores.shape[:-1] != batch.targets.shape:
             raise UserError(
                 f"For scores of shape {tuple(scores.shape)}, targets of shape {tuple(scores.shape[:-1])} are expected; "

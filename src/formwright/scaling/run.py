@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from formwright.errors import UnknownNameError, UserError
 from formwright.files import read_json, write_json
 from formwright.measurement.scaling_law import PowerLaw, fit_power_law
-from formwright.models.series.foundation import SIZES, FoundationModel, cut_into_patches, decoder
+from formwright.models.series.foundation import SIZES, FoundationModel, decoder
+from formwright.nn.packed_series import cut_into_patches, next_patches
 from formwright.nn.student_mixture import StudentMixture
-from formwright.objectives.series import PatchLikelihood, next_patches
+from formwright.objectives.series import PatchLikelihood
 from formwright.reporting import SILENT, Reporter, Share
 from formwright.scaling.corpus import Corpus, CorpusBatches
 from formwright.training import Progress, Recipe, Trainer
@@ -231,7 +232,7 @@ def _train(
         optimizer="adamw", learning_rate=rate, weight_decay=0.1, batch_size=batch, warmup=steps // 10, ema_decay=0.99
     )
     batches = CorpusBatches(corpus.limited_to(amount), length=length, batch_size=batch, seed=seed)
-    trainer = Trainer(model, PatchLikelihood(model), batches, recipe, seed=seed)
+    trainer = Trainer(model, PatchLikelihood(patch=config.patch, causal=config.causal), batches, recipe, seed=seed)
     trainer.finish_at(steps)
 
     def tell(progress: Progress) -> None:
@@ -257,7 +258,7 @@ def judge(model: FoundationModel, windows: NDArray[np.floating]) -> dict[str, fl
     Errors are divided by the standard deviation of what comes before the last patch, so that series of all units count
     alike; a model's own statistics play no part in the unit.
     """
-    patch = model.config.patch
+    patch = model.specification.patch
     totals, count = dict.fromkeys(METRICS, 0.0), 0
     for rows in torch.split(torch.from_numpy(np.asarray(windows, np.float32)), 256):
         past, truth = rows[:, :-patch], rows[:, -patch:]
@@ -266,7 +267,7 @@ def judge(model: FoundationModel, windows: NDArray[np.floating]) -> dict[str, fl
         squares = torch.where(known, (past - mean) ** 2, 0.0).sum(1, keepdim=True)
         unit = (squares / known.sum(1, keepdim=True).clamp(min=1) + 1e-5).sqrt()
         patches = cut_into_patches(rows, patch, forecast=1)
-        mixture = model(next_patches(patches)[0] if model.config.causal else patches)
+        mixture = model.distribution(next_patches(patches)[0] if model.specification.causal else patches)
         last = StudentMixture(*(field[:, -1:] for field in mixture))
         told = truth.isfinite()
         filled = torch.where(told, truth, 0.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ImageInput, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import ChainSpec, ImageInput, PartSpec, StageSpec, part
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -62,11 +62,11 @@ def _patches(shape: PictureShape, **options: Any) -> PartSpec:
     return part("patch_embedding", kernel=stride + 2, stride=stride, padding=1, **options)
 
 
-Builder = Callable[[PictureShape, int, int], ModelSpec]
+Builder = Callable[[PictureShape, int, int], ChainSpec]
 _LAYER_NORM = part("layer_norm", eps=1e-6)
 
 
-def _convnext(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _convnext(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     return model_specification(
         "convnext_tiny",
         depths=(depth,) * shape.stages,
@@ -78,7 +78,7 @@ def _convnext(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _poolformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _poolformer(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     return model_specification(
         "poolformer_s12",
         depths=(depth,) * shape.stages,
@@ -91,7 +91,7 @@ def _poolformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _cct(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     layers = {1: 1, 2: 2, 4: 2}[shape.stem_stride]
     kernel = 3 if shape.stem_stride < 4 else 7
     dim = 32 * max(1, round(width / 12))
@@ -109,7 +109,7 @@ def _cct(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _caformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _caformer(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     """Separable convolutions, and attention with heads of 32 channels in the last stage."""
     dims = _widths(width, shape.stages, 16)
     dims = (*dims[:-1], 32 * max(1, round(dims[-1] / 32)))
@@ -125,7 +125,7 @@ def _caformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _cvt(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _cvt(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     dims = _widths(width, shape.stages, 16)
     return model_specification(
         "cvt-13",
@@ -138,7 +138,7 @@ def _cvt(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _efficientvit(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _efficientvit(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     dims = _widths(width, shape.stages, 16)
     return model_specification(
         "efficientvit_m0",
@@ -152,7 +152,7 @@ def _efficientvit(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _iformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _iformer(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     """Four heads a stage; the share of them that attend grows with depth."""
     ramp = (1, 2, 3, 3)[4 - shape.stages :] if shape.stages < 4 else (1, 1, 2, 3)
     return model_specification(
@@ -168,7 +168,7 @@ def _iformer(shape: PictureShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _resnet(shape: PictureShape, width: int, depth: int) -> ModelSpec:
+def _resnet(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     """The plain peer of every race, of basic blocks."""
     strides = {1: (1,), 2: (2,), 4: (2, 2)}[shape.stem_stride]
     hidden = (max(8, width // 2),) * (len(strides) - 1)
@@ -227,7 +227,7 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
     return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
 
 
-def from_weights(specification: ModelSpec, shape: PictureShape) -> list[Proposal]:
+def from_weights(specification: ChainSpec, shape: PictureShape) -> list[Proposal]:
     """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
     own = replace(
         specification, input=ImageInput(shape.channels, shape.size), classes=shape.classes, name=specification.name
@@ -260,5 +260,5 @@ class ImageSpace(Space):
     def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
         return propose(family, self.shape, width=width, depth=depth, rate=rate)
 
-    def from_weights(self, specification: ModelSpec) -> list[Proposal]:
+    def from_weights(self, specification: ChainSpec) -> list[Proposal]:
         return from_weights(specification, self.shape)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from formwright.models.language.transformer import decoder
 from formwright.nn.part import PARTS
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, part
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -41,7 +41,7 @@ class LanguageShape:
 
 def _decoder(
     shape: LanguageShape, width: int, depth: int, mixers: tuple[str | PartSpec, ...] = ("attention",)
-) -> ModelSpec:
+) -> ChainSpec:
     return decoder(
         dim=width,
         depth=depth,
@@ -54,13 +54,13 @@ def _decoder(
     )
 
 
-def _with_ngrams(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+def _with_ngrams(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
     """A decoder whose embedding knows the n-grams that end at each place, so that few layers go a long way."""
     embed = part("ngram_embedding", ngrams=4, buckets=shape.buckets, std=0.02)
     return replace(_decoder(shape, width, depth), family="ngram_decoder", embed=embed)
 
 
-def _with_convolutions(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+def _with_convolutions(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
     """A decoder whose blocks begin with a convolution over four tokens, which attention need not look for."""
     plain = _decoder(shape, width, depth)
     stage = plain.stages[0]
@@ -69,10 +69,10 @@ def _with_convolutions(shape: LanguageShape, width: int, depth: int) -> ModelSpe
     return replace(plain, family="convolution_decoder", stages=(replace(stage, blocks=blocks),))
 
 
-def _mixed(mixer: PartSpec) -> Callable[[LanguageShape, int, int], ModelSpec]:
+def _mixed(mixer: PartSpec) -> Callable[[LanguageShape, int, int], ChainSpec]:
     """A decoder with a recurrent mixer in every layer."""
 
-    def build(shape: LanguageShape, width: int, depth: int) -> ModelSpec:
+    def build(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
         return replace(_decoder(shape, width, depth, (mixer,)), family=f"{mixer.name}_decoder")
 
     return build

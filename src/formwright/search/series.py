@@ -10,7 +10,7 @@ from typing import Any
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
 from formwright.models.series.temporal import patch_classifier, temporal_transformer
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import ChainSpec, PartSpec, part
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -50,7 +50,7 @@ def _sizes(shape: SeriesShape) -> dict[str, Any]:
     }
 
 
-def _inverted(shape: SeriesShape, width: int, depth: int, mixer: PartSpec | None = None) -> ModelSpec:
+def _inverted(shape: SeriesShape, width: int, depth: int, mixer: PartSpec | None = None) -> ChainSpec:
     return itransformer(
         dim=width,
         hidden=2 * width,
@@ -62,16 +62,16 @@ def _inverted(shape: SeriesShape, width: int, depth: int, mixer: PartSpec | None
     )
 
 
-def _flow(shape: SeriesShape, width: int, depth: int) -> ModelSpec:
+def _flow(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     return _inverted(shape, width, depth, part("flow_attention", heads=max(width // 16, 1), qkv_bias=True))
 
 
-def _apart(shape: SeriesShape, width: int, depth: int) -> ModelSpec:
+def _apart(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     """Each variate by itself: what mixing them has to be better than."""
     return _inverted(shape, width, depth, part("identity"))
 
 
-def _temporal(shape: SeriesShape, width: int, depth: int) -> ModelSpec:
+def _temporal(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     return temporal_transformer(
         dim=width,
         hidden=2 * width,
@@ -83,7 +83,7 @@ def _temporal(shape: SeriesShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _linear(shape: SeriesShape, width: int, depth: int) -> ModelSpec:
+def _linear(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     """Its only sizes are the look-back and the horizon."""
     return model_specification("dlinear", **_sizes(shape))
 
@@ -140,7 +140,7 @@ def _patch_size(length: int) -> int:
     return max(2, min(length // 4, round(length / 16)))
 
 
-def _patches(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *, positions: bool) -> ModelSpec:
+def _patches(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *, positions: bool) -> ChainSpec:
     return patch_classifier(
         dim=width,
         depth=depth,
@@ -153,20 +153,20 @@ def _patches(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *, p
     )
 
 
-def _convolutional(shape: LabelledShape, width: int, depth: int) -> ModelSpec:
+def _convolutional(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _patches(shape, width, depth, part("depthwise_convolution", kernel=7), positions=False)
 
 
-def _attending(shape: LabelledShape, width: int, depth: int) -> ModelSpec:
+def _attending(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     mixer = part("attention", heads=max(width // 16, 1), qkv_bias=True)
     return _patches(shape, width, depth, mixer, positions=True)
 
 
-def _flowing(shape: LabelledShape, width: int, depth: int) -> ModelSpec:
+def _flowing(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _patches(shape, width, depth, part("flow_attention", heads=max(width // 16, 1)), positions=True)
 
 
-def _pooling(shape: LabelledShape, width: int, depth: int) -> ModelSpec:
+def _pooling(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _patches(shape, width, depth, part("pooling"), positions=True)
 
 

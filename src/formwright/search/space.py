@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.training.recipe import Recipe
 
 #: Factors on a family's own learning rate.
@@ -21,7 +21,7 @@ class Proposal:
     family: str
     name: str
     choices: dict[str, Any]
-    specification: ModelSpec
+    specification: ChainSpec
     recipe: Recipe
 
 
@@ -33,7 +33,7 @@ class Family:
         narrow: the width below which the least depth is tried first.
     """
 
-    build: Callable[[Any, int, int], ModelSpec]
+    build: Callable[[Any, int, int], ChainSpec]
     recipe: Recipe = field(default_factory=Recipe)
     depth: int = 2
     narrow: int = 24
@@ -64,6 +64,6 @@ class Space(ABC):
     def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
         """The candidate that these choices lead to."""
 
-    def from_weights(self, specification: ModelSpec) -> list[Proposal]:
+    def from_weights(self, specification: ChainSpec) -> list[Proposal]:
         """Candidates that start from a user's checkpoint; none where the task has no use for one."""
         return []

@@ -8,7 +8,7 @@ from typing import Any
 
 from formwright.models.language.text_classifiers import bag_of_embeddings, text_cct, text_cnn
 from formwright.models.language.transformer import encoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -45,7 +45,7 @@ def _heads(width: int) -> int:
     return max(1, width // 32)
 
 
-def _bag(shape: TextShape, width: int, depth: int) -> ModelSpec:
+def _bag(shape: TextShape, width: int, depth: int) -> ChainSpec:
     """Depth is the length of the n-grams; their table grows with the data."""
     buckets = 2**12
     while buckets < shape.texts and buckets < 2**18:
@@ -53,13 +53,13 @@ def _bag(shape: TextShape, width: int, depth: int) -> ModelSpec:
     return bag_of_embeddings(dim=width, ngrams=depth, buckets=buckets, dropout=shape.dropout, **shape.input)
 
 
-def _cnn(shape: TextShape, width: int, depth: int) -> ModelSpec:
+def _cnn(shape: TextShape, width: int, depth: int) -> ChainSpec:
     kernels = ((3,), (2, 3), (3, 4, 5))[depth - 1]
     dim = -(-2 * width // len(kernels)) * len(kernels)
     return text_cnn(dim=dim, embedding=width, kernels=kernels, dropout=shape.dropout, **shape.input)
 
 
-def _cct(shape: TextShape, width: int, depth: int) -> ModelSpec:
+def _cct(shape: TextShape, width: int, depth: int) -> ChainSpec:
     return text_cct(
         dim=width,
         depth=depth,
@@ -71,7 +71,7 @@ def _cct(shape: TextShape, width: int, depth: int) -> ModelSpec:
     )
 
 
-def _encoder(shape: TextShape, width: int, depth: int) -> ModelSpec:
+def _encoder(shape: TextShape, width: int, depth: int) -> ChainSpec:
     return encoder(
         dim=width,
         depth=depth,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from formwright.batch import Batch
+from formwright.batch import Batch, Inputs, call
 from formwright.objectives import Objective
 from formwright.training.recipe import Precision
 
@@ -28,20 +29,27 @@ def predict_scores(
     scores, targets = [], []
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
         for batch in batches:
-            scores.append(model(batch.inputs).float().numpy())
+            scores.append(call(model, batch.inputs).float().numpy())
             targets.append(batch.targets.numpy())
     return np.concatenate(scores), np.concatenate(targets)
 
 
-def runner(model: nn.Module, *, precision: Precision = "32-true") -> Callable[[Tensor], NDArray[np.float32]]:
-    """The model in eval mode as a function from inputs to outputs in NumPy."""
+def runner(model: nn.Module, *, precision: Precision = "32-true") -> Callable[[Inputs], Any]:
+    """The model in eval mode as a function from inputs to outputs in NumPy, each a single one or several by name."""
     model.eval()
 
-    def run(inputs: Tensor) -> NDArray[np.float32]:
+    def run(inputs: Inputs) -> Any:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            return np.asarray(model(inputs).float().numpy())
+            outputs = call(model, inputs)
+        if isinstance(outputs, Mapping):
+            return {name: _numpy(output) for name, output in outputs.items()}
+        return _numpy(outputs)
 
     return run
+
+
+def _numpy(output: Tensor) -> NDArray[np.float32]:
+    return np.asarray(output.float().numpy())
 
 
 def accuracy_of(model: nn.Module, batches: Iterable[Batch], *, precision: Precision = "32-true") -> float:
@@ -71,7 +79,9 @@ def step_seconds(
     for _ in range(repeats + 1):
         started = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            loss = objective(trained, batch, 0.0).loss
-        loss.backward()
+            losses = [phase.run(trained, batch, 0.0).loss for phase in objective.phases(trained)]
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
         times.append(time.perf_counter() - started)
+    objective.zero_grad(set_to_none=True)  # of what it owns: it is not a copy
     return min(times[1:])

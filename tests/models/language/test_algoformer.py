@@ -47,7 +47,7 @@ def test_a_loop_is_its_stack_so_many_times(inject: bool) -> None:
     tokens, context = model.backbone.stages[0](tokens, context)
     entered, block = tokens, model.backbone.stages[1].blocks[0]
     for loop in range(3):
-        tokens = block(tokens + entered if inject and loop else tokens)
+        tokens, _ = block(tokens + entered if inject and loop else tokens)
     tokens, _ = model.backbone.stages[2](tokens)
     torch.testing.assert_close(model(X), model.head(tokens), rtol=1e-12, atol=1e-12)
 

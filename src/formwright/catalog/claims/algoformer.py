@@ -21,9 +21,9 @@ from formwright.data.synthetic.in_context import (
     linear_prompts,
     random_representation,
 )
-from formwright.models import Model, create_model, model_specification
+from formwright.models import Chain, Network, create_model, model_specification
 from formwright.models.language.algoformer import algoformer, with_loops
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.objectives.in_context import InContextRegression
 from formwright.reporting import Reporter
 
@@ -58,7 +58,7 @@ def _one_loop_is_a_stack(reporter: Reporter) -> ClaimResult:
     return ClaimResult(f"{difference:.1e}", difference <= 1e-9)
 
 
-def _small(kind: str) -> ModelSpec:
+def _small(kind: str) -> ChainSpec:
     """Three blocks each: one before, one looped and one after, all three looped, or none."""
     shapes: dict[str, dict[str, Any]] = {
         "algoformer": {"loops": LOOPS},
@@ -78,10 +78,10 @@ def _batch(generator: torch.Generator) -> Batch:
 
 
 #: Models of the contest by name and seed, for what is asked of them afterwards.
-_TRAINED: dict[tuple[str, int], Model] = {}
+_TRAINED: dict[tuple[str, int], Network] = {}
 
 
-def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     """Train with the loss over the last loops, if there are any; the squared error on new prompts."""
     loops = max(stage.repeats for stage in specification.stages)
     model = train_sequences(
@@ -97,7 +97,7 @@ def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
 
 
 @torch.inference_mode()
-def _error(model: Model) -> float:
+def _error(model: Network) -> float:
     prompts = _prompts(512, torch.Generator().manual_seed(2**31))
     return float((at_points(model(prompts.vectors)) - prompts.y).square().mean())
 
@@ -118,7 +118,7 @@ def _best(error: Mapping[str, float]) -> bool:
 
 def _further_loops(reporter: Reporter) -> ClaimResult:
     CONTEST.scores(reporter)
-    models = [model for (name, _), model in _TRAINED.items() if name == "algoformer"]
+    models = [m for (name, _), m in _TRAINED.items() if name == "algoformer" and isinstance(m, Chain)]
     trained = statistics.mean(map(_error, models))
     further = statistics.mean(_error(with_loops(model, LOOPS + FURTHER)) for model in models)
     prompts = _prompts(512, torch.Generator().manual_seed(2**31))

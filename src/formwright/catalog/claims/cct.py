@@ -8,10 +8,10 @@ from formwright.catalog.claim import Claim
 from formwright.catalog.contests import SIDE, Contest, matched, parameters
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
 from formwright.models.vision.cct import cct, convolutional_stem, patch_stem
-from formwright.nn.specification import ModelSpec, PartSpec
+from formwright.nn.specification import ChainSpec, PartSpec
 
 
-def _small(channels: int, classes: int, *, stem: PartSpec, dim: int = 128, class_token: bool = False) -> ModelSpec:
+def _small(channels: int, classes: int, *, stem: PartSpec, dim: int = 128, class_token: bool = False) -> ChainSpec:
     """The smallest published size, 64 tokens."""
     return cct(
         dim=dim,
@@ -26,7 +26,7 @@ def _small(channels: int, classes: int, *, stem: PartSpec, dim: int = 128, class
     )
 
 
-def _cct(channels: int, classes: int) -> ModelSpec:
+def _cct(channels: int, classes: int) -> ChainSpec:
     """Its convolutions have parameters of their own, so its tokens are narrower."""
     return matched(
         lambda dim: _small(channels, classes, stem=convolutional_stem(2, kernel=3), dim=dim),

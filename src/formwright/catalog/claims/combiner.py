@@ -13,7 +13,7 @@ from formwright.measurement.macs import count_macs
 from formwright.nn import build_part, part
 from formwright.nn.functional.combiner import combiner_fixed_attention, combiner_logsparse_attention, levels
 from formwright.nn.functional.combiner_mixture import combiner_mixture_attention
-from formwright.nn.specification import ModelSpec, PartSpec
+from formwright.nn.specification import ChainSpec, PartSpec
 from formwright.reporting import Reporter
 
 TOKENS, SEGMENT = 1024, 32
@@ -23,7 +23,7 @@ AUTHORS = "the authors' code (google-research, combiner)"
 MIXERS = tuple(f"combiner_{pattern}_attention" for pattern in ("fixed", "logsparse", "axial", "mixture"))
 
 
-def _decoder(mixer: PartSpec) -> ModelSpec:
+def _decoder(mixer: PartSpec) -> ChainSpec:
     return small_decoder(part("glu"), mixers=mixer, rotary=None, positions=part("learned_positions"))
 
 

@@ -7,7 +7,7 @@ import torch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.inference.generation import generate
 from formwright.inference.sampling import Sampling
-from formwright.models import Model, create_model
+from formwright.models import Network, create_model
 from formwright.nn.specification import part
 from formwright.reporting import Reporter
 
@@ -20,7 +20,7 @@ MIXERS = {
 }
 
 
-def _model(mixers: object) -> Model:
+def _model(mixers: object) -> Network:
     torch.manual_seed(0)
     return create_model("decoder_tiny", mixers=mixers).double().eval()
 

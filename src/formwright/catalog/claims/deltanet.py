@@ -14,8 +14,8 @@ from formwright.catalog.figures import output_claims, parameter_claims
 from formwright.catalog.sequence_contests import train_sequences
 from formwright.data.synthetic.associative_recall import associative_recall
 from formwright.data.synthetic.generated import GeneratedBatches
-from formwright.models import Model
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.models import Network
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 from formwright.objectives import NextToken
 from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter, Share
@@ -41,12 +41,12 @@ RECALLERS, OTHERS = ("attention", "delta rule"), ("mamba", "linear attention")
 CONVOLVE_THEMSELVES = ("delta_rule", "mamba")
 
 
-def recall_model(name: str, mixer: PartSpec) -> ModelSpec:
+def recall_model(name: str, mixer: PartSpec) -> ChainSpec:
     """Two blocks of a short convolution and the mixer, without MLPs: what Zoology compares mixers in."""
     norm = part("rms_norm")
     parts = [mixer] if mixer.name in CONVOLVE_THEMSELVES else [part("short_convolution"), mixer]
     branches = tuple(BranchSpec(each, norm) for each in parts)
-    return ModelSpec(
+    return ChainSpec(
         family="decoder",
         name=name,
         task="language-modelling",
@@ -68,7 +68,7 @@ def _training_rows(generator: torch.Generator) -> Batch:
 
 
 @torch.inference_mode()
-def recall(model: Model, pairs: int) -> float:
+def recall(model: Network, pairs: int) -> float:
     """The share of questions that are answered rightly in rows of ``pairs`` keys."""
     batch = recall_rows(TEST_ROWS, pairs, torch.Generator().manual_seed(2**31))
     asked = batch.targets != IGNORED

@@ -29,10 +29,10 @@ from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
 from formwright.metrics.classification import classification_scores, softmax
 from formwright.metrics.sparsity import activation_sparsity
-from formwright.models import Model
+from formwright.models import Network
 from formwright.models.vision.vit import vit
 from formwright.nn.channel_mixers.sparse_mlp import TopKMLP
-from formwright.nn.specification import BlockSpec, ModelSpec, PartSpec, part
+from formwright.nn.specification import BlockSpec, ChainSpec, PartSpec, part
 from formwright.objectives import Classification
 from formwright.reporting import Reporter, Share
 
@@ -45,12 +45,12 @@ HIDDEN, KEPT = 256, 16
 WRONG_LABELS, PIXEL_NOISE = 0.4, 0.3
 
 
-def _relu_decoder(hidden: int) -> ModelSpec:
+def _relu_decoder(hidden: int) -> ChainSpec:
     specification = small_decoder(part("mlp", hidden=hidden, activation="relu"))
     return dataclasses.replace(specification, name=f"ReLU decoder of {hidden} hidden channels")
 
 
-def _active(model: Model) -> list[float]:
+def _active(model: Network) -> list[float]:
     """Mean share of hidden values that are not zero on held-out text, layer by layer."""
     text = small_text()
     starts = np.linspace(0, len(text.test) - LENGTH - 1, 64).astype(np.int64)
@@ -142,7 +142,7 @@ def _digit_batches(seed: int, wrong_labels: float) -> GeneratedBatches:
     return GeneratedBatches(draw, seed=seed)
 
 
-def _classifier(mixer: PartSpec) -> ModelSpec:
+def _classifier(mixer: PartSpec) -> ChainSpec:
     """A Vision Transformer of 16 patches."""
     base = vit(dim=64, depth=2, heads=2, patch_size=2, class_tokens=0, classes=10, channels=1, image_size=8)
     stage = base.stages[0]

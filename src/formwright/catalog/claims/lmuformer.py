@@ -17,7 +17,7 @@ from formwright.catalog.figures import output_claims, parameter_claims
 from formwright.catalog.sequence_contests import train_sequences
 from formwright.data.spoken_digits import BANDS, FRAMES, Sounds, generated_sounds, read_spoken_digits
 from formwright.data.synthetic.generated import GeneratedBatches
-from formwright.models import Model, model_specification
+from formwright.models import create_model, model_specification
 from formwright.nn.specification import part
 from formwright.objectives import Classification
 from formwright.reporting import Reporter, Share
@@ -54,7 +54,7 @@ def prefix_accuracies(seed: int, reporter: Reporter) -> list[float]:
     trained = train_sequences(
         whole, Classification(), batches, steps=STEPS, seed=seed, learning_rate=2e-3, reporter=reporter
     )
-    model = Model(streaming).eval()
+    model = create_model(streaming).eval()
     model.load_state_dict(trained.state_dict())
     with torch.inference_mode():
         answers = model(data.frames[1]).argmax(-1)

@@ -15,7 +15,7 @@ from formwright.data.synthetic.associative_recall import associative_recall
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.models import create_model
 from formwright.models.language.masformer import full_layers, masformer
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.objectives import NextToken
 from formwright.reporting import Reporter
 
@@ -53,7 +53,7 @@ def _rows(rows: int, generator: torch.Generator) -> Batch:
     )
 
 
-def _frame(full: Sequence[int]) -> ModelSpec:
+def _frame(full: Sequence[int]) -> ChainSpec:
     specification = masformer(
         dim=64,
         depth=RECALL_LAYERS,
@@ -68,7 +68,7 @@ def _frame(full: Sequence[int]) -> ModelSpec:
     return dataclasses.replace(specification, initialization="fan_in")
 
 
-def _train(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
+def _train(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     """The share of questions that are answered rightly in new rows."""
     batches = GeneratedBatches(lambda generator: _rows(RECALL_BATCH, generator), seed=seed)
     model = train_sequences(

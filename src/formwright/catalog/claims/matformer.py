@@ -31,10 +31,10 @@ from formwright.catalog.texts import (
     train_text,
 )
 from formwright.compression import extract, mix_and_match
-from formwright.models import Model, create_model, load_checkpoint
+from formwright.models import Network, create_model, load_checkpoint
 from formwright.models.language.matformer import matformer
 from formwright.nn.nesting import RATIOS
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.objectives import NestedTraining, NextToken
 from formwright.reporting import Reporter, Share
 
@@ -66,7 +66,7 @@ def _nested_outputs(reporter: Reporter) -> ClaimResult:
     return ClaimResult(told, max(differences.values()) <= FLOAT32_TOLERANCE)
 
 
-def _specification(ratio: float = 1.0) -> ModelSpec:
+def _specification(ratio: float = 1.0) -> ChainSpec:
     specification = matformer(
         dim=64, depth=2, heads=2, hidden=int(HIDDEN * ratio), tied=True, vocabulary=VOCABULARY, length=LENGTH
     )
@@ -81,7 +81,7 @@ def _losses(reporter: Reporter) -> dict[str, list[float]]:
     text = small_text()
     losses: dict[str, list[float]] = {}
 
-    def note(name: str, model: Model) -> None:
+    def note(name: str, model: Network) -> None:
         losses.setdefault(name, []).append(held_out_loss(model, text))
 
     for index, seed in enumerate(SEEDS):

@@ -18,7 +18,7 @@ from formwright.models.language.memoryformer import memoryformer
 from formwright.models.language.transformer import decoder
 from formwright.nn import Part, build_part
 from formwright.nn.frame import Block
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 from formwright.reporting import Reporter
 
 #: Nats a byte by which the tables may be above dense layers, and the most of their multiplications that they may take.
@@ -26,7 +26,7 @@ NEAR, SHARE = 0.3, 0.25
 PUBLISHED_SHARE = 0.2
 
 
-def _tables(score: str) -> ModelSpec:
+def _tables(score: str) -> ChainSpec:
     return memoryformer(dim=64, depth=2, heads=2, score=score, tied=True, vocabulary=VOCABULARY, length=LENGTH)
 
 
@@ -39,7 +39,7 @@ LOSSES = TextContest(
 )
 
 
-def projection_macs(specification: ModelSpec) -> int:
+def projection_macs(specification: ChainSpec) -> int:
     """Multiply-accumulates a token of all blocks, without the products of attention."""
     length, dim = 16, specification.stages[0].dim
     tokens = torch.zeros(1, length, dim, device="meta")

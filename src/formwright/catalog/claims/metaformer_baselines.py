@@ -13,7 +13,7 @@ from formwright.catalog.contests import SIDE, Contest
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
 from formwright.models.vision.metaformer_baselines import metaformer_baselines
 from formwright.nn.activations import build_activation
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.reporting import Reporter
 
 #: Operations an element, as the paper counts: GELU in its form with a tanh, which counts for six.
@@ -46,7 +46,7 @@ def _fewer_operations(reporter: Reporter) -> ClaimResult:
     return ClaimResult(f"{saved:.0%} fewer", round(saved, 2) == 0.71, f"{star_relu} instead of {gelu} an element")
 
 
-def _small(channels: int, classes: int, *, activation: str) -> ModelSpec:
+def _small(channels: int, classes: int, *, activation: str) -> ChainSpec:
     return metaformer_baselines(
         depths=(2, 2, 2),
         dims=(64, 96, 128),

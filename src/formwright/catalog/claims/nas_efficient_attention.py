@@ -13,7 +13,7 @@ from formwright.measurement.macs import count_macs
 from formwright.nn import build_part, part
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.functional.random_features import cosine_features
-from formwright.nn.specification import ModelSpec, PartSpec
+from formwright.nn.specification import ChainSpec, PartSpec
 from formwright.reporting import Reporter
 
 LENGTHS = (1, 2, 17, 64, 200)
@@ -62,7 +62,7 @@ def _cost(reporter: Reporter) -> ClaimResult:
     )
 
 
-def _decoder(mixers: PartSpec | tuple[PartSpec, ...]) -> ModelSpec:
+def _decoder(mixers: PartSpec | tuple[PartSpec, ...]) -> ChainSpec:
     return small_decoder(part("glu"), depth=4, mixers=mixers, rotary=None, positions=part("learned_positions"))
 
 

@@ -12,9 +12,13 @@ from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.figures import parameter_claims
 from formwright.catalog.reference import FLOAT64_TOLERANCE, fill, images, reference_figures, sample
 from formwright.catalog.texts import SEEDS, TextContest, small_decoder, spread
+from formwright.data.array_batches import ArrayBatches
 from formwright.nn.activations import build_activation
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
+from formwright.objectives import Forecasting
 from formwright.reporting import Reporter
+from formwright.training import Trainer
+from formwright.training.recipe import plain_adam
 
 #: Nats a byte within which two losses are level.
 LEVEL = 0.01
@@ -22,7 +26,7 @@ LEVEL = 0.01
 HIDDEN = 168
 
 
-def _plain(activation: str) -> ModelSpec:
+def _plain(activation: str) -> ChainSpec:
     return small_decoder(part("mlp", hidden=HIDDEN * 3 // 2, activation=activation, bias=False))
 
 
@@ -64,13 +68,10 @@ def _fit_error(activation: str, seed: int, steps: int = 1500) -> float:
     network = nn.Sequential(nn.Linear(1, 8), build_activation(activation), nn.Linear(8, 1))
     x = torch.linspace(-1, 1, 256)[:, None]
     target = torch.sin(3 * x)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    for _ in range(steps):
-        loss = (network(x) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return loss.sqrt().item()
+    batches = ArrayBatches(x.numpy(), target.numpy(), batch_size=len(x), seed=seed)
+    Trainer(network, Forecasting(), batches, plain_adam(0.01, batch_size=len(x)), seed=seed).train(steps=steps)
+    with torch.inference_mode():
+        return (network(x) - target).square().mean().sqrt().item()
 
 
 def _sine(reporter: Reporter) -> ClaimResult:

@@ -8,13 +8,13 @@ from formwright.catalog.claim import Claim
 from formwright.catalog.contests import SIDE, Contest, macs, matched, with_mixer
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
 from formwright.models.vision.poolformer import poolformer
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 #: Two models are level if their accuracies are this close.
 LEVEL = 0.02
 
 
-def _small(channels: int, classes: int, *, mixer: str, width: int = 16) -> ModelSpec:
+def _small(channels: int, classes: int, *, mixer: str, width: int = 16) -> ChainSpec:
     """Three stages on maps of 8, 4 and 2 pixels; attention, which knows no places, adds a table of them."""
     specification = poolformer(
         depths=(2, 2, 2),
@@ -28,7 +28,7 @@ def _small(channels: int, classes: int, *, mixer: str, width: int = 16) -> Model
     return with_mixer(specification, part(mixer, heads=2) if mixer == "attention" else part(mixer))
 
 
-def _attention(channels: int, classes: int) -> ModelSpec:
+def _attention(channels: int, classes: int) -> ChainSpec:
     """As narrow as it must be to cost what pooling costs."""
     return matched(
         lambda width: _small(channels, classes, mixer="attention", width=width),

@@ -12,10 +12,10 @@ from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.reference import FLOAT64_TOLERANCE, images, reference_figures, reference_state, sample
 from formwright.compression import fold, replace_layer_norms
 from formwright.measurement.latency import compare
-from formwright.models import Model, create_model
+from formwright.models import Network, create_model
 from formwright.nn import build_part
 from formwright.nn.norms import AffineNorm
-from formwright.nn.specification import BlockSpec, BranchSpec, ImageInput, ModelSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, ImageInput, StageSpec, part
 from formwright.reporting import Reporter
 
 NORMS = ("rms_norm", "crms_norm")
@@ -23,13 +23,13 @@ NORMS = ("rms_norm", "crms_norm")
 EXACT = {torch.float64: FLOAT64_TOLERANCE, torch.float32: 1e-5}
 
 
-def example() -> Model:
+def example() -> Network:
     """The Vision Transformer of the authors' example, with the weights that its reference was run with."""
     norm, dim, depth = part("layer_norm", affine=False), 64, 4
     branches = (part("attention", heads=4, qkv_bias=True), part("mlp"))
     block = BlockSpec(tuple(BranchSpec(each, norm=norm) for each in branches))
-    model = Model(
-        ModelSpec(
+    model = create_model(
+        ChainSpec(
             family="vit",
             name="example",
             task="image-classification",
@@ -79,7 +79,7 @@ def _outputs(reporter: Reporter) -> ClaimResult:
 
 
 @torch.no_grad()
-def _with_random_norms(name: str) -> tuple[Model, Tensor]:
+def _with_random_norms(name: str) -> tuple[Network, Tensor]:
     """A model of published size whose norms have weights, and an input."""
     torch.manual_seed(0)
     model = create_model(name).eval()

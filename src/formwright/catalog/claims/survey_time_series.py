@@ -7,16 +7,18 @@ import statistics
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from formwright.catalog.cards import read_cards
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.forecasts import SEEDS, ett, ett_folder, few_windows, forecast_errors
 from formwright.data.series_batches import SeriesBatches, Windows
-from formwright.models import Model
+from formwright.models import create_model
 from formwright.models.series.seasonal_trend import SeasonalTrend
 from formwright.models.series.temporal import temporal_transformer
+from formwright.objectives import Forecasting
 from formwright.reporting import Reporter
+from formwright.training import Trainer
+from formwright.training.recipe import plain_adam
 
 #: The survey's headings that have a home here: a module, and a name in it or the id of a system.
 HOMES = {
@@ -50,17 +52,11 @@ def _error(length: int, seed: int, *, decompose: bool) -> float:
     data = ett("ETTh2", horizon=HORIZON, length=length, calendar=False)
     torch.manual_seed(seed)
     specification = temporal_transformer(dim=64, hidden=64, depth=2, heads=4, dropout=0.0, length=length)
-    model: nn.Module = Model(specification)
+    model: nn.Module = create_model(specification)
     if decompose:
         model = SeasonalTrend(model, length=length, horizon=HORIZON)
     batches = SeriesBatches(Windows(data, "train", shift=0), batch_size=BATCH, seed=seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    for _ in range(STEPS):
-        batch = next(batches)
-        loss = F.mse_loss(model(batch.inputs), batch.targets)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    Trainer(model, Forecasting(), batches, plain_adam(RATE, batch_size=BATCH), seed=seed).train(steps=STEPS)
     return forecast_errors(model, few_windows(data, "test", TEST_STRIDE)).mse
 
 

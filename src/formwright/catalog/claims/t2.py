@@ -24,14 +24,14 @@ from formwright.catalog.transients import (
 from formwright.data.light_curves import append_features
 from formwright.metrics.classification import classification_scores
 from formwright.metrics.ranking import balanced_log_loss, ranking_scores
-from formwright.models import Model, create_model, load_checkpoint
+from formwright.models import Network, create_model, load_checkpoint
 from formwright.reporting import SILENT, Reporter, Share
 
 SEEDS = (0, 1, 2)
 
 
 @functools.cache
-def trained_t2(features: bool, seed: int) -> Model:
+def trained_t2(features: bool, seed: int) -> Network:
     """t2 after its training on the synthetic transients, with or without the redshift of the host."""
     data = transients()
     torch.manual_seed(seed)

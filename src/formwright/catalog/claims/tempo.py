@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.figures import output_claims
 from formwright.catalog.forecasts import MONTH, ett_folder
-from formwright.catalog.reference import (
-    FLOAT32_TOLERANCE,
-    FLOAT64_TOLERANCE,
-    images,
-    reference_figures,
-    reference_state,
-    sample,
-)
 from formwright.data.array_batches import ArrayBatches
 from formwright.data.decomposition import stl_components
 from formwright.data.synthetic.series import synthetic_series
 from formwright.metrics.forecasting import mean_squared_error
-from formwright.models.series.tempo import Tempo, TempoConfig, load_authors_weights
+from formwright.models import empty_copy
+from formwright.models.series.tempo import Tempo, TempoSpec
 from formwright.objectives.series import DecomposedForecast
 from formwright.reporting import Reporter
 from formwright.training import Recipe, Trainer
@@ -37,7 +30,7 @@ STEPS, BATCH = 200, 64
 LENGTH = HORIZON = 96
 DAY = 24
 #: A GPT-2 of two narrow blocks with random weights; ids of the prompts are any, as its words mean nothing.
-SMALL = TempoConfig(
+SMALL = TempoSpec(
     length=LENGTH,
     horizon=HORIZON,
     dim=64,
@@ -49,18 +42,16 @@ SMALL = TempoConfig(
 )
 #: The authors' parameter counts: GPT-2 of six blocks, its adapters, the three heads, and the maps of trend and season.
 PUBLISHED = {"GPT-2": 81_912_576, "adapters": 294_912, "heads": 9_290_016, "trend": 113_232, "season": 904_848}
-GOLDEN_IDS = tuple((*range(1, 9), last) for last in (9, 10, 11))
 
 
 def _counts(reporter: Reporter) -> ClaimResult:
-    with torch.device("meta"):
-        model = Tempo(TempoConfig())
-    language = {name: parameter.numel() for name, parameter in model.language.named_parameters()}
+    model = empty_copy(TempoSpec())
+    language = {name: p.numel() for name, p in model.named_parameters() if name.startswith("language.")}
     found = {
         "GPT-2": sum(count for name, count in language.items() if "lora" not in name),
         "adapters": sum(count for name, count in language.items() if "lora" in name),
         **{
-            name: sum(parameter.numel() for parameter in getattr(model, name).parameters())
+            name: sum(parameter.numel() for parameter in model.get_submodule(name).parameters())
             for name in ("heads", "trend", "season")
         },
     }
@@ -71,43 +62,15 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _outputs(name: str, reporter: Reporter) -> ClaimResult:
-    figures = reference_figures("tempo")["modules"][name]
-    given = figures["config"]
-    config = TempoConfig(
-        **{key: given[key] for key in ("length", "horizon", "dim", "depth", "heads")},
-        vocabulary=64,
-        positions=256,
-        sentences=GOLDEN_IDS,
-        pool=30 if given["pool"] else None,
-        forecast_from_prompts=given["use_prompt_outputs"],
-        reshaped_summary=given["pool"],
-    )
-    model = Tempo(config).double().eval()
-    load_authors_weights(model, reference_state(figures["layout"]))
-    (output,) = figures["outputs"]
-    series = torch.from_numpy(images(output["input_shape"], output["input_seed"]))
-    series = series * output["input_scale"] + output["input_shift"]
-    differences = {}
-    for dtype in (torch.float64, torch.float32):
-        with torch.inference_mode():
-            forecast = model.to(dtype)(series.to(dtype)).double().numpy()
-        differences[dtype] = float(np.abs(np.array(sample(forecast)) - output["values"]).max() / output["std"])
-    return ClaimResult(
-        f"{differences[torch.float64]:.1e} in float64, {differences[torch.float32]:.1e} in float32",
-        differences[torch.float64] <= FLOAT64_TOLERANCE and differences[torch.float32] <= FLOAT32_TOLERANCE,
-        f"GPT-2 of {config.depth} blocks and width {config.dim}, adapters that are not zero",
-    )
-
-
-def _train(config: TempoConfig, inputs: Floats, targets: Floats, seed: int) -> Tempo:
+def _train(specification: TempoSpec, inputs: Floats, targets: dict[str, Floats], seed: int) -> Tempo:
     torch.manual_seed(seed)
-    model = Tempo(config)
+    model = Tempo(specification)
     recipe = Recipe(
         optimizer="adamw", learning_rate=2e-3, weight_decay=0.01, batch_size=BATCH, warmup=STEPS // 10, ema_decay=0.98
     )
-    batches = ArrayBatches(inputs, np.asarray(targets, np.float32), batch_size=BATCH, seed=seed)
-    trainer = Trainer(model, DecomposedForecast(model), batches, recipe, seed=seed)
+    wanted = {name: np.asarray(values, np.float32) for name, values in targets.items()}
+    batches = ArrayBatches(inputs, wanted, batch_size=BATCH, seed=seed)
+    trainer = Trainer(model, DecomposedForecast(), batches, recipe, seed=seed)
     trainer.finish_at(STEPS)
     trainer.train(steps=STEPS)
     averaged = trainer.averaged_model()
@@ -147,7 +110,7 @@ def _unseen(reporter: Reporter) -> ClaimResult:
     known, other = _ett("ETTh2")[: 12 * MONTH], _ett("ETTh1")
     windows = _windows(known, 0, len(known), 8)
     parts = [_windows(part, 0, len(known), 8)[:, :LENGTH] for part in stl_components(known, DAY)]
-    targets = np.concatenate([windows[:, LENGTH:], *parts], axis=1)
+    targets = {"forecast": windows[:, LENGTH:], "parts": np.stack(parts, axis=1)}
     test = _windows(other, 16 * MONTH - LENGTH, 20 * MONTH, 16)
     last = mean_squared_error(np.repeat(test[:, LENGTH - 1 : LENGTH], HORIZON, axis=1), test[:, LENGTH:])
     day = mean_squared_error(np.tile(test[:, LENGTH - DAY : LENGTH], (1, HORIZON // DAY, 1)), test[:, LENGTH:])
@@ -171,7 +134,7 @@ def _decomposition(reporter: Reporter) -> ClaimResult:
     runs = [(seed, decompose) for seed in SEEDS for decompose in errors]
     for index, (seed, decompose) in enumerate(runs):
         reporter.progress(index / len(runs), f"{'with' if decompose else 'without'} decomposition, seed {seed}")
-        model = _train(replace(SMALL, decompose=decompose), train[:, :LENGTH], train[:, LENGTH:], seed)
+        model = _train(replace(SMALL, decompose=decompose), train[:, :LENGTH], {"forecast": train[:, LENGTH:]}, seed)
         errors[decompose].append(_error(model, test))
     return ClaimResult(
         f"with {_told(errors[True])}, without {_told(errors[False])}",
@@ -196,18 +159,7 @@ CLAIMS: list[Claim] = [
         published=_counted(PUBLISHED),
         run=_counts,
     ),
-    *(
-        Claim(
-            id=f"outputs-{name.replace('_', '-')}",
-            kind="equality",
-            statement=f"outputs of DC-research/TEMPO with the same weights, prompts {name.replace('_', ' ')} (largest "
-            f"difference over their standard deviation at most {FLOAT64_TOLERANCE:g} in float64 and "
-            f"{FLOAT32_TOLERANCE:g} in float32)",
-            published="equal",
-            run=functools.partial(_outputs, name),
-        )
-        for name in reference_figures("tempo")["modules"]
-    ),
+    *output_claims("tempo", "DC-research/TEMPO"),
     Claim(
         id="unseen-series",
         kind="direction",

@@ -22,7 +22,7 @@ from formwright.deployment.export import export_onnx
 from formwright.deployment.runtime import OnnxModel
 from formwright.metrics.classification import classification_scores, softmax
 from formwright.metrics.ranking import balanced_log_loss
-from formwright.models import Model, create_model
+from formwright.models import Network, create_model
 from formwright.objectives import BalancedClassification
 from formwright.reporting import Reporter
 
@@ -45,7 +45,7 @@ class Variant:
     files: dict[str, WrittenFile]
 
 
-def _tuned(model: Model, seed: int) -> Model:
+def _tuned(model: Network, seed: int) -> Network:
     """Trained on for a while with its zeros and shared values kept."""
     data = transients()
     series = data.series(features=True)[0]
@@ -55,7 +55,7 @@ def _tuned(model: Model, seed: int) -> Model:
     )
 
 
-STAGES: dict[str, Callable[[Model, int], Model]] = {
+STAGES: dict[str, Callable[[Network, int], Network]] = {
     "trained": lambda model, seed: model,
     "clustered": lambda model, seed: _tuned(cluster(model, CLUSTERS), seed),
     "pruned": lambda model, seed: _tuned(sparsify(model, SPARSITY), seed),

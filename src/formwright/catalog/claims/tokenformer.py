@@ -22,9 +22,9 @@ from formwright.catalog.texts import (
     train_text,
 )
 from formwright.compression.growth import Growth, grow
-from formwright.models import Model
+from formwright.models import Network
 from formwright.models.language.tokenformer import tokenformer
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.reporting import Reporter, Share
 
 FORMS: tuple[Growth, ...] = ("exact", "zero_keys", "random_keys")
@@ -34,7 +34,7 @@ JUMP = 0.01
 EXACT = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
-def _specification(tokens: int) -> ModelSpec:
+def _specification(tokens: int) -> ChainSpec:
     """Twice the tokens is the other size."""
     specification = tokenformer(
         dim=64, depth=2, heads=2, tokens=tokens, mlp_tokens=4 * tokens, vocabulary=VOCABULARY, length=LENGTH
@@ -82,7 +82,7 @@ def _losses(reporter: Reporter) -> dict[str, list[float]]:
     return losses
 
 
-def _train_on(model: Model, seed: int, reporter: Reporter) -> float:
+def _train_on(model: Network, seed: int, reporter: Reporter) -> float:
     return train_text(model, steps=STEPS_AFTER, seed=seed + len(SEEDS), learning_rate=1e-3, reporter=reporter).loss
 
 

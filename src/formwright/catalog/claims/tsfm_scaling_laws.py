@@ -10,24 +10,12 @@ import numpy as np
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.figures import output_claims
 from formwright.catalog.forecasts import ett_folder
-from formwright.catalog.reference import (
-    FLOAT32_TOLERANCE,
-    FLOAT64_TOLERANCE,
-    images,
-    reference_figures,
-    reference_state,
-    sample,
-)
-from formwright.models.series.foundation import (
-    SIZES,
-    FoundationConfig,
-    FoundationModel,
-    Patches,
-    cut_into_patches,
-    decoder,
-    load_authors_weights,
-)
+from formwright.catalog.reference import FLOAT64_TOLERANCE
+from formwright.models import empty_copy
+from formwright.models.series.foundation import SIZES, FoundationModel, decoder
+from formwright.nn.packed_series import Patches, cut_into_patches
 from formwright.objectives.series import PatchLikelihood
 from formwright.reporting import Reporter
 from formwright.scaling import Corpus, ScalingResult, measure_scaling, read_corpus, synthetic_corpus
@@ -57,47 +45,14 @@ MISSING = "not run: put ETTh1.csv and ETTh2.csv into the folder ett of FORMWRIGH
 def _counts(reporter: Reporter) -> ClaimResult:
     found = {}
     for name in CORE:
-        with torch.device("meta"):
-            found[name] = FoundationModel(SIZES[name]).core_parameters()
+        model = empty_copy(SIZES[name])
+        assert isinstance(model, FoundationModel)
+        found[name] = model.core_parameters()
     return ClaimResult(_counted(found), found == CORE)
 
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
-def _golden_patches(dtype: torch.dtype) -> tuple[Patches, torch.Tensor]:
-    given = reference_figures("tsfm-scaling-laws")["input"]
-    series, label = (
-        (torch.from_numpy(images(given["shape"], given[seed])) * given["scale"] + given["shift"]).to(dtype)
-        for seed in ("series_seed", "label_seed")
-    )
-    observed = torch.ones(given["shape"], dtype=torch.bool)
-    for row, place, first, last in given["unobserved"]:
-        observed[row, place, first:last] = False
-    predicted = torch.tensor(given["predicted"], dtype=torch.bool)
-    places = torch.tensor(given["sample"]), torch.tensor(given["time"])
-    return Patches(torch.where(observed, series, 0.0), observed, predicted, *places), label
-
-
-def _outputs(name: str, reporter: Reporter) -> ClaimResult:
-    figures = reference_figures("tsfm-scaling-laws")["modules"][name]
-    model = FoundationModel(FoundationConfig(**figures["config"])).double().eval()
-    load_authors_weights(model, reference_state(figures["layout"]))
-    (output,) = figures["outputs"]
-    differences = {}
-    for dtype in (torch.float64, torch.float32):
-        patches, label = _golden_patches(dtype)
-        with torch.inference_mode():
-            mixture = model.to(dtype)(patches)
-            real = patches.series > 0
-            answer = torch.stack([-mixture.log_probability(label)[real], mixture.mean[real]]).double().numpy()
-        differences[dtype] = float(np.abs(np.array(sample(answer)) - output["values"]).max() / output["std"])
-    return ClaimResult(
-        f"{differences[torch.float64]:.1e} in float64, {differences[torch.float32]:.1e} in float32",
-        differences[torch.float64] <= FLOAT64_TOLERANCE and differences[torch.float32] <= FLOAT32_TOLERANCE,
-        "likelihoods and means of packed rows with gaps; statistics and rotary tables kept in float64",
-    )
 
 
 def _packing(reporter: Reporter) -> ClaimResult:
@@ -110,8 +65,8 @@ def _packing(reporter: Reporter) -> ClaimResult:
         rows = [torch.cat([a, b], dim=1) for a, b in zip(one, two, strict=True)]
         packed = Patches(*rows)._replace(series=torch.tensor([[1] * 5 + [2] * 3]))
         with torch.inference_mode():
-            alone = torch.cat([model(one).mean, model(two).mean], dim=1)
-            worst = max(worst, float((model(packed).mean - alone).abs().max() / alone.std()))
+            alone = torch.cat([model.distribution(one).mean, model.distribution(two).mean], dim=1)
+            worst = max(worst, float((model.distribution(packed).mean - alone).abs().max() / alone.std()))
     return ClaimResult(f"{worst:.1e}", worst <= FLOAT64_TOLERANCE, "encoder and decoder of 100K, float64")
 
 
@@ -230,7 +185,7 @@ def _few_shot(reporter: Reporter) -> ClaimResult:
 def _trained(model: FoundationModel, corpus: Corpus, steps: int, rate: float, seed: int) -> FoundationModel:
     recipe = Recipe(optimizer="adamw", learning_rate=rate, weight_decay=0.1, warmup=steps // 10, ema_decay=0.98)
     batches = CorpusBatches(corpus, length=LENGTH, batch_size=BATCH, seed=seed)
-    trainer = Trainer(model.train(), PatchLikelihood(model), batches, recipe, seed=seed)
+    trainer = Trainer(model.train(), PatchLikelihood(causal=model.specification.causal), batches, recipe, seed=seed)
     trainer.finish_at(steps)
     trainer.train(steps=steps)
     averaged = trainer.averaged_model()
@@ -260,18 +215,7 @@ CLAIMS: list[Claim] = [
         published=_counted(CORE),
         run=_counts,
     ),
-    *(
-        Claim(
-            id=f"outputs-{name.replace('_', '-')}",
-            kind="equality",
-            statement=f"outputs of Qingrenn/TSFM-ScalingLaws with the same weights, {name.replace('_', ' ')} (largest "
-            f"difference over their standard deviation at most {FLOAT64_TOLERANCE:g} in float64 and "
-            f"{FLOAT32_TOLERANCE:g} in float32)",
-            published="equal",
-            run=functools.partial(_outputs, name),
-        )
-        for name in reference_figures("tsfm-scaling-laws")["modules"]
-    ),
+    *output_claims("tsfm-scaling-laws", "Qingrenn/TSFM-ScalingLaws"),
     Claim(
         id="packing",
         kind="equality",

@@ -16,9 +16,9 @@ from formwright.catalog.reference import FLOAT64_TOLERANCE
 from formwright.catalog.sequence_contests import SequenceContest, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
-from formwright.models import Model, empty_copy, model_specification
+from formwright.models import create_model, empty_copy, model_specification
 from formwright.models.language.wide_attention import aspect_ratios, wide_attention
-from formwright.nn.specification import ModelSpec
+from formwright.nn.specification import ChainSpec
 from formwright.nn.token_mixers.attention import Attention
 from formwright.objectives import Classification
 from formwright.reporting import Reporter
@@ -66,13 +66,13 @@ def _batch(generator: torch.Generator) -> Batch:
     return Batch(ids[rows], classes[rows])
 
 
-def _small(depth: int, heads: int) -> ModelSpec:
+def _small(depth: int, heads: int) -> ChainSpec:
     return wide_attention(
         dim=32, depth=depth, heads=heads, head_dim=8, hidden=128, vocabulary=17, length=64, padding=None, classes=10
     )
 
 
-def _run(specification: ModelSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     batches = GeneratedBatches(_batch, seed=seed)
     model = train_sequences(specification, Classification(), batches, steps=STEPS, seed=seed, reporter=reporter)
     *_, ids, classes = _digits()
@@ -92,7 +92,9 @@ CONTEST = SequenceContest(
 def _sum_of_pytorch(reporter: Reporter) -> ClaimResult:
     """The one layer of 48 heads against six of PyTorch's attentions with its weights, in float64."""
     torch.manual_seed(0)
-    wide = next(m for m in Model(model_specification("wide_attention_1x48")).double().modules() if type(m) is Attention)
+    wide = next(
+        m for m in create_model(model_specification("wide_attention_1x48")).double().modules() if type(m) is Attention
+    )
     dim, group = wide.qkv.in_features, wide.heads // 6
     x = torch.randn(2, 9, dim, dtype=torch.float64)
     rows = wide.qkv.weight.view(3, 6, group * wide.head_dim, dim)
@@ -116,7 +118,9 @@ def _level(accuracy: Mapping[str, float]) -> bool:
 def _faster(reporter: Reporter) -> ClaimResult:
     ids = torch.randint(256, (1, 1000), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    models = {depth: Model(model_specification(f"wide_attention_{depth}x{heads}")).eval() for depth, heads in SHAPES}
+    models = {
+        depth: create_model(model_specification(f"wide_attention_{depth}x{heads}")).eval() for depth, heads in SHAPES
+    }
     functions = {f"{depth}": functools.partial(model, ids) for depth, model in models.items() if depth in (1, 6)}
     with torch.inference_mode():
         compared = compare(functions)

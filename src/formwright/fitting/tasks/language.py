@@ -28,7 +28,7 @@ from formwright.inference.generation import generate_text
 from formwright.inference.sampling import Sampling
 from formwright.measurement.budget import format_bytes
 from formwright.metrics.language import next_token_nats, ngram_nats, unigram_nats
-from formwright.models import Model
+from formwright.models import Network
 from formwright.models.identification import Pretrained
 from formwright.objectives import Distillation, Objective
 from formwright.objectives.language import NextToken
@@ -150,7 +150,7 @@ class LanguageModelling(Task):
         bits = self.metric.figure(self.score(run, "test"))
         count = len(self.ids["test"]) - 1
         characters = len(self.data.parts["test"]) - 1
-        assert isinstance(model, Model)
+        assert isinstance(model, Network)
         samples, speed = self._samples(model)
         state = model.init_state(1, self.length)
         return Findings(
@@ -164,7 +164,7 @@ class LanguageModelling(Task):
             details={"samples": samples},
         )
 
-    def _samples(self, model: Model) -> tuple[list[dict[str, str]], float]:
+    def _samples(self, model: Network) -> tuple[list[dict[str, str]], float]:
         """Continuations of places of the test part, and how many tokens a second each stream got."""
         text = self.data.parts["test"]
         prompts = [text[place : place + PROMPT] for place in range(0, len(text) - PROMPT, len(text) // SAMPLES)][

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from formwright.errors import UserError
-from formwright.models import Model, register_family
+from formwright.models import Chain, register_family
 from formwright.models.language.transformer import layer_mixers, transformer_blocks
 from formwright.nn.context import EMPTY
-from formwright.nn.specification import BlockSpec, ModelSpec, StageSpec, VectorInput, part
+from formwright.nn.specification import BlockSpec, ChainSpec, StageSpec, VectorInput, part
 
 _NORM = part("layer_norm")
 
@@ -35,7 +35,7 @@ def algoformer(
     channels: int = 20,
     length: int = 80,
     outputs: int = 1,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Transformer with a loop, from vectors ``x_1, y_1, x_2, y_2, ...`` to predictions at every one of them.
 
     Args:
@@ -57,7 +57,7 @@ def algoformer(
         if depth
     ]
     stages[0] = dataclasses.replace(stages[0], entry=(part("learned_positions"),))
-    return ModelSpec(
+    return ChainSpec(
         family="algoformer",
         name=name,
         task="in-context-regression",
@@ -74,19 +74,19 @@ def _blocks(depth: int, heads: int) -> tuple[BlockSpec, ...]:
     return transformer_blocks(layer_mixers(attention, depth, causal=True), part("mlp", activation="gelu_tanh"), _NORM)
 
 
-def with_loops(model: Model, loops: int) -> Model:
+def with_loops(model: Chain, loops: int) -> Chain:
     """The same model with another number of loops, its weights copied."""
     specification = model.specification
     stages = [
         dataclasses.replace(stage, repeats=loops) if index == _looped(model) else stage
         for index, stage in enumerate(specification.stages)
     ]
-    longer = Model(dataclasses.replace(specification, stages=tuple(stages))).to(next(model.parameters()))
+    longer = Chain(dataclasses.replace(specification, stages=tuple(stages))).to(next(model.parameters()))
     longer.load_state_dict(model.state_dict())
     return longer.train(model.training)
 
 
-def loop_scores(model: Model, x: Tensor, last: int) -> Iterator[Tensor]:
+def loop_scores(model: Chain, x: Tensor, last: int) -> Iterator[Tensor]:
     """Predictions ``(batch, time, outputs)`` after each of the ``last`` loops: what training averages its loss over.
 
     Gradients flow through all loops, as the stack before them has no other way to learn.
@@ -105,20 +105,20 @@ def loop_scores(model: Model, x: Tensor, last: int) -> Iterator[Tensor]:
         tokens, context = stage(tokens, context)
     for entry in stages[looped].entry:  # type: ignore[union-attr]
         tokens, context = entry(tokens, context)
-    for loop, after in enumerate(stages[looped].loops(tokens, context)):  # type: ignore[operator]
+    for loop, (after, passed) in enumerate(stages[looped].loops(tokens, context)):  # type: ignore[operator]
         if loop < loops - last:
             continue
         for stage in stages[looped + 1 :]:
-            after, context = stage(after, context)
-        yield model.head(after, context)
+            after, passed = stage(after, passed)
+        yield model.head(after, passed)
 
 
-def has_loop(model: Model) -> bool:
+def has_loop(model: Chain) -> bool:
     """Whether a stage of the model is passed more than once."""
     return any(stage.repeats > 1 for stage in model.specification.stages)
 
 
-def _looped(model: Model) -> int:
+def _looped(model: Chain) -> int:
     repeats = [stage.repeats for stage in model.specification.stages]
     if not has_loop(model):
         raise UserError("This model has no loop; build one with loops=2 or more.")

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from formwright.errors import UserError
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def gated_width(dim: int) -> int:
@@ -42,7 +42,7 @@ def deltanet(
     length: int = 2048,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A DeltaNet.
 
     Args:
@@ -114,7 +114,7 @@ def fla_layout(marker: str, mixer: Mapping[str, str], joined: Mapping[str, Seque
         joined: our matrices that are several of theirs, one above the other, by what those are called here.
     """
 
-    def join(state: State, model: Model) -> State:
+    def join(state: State, model: Network) -> State:
         for path in sorted({name.partition(".part.")[0] for name in state if ".part." in name}):
             for target, names in joined.items():
                 parts = [state.pop(f"{path}.part.{name}", None) for name in names]

@@ -12,7 +12,7 @@ from formwright.models import register_family
 from formwright.models.checkpoints import register_layout
 from formwright.models.language.deltanet import fla_layout, gated_width
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def gla(
@@ -29,7 +29,7 @@ def gla(
     length: int = 2048,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A gated linear attention Transformer.
 
     Args:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def gpt2(
@@ -28,7 +28,7 @@ def gpt2(
     length: int = 1024,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A GPT-2.
 
     Args:
@@ -74,7 +74,7 @@ register_family(
 _TRANSPOSED = re.compile(r"\.(qkv|proj|fc1|fc2)\.weight$")
 
 
-def _transpose(state: State, model: Model) -> State:
+def _transpose(state: State, model: Network) -> State:
     """GPT-2 keeps its dense weights as ``(in, out)``."""
     return {name: tensor.T if _TRANSPOSED.search(name) else tensor for name, tensor in state.items()}
 

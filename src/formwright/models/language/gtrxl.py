@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, VectorInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, VectorInput, part
 
 _NORM = part("layer_norm")
 _RELU = part("activation")
@@ -32,7 +32,7 @@ def gtrxl(
     channels: int = 256,
     length: int = 95,
     actions: int = 15,
-) -> ModelSpec:
+) -> ChainSpec:
     """A policy that remembers: scores of the actions at every step, from vectors of observations.
 
     Args:
@@ -58,7 +58,7 @@ def gtrxl(
         else BranchSpec(each, post_norm=_NORM, gate=gate)
         for each in parts
     )
-    return ModelSpec(
+    return ChainSpec(
         family="gtrxl",
         name=name,
         task="behaviour-cloning",
@@ -93,7 +93,7 @@ register_family(
 )
 
 
-def _fuse(state: State, model: Model) -> State:
+def _fuse(state: State, model: Network) -> State:
     """Queries stand before keys and values; gates are named by the paper's letters."""
     for name in [name for name in state if name.endswith(".q.weight")]:
         path = name.removesuffix(".q.weight")

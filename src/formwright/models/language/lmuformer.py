@@ -7,9 +7,9 @@ authors' model without spikes, whose checkpoints load. Theirs looks five frames 
 
 from __future__ import annotations
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, StageSpec, VectorInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, StageSpec, VectorInput, part
 
 
 def lmuformer(
@@ -24,7 +24,7 @@ def lmuformer(
     channels: int = 128,
     length: int = 128,
     classes: int = 35,
-) -> ModelSpec:
+) -> ChainSpec:
     """An LMUFormer.
 
     Args:
@@ -40,7 +40,7 @@ def lmuformer(
     """
     mixer = part("legendre_memory", window=window, order=order)
     block = BlockSpec((BranchSpec(mixer), BranchSpec(part("normed_mlp", ratio=mlp_ratio))))
-    return ModelSpec(
+    return ChainSpec(
         family="lmuformer",
         name=name,
         task="audio-classification",
@@ -60,7 +60,7 @@ register_family(
 )
 
 
-def _without_tables(state: State, model: Model) -> State:
+def _without_tables(state: State, model: Network) -> State:
     """The matrices of the memory are not learned, and follow from its sizes."""
     return {name: tensor for name, tensor in state.items() if ".lmu." not in name}
 

@@ -18,7 +18,7 @@ from formwright.errors import UnknownNameError
 from formwright.models import register_family
 from formwright.models.vision.common import drop_path_rates
 from formwright.nn.part import PARTS
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 
 _NORM = part("layer_norm")
 
@@ -77,7 +77,7 @@ def long_range_arena(
     length: int,
     padding: int | None = 0,
     classes: int,
-) -> ModelSpec:
+) -> ChainSpec:
     """An encoder of the arena.
 
     Args:
@@ -108,7 +108,7 @@ def long_range_arena(
     positions = part("position_table" if learned_positions else "sine_positions", prefix=prefix)
     entry = [part("class_token", std=0.0)] if class_token else []
     pool = part("class_token_pool" if class_token else "mean_pool")
-    return ModelSpec(
+    return ChainSpec(
         family="lra",
         name=name,
         task="text-classification",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 
 from formwright.errors import UserError
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 
 _NORM = part("rms_norm", eps=1e-5)
 
@@ -29,7 +29,7 @@ def mamba(
     vocabulary: int = 50280,
     length: int = 2048,
     padding: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Mamba.
 
     Args:
@@ -60,9 +60,9 @@ def sublayer_model(
     vocabulary: int,
     length: int,
     padding: int | None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A language model each of whose blocks is one part after a norm."""
-    return ModelSpec(
+    return ChainSpec(
         family=family,
         name=name,
         task="language-modelling",
@@ -88,7 +88,7 @@ register_family(
 )
 
 
-def _fit(state: State, model: Model) -> State:
+def _fit(state: State, model: Network) -> State:
     """Queries, keys and values become one matrix, and a tied head has no weight of its own.
 
     Raises:

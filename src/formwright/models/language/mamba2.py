@@ -10,7 +10,7 @@ from __future__ import annotations
 from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.language.mamba import register_layouts, sublayer_model
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 #: The letters by which the authors of the hybrid write a stack of sub-layers.
 MAMBA, ATTENTION, MLP = "M*-"
@@ -30,7 +30,7 @@ def mamba2(
     vocabulary: int = 50288,
     length: int = 2048,
     padding: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Mamba-2.
 
     Args:
@@ -68,7 +68,7 @@ def mamba2_hybrid(
     vocabulary: int = 256000,
     length: int = 4096,
     padding: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A stack of Mamba-2 layers, attention without positions, and MLPs, each after a norm of its own.
 
     Args:

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 import torch
 
 from formwright.errors import UnknownNameError, UserError
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 POLICIES = ("bottom", "top", "even")
 
@@ -61,7 +61,7 @@ def masformer(
     length: int = 8192,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A MASFormer.
 
     Args:
@@ -128,7 +128,7 @@ register_family(
 _QKV = re.compile(r"\.([qkv])_proj\.weight$")
 
 
-def _fuse(state: State, model: Model) -> State:
+def _fuse(state: State, model: Network) -> State:
     """One matrix of queries, keys and values, the queries scaled to make up for ``1 / sqrt(head_dim)``."""
     parts: dict[str, dict[str, torch.Tensor]] = {}
     fused = {}

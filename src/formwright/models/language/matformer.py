@@ -17,7 +17,7 @@ from formwright.models import MODELS, register_family
 from formwright.models.checkpoints import LAYOUTS, register_layout
 from formwright.models.language.llama import llama
 from formwright.models.language.transformer import with_channel_mixer
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def matformer(
@@ -36,7 +36,7 @@ def matformer(
     length: int = 4096,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A MatFormer in Llama's shape (MatLM).
 
     Args:

@@ -15,10 +15,10 @@ import re
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def memoryformer(
@@ -36,7 +36,7 @@ def memoryformer(
     length: int = 2048,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A MemoryFormer.
 
     Args:
@@ -86,7 +86,7 @@ def _path(match: re.Match[str]) -> str:
     return f"backbone.stages.0.blocks.{int(match[1]) - _FIRST_BLOCK}.branches."
 
 
-def _one_table(state: State, model: Model) -> State:
+def _one_table(state: State, model: Network) -> State:
     """Queries, keys and values have one table, side by side."""
     fused: State = {}
     for name, tensor in state.items():

@@ -12,7 +12,7 @@ import dataclasses
 from formwright.models import register_family
 from formwright.models.language.llama import llama
 from formwright.models.language.transformer import with_channel_mixer
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def polycom(
@@ -28,7 +28,7 @@ def polycom(
     length: int = 4096,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Llama with plain MLPs.
 
     Args:

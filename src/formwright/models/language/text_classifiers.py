@@ -7,14 +7,14 @@ Classification, arXiv 1408.5882; Escaping the Big Data Paradigm with Compact Tra
 from __future__ import annotations
 
 from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 
 
 def _classifier(
     family: str, name: str, vocabulary: int, length: int, padding: int | None, classes: int,
     embed: PartSpec, stage: StageSpec, head: PartSpec,
-) -> ModelSpec:  # fmt: skip
-    return ModelSpec(
+) -> ChainSpec:  # fmt: skip
+    return ChainSpec(
         family=family,
         name=name,
         task="text-classification",
@@ -37,7 +37,7 @@ def bag_of_embeddings(
     length: int = 512,
     padding: int | None = BYTES_PADDING,
     classes: int = 2,
-) -> ModelSpec:
+) -> ChainSpec:
     """The mean of the vectors of tokens and n-grams, and a linear classifier: what fastText does.
 
     Args:
@@ -63,7 +63,7 @@ def text_cnn(
     length: int = 512,
     padding: int | None = BYTES_PADDING,
     classes: int = 2,
-) -> ModelSpec:
+) -> ChainSpec:
     """Detectors of n-grams, the strongest answer of each, and a linear classifier.
 
     Args:
@@ -92,7 +92,7 @@ def text_cct(
     length: int = 512,
     padding: int | None = BYTES_PADDING,
     classes: int = 2,
-) -> ModelSpec:
+) -> ChainSpec:
     """A compact convolutional Transformer for texts; layers and pooling are those of the one for images.
 
     Args:

@@ -13,10 +13,10 @@ import re
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import decoder
-from formwright.nn.specification import ModelSpec, part
+from formwright.nn.specification import ChainSpec, part
 
 
 def tokenformer(
@@ -33,7 +33,7 @@ def tokenformer(
     length: int = 2048,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A TokenFormer.
 
     Args:
@@ -96,7 +96,7 @@ def _block(match: re.Match[str]) -> str:
     return f"{path}.{inner}{match[4]}s"
 
 
-def _scales(state: State, model: Model) -> State:
+def _scales(state: State, model: Network) -> State:
     """Each layer's scale is the root of its number of parameter tokens."""
     for name, tensor in list(state.items()):
         if name.endswith(".keys"):

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.vision.common import drop_path_rates
 from formwright.nn.part import PARTS, Promises
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 
 #: The bytes, and one id each for the end of a text and for padding.
 BYTES_VOCABULARY = 258
@@ -85,7 +85,7 @@ def transformer_blocks(
     )
 
 
-def with_channel_mixer(specification: ModelSpec, channel_mixer: PartSpec) -> ModelSpec:
+def with_channel_mixer(specification: ChainSpec, channel_mixer: PartSpec) -> ChainSpec:
     """The model with another part in the last branch of every block."""
 
     def change(block: BlockSpec) -> BlockSpec:
@@ -117,7 +117,7 @@ def decoder(
     length: int = 1024,
     padding: int | None = None,
     classes: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A language model that predicts each next token, or a classifier of texts made of one.
 
     Args:
@@ -144,7 +144,7 @@ def decoder(
         norm,
         drop_path=drop_path,
     )
-    return ModelSpec(
+    return ChainSpec(
         family="decoder",
         name=name,
         task="language-modelling" if classes is None else "text-classification",
@@ -176,7 +176,7 @@ def encoder(
     padding: int | None = BYTES_PADDING,
     classes: int = 2,
     pool: PartSpec = part("mean_pool"),  # noqa: B008
-) -> ModelSpec:
+) -> ChainSpec:
     """A classifier of texts whose tokens all see each other; arguments as those of :func:`decoder`.
 
     Args:
@@ -189,7 +189,7 @@ def encoder(
         norm,
         drop_path=drop_path,
     )
-    return ModelSpec(
+    return ChainSpec(
         family="encoder",
         name=name,
         task="text-classification",

@@ -5,10 +5,10 @@ Source: Transformer-XL, arXiv 1901.02860. Equal to the authors' code.
 
 from __future__ import annotations
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.language.transformer import transformer_blocks
-from formwright.nn.specification import ModelSpec, StageSpec, TokenInput, part
+from formwright.nn.specification import ChainSpec, StageSpec, TokenInput, part
 
 
 def transformer_xl(
@@ -23,7 +23,7 @@ def transformer_xl(
     vocabulary: int,
     length: int = 512,
     padding: int | None = None,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Transformer-XL with one embedding for all tokens, as for characters.
 
     Args:
@@ -38,7 +38,7 @@ def transformer_xl(
     blocks = transformer_blocks(
         [attention] * depth, part("mlp", hidden=hidden, activation="relu"), part("layer_norm"), post_norm=True
     )
-    return ModelSpec(
+    return ChainSpec(
         family="transformer_xl",
         name=name,
         task="language-modelling",
@@ -79,7 +79,7 @@ register_family(
 )
 
 
-def _biases(state: State, model: Model) -> State:
+def _biases(state: State, model: Network) -> State:
     """The two biases of attention are shared by all layers in the authors' code, unless they are untied."""
     shared = {name: state.pop(name) for name in ("r_w_bias", "r_r_bias") if name in state}
     for block in range(len(model.specification.stages[0].blocks)):

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY, Mixer, encoder
 from formwright.nn.part import PARTS
-from formwright.nn.specification import ModelSpec, PartSpec, part
+from formwright.nn.specification import ChainSpec, PartSpec, part
 
 
 def aspect_ratios(layers: int, heads: int) -> list[tuple[int, int]]:
@@ -38,7 +38,7 @@ def wide_attention(
     length: int = 1000,
     padding: int | None = BYTES_PADDING,
     classes: int = 2,
-) -> ModelSpec:
+) -> ChainSpec:
     """An encoder whose heads have a width of their own.
 
     Args:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, SeriesInput, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, SeriesInput, StageSpec, part
 
 _NORM = part("layer_norm")
 
@@ -32,7 +32,7 @@ def itransformer(
     horizon: int = 96,
     variates: int = 7,
     covariates: int = 0,
-) -> ModelSpec:
+) -> ChainSpec:
     """An iTransformer that forecasts.
 
     Args:
@@ -56,7 +56,7 @@ def itransformer(
             BranchSpec(part("mlp", hidden=hidden, dropout=dropout), post_norm=_NORM),
         )
     )
-    return ModelSpec(
+    return ChainSpec(
         family="itransformer",
         name=name,
         task="forecasting",
@@ -93,7 +93,7 @@ register_family(
 )
 
 
-def _fuse(state: State, model: Model) -> State:
+def _fuse(state: State, model: Network) -> State:
     """Queries, keys and values become one matrix."""
     for index in range(len(model.specification.stages[0].blocks)):
         own = f"backbone.stages.0.blocks.{index}.branches.0.part"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from formwright.models import register_family
 from formwright.models.checkpoints import Layout, register_layout
-from formwright.nn.specification import ModelSpec, PartSpec, SeriesInput, StageSpec, part
+from formwright.nn.specification import ChainSpec, PartSpec, SeriesInput, StageSpec, part
 
 
 def linear_forecaster(
@@ -21,7 +21,7 @@ def linear_forecaster(
     horizon: int = 96,
     variates: int = 7,
     covariates: int = 0,
-) -> ModelSpec:
+) -> ChainSpec:
     """A linear forecaster.
 
     Args:
@@ -31,7 +31,7 @@ def linear_forecaster(
         variates: variates to forecast.
         covariates: variates behind them, which are ignored.
     """
-    return ModelSpec(
+    return ChainSpec(
         family="linear_forecaster",
         name=name,
         task="forecasting",

@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 
 from formwright.errors import UserError
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, SeriesInput, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, SeriesInput, StageSpec, part
 
 _NORM = part("layer_norm", eps=1e-6)
 
@@ -37,7 +37,7 @@ def t2(
     dropout: float = 0.1,
     length: int = 100,
     classes: int = 14,
-) -> ModelSpec:
+) -> ChainSpec:
     """A time-series transformer that classifies.
 
     Args:
@@ -61,7 +61,7 @@ def t2(
     attention = part("attention", heads=heads, qkv_bias=True, dropout=dropout)
     mlp = part("chain", parts=(part("mlp", hidden=hidden, activation="relu"), part("dropout", rate=dropout)))
     block = BlockSpec((BranchSpec(attention, post_norm=_NORM), BranchSpec(mlp, post_norm=_NORM)))
-    return ModelSpec(
+    return ChainSpec(
         family="t2",
         name=name,
         task="series-classification",
@@ -85,7 +85,7 @@ register_family(
 )
 
 
-def _from_keras(state: State, model: Model) -> State:
+def _from_keras(state: State, model: Network) -> State:
     """Kernels are turned; queries, keys and values become one matrix."""
     state = {
         name.replace(".kernel", ".weight").replace(".gamma", ".weight").replace(".beta", ".bias"): tensor.permute(

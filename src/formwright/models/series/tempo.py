@@ -16,26 +16,30 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.files import read_json, write_json, write_safetensors
-from formwright.models import create_model, load_checkpoint
-from formwright.models.checkpoints import Layout, State, load_state, read_state
+from formwright.models import register_family
+from formwright.models.chain import Chain
+from formwright.models.checkpoints import LAYOUTS, Layout, State, load_checkpoint, read_state, register_layout
 from formwright.models.language.gpt2 import gpt2
-from formwright.models.model import CONFIG_FILE, WEIGHTS_FILE, read_safetensors
-from formwright.nn.context import EMPTY
-from formwright.nn.lora import LoRALinear, freeze_except
+from formwright.models.network import EARLIER_CONFIGS, NETWORKS, Network
+from formwright.nn.context import SETTLED
+from formwright.nn.edits import adapt_layer
+from formwright.nn.inputs import SeriesInput
+from formwright.nn.layers.lora import LoRA, freeze_except
 from formwright.nn.norms import LayerNorm
+from formwright.nn.prompts import PromptPool
+from formwright.nn.series import ReversibleNorm
+from formwright.nn.specification import NetworkSpec, register_specification
 
 #: The three parts, in the order in which the language model reads them.
 COMPONENTS = ("trend", "season", "rest")
@@ -44,27 +48,26 @@ _SENTENCE = (47, 17407, 262, 2003, 640, 2239, 1813, 262)
 SENTENCES = ((*_SENTENCE, 5182), (*_SENTENCE, 1622), (*_SENTENCE, 29598))
 
 
-@dataclass(frozen=True)
-class TempoConfig:
+@register_specification
+@dataclass(frozen=True, kw_only=True)
+class TempoSpec(NetworkSpec):
     """The size of a TEMPO.
 
     Attributes:
-        length: steps of the window that is looked back on.
-        horizon: steps to forecast.
+        length, horizon: steps of the window that it sees, and steps to forecast.
         dim, depth, heads: width, blocks and attention heads of the GPT-2.
         vocabulary, positions: sizes of its tables.
         patch, stride: steps of a patch, and between two.
         kernel: steps of the moving average that the trend is a map of.
         sentences: token ids of the prompt of each part; none of them with a pool.
         pool: how many prompts there are to choose from, or none to use sentences.
-        chosen: how many of the pool stand before a part.
-        prompt_length: vectors of one prompt of the pool.
+        chosen, prompt_length: how many of the pool stand before a part, and vectors of each.
         forecast_from_prompts: whether the heads see the outputs at the places of the prompts.
         decompose: whether the window is taken apart at all; without, its patches stand behind the first prompt alone.
-        rank: rank of the adapters.
-        dropout: share of values that the language model and the adapters drop in training.
+        rank, dropout: rank of the adapters, and share of values that the language model drops in training.
         tuned: what of the language model is trained: norms, positions and adapters, or ``adapters`` alone.
         reshaped_summary: the authors' form of the summary that prompts are chosen by.
+        language_weights: where the weights of the language model come from, as a person would say it.
     """
 
     length: int = 336
@@ -87,6 +90,12 @@ class TempoConfig:
     dropout: float = 0.1
     tuned: Literal["norms", "adapters"] = "norms"
     reshaped_summary: bool = False
+    language_weights: str = "random: nothing was learned from text"
+    family: str = "tempo"
+    name: str = "tempo"
+    task: str = "forecasting"
+    initialization: Literal["truncated_normal", "fan_in"] = "fan_in"
+    kind: Literal["tempo"] = "tempo"
 
     def __post_init__(self) -> None:
         if self.length < self.patch or self.kernel % 2 == 0 or self.stride < 1:
@@ -104,6 +113,10 @@ class TempoConfig:
             )
 
     @property
+    def inputs(self) -> Mapping[str, SeriesInput]:
+        return {"input": SeriesInput(1, self.length)}
+
+    @property
     def parts(self) -> int:
         return len(COMPONENTS) if self.decompose else 1
 
@@ -117,151 +130,101 @@ class TempoConfig:
         return len(self.sentences[0]) if self.pool is None else self.chosen * self.prompt_length
 
 
-class ReversibleNorm(nn.Module):
-    """``(x - mean) / deviation * weight + bias`` of each window, and back. Source: RevIN (Kim et al., ICLR 2022)."""
+@NETWORKS.register("tempo")
+class Tempo(Network):
+    """Patches of trend, season and rest behind their prompts, read by one GPT-2; any number of variates."""
 
-    def __init__(self, *, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(1))
-        self.bias = nn.Parameter(torch.zeros(1))
+    specification_type = TempoSpec
+    _specification: TempoSpec
 
-    def forward(self, x: Float[Tensor, "batch time"]) -> tuple[Tensor, Tensor, Tensor]:
-        """The normalised windows, and the mean and deviation of each, ``(batch, 1)``, which are constants."""
-        mean = x.mean(1, keepdim=True).detach()
-        deviation = (x.var(1, keepdim=True, unbiased=False) + self.eps).sqrt().detach()
-        return (x - mean) / deviation * self.weight + self.bias, mean, deviation
-
-    def back(self, y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        return (y - self.bias) / (self.weight + self.eps**2) * deviation + mean
-
-
-class PromptPool(nn.Module):
-    """Prompts with keys; those whose keys are most similar to a summary of the patches stand before them."""
-
-    def __init__(self, config: TempoConfig) -> None:
-        super().__init__()
-        assert config.pool is not None
-        if not 1 <= config.chosen <= config.pool:
-            raise UserError(f"Of a pool of {config.pool} prompts, {config.chosen} cannot be chosen.")
-        self.chosen, self.reshaped = config.chosen, config.reshaped_summary
-        self.keys = nn.Parameter(torch.randn(config.pool, config.dim))
-        self.prompts = nn.Parameter(torch.randn(config.pool, config.prompt_length, config.dim))
-        self.summary = nn.Linear(config.patches, 1)
-
-    def forward(self, tokens: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch prompts dim"]:
-        """The prompts of each row, the most similar first."""
-        by_channel = tokens.reshape(len(tokens), -1, tokens.shape[1]) if self.reshaped else tokens.transpose(1, 2)
-        query = F.normalize(self.summary(by_channel)[..., 0], dim=1, eps=1e-6)
-        similarity = query @ F.normalize(self.keys, dim=1, eps=1e-6).T
-        chosen = similarity.topk(self.chosen, dim=1).indices
-        return self.prompts[chosen].flatten(1, 2)
-
-
-class Tempo(nn.Module):
-    """The model of this file; :func:`tempo` builds one, with or without pretrained weights."""
-
-    def __init__(self, config: TempoConfig) -> None:
-        super().__init__()
-        self.config = config
-        #: where the weights of the language model come from, as a person would say it
-        self.language_weights = "random: nothing was learned from text"
-        length, dim = config.length, config.dim
+    def build(self, specification: TempoSpec) -> None:
+        length, dim = specification.length, specification.dim
         self.norm = ReversibleNorm()
-        if config.decompose:
+        if specification.decompose:
             self.trend = nn.Linear(length, length)
             self.season = nn.Sequential(nn.Linear(length, 4 * length), nn.ReLU(), nn.Linear(4 * length, length))
-        self.embed = nn.ModuleList(nn.Linear(config.patch, dim) for _ in range(config.parts))
-        if config.pool is None:
-            self.sentences = nn.ModuleList(nn.Linear(dim, dim) for _ in range(config.parts))
+        self.embed = nn.ModuleList(nn.Linear(specification.patch, dim) for _ in range(specification.parts))
+        if specification.pool is None:
+            self.sentences = nn.ModuleList(nn.Linear(dim, dim) for _ in range(specification.parts))
         else:
-            self.pool = PromptPool(config)
-        self.language = create_model(
-            gpt2(
-                dim=dim,
-                depth=config.depth,
-                heads=config.heads,
-                vocabulary=config.vocabulary,
-                length=config.positions,
-                dropout=config.dropout,
+            self.pool = PromptPool(
+                dim,
+                patches=specification.patches,
+                size=specification.pool,
+                chosen=specification.chosen,
+                length=specification.prompt_length,
+                reshaped=specification.reshaped_summary,
             )
-        )
-        self._adapt()
-        tokens = config.patches + (config.prompt_tokens if config.forecast_from_prompts else 0)
-        self.heads = nn.ModuleList(nn.Linear(tokens * dim, config.horizon) for _ in range(config.parts))
+        options = {name: getattr(specification, name) for name in ("dim", "depth", "heads", "vocabulary", "dropout")}
+        self.language: Any = Chain(gpt2(length=specification.positions, **options))
+        for index in range(specification.depth):
+            layer = f"backbone.stages.0.blocks.{index}.branches.0.part.qkv"
+            adapt_layer(self.language, layer, "lora", rank=specification.rank, dropout=specification.dropout)
+        tokens = specification.patches + (specification.prompt_tokens if specification.forecast_from_prompts else 0)
+        self.heads = nn.ModuleList(nn.Linear(tokens * dim, specification.horizon) for _ in range(specification.parts))
         freeze_except(self.language, self._tuned())
-
-    def _adapt(self) -> None:
-        """Put adapters beside the layers of queries, keys and values."""
-        for block in self.language.backbone.stages[0].blocks:  # type: ignore[union-attr]
-            attention = block.branches[0].part
-            attention.qkv = LoRALinear(attention.qkv, rank=self.config.rank, dropout=self.config.dropout)
 
     def _tuned(self) -> Iterator[nn.Parameter]:
         """What of the language model is trained."""
+        norms = self._specification.tuned == "norms"
         for module in self.language.modules():
-            if isinstance(module, LoRALinear):
+            if isinstance(module, LoRA):
                 yield from (module.lora_a, module.lora_b)
                 if module.bias is not None:
                     yield module.bias
-            elif self.config.tuned == "norms" and isinstance(module, LayerNorm):
+            elif norms and isinstance(module, LayerNorm):
                 yield from module.parameters()
-        if self.config.tuned == "norms":
-            yield from self.language.backbone.stages[0].entry.parameters()  # type: ignore[union-attr]
+        if norms:
+            yield from self.language.backbone.stages[0].entry.parameters()
 
     def decompose(self, x: Float[Tensor, "batch time"]) -> tuple[Tensor, ...]:
         """Trend, season and rest of normalised windows; they add up to them. The windows alone without decomposition.
 
         ``trend = W mean_25(x) + b``, ``season = MLP(x - trend)``.
         """
-        if not self.config.decompose:
+        if not self._specification.decompose:
             return (x,)
-        side = self.config.kernel // 2
-        average = F.avg_pool1d(F.pad(x[:, None], (side, side), mode="replicate"), self.config.kernel, stride=1)
-        trend = self.trend(average[:, 0])
+        side = self._specification.kernel // 2
+        padded = F.pad(x[:, None], (side, side), mode="replicate")
+        trend = self.trend(F.avg_pool1d(padded, self._specification.kernel, stride=1)[:, 0])
         season = self.season(x - trend)
         return trend, season, x - trend - season
 
-    def forward(self, series: Float[Tensor, "batch time variates"]) -> Float[Tensor, "batch horizon variates"]:
+    def forward(self, input: Float[Tensor, "batch time variates"]) -> Float[Tensor, "batch horizon variates"]:
         """The next ``horizon`` steps of every variate.
 
         Raises:
             UserError: the series has another length.
         """
-        return self.forecast_and_parts(series)[0]
+        return self.forecast_and_parts(input)[0]
 
     def forecast_and_parts(
         self, series: Float[Tensor, "batch time variates"]
     ) -> tuple[Float[Tensor, "batch horizon variates"], Float[Tensor, "parts rows time"]]:
-        """The forecast, and the parts that it was made from, a row for each variate of each sample."""
-        config = self.config
-        if series.ndim != 3 or series.shape[1] != config.length:
-            raise UserError(f"Expected series of shape (batch, {config.length}, variates), got {tuple(series.shape)}.")
+        """The forecast, and the parts that it was made from, one row per variate of each sample."""
+        self.inputs["input"].check(series)
         batch, _, variates = series.shape
         rows, mean, deviation = self.norm(series.transpose(1, 2).reshape(batch * variates, -1))
         parts = self.decompose(rows)
         tokens = torch.cat([self._prompted(index, values) for index, values in enumerate(parts)], dim=1)
-        tokens, context = self.language.backbone.stages[0](tokens, EMPTY)
-        tokens = self.language.head.norm(tokens, context)  # type: ignore[operator]
+        tokens, context = self.language.backbone.stages[0](tokens, SETTLED)
+        tokens = self.language.head.norm(tokens, context)
         forecast = torch.zeros_like(rows[:, :1])
-        for head, of_part in zip(self.heads, tokens.chunk(config.parts, dim=1), strict=True):
-            seen = of_part if config.forecast_from_prompts else of_part[:, config.prompt_tokens :]
-            forecast = forecast + head(seen.flatten(1))
+        for head, of_part in zip(self.heads, tokens.chunk(len(parts), dim=1), strict=True):
+            skipped = 0 if self._specification.forecast_from_prompts else self._specification.prompt_tokens
+            forecast = forecast + head(of_part[:, skipped:].flatten(1))
         forecast = self.norm.back(forecast, mean, deviation)
         return forecast.view(batch, variates, -1).transpose(1, 2), torch.stack(parts)
 
     def _prompted(self, index: int, values: Float[Tensor, "rows time"]) -> Float[Tensor, "rows tokens dim"]:
         """The patches of a part behind its prompt."""
-        config = self.config
-        padded = F.pad(values[:, None], (0, config.stride), mode="replicate")[:, 0]
-        tokens = self.embed[index](padded.unfold(1, config.patch, config.stride))
-        if config.pool is None:
-            ids = torch.tensor([config.sentences[index]], device=values.device)
-            words = self.language.backbone.embed(ids)[0]
-            prompt = self.sentences[index](words).expand(len(tokens), -1, -1)
-        else:
-            prompt = self.pool(tokens)
-        return torch.cat([prompt, tokens], dim=1)
+        specification = self._specification
+        padded = F.pad(values[:, None], (0, specification.stride), mode="replicate")[:, 0]
+        tokens = self.embed[index](padded.unfold(1, specification.patch, specification.stride))
+        if specification.pool is not None:
+            return torch.cat([self.pool(tokens), tokens], dim=1)
+        words = self.language.backbone.embed(torch.tensor([specification.sentences[index]], device=values.device))[0]
+        return torch.cat([self.sentences[index](words).expand(len(tokens), -1, -1), tokens], dim=1)
 
     def load_language_model(self, source: str | Path | Mapping[str, Tensor]) -> None:
         """Take the weights of a GPT-2 in the layout of transformers (a file, a folder or a state); the first blocks.
@@ -270,52 +233,28 @@ class Tempo(nn.Module):
             UserError: they are of another width, or there are fewer blocks.
         """
         state = dict(source) if isinstance(source, Mapping) else read_state(source)
-        beyond = re.compile(r"(?:transformer\.)?h\.(\d+)\.")
-        kept = {
-            name: tensor
-            for name, tensor in state.items()
-            if not ((match := beyond.match(name)) and int(match[1]) >= self.config.depth)
-        }
         own = self.language.state_dict()
-        plain = create_model(self.language.specification).to(next(iter(own.values())))
-        load_checkpoint(plain, kept)
+        plain = Chain(self.language.specification).to(next(iter(own.values())))
+        load_checkpoint(plain, _first_blocks(state, self._specification.depth))
         self.language.load_state_dict({**own, **plain.state_dict()})
-        self.language_weights = "a state" if isinstance(source, Mapping) else str(source)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
-        write_safetensors(Path(folder) / WEIGHTS_FILE, self.state_dict(), {"format": "pt"})
-        content = {"tempo": dataclasses.asdict(self.config), "language_weights": self.language_weights}
-        write_json(Path(folder) / CONFIG_FILE, content)
-
-    @staticmethod
-    def from_pretrained(folder: str | Path) -> Tempo:
-        """Load what :meth:`save_pretrained` wrote, in eval mode.
-
-        Raises:
-            UserError: the folder does not hold a whole TEMPO.
-        """
-        content = read_json(Path(folder) / CONFIG_FILE)
-        try:
-            model = Tempo(TypeAdapter(TempoConfig).validate_python(content["tempo"]))
-            model.language_weights = str(content["language_weights"])
-        except (KeyError, TypeError, ValidationError):
-            raise UserError(f"{Path(folder) / CONFIG_FILE} does not describe a TEMPO.") from None
-        load_state(model, read_safetensors(Path(folder) / WEIGHTS_FILE))
-        return model.eval()
+        whose = "a state" if isinstance(source, Mapping) else str(source)
+        self._specification = dataclasses.replace(self._specification, language_weights=whose)
 
 
-def tempo(config: TempoConfig | None = None, *, language: str | Path | Mapping[str, Tensor] | None = None) -> Tempo:
-    """A TEMPO with the GPT-2 of ``language``, or a random one; :attr:`Tempo.language_weights` says which.
+def _first_blocks(state: Mapping[str, Tensor], depth: int) -> State:
+    block = re.compile(r"(?:transformer\.)?h\.(\d+)\.")
+    return {name: x for name, x in state.items() if not ((match := block.match(name)) and int(match[1]) >= depth)}
 
-    Raises:
-        UserError: the weights do not fit.
-    """
-    model = Tempo(config or TempoConfig())
-    if language is not None:
-        model.load_language_model(language)
-    return model
 
+register_family(
+    TempoSpec,
+    {
+        "tempo": {},
+        "tempo_pool": {"pool": 30, "reshaped_summary": True},
+    },
+    family="tempo",
+    task="forecasting",
+)
 
 _NAMES = {"trend": "0", "season": "1", "noise": "2"}
 _GPT = r"gpt2_trend\.base_model\.model\."
@@ -323,56 +262,51 @@ _ATTENTION = _GPT + r"h\.(\d+)\.attn\."
 _OURS = r"language.backbone.stages.0.blocks.\1.branches."
 
 
-def _numbered(prefix: str) -> Callable[[re.Match[str]], str]:
-    return lambda match: f"{prefix}.{_NAMES[match[1]]}.{match[2]}"
+def _join(state: State, model: Network) -> State:
+    """Keys and values of the pool lie in tensors of their own; GPT-2 keeps its dense weights as ``(in, out)``."""
+    gpt = {name.removeprefix("gpt2."): state.pop(name) for name in list(state) if name.startswith("gpt2.")}
+    gpt = _first_blocks(gpt, model.specification.depth)
+    for name in list(state):
+        if name.endswith(("qkv.weight", "qkv.bias")):
+            block, leaf = re.search(r"blocks\.(\d+)", name), name.rpartition(".")[2]
+            assert block is not None
+            gpt[f"h.{block[1]}.attn.c_attn.{leaf}"] = state.pop(name)
+    (layout,) = (layout for layout in LAYOUTS["gpt2"] if layout.name == "transformers")
+    state |= {f"language.{name}": tensor for name, tensor in layout.apply(gpt, model.get_submodule("language")).items()}
+    if model.specification.pool is None:
+        return state
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("sentences.")}
+    for kind, ours in (("key", "keys"), ("value", "prompts")):
+        names = [f"prompt_{kind}_dict.prompt_{kind}_{index}" for index in range(model.specification.pool)]
+        state[f"pool.{ours}"] = torch.stack([state.pop(name) for name in names])
+    return state
 
 
-_LAYOUT = Layout(
-    name="DC-research/TEMPO",
-    marker=r"^gpt2_trend\.",
-    renames=(
-        (r"(mul_season|map_resid|rev_in_season|rev_in_noise)\..*", None),  # never used
-        (_ATTENTION + r"c_attn\.base_layer\.(.*)", _OURS + r"0.part.qkv.\2"),
-        (_ATTENTION + r"c_attn\.lora_A\.default\.weight", _OURS + r"0.part.qkv.lora_a"),
-        (_ATTENTION + r"c_attn\.lora_B\.default\.weight", _OURS + r"0.part.qkv.lora_b"),
-        (_GPT + r"(.*)", r"gpt2.\1"),
-        (r"rev_in_trend\.affine_(.*)", r"norm.\1"),
-        (r"map_trend\.(.*)", r"trend.\1"),
-        (r"map_season\.(.*)", r"season.\1"),
-        (r"in_layer_(trend|season|noise)\.(.*)", _numbered("embed")),
-        (r"out_layer_(trend|season|noise)\.(.*)", _numbered("heads")),
-        (r"prompt_layer_(trend|season|noise)\.(.*)", _numbered("sentences")),
-        (r"summary_map\.(.*)", r"pool.summary.\1"),
+register_layout(
+    "tempo",
+    Layout(
+        name="DC-research/TEMPO",
+        marker=r"^gpt2_trend\.",
+        renames=(
+            (r"(mul_season|map_resid|rev_in_season|rev_in_noise)\..*", None),  # never used
+            (_ATTENTION + r"c_attn\.base_layer\.(.*)", _OURS + r"0.part.qkv.\2"),
+            (_ATTENTION + r"c_attn\.lora_A\.default\.weight", _OURS + r"0.part.qkv.lora_a"),
+            (_ATTENTION + r"c_attn\.lora_B\.default\.weight", _OURS + r"0.part.qkv.lora_b"),
+            (_GPT + r"(.*)", r"gpt2.\1"),
+            (r"rev_in_trend\.affine_(.*)", r"norm.\1"),
+            (r"map_trend\.(.*)", r"trend.\1"),
+            (r"map_season\.(.*)", r"season.\1"),
+            (r"in_layer_(trend|season|noise)\.(.*)", lambda match: f"embed.{_NAMES[match[1]]}.{match[2]}"),
+            (r"out_layer_(trend|season|noise)\.(.*)", lambda match: f"heads.{_NAMES[match[1]]}.{match[2]}"),
+            (r"prompt_layer_(trend|season|noise)\.(.*)", lambda match: f"sentences.{_NAMES[match[1]]}.{match[2]}"),
+            (r"summary_map\.(.*)", r"pool.summary.\1"),
+        ),
+        convert=_join,
     ),
 )
 
 
-def load_authors_weights(model: Tempo, state: Mapping[str, Tensor]) -> None:
-    """Load weights of the authors' model, strictly; what they save and never use is left out.
-
-    Raises:
-        UserError: they are of another model.
-    """
-    renamed: State = {}
-    gpt: State = {}
-    for name, tensor in state.items():
-        target = _LAYOUT.rename(name)
-        if target is None or (model.config.pool is not None and target.startswith("sentences.")):
-            continue
-        if target.startswith("gpt2."):
-            gpt[target.removeprefix("gpt2.")] = tensor
-        else:
-            renamed[target] = tensor.T if target.endswith("qkv.weight") else tensor
-    for index in range(model.config.depth):  # the layout of transformers wants all of its layers
-        for leaf in ("weight", "bias"):
-            found = renamed.pop(f"language.backbone.stages.0.blocks.{index}.branches.0.part.qkv.{leaf}", None)
-            if found is not None:
-                gpt[f"h.{index}.attn.c_attn.{leaf}"] = found.T if leaf == "weight" else found
-    for kind, ours in (("key", "keys"), ("value", "prompts")):
-        if model.config.pool is not None:
-            names = [f"prompt_{kind}_dict.prompt_{kind}_{index}" for index in range(model.config.pool)]
-            if all(name in renamed for name in names):
-                renamed[f"pool.{ours}"] = torch.stack([renamed.pop(name) for name in names])
-    model.load_language_model(gpt)
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("language.")}
-    load_state(model, {**own, **renamed})
+@EARLIER_CONFIGS.register("tempo")
+def _earlier(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written before TEMPO was a network."""
+    return {"kind": "tempo", "language_weights": config["language_weights"], **config["tempo"]}

@@ -11,7 +11,7 @@ Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Bas
 
 from __future__ import annotations
 
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, SeriesInput, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, SeriesInput, StageSpec, part
 
 _NORM = part("layer_norm")
 
@@ -30,7 +30,7 @@ def temporal_transformer(
     horizon: int = 96,
     variates: int = 7,
     covariates: int = 0,
-) -> ModelSpec:
+) -> ChainSpec:
     """A forecaster with a token for each time step.
 
     Args:
@@ -54,7 +54,7 @@ def temporal_transformer(
             BranchSpec(part("mlp", hidden=hidden, dropout=dropout), post_norm=_NORM),
         )
     )
-    return ModelSpec(
+    return ChainSpec(
         family="temporal_transformer",
         name=name,
         task="forecasting",
@@ -81,7 +81,7 @@ def patch_classifier(
     classes: int = 2,
     length: int = 96,
     variates: int = 1,
-) -> ModelSpec:
+) -> ChainSpec:
     """A classifier of series cut into patches.
 
     Args:
@@ -104,7 +104,7 @@ def patch_classifier(
         )
     )
     stride = max(patch_size // 2, 1) if stride is None else stride
-    return ModelSpec(
+    return ChainSpec(
         family="patch_classifier",
         name=name,
         task="series-classification",

@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import Any
 
 from formwright.errors import UnknownNameError
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.vision.common import drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _NORM = part("layer_norm")
 _POSITIONS = {"learned": part("position_table", std=0.2), "sine": part("sine_positions"), "none": None}
@@ -60,7 +60,7 @@ def cct(
     classes: int = 10,
     channels: int = 3,
     image_size: int | tuple[int, int] = 32,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Compact Transformer.
 
     Args:
@@ -93,7 +93,7 @@ def cct(
     entry = [part("class_token", std=0.0)] if class_token else []
     if table is not None:
         entry.append(table.with_options(prefix=len(entry)))
-    return ModelSpec(
+    return ChainSpec(
         family="cct",
         name=name,
         task="image-classification",
@@ -145,7 +145,7 @@ def _published() -> dict[str, dict[str, Any]]:
 register_family(cct, _published(), family="cct")
 
 
-def _entry_names(state: State, model: Model) -> State:
+def _entry_names(state: State, model: Network) -> State:
     """Class token and position table lose their batch axis; the table comes after the token, if there is one."""
     token, table = state.pop("classifier.class_emb", None), state.pop("classifier.positional_emb", None)
     if token is not None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from formwright.models import register_family
 from formwright.models.checkpoints import Layout, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _LAYER_NORM = part("layer_norm", eps=1e-6)
 STEM = part("patch_embedding", kernel=4, norm=_LAYER_NORM)
@@ -35,7 +35,7 @@ def convnext(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A ConvNeXt; ``kernel``, ``norm`` and ``activation`` are the switches of the paper's road map.
 
     Args:
@@ -67,7 +67,7 @@ def convnext(
         )
         for index, dim in enumerate(dims)
     )
-    return ModelSpec(
+    return ChainSpec(
         family="convnext",
         name=name,
         task="image-classification",

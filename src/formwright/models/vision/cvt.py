@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _NORM = part("layer_norm")
 STEM = part("patch_embedding", kernel=7, stride=4, padding=2, norm=_NORM)
@@ -38,7 +38,7 @@ def cvt(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Convolutional vision Transformer.
 
     Args:
@@ -72,7 +72,7 @@ def cvt(
                 entry=(part("class_token"),) if last else (),
             )
         )
-    return ModelSpec(
+    return ChainSpec(
         family="cvt",
         name=name,
         task="image-classification",
@@ -104,7 +104,7 @@ _KINDS = {"q": "query", "k": "key", "v": "value"}
 _BLOCK = r"backbone.stages.\1.blocks.\2.branches."
 
 
-def _tables(state: State, model: Model) -> State:
+def _tables(state: State, model: Network) -> State:
     """The class token loses its batch axis, and what starts the first stage is the model's embedding."""
     renamed = {}
     for name, tensor in state.items():

@@ -18,7 +18,7 @@ from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.checkpoints import Layout, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _CONVOLUTION = part("depthwise_conv_norm", kernel=3, norm_weight=0.0)
 
@@ -46,7 +46,7 @@ def efficientvit(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """An EfficientViT.
 
     Args:
@@ -88,7 +88,7 @@ def efficientvit(
                 downsample=part("inverted_downsampling", branches=(_CONVOLUTION, mlp)) if index > 0 else None,
             )
         )
-    return ModelSpec(
+    return ChainSpec(
         family="efficientvit",
         name=name,
         task="image-classification",

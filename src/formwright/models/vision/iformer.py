@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from formwright.errors import UserError
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, Rename, State, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _NORM = part("layer_norm", eps=1e-6)
 
@@ -35,7 +35,7 @@ def iformer(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """An iFormer.
 
     Args:
@@ -74,7 +74,7 @@ def iformer(
         )
     if stem is None:
         stem = part("conv_norm_stem", hidden=(dims[0] // 2,), strides=(2, 2), activation="gelu", bias=True)
-    return ModelSpec(
+    return ChainSpec(
         family="iformer",
         name=name,
         task="image-classification",
@@ -120,7 +120,7 @@ def _from_zero(pattern: str, replacement: str) -> Rename:
     return (pattern, lambda match: match.expand(replacement.format(stage=int(match[1]) - 1)))
 
 
-def _tables(state: State, model: Model) -> State:
+def _tables(state: State, model: Network) -> State:
     """Position tables ``(1, height, width, dim)`` lie on one axis here."""
     return {name: t.flatten(0, 2) if name.endswith("entry.0.table") else t for name, t in state.items()}
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from formwright.models import register_family
 from formwright.models.checkpoints import Layout, Rename, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _SCALE_ONLY = part("layer_norm", eps=1e-6, bias=False)
 _HEAD_NORM = part("layer_norm", eps=1e-6)
@@ -40,7 +40,7 @@ def metaformer_baselines(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A model of the paper's frame.
 
     Args:
@@ -72,7 +72,7 @@ def metaformer_baselines(
         )
         downsample = part("downsampling", kernel=3, stride=2, padding=1, pre_norm=_SCALE_ONLY) if index else None
         stages.append(StageSpec(dim=dim, blocks=blocks, downsample=downsample))
-    return ModelSpec(
+    return ChainSpec(
         family="metaformer_baselines",
         name=name,
         task="image-classification",

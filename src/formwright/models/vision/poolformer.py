@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 STEM = part("patch_embedding", kernel=7, stride=4, padding=2)
 _MIXERS: dict[str, PartSpec] = {"attention": part("attention", head_dim=32)}
@@ -36,7 +36,7 @@ def poolformer(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A PoolFormer, or another MetaFormer of the paper's frame.
 
     Args:
@@ -70,7 +70,7 @@ def poolformer(
                 entry=(part("position_table", std=0.02),) if positions[index] else (),
             )
         )
-    return ModelSpec(
+    return ChainSpec(
         family="poolformer",
         name=name,
         task="image-classification",
@@ -111,7 +111,7 @@ register_family(
 )
 
 
-def _stage_names(state: State, model: Model) -> State:
+def _stage_names(state: State, model: Network) -> State:
     """The authors number stages, downsampling and position tables together, in the order in which they run."""
     modules = sorted({int(name.split(".")[1]) for name in state if name.startswith("network.")})
     stage = 0

@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 STEM = part("conv_norm_stem", kernel=7, strides=(2,), last_activation=True, max_pool=True)
 #: For images of some 32 pixels, which the published stem would leave hardly any tokens of.
@@ -36,7 +36,7 @@ def resnet(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A residual network.
 
     Args:
@@ -67,7 +67,7 @@ def resnet(
             )
         )
         in_dim = dim
-    return ModelSpec(
+    return ChainSpec(
         family="resnet",
         name=name,
         task="image-classification",
@@ -94,7 +94,7 @@ register_family(
 )
 
 
-def _block_names(state: State, model: Model) -> State:
+def _block_names(state: State, model: Network) -> State:
     """The first block of a stage is its downsampling where it has a shortcut of its own; others count on from there."""
     pattern = re.compile(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)\.(.*)")
     joined = {name.split(".")[0] for name in state if ".0.downsample." in name}

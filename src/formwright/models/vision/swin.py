@@ -20,7 +20,7 @@ from functools import partial
 from formwright.models import register_family
 from formwright.models.checkpoints import Layout, Rename, register_layout
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _NORM = part("layer_norm")
 STEM = part("patch_embedding", kernel=4, norm=_NORM)
@@ -39,7 +39,7 @@ def swin(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Swin Transformer.
 
     Args:
@@ -71,7 +71,7 @@ def swin(
                 downsample=None if index == 0 else part("patch_merging", norm=_NORM),
             )
         )
-    return ModelSpec(
+    return ChainSpec(
         family="swin",
         name=name,
         task="image-classification",

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import torch
 
-from formwright.models import Model, register_family
+from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.vision.common import drop_path_rates, image_input
-from formwright.nn.specification import BlockSpec, BranchSpec, ModelSpec, PartSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 _NORM = part("layer_norm", eps=1e-6)
 
@@ -33,7 +33,7 @@ def vit(
     classes: int = 1000,
     channels: int = 3,
     image_size: int | tuple[int, int] = 224,
-) -> ModelSpec:
+) -> ChainSpec:
     """A Vision Transformer.
 
     Args:
@@ -58,7 +58,7 @@ def vit(
     entry = [part("class_token", count=class_tokens)] if class_tokens else []
     entry.append(part("position_table", prefix=class_tokens))
     heads_of = {0: part("classifier", norm=_NORM), 2: part("distilled_classifier", norm=_NORM)}
-    return ModelSpec(
+    return ChainSpec(
         family="vit",
         name=name,
         task="image-classification",
@@ -87,7 +87,7 @@ register_family(
 )
 
 
-def _tables(state: State, model: Model) -> State:
+def _tables(state: State, model: Network) -> State:
     """Token and position tables lose their batch axis; class and distillation token become one table."""
     tokens = [state.pop(name) for name in ("cls_token", "dist_token") if name in state]
     if tokens:

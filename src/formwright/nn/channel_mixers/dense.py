@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input
 from formwright.nn.functional.dense import dense
+from formwright.nn.layers import scale_input
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -34,11 +34,10 @@ class Dense(Part):
         self.activation = build_activation(activation)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (Axis("residual"), Axis("residual")), "linear.bias": (Axis("residual"),)}
+        return {"linear.weight": (Axis("residual"), Axis("residual"))}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.linear, scale, shift)
-        return True
+        return scale_input(self.linear, scale, shift)
 
     def forward(
         self, x: Float[Tensor, "*batch channels"], context: Context = EMPTY

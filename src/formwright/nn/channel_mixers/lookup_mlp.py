@@ -17,7 +17,7 @@ from formwright.nn.functional.lookup import (
     vertex_probability,
     weighted_rows,
 )
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.part import PARTS, Part, Promises
 
 #: How much of a row a token takes, by name.
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -49,6 +49,8 @@ class LookupLayer(nn.Module):
 
     Source: MemoryFormer, arXiv 2411.12992.
     """
+
+    no_decay: ClassVar[tuple[str, ...]] = ("tables",)
 
     def __init__(self, in_dim: int, dim: int, *, bits: int = 8, score: str = "vertex_probability") -> None:
         super().__init__()
@@ -103,7 +105,10 @@ class LookupMLP(Part):
     Source: MemoryFormer, arXiv 2411.12992.
     """
 
-    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    promises: ClassVar[Promises] = Promises(
+        per_token=True, causal=True, exemptions={"residual": "a table hashes neighbouring channels together"}
+    )
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, bits: int = 8, extra_bits: int = 2, score: str = "vertex_probability") -> None:
         super().__init__()
@@ -112,10 +117,7 @@ class LookupMLP(Part):
         self.norm = nn.LayerNorm(hidden)
         self.second = LookupLayer(hidden, dim, bits=bits + extra_bits, score=score)
 
-    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"second.tables": (None, Axis("residual")), "second.bias": (Axis("residual"),)}
-
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.second(self.norm(self.first(x)))
+        return self.second(self.tap("hidden", self.norm(self.first(x))))

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import SquaredReLU, StarReLU, build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import LinearNorm, linear_norm_axes, scale_input, scale_output
+from formwright.nn.convolution import LinearNorm, linear_norm_axes
 from formwright.nn.functional.dense import dense
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 _NORMED = {"cut": "the activation norms the hidden channels that are there, so one that is cut is missed in the norm"}
@@ -32,6 +33,7 @@ class MLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
     reads: ClassVar[tuple[str, ...]] = ("fc1",)
     writes: ClassVar[tuple[str, ...]] = ("fc2",)
 
@@ -58,29 +60,26 @@ class MLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.fc1, scale, shift)
-        return True
+        return scale_input(self.fc1, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.fc2, scale)
-        return True
+        return scale_output(self.fc2, scale)
 
     def fold(self) -> None:
         """Take StarReLU's scale and bias into the dense layer after it, in place."""
-        if isinstance(self.activation, StarReLU) and self.dropout is None:
-            scale_input(self.fc2, self.activation.scale, self.activation.bias.expand(self.hidden))
+        if not isinstance(self.activation, StarReLU) or self.dropout is not None:
+            return
+        if scale_input(self.fc2, self.activation.scale, self.activation.bias.expand(self.hidden)):
             self.activation = SquaredReLU()
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        x = dense(self.fc1, x, self.activation)
+        x = self.tap("hidden", dense(self.fc1, x, self.activation))
         if self.dropout is None:
             return dense(self.fc2, x)
         return self.dropout(dense(self.fc2, self.dropout(x)))
@@ -102,6 +101,7 @@ class GatedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
     reads: ClassVar[tuple[str, ...]] = ("gate", "up")
     writes: ClassVar[tuple[str, ...]] = ("down",)
 
@@ -127,17 +127,15 @@ class GatedMLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "gate.weight": (hidden, residual),
-            "gate.bias": (hidden,),
             "up.weight": (hidden, residual),
-            "up.bias": (hidden,),
             "down.weight": (residual, hidden),
-            "down.bias": (residual,),
         }
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        y = dense(self.down, dense(self.gate, x, self.activation) * dense(self.up, x))
+        hidden = self.tap("hidden", dense(self.gate, x, self.activation) * dense(self.up, x))
+        y = dense(self.down, hidden)
         return y if self.dropout is None else self.dropout(y)
 
 
@@ -151,7 +149,7 @@ class ActivatedProductMLP(GatedMLP):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return dense(self.down, self.activation(dense(self.gate, x) * dense(self.up, x)))
+        return dense(self.down, self.tap("hidden", self.activation(dense(self.gate, x) * dense(self.up, x))))
 
 
 @PARTS.register("batch_norm_mlp")
@@ -169,6 +167,7 @@ class BatchNormMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(
         self,
@@ -192,4 +191,4 @@ class BatchNormMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.fc2(self.activation(self.fc1(x)))
+        return self.fc2(self.tap("hidden", self.activation(self.fc1(x))))

@@ -28,6 +28,7 @@ class NormedMLP(Part):
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, ratio: float = 4.0, hidden: int | None = None) -> None:
         super().__init__()
@@ -41,9 +42,7 @@ class NormedMLP(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
             **(norm_axes("norm1", hidden) if self.norm1 is not None else {}),
             **(norm_axes("norm2", residual) if self.norm2 is not None else {}),
         }
@@ -52,12 +51,13 @@ class NormedMLP(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         tokens = self.fc1(x.flatten(0, -2))
-        tokens = self.fc2(F.gelu(tokens if self.norm1 is None else self.norm1(tokens)))
+        hidden = self.tap("hidden", F.gelu(tokens if self.norm1 is None else self.norm1(tokens)))
+        tokens = self.fc2(hidden)
         return F.relu(tokens if self.norm2 is None else self.norm2(tokens)).view(x.shape)
 
     def fold(self) -> None:
         """Take the norms into the dense layers before them, in place."""
-        for linear, norm in ((self.fc1, self.norm1), (self.fc2, self.norm2)):
-            if norm is not None:
-                fold_batch_norm(linear, norm)
-        self.norm1 = self.norm2 = None
+        if self.norm1 is not None and fold_batch_norm(self.fc1, self.norm1):
+            self.norm1 = None
+        if self.norm2 is not None and fold_batch_norm(self.fc2, self.norm2):
+            self.norm2 = None

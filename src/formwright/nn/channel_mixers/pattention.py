@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UnknownNameError, UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.pattention import NORMALIZATIONS, pattention
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
@@ -42,6 +43,7 @@ class Pattention(Part):
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    taps: ClassVar[tuple[str, ...]] = SOFTMAX_TAPS
     resizable: ClassVar[dict[str, str]] = {"tokens": "tokens"}
     reads: ClassVar[tuple[str, ...]] = ("keys",)
     writes: ClassVar[tuple[str, ...]] = ("values",)
@@ -88,4 +90,4 @@ class Pattention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return pattention(x, self.keys, self.values, self.scale, self.normalization)
+        return pattention(x, self.keys, self.values, self.scale, self.normalization, self.listened(*SOFTMAX_TAPS))

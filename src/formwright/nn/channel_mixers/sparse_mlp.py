@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.channel_mixers.mlp import MLP
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.functional.dense import dense
+from formwright.nn.functional.dense import dense, known
 from formwright.nn.functional.lookup import weighted_rows
 from formwright.nn.part import PARTS
 
@@ -56,6 +56,8 @@ class TopKMLP(MLP):
 
     def weigh_columns(self, values: Tensor, places: Tensor) -> Float[Tensor, "batch *grid channels"]:
         """``W2 h + b2`` for hidden values that are ``values`` at ``places`` and zero elsewhere."""
+        if not known(self.fc2):
+            return dense(self.fc2, self._scattered(values, places))
         y = weighted_rows(self.fc2.weight.t(), places, values)
         return y if self.fc2.bias is None else y + self.fc2.bias
 
@@ -63,10 +65,13 @@ class TopKMLP(MLP):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         values, places = self.kept(x)
-        if not torch.is_grad_enabled() and _WORTH * values.shape[-1] <= self.hidden:
+        few = _WORTH * values.shape[-1] <= self.hidden
+        if few and not torch.is_grad_enabled() and not self.listened("hidden"):
             return self.weigh_columns(values, places)
-        hidden = values.new_zeros(*values.shape[:-1], self.hidden).scatter(-1, places, values)
-        return dense(self.fc2, hidden)
+        return dense(self.fc2, self.tap("hidden", self._scattered(values, places)))
+
+    def _scattered(self, values: Tensor, places: Tensor) -> Float[Tensor, "batch *grid hidden"]:
+        return values.new_zeros(*values.shape[:-1], self.hidden).scatter(-1, places, values)
 
     def extra_repr(self) -> str:
         return f"k={self.k}"

@@ -26,6 +26,7 @@ class SqueezeExcite(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+    taps: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(self, dim: int, *, ratio: float = 0.25, hidden: int | None = None) -> None:
         super().__init__()
@@ -38,13 +39,12 @@ class SqueezeExcite(Part):
         hidden, residual = Axis("hidden"), Axis("residual")
         return {
             "fc1.weight": (hidden, residual),
-            "fc1.bias": (hidden,),
             "fc2.weight": (residual, hidden),
-            "fc2.bias": (residual,),
         }
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        gate = self.fc2(F.relu(self.fc1(self.pool(x, context)))).sigmoid()
+        hidden = self.tap("hidden", F.relu(self.fc1(self.pool(x, context))))
+        gate = self.fc2(hidden).sigmoid()
         return x * gate.view(x.shape[0], *[1] * (x.ndim - 2), -1)

@@ -2,12 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.nn.functional.any_length import any_length, first_tokens, gather_blocks
+
+#: The values that :func:`attend` shows to those who listen.
+SOFTMAX_TAPS = ("scores", "weights")
+#: Shows a value by its name to those who listen, and returns what they put in its place.
+Tap = Callable[[str, Tensor], Tensor]
+
+
+def attend(
+    q: Float[Tensor, "batch heads time channels"],
+    k: Float[Tensor, "batch kv_heads keys channels"],
+    v: Float[Tensor, "batch kv_heads keys value_channels"],
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    tap: Tap | None = None,
+) -> Float[Tensor, "batch heads time value_channels"]:
+    """``softmax(scale q kᵀ + mask) v`` by PyTorch's fused kernel, or step by step while somebody listens.
+
+    Args:
+        mask: added to the scores, or true where a query may see a key; a query that may see none gets zeros.
+        causal: query ``t`` sees keys up to ``t`` only.
+        scale: ``1 / sqrt(channels)`` if unset.
+        dropout: share of attention weights that are dropped.
+        tap: is shown the ``scores`` before the softmax, scaled and with the mask, and the ``weights`` after it, each
+            ``(batch, heads, time, keys)``.
+    """
+    grouped = q.shape[1] != k.shape[1]
+    if tap is None:
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        )
+    if grouped:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None and mask.dtype is torch.bool:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    elif mask is not None:
+        scores = scores + mask
+    scores = tap("scores", scores)
+    blind = (scores == -torch.inf).all(-1, keepdim=True)
+    weights = tap("weights", scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0))
+    return F.dropout(weights, dropout) @ v
 
 
 def softmax_attention(
@@ -18,25 +66,37 @@ def softmax_attention(
     allowed: Bool[Tensor, "..."] | None = None,
     causal: bool = False,
     dropout: float = 0.0,
+    tap: Tap | None = None,
+    bias: Float[Tensor, "#batch heads time keys"] | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "batch time heads value_channels"]:
-    """``softmax(q kᵀ / sqrt(channels)) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
+    """``softmax(scale q kᵀ + bias) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
 
     Args:
         allowed: true where a query may see a key, broadcast to ``(batch, heads, time, keys)``; a query that may see
             none gets zeros.
         causal: query ``t`` sees keys up to ``t`` only.
         dropout: share of attention weights that are dropped.
+        tap: see :func:`attend`.
+        bias: added to the scores.
+        scale: factor on the products; ``1 / sqrt(channels)`` if unset.
     """
-    if causal and allowed is not None:
-        allowed = allowed & causal_mask(q.shape[1], device=q.device)
-    y = F.scaled_dot_product_attention(
+    if causal and (allowed is not None or bias is not None):
+        earlier = causal_mask(q.shape[1], device=q.device)
+        allowed = earlier if allowed is None else allowed & earlier
+    mask = allowed
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        mask = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
+    y = attend(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        attn_mask=allowed,
-        is_causal=causal and allowed is None,
-        dropout_p=dropout,
-        enable_gqa=q.shape[2] != k.shape[2],
+        mask,
+        causal=causal and mask is None,
+        scale=scale,
+        dropout=dropout,
+        tap=tap,
     )
     return y.transpose(1, 2)
 
@@ -58,6 +118,7 @@ def sliding_window_attention(
     causal: bool = True,
     mask: Bool[Tensor, "batch time"] | None = None,
     dropout: float = 0.0,
+    tap: Tap | None = None,
 ) -> Float[Tensor, "batch time heads value_channels"]:
     """Each query sees the ``window`` latest keys, itself included, or keys fewer than ``window`` places away.
 
@@ -67,6 +128,7 @@ def sliding_window_attention(
     Args:
         window: how far a query sees; ``causal`` sees backwards only.
         mask: true for real tokens.
+        tap: see :func:`attend`; each block of queries is a row of the batch, and sees its block and those around.
     """
     batch, time = q.shape[:2]
     after = 0 if causal else window  # keys of the blocks before and after each, as many as are seen
@@ -78,11 +140,10 @@ def sliding_window_attention(
     near = (distance < window) & ((distance >= 0) if causal else (distance > -window))
     allowed = (real[:, :, None] & near).expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
     y = softmax_attention(
-        queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), allowed=allowed, dropout=dropout
+        queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), allowed=allowed, dropout=dropout, tap=tap
     )
-    if any_length(time):
-        return first_tokens(y.unflatten(0, (batch, -1)).flatten(1, 2), time)
-    return y.reshape(batch, -1, *y.shape[2:])[:, :time]
+    y = y.reshape(batch, -1, *y.shape[2:])
+    return first_tokens(y, time) if any_length(time) else y[:, :time]
 
 
 def _blocks(x: Tensor, block: int, before: int = 0, after: int = 0) -> Shaped[Tensor, "batch blocks span *rest"]:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.attention import Tap
 from formwright.nn.functional.blocks import (
     attend_in_blocks,
     attend_jointly,
@@ -23,7 +24,14 @@ Mask = Bool[Tensor, "batch time"]
 
 
 def local_attention(
-    q: Tokens, k: Tokens, v: Tokens, *, block: int, causal: bool = False, mask: Mask | None = None
+    q: Tokens,
+    k: Tokens,
+    v: Tokens,
+    *,
+    block: int,
+    causal: bool = False,
+    mask: Mask | None = None,
+    tap: Tap | None = None,
 ) -> Tokens:
     """Each query sees the keys of its own block: ``floor(i / block) = floor(j / block)``; causal, those up to itself.
 
@@ -33,12 +41,13 @@ def local_attention(
         block: tokens of a block; the last block may be shorter.
         causal: whether a query sees no later key.
         mask: true for real tokens.
+        tap: see :func:`~formwright.nn.functional.attention.attend`; every block is a row of the batch.
     """
     time = q.shape[1]
     block = min(block, time)
     queries, keys, values = (split_blocks(x, block) for x in (q, k, v))
     allowed = split_blocks(real_tokens(mask, q), block)[:, :, None] & _within(block, causal, q.device)
-    return attend_in_blocks(queries, keys, values, allowed).flatten(1, 2)[:, :time]
+    return attend_in_blocks(queries, keys, values, allowed, tap).flatten(1, 2)[:, :time]
 
 
 def _within(block: int, causal: bool, device: torch.device) -> Tensor:

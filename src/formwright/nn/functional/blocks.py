@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.attention import Tap, attend
+
 
 def split_axis(x: Shaped[Tensor, "*shape"], axis: int, *sizes: int) -> Shaped[Tensor, "*longer"]:
     """``x`` with the axis ``axis``, counted from the front, in several of these sizes."""
@@ -52,16 +54,18 @@ def attend_in_blocks(
     k: Float[Tensor, "batch blocks keys heads channels"],
     v: Float[Tensor, "batch blocks keys heads channels"],
     allowed: Bool[Tensor, "rows blocks places keys"],
+    tap: Tap | None = None,
 ) -> Float[Tensor, "batch blocks queries heads channels"]:
     """``softmax(q kᵀ / sqrt(channels)) v`` inside each block, no scores kept; who may see nothing gets zeros.
 
     Args:
         allowed: true where a query may see a key; one row and one place stand for all.
+        tap: see :func:`~formwright.nn.functional.attention.attend`; every block is a row of the batch.
     """
     batch, blocks, queries = q.shape[:3]
     mask = allowed.expand(batch, blocks, queries, -1).flatten(0, 1)[:, None]
     q, k, v = (x.flatten(0, 1).transpose(1, 2) for x in (q, k, v))
-    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    y = attend(q, k, v, mask, tap=tap)
     return split_axis(y.transpose(1, 2), 0, batch, blocks)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.nn.activations import SquaredReLU, StarReLU, TanhGELU
 
@@ -27,7 +28,7 @@ _NOTHING = nn.Identity()
 _TYPES = (torch.float32, torch.bfloat16)
 
 
-def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Tensor:
+def dense(linear: nn.Module, x: Tensor, activation: nn.Module = _NOTHING) -> Tensor:
     """``activation(x Wᵀ + b)``, ``(..., in)`` to ``(..., out)``.
 
     In inference on a CPU in float32 or bfloat16, product, bias and activation are one operation of oneDNN, the one
@@ -41,7 +42,7 @@ def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
         if x.dtype is not torch.float32 or _transformed():
             return activation(linear(x))
         return activation(_Dense.apply(x, linear.weight, linear.bias))  # type: ignore[no-untyped-call]
-    if not (type(activation) in _FUSED and _plain(activation)):
+    if not (type(activation) in _FUSED and _unheard(activation)):
         return activation(linear(x))
     name, variant = _FUSED[type(activation)]
     if isinstance(activation, nn.GELU) and activation.approximate != "none":
@@ -52,6 +53,13 @@ def dense(linear: nn.Linear, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
     elif isinstance(activation, SquaredReLU):
         y = y.square_()
     return y
+
+
+def outputs_of(linear: nn.Module, x: Tensor, rows: slice) -> Tensor:
+    """The output channels ``rows`` of ``linear(x)``; of a plain layer only they are computed."""
+    if not known(linear):
+        return linear(x)[..., rows]
+    return F.linear(x, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
 
 
 class _Dense(torch.autograd.Function):
@@ -80,8 +88,8 @@ class _Dense(torch.autograd.Function):
         return by_x, by_weight, rows.sum(0) if for_bias else None
 
 
-def _suited(linear: nn.Linear, x: Tensor) -> bool:
-    if torch.compiler.is_compiling() or type(x) is not Tensor:  # a traced size must not be compared
+def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
+    if torch.compiler.is_compiling() or type(x) is not Tensor or not known(linear):  # a traced size is not compared
         return False
     weight = linear.weight
     return bool(
@@ -90,8 +98,6 @@ def _suited(linear: nn.Linear, x: Tensor) -> bool:
         and x.device.type == "cpu"
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
         and type(weight) is nn.Parameter
-        and type(linear) is nn.Linear
-        and _plain(linear)
         and torch.backends.mkldnn.enabled
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")
@@ -104,6 +110,16 @@ def _transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
-def _plain(module: nn.Module) -> bool:
-    """Whether calling the module's mathematics instead of the module is noticed by nobody."""
-    return not (module._forward_hooks or module._forward_pre_hooks)
+def known(linear: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is ``x Wᵀ + b`` and nobody notices that its mathematics is computed without calling it."""
+    return type(linear) is nn.Linear and _unheard(linear)
+
+
+def _unheard(module: nn.Module) -> bool:
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+    )

@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.convolution import convolution
+
 #: The most columns of a kernel for which oneDNN has its fast routine.
 STRIP = 3
 #: Samples are treated a few at a time, so that what all strips read stays in the cache.
@@ -32,21 +34,20 @@ def depthwise_convolution(
 ) -> Float[Tensor, "batch channels *coarser_grid"]:
     """``y[p, c] = b[c] + sum over o of W[o, c] x[stride p + o - kernel // 2, c]``, zeros outside the grid.
 
-    PyTorch's own convolution, except where another form is faster: on a CPU, for sequences, and for images while
-    gradients are recorded. Kernels have odd sides. While a model is compiled or exported it is a plain convolution.
+    :func:`convolution`, except where another form is faster: on a CPU, for sequences, and for images while gradients
+    are recorded. Kernels have odd sides. While a model is compiled or exported it is a plain convolution.
     """
     dimensions = weight.ndim - 2
-    if dimensions < 3 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    wide = weight.shape[2:].numel() > 1
+    if wide and dimensions < 3 and x.device.type == "cpu" and not torch.compiler.is_compiling():
         if torch.is_autocast_enabled("cpu") and x.dtype is not torch.float64:
             dtype = torch.get_autocast_dtype("cpu")
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         if dimensions == 1:
             return same_convolution(x.unsqueeze(2), weight.unsqueeze(2), bias, (1, stride)).squeeze(2)
         return same_convolution(x, weight, bias, (stride, stride))
-    return _CONVOLUTIONS[dimensions](x, weight, bias, stride, weight.shape[-1] // 2, 1, weight.shape[0])
-
-
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+    centre = [side // 2 for side in weight.shape[2:]]
+    return convolution(x, weight, bias, [stride] * dimensions, centre, weight.shape[0])
 
 
 def same_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int]) -> Tensor:

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.attention import Tap
+
 #: From the scores of a token with all parameter tokens, and a scale, to their weights.
 Normalization = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,6 +49,12 @@ def pattention(
     values: Float[Tensor, "parameter_tokens out_channels"],
     scale: Float[Tensor, ""],
     normalization: Normalization = l2_norm_gelu,
+    tap: Tap | None = None,
 ) -> Float[Tensor, "*tokens out_channels"]:
-    """``y = normalization(x Kᵀ, scale) V``; ``scale`` is the square root of the number of parameter tokens."""
-    return normalization(F.linear(x, keys), scale) @ values
+    """``y = normalization(x Kᵀ, scale) V``; ``scale`` is the square root of the number of parameter tokens.
+
+    ``tap`` is shown the ``scores`` ``x Kᵀ`` and the ``weights`` that the normalization makes of them.
+    """
+    if tap is None:
+        return normalization(F.linear(x, keys), scale) @ values
+    return tap("weights", normalization(tap("scores", F.linear(x, keys)), scale)) @ values

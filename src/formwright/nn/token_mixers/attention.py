@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional import cache
 from formwright.nn.functional.any_length import any_length
-from formwright.nn.functional.attention import sliding_window_attention, softmax_attention
+from formwright.nn.functional.attention import SOFTMAX_TAPS, sliding_window_attention, softmax_attention
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
@@ -68,6 +68,7 @@ class Attention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
     reads: ClassVar[tuple[str, ...]] = ("qkv",)
     writes: ClassVar[tuple[str, ...]] = ("proj",)
 
@@ -129,18 +130,14 @@ class Attention(Part):
         heads = None if grouped else Axis("heads", repeats=3, block=self.head_dim)
         return {
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, None if grouped else Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.qkv, scale, shift)
-        return True
+        return scale_input(self.qkv, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -148,7 +145,8 @@ class Attention(Part):
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
-        return self._output(self._attend(*self._project(tokens, places), mask)).view(x.shape)
+        scores = self._scores(context, places, places)
+        return self._output(self._attend(*self._project(tokens, places), mask, **scores)).view(x.shape)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -174,7 +172,7 @@ class Attention(Part):
             count = time if context.mask is None else context.mask.sum(1)
             cache.check_capacity(int((length + count).max()), slots)
         if seen == 0:
-            y = self._attend(q, k, v, context.mask)
+            y = self._attend(q, k, v, context.mask, **self._scores(context, places[:1], places[:1]))
             cache.write(ring, new, length, context.mask)
             return self._output(y), ring
         if forgets and time > 1:  # what is overwritten now is still seen by the first of the new tokens
@@ -190,7 +188,16 @@ class Attention(Part):
         allowed = (key_places[:, None] <= places[..., None]) & (key_places[:, None] >= 0)
         if self.window is not None:
             allowed &= key_places[:, None] > places[..., None] - self.window
-        return self._output(softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None])), ring
+        scores = self._scores(context, places, key_places)
+        y = softmax_attention(
+            q,
+            keys.to(q.dtype),
+            values.to(q.dtype),
+            allowed=allowed[:, None],
+            tap=self.listened(*SOFTMAX_TAPS),
+            **scores,
+        )
+        return self._output(y), ring
 
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""
@@ -201,13 +208,20 @@ class Attention(Part):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(places, q, k)
-        return q, k, v
+        return self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        dropout = self.attention_dropout if self.training else 0.0
+    def _scores(self, context: Context, places: Tensor, key_places: Tensor) -> dict[str, Any]:
+        """Options of ``softmax_attention`` for queries and keys at these places, beyond masks."""
+        return {}
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **scores: Any) -> Tensor:
+        dropout, tap = self.attention_dropout if self.training else 0.0, self.listened(*SOFTMAX_TAPS)
         if self.window is not None and (any_length(q.shape[1]) or self.window < q.shape[1]):
-            return sliding_window_attention(q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout)
-        return softmax_attention(q, k, v, allowed=key_mask(mask), causal=self.causal, dropout=dropout)
+            return sliding_window_attention(
+                q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout, tap=tap
+            )
+        allowed = key_mask(mask)
+        return softmax_attention(q, k, v, allowed=allowed, causal=self.causal, dropout=dropout, tap=tap, **scores)
 
     def _read(self, tokens: Tensor) -> Tensor:
         """The channels of all queries, then of all keys, then of all values."""
@@ -217,5 +231,5 @@ class Attention(Part):
         return dense(self.proj, y)
 
     def _output(self, y: Tensor) -> Tensor:
-        y = self._write(y.flatten(2))
+        y = self._write(self.tap("mixed", y).flatten(2))
         return y if self.dropout is None else self.dropout(y)

@@ -13,9 +13,13 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import ConvNorm, LinearNorm, to_channels_first, to_channels_last
+from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.windows import merge_windows, partition_windows
 from formwright.nn.part import PARTS, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
+
+#: Of each head, whose number follows: the heads come one after the other.
+_TAPS = ("queries", "keys", "values", *SOFTMAX_TAPS)
 
 
 def distances(window: tuple[int, ...]) -> Tensor:
@@ -63,7 +67,10 @@ class CascadedGroupAttention(Part):
     Source: EfficientViT: Memory Efficient Vision Transformer with Cascaded Group Attention, arXiv 2305.07027.
     """
 
-    promises: ClassVar[Promises] = Promises(any_grid=False)
+    promises: ClassVar[Promises] = Promises(
+        any_grid=False, exemptions={"residual": "each head takes channels of its own"}
+    )
+    no_decay: ClassVar[tuple[str, ...]] = ("bias_table",)
 
     def __init__(
         self,
@@ -93,6 +100,7 @@ class CascadedGroupAttention(Part):
         self.proj = LinearNorm(dim, dim, norm_weight=norm_weight)
         index = distances(self.window)
         self.bias_table = nn.Parameter(torch.zeros(heads, len(index)))
+        self.taps = tuple(f"{name}.{head}" for head in range(heads) for name in _TAPS)  # type: ignore[misc]
         self.bias_index: Tensor
         self.register_buffer("bias_index", index, persistent=False)
 
@@ -112,12 +120,16 @@ class CascadedGroupAttention(Part):
         """Attention of every place of a window to every place of the same window."""
         biases = self.bias_table[:, self.bias_index]
         outputs: list[Tensor] = []
-        for share, qkv, query_conv, bias in zip(
-            x.chunk(self.heads, dim=-1), self.qkv, self.query_convs, biases, strict=True
+        for head, (share, qkv, query_conv, bias) in enumerate(
+            zip(x.chunk(self.heads, dim=-1), self.qkv, self.query_convs, biases, strict=True)
         ):
             features = share + outputs[-1] if outputs else share
             q, k, v = qkv(features).split([self.key_dim, self.key_dim, self.value_dim], dim=-1)
             q = to_channels_last(query_conv(to_channels_first(q)))
-            scores = torch.baddbmm(bias, q.flatten(1, -2), k.flatten(1, -2).transpose(1, 2), alpha=self.key_dim**-0.5)
-            outputs.append((scores.softmax(-1) @ v.flatten(1, -2)).view(share.shape))
+            q = self.tap(f"queries.{head}", q.flatten(1, -2))
+            k = self.tap(f"keys.{head}", k.flatten(1, -2))
+            v = self.tap(f"values.{head}", v.flatten(1, -2))
+            scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=self.key_dim**-0.5)
+            weights = self.tap(f"weights.{head}", self.tap(f"scores.{head}", scores).softmax(-1))
+            outputs.append((weights @ v).view(share.shape))
         return self.proj(F.relu(torch.cat(outputs, dim=-1)))

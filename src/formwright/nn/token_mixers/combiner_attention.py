@@ -24,7 +24,7 @@ from formwright.nn.functional.combiner import (
 )
 from formwright.nn.functional.dense import dense
 from formwright.nn.norms import LayerNorm
-from formwright.nn.part import PARTS, Axis, Promises, State
+from formwright.nn.part import PARTS, Axis, InnerAxes, Promises, State, sharing
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 
 _CAUSAL = Promises(dimensions=(1,), causal=True)
@@ -174,6 +174,9 @@ class CombinerAxialAttention(MultiHeadMixer):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         heads, residual = Axis("heads", block=self.head_dim), Axis("residual")
         return super().axes() | {"row_output.weight": (residual, heads), "row_key.weight": (heads, residual)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("row_norm")
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
         return False  # the tokens themselves are added to what stands for a row

@@ -9,21 +9,15 @@ from torch import Tensor, nn
 
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import (
-    depthwise_layer,
-    scale_input,
-    scale_output,
-    to_channels_first,
-    to_channels_last,
-    zero_padding,
-)
+from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last, zero_padding
 from formwright.nn.functional.dense import dense
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part
 
 
 def depthwise_axes(name: str, axis: str, dimensions: int) -> dict[str, tuple[Axis | None, ...]]:
     """The axes of a depthwise layer ``name`` whose channels are the entries of ``axis``."""
-    return {f"{name}.weight": (Axis(axis), *[None] * (dimensions + 1)), f"{name}.bias": (Axis(axis),)}
+    return {f"{name}.weight": (Axis(axis), *[None] * (dimensions + 1))}
 
 
 @PARTS.register("depthwise_convolution")
@@ -56,8 +50,7 @@ class DepthwiseConvolution(Part):
         return depthwise_axes("conv", "residual", self.dimensions)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.conv, scale)
-        return True
+        return scale_output(self.conv, scale)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -113,12 +106,10 @@ class SeparableConvolution(Part):
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.fc1, scale, shift)
-        return True
+        return scale_input(self.fc1, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.fc2, scale)
-        return True
+        return scale_output(self.fc2, scale)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from formwright.errors import UnknownNameError, UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
 from formwright.nn.convolution import CONVOLUTIONS, ConvNorm, to_channels_first, to_channels_last, zero_padding
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.part import PARTS, Axis, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads, key_mask
 
@@ -98,6 +99,7 @@ class ConvolutionalProjectionAttention(Part):
         }
     )
     resizable: ClassVar[dict[str, str]] = {"heads": "heads"}
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
 
     def __init__(
         self,
@@ -133,13 +135,13 @@ class ConvolutionalProjectionAttention(Part):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         heads, residual = Axis("heads", block=self.head_dim), Axis("residual")
-        axes: dict[str, tuple[Axis | None, ...]] = {"proj.weight": (residual, heads), "proj.bias": (residual,)}
+        axes: dict[str, tuple[Axis | None, ...]] = {"proj.weight": (residual, heads)}
         for name in ("query", "key", "value"):
-            axes |= {f"{name}.weight": (heads, residual), f"{name}.bias": (heads,)}
+            axes |= {f"{name}.weight": (heads, residual)}
             if not isinstance(getattr(self, f"{name}_projection"), DepthwiseProjection):
                 continue
             axes[f"{name}_projection.conv.weight"] = (residual, *[None] * (1 + self.dimensions))
-            for leaf in ("conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"):
+            for leaf in ("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"):
                 axes[f"{name}_projection.{leaf}"] = (residual,)
         return axes
 
@@ -161,7 +163,8 @@ class ConvolutionalProjectionAttention(Part):
             )
         )
         keys = None if context.mask is None else key_mask(self._mask_of_keys(context.mask, context))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, scale=self.scale)
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        y = self.tap("mixed", attend(q, k, v, keys, scale=self.scale, tap=self.listened(*SOFTMAX_TAPS)))
         return self.proj(y.transpose(1, 2).flatten(2)).view(x.shape)
 
     def _mask_of_keys(self, mask: Bool[Tensor, "batch *tokens"], context: Context) -> Bool[Tensor, "batch keys"]:

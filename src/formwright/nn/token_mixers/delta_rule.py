@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_output
 from formwright.nn.functional.delta_rule import delta_rule
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.short_convolution import short_convolution
+from formwright.nn.layers import scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
@@ -55,6 +55,7 @@ class DeltaRule(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "strengths", "mixed")
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
     def __init__(
@@ -102,13 +103,12 @@ class DeltaRule(Part):
         }
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -131,8 +131,10 @@ class DeltaRule(Part):
         q, k, v = F.silu(qkv).view(*x.shape[:2], 3, self.heads, self.head_dim).unbind(2)
         beta = self.strength * dense(self.beta, x).sigmoid()
         q, k = unit_length(q) * self.head_dim**-0.5, unit_length(k)
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        beta = self.tap("strengths", beta)
         y, memory = delta_rule(q, k, v, beta, initial_state=memory, mask=mask)
-        y = rms_norm(y, eps=self.norm_eps) * self.norm_weight
+        y = rms_norm(self.tap("mixed", y), eps=self.norm_eps) * self.norm_weight
         if self.gate is not None:
             y = y * F.silu(dense(self.gate, x)).view(y.shape)
         return dense(self.proj, y.flatten(2)), {"window": window, "memory": memory}

@@ -66,6 +66,7 @@ class FlowAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
     resizable: ClassVar[dict[str, str]] = {"heads": "heads"}
 
     def __init__(self, dim: int, *, heads: int = 4, qkv_bias: bool = False) -> None:
@@ -79,9 +80,7 @@ class FlowAttention(Part):
         heads, residual = Axis("heads", repeats=3, block=self.head_dim), Axis("residual")
         return {
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def forward(
@@ -90,4 +89,6 @@ class FlowAttention(Part):
         tokens = x.flatten(1, -2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         mask = None if context.mask is None else context.mask.flatten(1)[:, None, :, None]
-        return self.proj(flow_attention(q, k, v, mask).transpose(1, 2).flatten(2)).view(x.shape)
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        y = self.tap("mixed", flow_attention(q, k, v, mask))
+        return self.proj(y.transpose(1, 2).flatten(2)).view(x.shape)

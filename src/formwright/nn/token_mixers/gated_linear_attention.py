@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.rms import rms_norm
+from formwright.nn.layers import scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
@@ -51,6 +51,7 @@ class GatedLinearAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "log_decays", "mixed")
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
     def __init__(
@@ -79,18 +80,16 @@ class GatedLinearAttention(Part):
             "value_gate.weight": (Axis("heads", repeats=2, block=self.head_dim), residual),
             "decay_down.weight": (None, residual),
             "decay_up.weight": (keys, None),
-            "decay_up.bias": (keys,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -109,6 +108,8 @@ class GatedLinearAttention(Part):
         v, gate = dense(self.value_gate, x).view(batch, time, 2, self.heads, self.head_dim).unbind(2)
         log_decay = F.logsigmoid(self.decay_up(self.decay_down(x))) / GATE_NORMALIZER
         log_decay = log_decay.view(batch, time, self.heads, self.key_dim)
-        y, memory = gated_linear_attention(q * self.key_dim**-0.5, k, v, log_decay, initial_state=memory, mask=mask)
-        y = rms_norm(y, eps=self.norm_eps) * self.norm_weight * F.silu(gate)
+        q, k, v = self.tap("queries", q * self.key_dim**-0.5), self.tap("keys", k), self.tap("values", v)
+        log_decay = self.tap("log_decays", log_decay)
+        y, memory = gated_linear_attention(q, k, v, log_decay, initial_state=memory, mask=mask)
+        y = rms_norm(self.tap("mixed", y), eps=self.norm_eps) * self.norm_weight * F.silu(gate)
         return dense(self.proj, y.flatten(2)), {"memory": memory}

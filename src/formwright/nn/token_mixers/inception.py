@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,7 +12,8 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last
-from formwright.nn.part import PARTS, Part
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
+from formwright.nn.part import PARTS, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -54,6 +57,10 @@ class InceptionMixer(Part):
     Source: Inception Transformer, arXiv 2205.12956.
     """
 
+    promises: ClassVar[Promises] = Promises(
+        exemptions={"residual": "convolution, pooling and attention take channels of their own"}
+    )
+
     def __init__(
         self,
         dim: int,
@@ -83,6 +90,7 @@ class InceptionMixer(Part):
             self.convolution = depthwise_layer(self.high, kernel, bias=False, dimensions=self.dimensions)
             self.pooling_in = nn.Linear(self.high // 2, self.high)
         if self.low:
+            self.taps = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")  # type: ignore[misc]
             self.qkv = nn.Linear(self.low, 3 * self.low, bias=qkv_bias)
         width = 2 * self.high + self.low
         self.fuse = depthwise_layer(width, kernel, bias=False, dimensions=self.dimensions)
@@ -104,7 +112,9 @@ class InceptionMixer(Part):
             x = to_channels_last(pool(to_channels_first(x), self.pool, ceil_mode=cut, count_include_pad=False))
         batch, *coarse, _ = x.shape
         qkv = self.qkv(x).view(batch, -1, 3, self.attention_heads, self.low // self.attention_heads)
-        y = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        y = self.tap("mixed", attend(q, k, v, tap=self.listened(*SOFTMAX_TAPS)))
         y = y.transpose(1, 2).reshape(batch, *coarse, self.low)
         return y if self.pool == 1 else spread(y, grid, self.pool)
 

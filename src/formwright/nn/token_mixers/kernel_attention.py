@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,8 @@ class _KernelAttention(MultiHeadMixer):
     Causal, the sums end at ``i`` and it streams with a state that does not grow.
     """
 
+    taps: ClassVar[tuple[str, ...]] = (*MultiHeadMixer.taps, "query_features", "key_features")
+
     causal: bool
     #: Channels of ``phi``.
     feature_dim: int
@@ -36,10 +39,14 @@ class _KernelAttention(MultiHeadMixer):
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         q, k, v = heads
         places = torch.arange(q.shape[1], device=q.device)[None]
-        features = self.features(q, places, query=True), self.features(k, places, query=False)
+        q, k = self._features(q, k, places)
         if self.causal:
-            return causal_linear_attention(*features, v, mask=mask, normalize=True)[0]
-        return linear_attention(*features, v, mask=mask, normalize=True)
+            return causal_linear_attention(q, k, v, mask=mask, normalize=True)[0]
+        return linear_attention(q, k, v, mask=mask, normalize=True)
+
+    def _features(self, q: Heads, k: Heads, places: Tensor) -> tuple[Features, Features]:
+        features = self.features(q, places, query=True), self.features(k, places, query=False)
+        return self.tap("query_features", features[0]), self.tap("key_features", features[1])
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -53,14 +60,8 @@ class _KernelAttention(MultiHeadMixer):
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         q, k, v = self.project(x)
         places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
-        y, sums = causal_linear_attention(
-            self.features(q, places, query=True),
-            self.features(k, places, query=False),
-            v,
-            initial_state=state["sums"],
-            mask=context.mask,
-            normalize=True,
-        )
+        q, k = self._features(q, k, places)
+        y, sums = causal_linear_attention(q, k, v, initial_state=state["sums"], mask=context.mask, normalize=True)
         return self.collect(y), {"sums": sums}
 
 

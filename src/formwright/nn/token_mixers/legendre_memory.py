@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_batch_norm
 from formwright.nn.functional.legendre_memory import LegendreTables, legendre_memory, legendre_tables
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.part import PARTS, Axis, InnerAxes, Part, Promises, State, sharing
 from formwright.nn.streaming import in_segments, worth_segments
 
 
@@ -42,6 +42,7 @@ class LegendreMemory(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    taps: ClassVar[tuple[str, ...]] = ("signal", "mixed", "hidden")
 
     def __init__(self, dim: int, *, window: int = 128, order: int | None = None) -> None:
         super().__init__()
@@ -61,21 +62,22 @@ class LegendreMemory(Part):
         residual = Axis("residual")
         return {
             "write.weight": (None, residual),
-            "read.weight": (None, None),  # a part of the inputs is memory
+            "read.weight": (None, Axis("residual", before=self.order)),  # the memory, then the token
             "proj.weight": (residual, None),
-            "proj.bias": (residual,),
         }
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def fold(self) -> None:
         """Take the batch norm into the projection before it, in place."""
-        if self.norm is not None:
-            fold_batch_norm(self.proj, self.norm.norm)
+        if self.norm is not None and fold_batch_norm(self.proj, self.norm.norm):
             self.norm = None
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -89,8 +91,10 @@ class LegendreMemory(Part):
         return self._mix(x, state["memory"], context.mask)
 
     def _mix(self, x: Tensor, memory: Tensor | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
-        m, memory = legendre_memory(F.relu(self.write(x)), self._tables(x), initial_state=memory, mask=mask)
-        h = F.relu(self.read(torch.cat([m.squeeze(2), x], dim=-1)))
+        signal = self.tap("signal", F.relu(self.write(x)))
+        m, memory = legendre_memory(signal, self._tables(x), initial_state=memory, mask=mask)
+        remembered = self.tap("mixed", m.squeeze(2))
+        h = self.tap("hidden", F.relu(self.read(torch.cat([remembered, x], dim=-1))))
         y = self.proj(h)
         return (y if self.norm is None else self.norm(y)), {"memory": memory}
 

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from formwright.errors import UnknownNameError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.attention import check_heads
@@ -58,6 +58,8 @@ class LinearAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
+    #: Queries and keys are those that ``φ`` gives.
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
     def __init__(
@@ -85,17 +87,15 @@ class LinearAttention(Part):
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.qkv, scale, shift)
-        return True
+        return scale_input(self.qkv, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.proj, scale)
-        return True
+        return scale_output(self.proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if self.causal and x.ndim == 3 and worth_segments(x, context):
+        if self.causal and x.ndim == 3 and worth_segments(self, x, context):
             return in_segments(self, x)
         q, k, v = self._project(x.flatten(1, -2))
         mask = None if context.mask is None else context.mask.flatten(1)
@@ -103,7 +103,7 @@ class LinearAttention(Part):
             y = causal_linear_attention(q, k, v, mask=mask, normalize=True)[0]
         else:
             y = linear_attention(q, k, v, mask=mask, normalize=True)
-        return dense(self.proj, y.flatten(2)).view(x.shape)
+        return dense(self.proj, self.tap("mixed", y).flatten(2)).view(x.shape)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -118,9 +118,9 @@ class LinearAttention(Part):
     ) -> tuple[Float[Tensor, "batch time channels"], State]:
         q, k, v = self._project(x)
         y, memory = causal_linear_attention(q, k, v, initial_state=state["memory"], mask=context.mask, normalize=True)
-        return dense(self.proj, y.flatten(2)), {"memory": memory}
+        return dense(self.proj, self.tap("mixed", y).flatten(2)), {"memory": memory}
 
     def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = dense(self.qkv, tokens).view(*tokens.shape[:2], 3, self.heads, self.head_dim).unbind(2)
         features = FEATURE_MAPS[self.feature_map]
-        return features(q), features(k), v
+        return self.tap("queries", features(q)), self.tap("keys", features(k)), self.tap("values", v)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from formwright.errors import UserError
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.blocks import real_tokens
 from formwright.nn.part import PARTS, Promises
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
@@ -60,6 +61,7 @@ class LinformerAttention(MultiHeadMixer):
     """
 
     promises = Promises(dimensions=(1,), any_grid=False)
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
 
     def __init__(
         self,
@@ -83,4 +85,4 @@ class LinformerAttention(MultiHeadMixer):
         check_length(q.shape[1], len(self.mixtures), "Linformer")
         mixtures = self.mixtures[: q.shape[1]] * real_tokens(mask, q)[..., None]
         keys, values = (torch.einsum("btr,bthc->bhrc", mixtures.expand(len(q), -1, -1), x) for x in (k, v))
-        return F.scaled_dot_product_attention(q.transpose(1, 2), keys, values).transpose(1, 2)
+        return attend(q.transpose(1, 2), keys, values, tap=self.listened(*SOFTMAX_TAPS)).transpose(1, 2)

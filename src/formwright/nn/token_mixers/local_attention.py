@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
+from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.block_attention import local_attention
 from formwright.nn.part import PARTS
 from formwright.nn.token_mixers.multi_head import CachedMixer, Heads, Mask, check_positive
@@ -30,6 +33,8 @@ class LocalAttention(CachedMixer):
     Source: the local attention of Long Range Arena, arXiv 2011.04006, without its biases.
     """
 
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
+
     def __init__(
         self, dim: int, *, heads: int = 4, head_dim: int | None = None, block: int = 64, causal: bool = False
     ) -> None:
@@ -39,7 +44,9 @@ class LocalAttention(CachedMixer):
         self.promise(causal=causal)
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
-        return local_attention(*heads, block=self.block, causal=self.causal, mask=mask)
+        return local_attention(
+            *heads, block=self.block, causal=self.causal, mask=mask, tap=self.listened(*SOFTMAX_TAPS)
+        )
 
     def cache_slots(self, capacity: int) -> int:
         return min(capacity, self.block)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from formwright.nn.convolution import scale_input
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.global_window import global_window_attention
+from formwright.nn.layers import scalable, scale_input
 from formwright.nn.part import PARTS, Axis
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
+
+#: Of the global tokens' full attention.
+_WHOLE = ("whole_queries", "whole_keys", "whole_values")
 
 
 @PARTS.register("longformer_attention")
@@ -36,6 +41,8 @@ class LongformerAttention(MultiHeadMixer):
     attention (without biases, for a window that is a multiple of 2 and global tokens that are first).
     """
 
+    taps: ClassVar[tuple[str, ...]] = (*MultiHeadMixer.taps, *_WHOLE)
+
     def __init__(
         self,
         dim: int,
@@ -54,15 +61,17 @@ class LongformerAttention(MultiHeadMixer):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         whole = Axis("heads", repeats=3, block=self.head_dim)
-        return super().axes() | {"whole.weight": (whole, Axis("residual")), "whole.bias": (whole,)}
+        return super().axes() | {"whole.weight": (whole, Axis("residual"))}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+        if not scalable(self.whole, self.inputs):
+            return False
         scale_input(self.whole, scale, shift)
         return super().absorb_input(scale, shift)
 
     def project(self, x: Tensor) -> tuple[Heads, ...]:
         whole = split_axis(dense(self.whole, x), 2, 3, self.heads, self.head_dim).unbind(2)
-        return (*super().project(x), *whole)
+        return (*super().project(x), *map(self.tap, _WHOLE, whole))
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         q, k, v, *whole = heads

@@ -40,7 +40,8 @@ class LSHAttention(MultiHeadMixer):
     Source: Reformer: The Efficient Transformer, arXiv 2001.04451.
     """
 
-    projected: ClassVar[tuple[str, ...]] = ("queries and keys", "values")
+    projected: ClassVar[tuple[str, ...]] = ("queries_and_keys", "values")
+    taps: ClassVar[tuple[str, ...]] = (*projected, "mixed")
     rotations: Tensor
 
     def __init__(

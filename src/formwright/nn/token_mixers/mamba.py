@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.selective_scan import selective_scan, selective_scan_step
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
@@ -64,6 +64,8 @@ class Mamba(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    #: ``C``, ``B``, the convolved tokens, ``delta`` and what the scan gives.
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "steps", "mixed")
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
 
     def __init__(
@@ -119,20 +121,18 @@ class Mamba(Part):
         }
         if self.constants is not None:
             return own | {"constants.step": (hidden,)}
-        return own | {"x_proj.weight": (None, hidden), "dt_proj.weight": (hidden, None), "dt_proj.bias": (hidden,)}
+        return own | {"x_proj.weight": (None, hidden), "dt_proj.weight": (hidden, None)}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.in_proj, scale, shift)
-        return True
+        return scale_input(self.in_proj, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.out_proj, scale)
-        return True
+        return scale_output(self.out_proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -157,13 +157,15 @@ class Mamba(Part):
         x = F.silu(x)
         delta, written, read = self._selected(x)
         rates = -torch.exp(self.A_log)
+        x, delta = self.tap("values", x), self.tap("steps", delta)
+        written, read = self.tap("keys", written), self.tap("queries", read)
         if state is not None and mask is None and x.shape[1] == 1:
             y, states = selective_scan_step(x[:, 0], delta[:, 0], rates, written[:, 0], read[:, 0], state["states"])
             y = y.unsqueeze(1)
         else:
             initial = None if state is None else state["states"]
             y, states = selective_scan(x, delta, rates, written, read, initial_state=initial, mask=mask)
-        y = torch.addcmul(y, x, self.D) * F.silu(z)
+        y = torch.addcmul(self.tap("mixed", y), x, self.D) * F.silu(z)
         return dense(self.out_proj, y), {**after, "states": states}
 
     def _selected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_norm import gated_rms_norm
 from formwright.nn.functional.ssd import CHUNK, ssd, ssd_step
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import in_segments, worth_segments
 from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
@@ -54,6 +54,8 @@ class Mamba2(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    #: ``C``, ``B``, the convolved tokens, ``delta`` and what the scan gives.
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "steps", "mixed")
 
     def __init__(
         self,
@@ -101,17 +103,15 @@ class Mamba2(Part):
         return {"in_proj.weight": (None, Axis("residual")), "out_proj.weight": (Axis("residual"), None)}
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.in_proj, scale, shift)
-        return True
+        return scale_input(self.in_proj, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.out_proj, scale)
-        return True
+        return scale_output(self.out_proj, scale)
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(x, context) else self._mix(x, None, context.mask)[0]
+        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -139,12 +139,14 @@ class Mamba2(Part):
         x = x.reshape(*x.shape[:2], self.heads, self.head_dim)
         written, read = (tensor.reshape(*x.shape[:2], self.groups, self.states) for tensor in (written, read))
         delta, rates = F.softplus(step + self.dt_bias), -torch.exp(self.A_log)
+        x, delta = self.tap("values", x), self.tap("steps", delta)
+        written, read = self.tap("keys", written), self.tap("queries", read)
         if state is not None and mask is None and x.shape[1] == 1:
             y, states = ssd_step(x[:, 0], delta[:, 0], rates, written[:, 0], read[:, 0], state["states"])
             y = y.unsqueeze(1)
         else:
             initial = None if state is None else state["states"]
             y, states = ssd(x, delta, rates, written, read, initial_state=initial, mask=mask, chunk=self.chunk)
-        y = torch.addcmul(y, x, self.D.unsqueeze(-1)).flatten(2)
+        y = torch.addcmul(self.tap("mixed", y), x, self.D.unsqueeze(-1)).flatten(2)
         y = gated_rms_norm(y, z, self.norm_weight, groups=self.groups)
         return dense(self.out_proj, y), {**after, "states": states}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.functional import cache
-from formwright.nn.functional.attention import softmax_attention
+from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.part import Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
@@ -53,6 +53,7 @@ class MultiHeadMixer(Part):
     """
 
     projected: ClassVar[tuple[str, ...]] = ("queries", "keys", "values")
+    taps: ClassVar[tuple[str, ...]] = (*projected, "mixed")
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,))
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
@@ -71,24 +72,21 @@ class MultiHeadMixer(Part):
         heads, residual = Axis("heads", repeats=len(self.projected), block=self.head_dim), Axis("residual")
         return {
             "inputs.weight": (heads, residual),
-            "inputs.bias": (heads,),
             "output.weight": (residual, Axis("heads", block=self.head_dim)),
-            "output.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        scale_input(self.inputs, scale, shift)
-        return True
+        return scale_input(self.inputs, scale, shift)
 
     def absorb_output(self, scale: Tensor) -> bool:
-        scale_output(self.output, scale)
-        return True
+        return scale_output(self.output, scale)
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:
-        return split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
+        heads = split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
+        return tuple(map(self.tap, self.projected, heads))
 
     def collect(self, y: Heads) -> Float[Tensor, "batch time dim"]:
-        return dense(self.output, y.flatten(2))
+        return dense(self.output, self.tap("mixed", y).flatten(2))
 
     @abstractmethod
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
@@ -150,7 +148,8 @@ class CachedMixer(MultiHeadMixer):
             )
             key_places = torch.cat([cache.key_places(length, slots), places], dim=1)[:, None]
             allowed = (key_places >= 0) & (key_places <= places[..., None]) & self.sees(places[..., None], key_places)
-            pieces.append(softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None]))
+            tap = self.listened(*SOFTMAX_TAPS)
+            pieces.append(softmax_attention(q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None], tap=tap))
             cache.write(ring, {"keys": k, "values": v}, length, mask)
             length = length + count
         return self.collect(torch.cat(pieces, dim=1)), ring

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.functional.attention import softmax_attention
+from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.part import PARTS
 from formwright.nn.token_mixers.attention import Attention
 
@@ -46,4 +46,6 @@ class PackedAttention(Attention):
             allowed = allowed & torch.ones_like(allowed).tril()
         q, k, v = self._project(tokens, place)
         dropout = self.attention_dropout if self.training else 0.0
-        return self._output(softmax_attention(q, k, v, allowed=allowed[:, None], dropout=dropout)).view(x.shape)
+        tap = self.listened(*SOFTMAX_TAPS)
+        y = softmax_attention(q, k, v, allowed=allowed[:, None], dropout=dropout, tap=tap)
+        return self._output(y).view(x.shape)

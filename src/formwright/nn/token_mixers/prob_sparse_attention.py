@@ -69,6 +69,7 @@ class ProbSparseAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid"})
     promises: ClassVar[Promises] = Promises()
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
     resizable: ClassVar[dict[str, str]] = {"heads": "heads"}
 
     def __init__(
@@ -85,13 +86,11 @@ class ProbSparseAttention(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         residual = Axis("residual")
         if self.scrambled:
-            return {"qkv.weight": (None, residual), "proj.weight": (residual, None), "proj.bias": (residual,)}
+            return {"qkv.weight": (None, residual), "proj.weight": (residual, None)}
         heads = Axis("heads", repeats=3, block=self.head_dim)
         return {
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def forward(
@@ -105,6 +104,7 @@ class ProbSparseAttention(Part):
             sampled = torch.randint(count, (count, few), device=x.device)
         else:
             sampled = evenly_scattered(count, count, few).to(x.device)
-        y = prob_sparse_attention(q, k, v, sampled, few)
-        y = y.reshape(tokens.shape) if self.scrambled else y.transpose(1, 2).flatten(2)
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        y = self.tap("mixed", prob_sparse_attention(q, k, v, sampled, few))
+        y = y.reshape(*tokens.shape[:2], -1) if self.scrambled else y.transpose(1, 2).flatten(2)
         return self.proj(y).view(x.shape)

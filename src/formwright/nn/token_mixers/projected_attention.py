@@ -10,7 +10,7 @@ from torch import Tensor
 
 from formwright.nn.channel_mixers.lookup_mlp import LookupLayer
 from formwright.nn.channel_mixers.pattention import Pattention
-from formwright.nn.part import PARTS, Axis
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Promises
 from formwright.nn.token_mixers.attention import Attention
 
 
@@ -77,6 +77,10 @@ class PattentionAttention(_ProjectedAttention):
         self.q, self.k, self.v = (Pattention(dim, tokens=tokens, **options) for _ in range(3))  # type: ignore[arg-type]
         self.proj = Pattention(dim, tokens=output_tokens or tokens, **options)  # type: ignore[arg-type,assignment]
 
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        read = {f"{name}.keys": (None, RESIDUAL) for name in ("q", "k", "v")}
+        return {**read, "proj.values": (None, RESIDUAL)}
+
     def _read(self, tokens: Tensor) -> Tensor:
         return torch.cat([self.q(tokens), self.k(tokens), self.v(tokens)], dim=-1)
 
@@ -102,6 +106,8 @@ class LookupAttention(_ProjectedAttention):
 
     Source: MemoryFormer, arXiv 2411.12992.
     """
+
+    promises: ClassVar[Promises] = Promises(exemptions={"residual": "a table hashes neighbouring channels together"})
 
     def __init__(
         self,

@@ -8,12 +8,13 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
-from formwright.nn.part import PARTS, Part, Promises, State
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
+from formwright.nn.functional.dense import outputs_of
+from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
 
@@ -49,6 +50,7 @@ class RelativeAttention(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
 
     def __init__(self, dim: int, *, heads: int = 8, head_dim: int | None = None, window: int | None = None) -> None:
         super().__init__()
@@ -65,6 +67,9 @@ class RelativeAttention(Part):
         self.content_bias = nn.Parameter(torch.zeros(heads, head_dim))
         self.distance_bias = nn.Parameter(torch.zeros(heads, head_dim))
         self.proj = nn.Linear(heads * head_dim, dim, bias=False)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"qkv.weight": (None, RESIDUAL), "proj.weight": (RESIDUAL, None)}
 
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
@@ -105,8 +110,9 @@ class RelativeAttention(Part):
     ) -> Tensor:
         """Results for ``x`` at ``places``, which sees ``seen`` at ``key_places`` (negative: nothing is there)."""
         width = self.heads * self.head_dim
-        q = self._heads(F.linear(x, self.qkv.weight[:width]))
-        k, v = (self._heads(y) for y in F.linear(seen, self.qkv.weight[width:]).chunk(2, dim=-1))
+        q = self._heads(outputs_of(self.qkv, x, slice(width)))
+        k, v = (self._heads(y) for y in outputs_of(self.qkv, seen, slice(width, None)).chunk(2, dim=-1))
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         difference = places[:, :, None] - key_places[:, None]
         allowed = (difference >= 0) & (key_places[:, None] >= 0)
         if self.window is not None:
@@ -114,13 +120,12 @@ class RelativeAttention(Part):
         if real is not None:
             allowed = allowed & real
         distances = self._distances(seen.shape[1])
-        r = self._heads(self.distance(distance_table(distances, x.shape[-1], x)))
+        r = self._heads(self.distance(distance_table(distances, self.distance.in_features, x)))
         by_distance = torch.einsum("bthd,shd->bhts", q + self.distance_bias, r) / math.sqrt(self.head_dim)
         index = difference.clamp(0, distances - 1)[:, None].expand(x.shape[0], self.heads, -1, -1)
         bias = by_distance.gather(-1, index).masked_fill(~allowed[:, None], -torch.inf)
-        y = F.scaled_dot_product_attention(
-            (q + self.content_bias).transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias
-        )
+        q, k, v = (x.transpose(1, 2) for x in (q + self.content_bias, k, v))
+        y = self.tap("mixed", attend(q, k, v, bias, tap=self.listened(*SOFTMAX_TAPS)))
         return self.proj(y.transpose(1, 2).flatten(2))
 
     def _heads(self, y: Tensor) -> Tensor:

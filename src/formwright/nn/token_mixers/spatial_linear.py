@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.dense import known
 from formwright.nn.part import PARTS, Part, Promises
 
 
@@ -50,7 +51,10 @@ class SpatialLinear(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         check_places("A spatial linear layer", tuple(x.shape[1:-1]), self.places)
-        return torch.matmul(self.fc.weight, x.flatten(1, -2)).view(x.shape)
+        places = x.flatten(1, -2)
+        if not known(self.fc) or self.fc.bias is not None:
+            return self.fc(places.mT).mT.reshape(x.shape)
+        return torch.matmul(self.fc.weight, places).view(x.shape)
 
 
 @PARTS.register("random_mixing")

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.blocks import real_tokens
+from formwright.nn.functional.dense import known
 from formwright.nn.part import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
@@ -26,6 +28,7 @@ class _Synthesizer(MultiHeadMixer):
     """
 
     projected: ClassVar[tuple[str, ...]] = ("values",)
+    taps: ClassVar[tuple[str, ...]] = (*projected, *SOFTMAX_TAPS, "mixed")
     promises = Promises(dimensions=(1,), any_grid=False)
 
     def __init__(
@@ -65,7 +68,7 @@ class _Synthesizer(MultiHeadMixer):
         width = max(a.shape[-1], self.head_dim)  # the fast kernels want one width for all three
         a, b = (F.pad(x, (0, width - x.shape[-1])).expand(len(v), -1, -1, -1) for x in (a, b))
         values = F.pad(v, (0, width - self.head_dim)).transpose(1, 2)
-        y = F.scaled_dot_product_attention(a, b, values, attn_mask=mask, scale=1.0)
+        y = attend(a, b, values, mask, scale=1.0, tap=self.listened(*SOFTMAX_TAPS))
         return y[..., : self.head_dim].transpose(1, 2)
 
     def init_state(
@@ -86,6 +89,12 @@ class _Synthesizer(MultiHeadMixer):
         places = (length[:, None] + torch.arange(time, device=x.device)).clamp(max=self.length - 1)
         seen = torch.arange(slots, device=x.device) <= places[..., None]
         return self.collect(self._mix(self.logits(heads, places, slots), seen, values.to(x.dtype))), {"values": values}
+
+
+def _table(c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits ``c`` alone, without factors."""
+    nothing = c.new_zeros(1, c.shape[1], 1, 1)
+    return nothing.expand(-1, -1, c.shape[2], -1), nothing.expand(-1, -1, c.shape[3], -1), c
 
 
 @PARTS.register("random_synthesizer")
@@ -109,6 +118,8 @@ class RandomSynthesizer(_Synthesizer):
     Source: Synthesizer: Rethinking Self-Attention in Transformer Models, arXiv 2005.00743 (random and factorised
     random).
     """
+
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(
         self,
@@ -136,9 +147,7 @@ class RandomSynthesizer(_Synthesizer):
 
     def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.rank is None:
-            nothing = self.table.new_zeros(1, self.heads, 1, 1)
-            table = self.table[:, places, :keys].transpose(0, 1)
-            return nothing.expand(-1, -1, places.shape[1], -1), nothing.expand(-1, -1, keys, -1), table
+            return _table(self.table[:, places, :keys].transpose(0, 1))
         return self.left[:, places].transpose(0, 1), self.right[None, :, :keys], None
 
 
@@ -162,7 +171,8 @@ class DenseSynthesizer(_Synthesizer):
     Source: Synthesizer: Rethinking Self-Attention in Transformer Models, arXiv 2005.00743.
     """
 
-    projected: ClassVar[tuple[str, ...]] = ("values", "hidden")
+    projected: ClassVar[tuple[str, ...]] = ("values", "features")
+    taps: ClassVar[tuple[str, ...]] = (*projected, *SOFTMAX_TAPS, "mixed")
 
     def __init__(
         self,
@@ -179,4 +189,6 @@ class DenseSynthesizer(_Synthesizer):
 
     def logits(self, heads: tuple[Heads, ...], places: Tensor, keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
         hidden = heads[1].relu().transpose(1, 2)
+        if not known(self.scores) or self.scores.bias is not None:
+            return _table(self.scores(hidden)[..., :keys])
         return hidden, self.scores.weight[:keys].expand(1, self.heads, -1, -1), None

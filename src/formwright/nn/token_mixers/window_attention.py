@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.windows import merge_windows, partition_windows
 from formwright.nn.part import PARTS, Axis, Part, Promises
 from formwright.nn.positions import RelativePositionBias
@@ -48,6 +49,7 @@ class WindowAttention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[dict[str, str]] = {"heads": "heads"}
+    taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
 
     def __init__(self, dim: int, *, heads: int, grid: tuple[int, ...], window: int = 7, shifted: bool = False) -> None:
         super().__init__()
@@ -68,9 +70,7 @@ class WindowAttention(Part):
         return {
             "relative_position_bias.table": (None, Axis("heads")),
             "qkv.weight": (heads, residual),
-            "qkv.bias": (heads,),
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
-            "proj.bias": (residual,),
         }
 
     def forward(
@@ -86,7 +86,9 @@ class WindowAttention(Part):
         windows = self._windows(x, padded)
         tokens = windows.flatten(1, -2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(x, context.mask, padded))
+        q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
+        y = attend(q, k, v, self._bias(x, context.mask, padded), tap=self.listened(*SOFTMAX_TAPS))
+        y = self.tap("mixed", y)
         y = self.proj(y.transpose(1, 2).flatten(2)).view(windows.shape)
         y = merge_windows(y, padded)
         if self.shift:

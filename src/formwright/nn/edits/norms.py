@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from formwright.errors import UnknownNameError, UserError
-from formwright.nn.convolution import scale_input, scale_output
 from formwright.nn.frame import Backbone, Branch, Stage
 from formwright.nn.heads import TokenScores
+from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.norms import CRMSNorm, LayerNorm, RMSNorm
 from formwright.nn.part import Part
 
@@ -61,7 +61,6 @@ def replace_norms(model: nn.Module, target: str, options: Mapping[str, Any]) -> 
         replacement.weight = None
         owner.norm = replacement
     if kept < dim:
-        backbone.dim = kept
         for stage in _stages(backbone):
             stage.in_dim = stage.dim = kept
 
