@@ -224,7 +224,7 @@ class Tempo(Network):
         if specification.pool is not None:
             return torch.cat([self.pool(tokens), tokens], dim=1)
         words = self.language.backbone.embed(torch.tensor([specification.sentences[index]], device=values.device))[0]
-        return torch.cat([self.sentences[index](words).expand(len(tokens), -1, -1), tokens], dim=1)
+        return torch.cat([self.sentences[index](words).expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def load_language_model(self, source: str | Path | Mapping[str, Tensor]) -> None:
         """Take the weights of a GPT-2 in the layout of transformers (a file, a folder or a state); the first blocks.
