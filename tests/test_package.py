@@ -23,6 +23,12 @@ def test_importing_the_package_imports_not_even_torch() -> None:
     assert "torch" not in loaded_after("import formwright")
 
 
+def test_listing_models_imports_neither_torch_nor_the_models() -> None:
+    loaded = loaded_after("from formwright.cli import _run; assert _run(['list', '--json']) == 0")
+    assert "formwright.cli.listing" in loaded
+    assert loaded.isdisjoint({"torch", "numpy", "formwright.models"})
+
+
 def test_building_a_model_imports_nothing_heavy() -> None:
     loaded = loaded_after("import formwright; formwright.create_model('poolformer_s12', dims=(4,) * 4)")
     assert loaded.isdisjoint(HEAVY)

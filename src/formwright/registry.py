@@ -15,6 +15,9 @@ from formwright.errors import UnknownNameError
 
 T = TypeVar("T")
 
+#: The entry-point group by which other packages add models.
+MODEL_PLUGINS = "formwright.models"
+
 
 class Registry(Generic[T]):
     """A table from names to objects of one kind (``what``, used in messages), open to plug-ins."""

@@ -221,16 +221,16 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """List the models that can be built by name, with their numbers of parameters."""
-    from formwright.models import list_models
+    from formwright.cli.listing import listed
 
-    names = list_models(pattern, task=task)
-    if not names:
+    models = listed(pattern, task=task)
+    if not models:
         which = f"for the task {task!r} matches" if task else "matches"
         raise UserError(f"No model {which} {pattern!r}; see formwright list.")
     if as_json:
-        _print_json(names)
+        _print_json([model.name for model in models])
     else:
-        print_models(names)
+        print_models(models)
 
 
 @app.command()

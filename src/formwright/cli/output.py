@@ -22,6 +22,7 @@ from formwright.reporting import SILENT, Reporter
 if TYPE_CHECKING:
     from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
+    from formwright.cli.listing import Listed
     from formwright.deployment.prediction import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
@@ -239,16 +240,13 @@ def _speed(speed: Speed | None) -> str:
     return f"{speed.steps_per_second:.3g}{memory}"
 
 
-def print_models(names: Sequence[str]) -> None:
-    from formwright.models import MODELS, empty_copy, model_specification
-
+def print_models(models: Sequence[Listed]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("name")
     table.add_column("parameters", justify="right")
     table.add_column("task")
-    for name in names:
-        count = empty_copy(model_specification(name)).parameter_count()
-        table.add_row(escape(name), format_count(count), MODELS[name].task)
+    for model in models:
+        table.add_row(escape(model.name), format_count(model.parameters), model.task)
     console.print(table, highlight=False)
 
 

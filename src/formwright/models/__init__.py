@@ -15,7 +15,7 @@ from formwright.models.chain import Chain
 from formwright.models.checkpoints import load_checkpoint
 from formwright.models.network import NETWORKS, Network, empty_copy, load_folder, network
 from formwright.nn.specification import NetworkSpec
-from formwright.registry import Registry
+from formwright.registry import MODEL_PLUGINS, Registry
 
 __all__ = [
     "MODELS",
@@ -47,7 +47,7 @@ class Variant:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-MODELS: Registry[Variant] = Registry("model", group="formwright.models")
+MODELS: Registry[Variant] = Registry("model", group=MODEL_PLUGINS)
 
 
 def register_family(

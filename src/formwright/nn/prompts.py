@@ -42,7 +42,7 @@ class PromptPool(nn.Module):
         self.summary = nn.Linear(patches, 1)
 
     def forward(self, tokens: Float[Tensor, "batch patches dim"]) -> Float[Tensor, "batch prompts dim"]:
-        by_channel = tokens.reshape(len(tokens), -1, tokens.shape[1]) if self.reshaped else tokens.transpose(1, 2)
+        by_channel = tokens.reshape(tokens.shape[0], -1, tokens.shape[1]) if self.reshaped else tokens.transpose(1, 2)
         query = F.normalize(self.summary(by_channel)[..., 0], dim=1, eps=1e-6)
         similarity = query @ F.normalize(self.keys, dim=1, eps=1e-6).T
         return self.prompts[similarity.topk(self.chosen, dim=1).indices].flatten(1, 2)

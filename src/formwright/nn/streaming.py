@@ -104,5 +104,6 @@ def worth_segments(part: Part, x: Tensor, context: Context) -> bool:
 
     Who listens to the part's taps is to see the whole text at once.
     """
-    long = x.shape[1] > SEGMENT and part.listeners is None
-    return long and context.mask is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length is not compared
+        return False
+    return x.shape[1] > SEGMENT and part.listeners is None and context.mask is None

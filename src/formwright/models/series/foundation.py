@@ -188,7 +188,7 @@ class FoundationModel(Network):
 
         if not self._specification.causal:
             missing = -(-horizon // patch)
-            future = series.new_full((len(series), missing * patch), torch.nan)
+            future = series.new_full((series.shape[0], missing * patch), torch.nan)
             patches = cut_into_patches(torch.cat([series, future], dim=1), patch, forecast=missing)
             return point(self.distribution(patches), slice(-missing, None))[:, :horizon]
         known = series

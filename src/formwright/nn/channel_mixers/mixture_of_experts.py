@@ -86,7 +86,7 @@ class MixtureOfExperts(Part):
         return y
 
     def _mix_all(self, tokens: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        gates = weights.new_zeros(len(tokens), len(self.experts)).scatter(-1, chosen, weights)
+        gates = weights.new_zeros(tokens.shape[0], len(self.experts)).scatter(-1, chosen, weights)
         y = torch.zeros_like(tokens)
         for number, expert in enumerate(self.experts):
             y = y + expert(tokens) * gates[:, number, None]

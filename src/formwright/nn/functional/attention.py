@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from formwright.nn.functional.any_length import any_length, first_tokens, gather_blocks
 from formwright.nn.functional.transforms import mapped
 
 #: The values that :func:`attend` shows to those who listen.
@@ -136,23 +136,25 @@ def sliding_window_attention(
         tap: see :func:`attend`; each block of queries is a row of the batch, and sees its block and those around.
     """
     batch, time = q.shape[:2]
-    blocks = math.ceil(time / window)
-    reach = (1, 0) if causal else (1, 1)  # blocks before and after
-    padding = blocks * window - time
-    around = (0, 0, 0, 0, reach[0] * window, reach[1] * window + padding)
-    keys, values = (F.pad(x, around).unfold(1, (1 + sum(reach)) * window, window) for x in (k, v))
+    after = 0 if causal else window  # keys of the blocks before and after each, as many as are seen
     real = torch.ones(1, time, dtype=torch.bool, device=q.device) if mask is None else mask
-    real = F.pad(real, around[4:]).unfold(1, (1 + sum(reach)) * window, window)  # (rows, blocks, keys)
-    place = torch.arange(window, device=q.device)[:, None] + reach[0] * window
-    distance = place - torch.arange(keys.shape[-1], device=q.device)
+    queries = _blocks(q, window)
+    keys, values, real = (_blocks(x, window, window, after) for x in (k, v, real))
+    place = torch.arange(window, device=q.device)[:, None] + window
+    distance = place - torch.arange(keys.shape[2], device=q.device)
     near = (distance < window) & ((distance >= 0) if causal else (distance > -window))
     allowed = (real[:, :, None] & near).expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
     y = softmax_attention(
-        F.pad(q, (0, 0, 0, 0, 0, padding)).view(batch * blocks, window, *q.shape[2:]),
-        keys.flatten(0, 1).permute(0, 3, 1, 2),
-        values.flatten(0, 1).permute(0, 3, 1, 2),
-        allowed=allowed,
-        dropout=dropout,
-        tap=tap,
+        queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), allowed=allowed, dropout=dropout, tap=tap
     )
-    return y.reshape(batch, blocks * window, *y.shape[2:])[:, :time]
+    y = y.reshape(batch, -1, *y.shape[2:])
+    return first_tokens(y, time) if any_length(time) else y[:, :time]
+
+
+def _blocks(x: Tensor, block: int, before: int = 0, after: int = 0) -> Shaped[Tensor, "batch blocks span *rest"]:
+    """Blocks of tokens ``(batch, time, ...)`` and their surroundings, zeros (or false) where there is nothing."""
+    time = x.shape[1]
+    if any_length(time):
+        return gather_blocks(x, block, before, after)
+    around = (0, 0) * (x.ndim - 2) + (before, after + -time % block)
+    return F.pad(x, around).unfold(1, before + block + after, block).movedim(-1, 2)

@@ -7,12 +7,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.any_length import any_length
 from formwright.nn.functional.attention import Tap
 from formwright.nn.functional.blocks import (
     attend_in_blocks,
     attend_jointly,
     average,
     forbid,
+    join_blocks,
     real_tokens,
     scores,
     split_blocks,
@@ -44,10 +46,10 @@ def local_attention(
         tap: see :func:`~formwright.nn.functional.attention.attend`; every block is a row of the batch.
     """
     time = q.shape[1]
-    block = min(block, time)
+    block = block if any_length(time) else min(block, time)
     queries, keys, values = (split_blocks(x, block) for x in (q, k, v))
     allowed = split_blocks(real_tokens(mask, q), block)[:, :, None] & _within(block, causal, q.device)
-    return attend_in_blocks(queries, keys, values, allowed, tap).flatten(1, 2)[:, :time]
+    return join_blocks(attend_in_blocks(queries, keys, values, allowed, tap), time)
 
 
 def _within(block: int, causal: bool, device: torch.device) -> Tensor:
@@ -92,7 +94,7 @@ def fixed_attention(
     y = attend_in_blocks(
         queries, seen(k, keys), seen(v, values), torch.cat([part.expand(*shape, -1) for part in allowed], dim=-1)
     )
-    y = y.flatten(1, 2)[:, : time - leading]
+    y = join_blocks(y, time - leading)
     return torch.cat([attend_to_all(q[:, :leading], k, v, real), y], dim=1) if leading else y
 
 
@@ -135,7 +137,7 @@ def strided_attention(
             (column, lambda weights: torch.einsum("bhnqm,bmqhc->bnqhc", weights, values)),
         ]
     )
-    return y.flatten(1, 2)[:, :time]
+    return join_blocks(y, time)
 
 
 def _neighbours(x: Tensor, reach: tuple[int, int]) -> Tensor:

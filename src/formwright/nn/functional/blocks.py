@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.nn.functional.any_length import any_length, first_tokens, gather_blocks
 from formwright.nn.functional.attention import Tap, attend
 
 
@@ -22,11 +23,19 @@ def split_axis(x: Shaped[Tensor, "*shape"], axis: int, *sizes: int) -> Shaped[Te
 
 
 def split_blocks(x: Shaped[Tensor, "batch time *rest"], block: int) -> Shaped[Tensor, "batch blocks block *rest"]:
-    """Blocks of ``block`` tokens; zeros (or false) fill the last one."""
+    """Blocks of ``block`` tokens; zeros (or false) fill the last one, and one more where the length is any."""
+    if any_length(x.shape[1]):
+        return gather_blocks(x, block)
     missing = -x.shape[1] % block
     if missing:
         x = F.pad(x, [0, 0] * (x.ndim - 2) + [0, missing])
     return split_axis(x, 1, -1, block)
+
+
+def join_blocks(y: Shaped[Tensor, "batch blocks block *rest"], time: int) -> Shaped[Tensor, "batch time *rest"]:
+    """The inverse of :func:`split_blocks`, without what filled the blocks."""
+    y = y.flatten(1, 2)
+    return first_tokens(y, time) if any_length(time) else y[:, :time]
 
 
 def real_tokens(mask: Bool[Tensor, "batch time"] | None, x: Shaped[Tensor, "batch time *rest"]) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.errors import UserError
+from formwright.nn.functional.any_length import any_length, first_tokens, gather_blocks
 
 #: Tokens of a segment.
 SEGMENT = 2048
@@ -53,14 +54,20 @@ def masked(
     return x if mask is None else x.masked_fill(~mask.view(*mask.shape, *[1] * (x.ndim - 2)), 0)
 
 
-def chunk_length(time: int, most: int) -> int:
-    """The power of two that chunks have: at most ``most``, and no longer than ``time`` tokens need.
+def check_chunk(chunk: int) -> None:
+    """Refuse chunks without tokens.
 
     Raises:
-        UserError: ``most`` is less than 1.
+        UserError: ``chunk`` is less than 1.
     """
-    if most < 1:
-        raise UserError(f"A chunk of {most} tokens holds nothing; choose a chunk of at least 1.")
+    if chunk < 1:
+        raise UserError(f"A chunk of {chunk} tokens holds nothing; choose a chunk of at least 1.")
+
+
+def chunk_length(time: int, most: int) -> int:
+    """The power of two that chunks have: at most ``most``, and no longer than ``time`` tokens need."""
+    if any_length(time):
+        return int(2 ** (most.bit_length() - 1))
     length = 1
     while length < time and 2 * length <= most:
         length *= 2
@@ -96,10 +103,15 @@ def from_chunks(
 
 
 def over_segments(
-    segment: Segment, inputs: Sequence[Tensor], state: Tensor, dtype: torch.dtype
+    segment: Segment, inputs: Sequence[Tensor], state: Tensor, dtype: torch.dtype, length: int
 ) -> tuple[Tensor, Tensor]:
-    """``segment(*inputs, state) -> (y, state)``, a few tokens at a time along the second axis of all ``inputs``."""
+    """``segment(*inputs, state) -> (y, state)``, a few tokens at a time along the second axis of all ``inputs``.
+
+    ``y`` is in ``dtype``. Where the time is any, it is a chunk of ``length`` tokens at a time.
+    """
     time = inputs[0].shape[1]
+    if any_length(time):
+        return over_any_length(segment, inputs, state, dtype, length)
     if time <= SEGMENT:
         y, state = segment(*inputs, state)
         return y.to(dtype), state
@@ -108,6 +120,25 @@ def over_segments(
         y, state = segment(*pieces, state)
         outputs.append(y.to(dtype))
     return torch.cat(outputs, dim=1), state
+
+
+def over_any_length(
+    segment: Segment, inputs: Sequence[Tensor], state: Tensor, dtype: torch.dtype, length: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`over_segments` as a loop of the exported program, a chunk of ``length`` tokens at a time.
+
+    What fills the last chunk is zero, and the state is that after it.
+    """
+    from torch._higher_order_ops.scan import scan
+
+    chunks = [gather_blocks(x, length).transpose(0, 1) for x in inputs]
+
+    def step(state: Tensor, pieces: list[Tensor]) -> tuple[Tensor, Tensor]:
+        y, state = segment(*pieces, state)
+        return state.clone(memory_format=torch.contiguous_format), y.to(dtype).transpose(0, 1)
+
+    state, y = scan(step, state.contiguous(), chunks)
+    return first_tokens(y.flatten(0, 1).transpose(0, 1), inputs[0].shape[1]), state
 
 
 def start_state(

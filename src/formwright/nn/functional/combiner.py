@@ -17,7 +17,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from formwright.nn.functional.blocks import Group, attend_jointly, average, forbid, real_tokens, scores, split_blocks
+from formwright.nn.functional.blocks import (
+    Group,
+    attend_jointly,
+    average,
+    forbid,
+    join_blocks,
+    real_tokens,
+    scores,
+    split_blocks,
+)
 
 Tokens = Float[Tensor, "batch time heads channels"]
 Blocks = Float[Tensor, "batch blocks block heads channels"]
@@ -61,8 +70,8 @@ def combiner_fixed_attention(
     """
     time = q.shape[1]
     queries, keys, values = (split_blocks(x, segment) for x in (q, k, v))
-    real = split_blocks(real_tokens(mask, q).expand(len(q), -1), segment)
-    return fixed_segments(queries, keys, values, real, causal=causal)[0].flatten(1, 2)[:, :time]
+    real = split_blocks(real_tokens(mask, q).expand(q.shape[0], -1), segment)
+    return join_blocks(fixed_segments(queries, keys, values, real, causal=causal)[0], time)
 
 
 def fixed_segments(
@@ -117,8 +126,8 @@ def combiner_logsparse_attention(q: Tokens, k: Tokens, v: Tokens, *, mask: Mask 
     Args:
         mask: true for real tokens.
     """
-    places = torch.arange(q.shape[1], device=q.device).expand(len(q), -1)
-    return logsparse_rows(q, places, q, k, v, real_tokens(mask, q).expand(len(q), -1))
+    places = torch.arange(q.shape[1], device=q.device).expand(q.shape[0], -1)
+    return logsparse_rows(q, places, q, k, v, real_tokens(mask, q).expand(q.shape[0], -1))
 
 
 def logsparse_rows(

@@ -22,7 +22,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from formwright.nn.functional.blocks import Group, attend_jointly, average, forbid, real_tokens, scores, split_blocks
+from formwright.nn.functional.blocks import (
+    Group,
+    attend_jointly,
+    average,
+    forbid,
+    join_blocks,
+    real_tokens,
+    scores,
+    split_blocks,
+)
 
 Tokens = Float[Tensor, "batch time heads channels"]
 Mask = Bool[Tensor, "batch time"]
@@ -63,8 +72,8 @@ def combiner_mixture_attention(q: Tokens, k: Tokens, v: Tokens, *, columns: int,
         mask: true for real tokens.
     """
     queries, keys, values = (split_blocks(x, columns) for x in (q, k, v))
-    real = split_blocks(real_tokens(mask, q).expand(len(q), -1), columns)
-    return mixture_rows(queries, keys, values, real)[0].flatten(1, 2)[:, : q.shape[1]]
+    real = split_blocks(real_tokens(mask, q).expand(q.shape[0], -1), columns)
+    return join_blocks(mixture_rows(queries, keys, values, real)[0], q.shape[1])
 
 
 def mixture_rows(

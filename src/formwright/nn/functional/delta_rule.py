@@ -22,6 +22,7 @@ from torch import Tensor
 from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
+    check_chunk,
     chunk_length,
     from_chunks,
     masked,
@@ -30,6 +31,7 @@ from formwright.nn.functional.chunks import (
     to_chunks,
     without_autocast,
 )
+from formwright.nn.functional.one_operation import one_operation
 
 #: Tokens of a chunk.
 CHUNK = 32
@@ -64,7 +66,7 @@ def delta_rule(
         UserError: ``chunk`` is less than 1.
     """
     dtype = accumulation_type(q.dtype)
-    length = chunk_length(q.shape[1], chunk)
+    check_chunk(chunk)
     k, v, beta = masked(k, mask), masked(v, mask), masked(beta, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
@@ -78,10 +80,17 @@ def delta_rule(
 
         return delta_rule_by_kernel(q, k, v, beta, state)
 
-    def segment(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return _segment(q, k, v, beta, state, length, dtype)
+    return _in_chunks(q, k, v, beta, state, chunk)
 
-    return over_segments(segment, (q, k, v, beta.unsqueeze(-1)), state, v.dtype)
+
+@one_operation("delta_rule", lambda q, k, v, beta, state, chunk: (v.new_empty(v.shape), state.new_empty(state.shape)))
+def _in_chunks(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    length = chunk_length(q.shape[1], chunk)
+
+    def segment(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _segment(q, k, v, beta, state, length, state.dtype)
+
+    return over_segments(segment, (q, k, v, beta.unsqueeze(-1)), state, v.dtype, length)
 
 
 def _segment(

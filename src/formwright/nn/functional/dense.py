@@ -90,7 +90,7 @@ class _Dense(torch.autograd.Function):
 
 
 def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
-    if torch.compiler.is_compiling() or not known(linear):
+    if torch.compiler.is_compiling() or type(x) is not Tensor or not known(linear):  # a traced size is not compared
         return False
     weight = linear.weight
     return bool(
@@ -98,7 +98,6 @@ def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
         and weight.dtype is x.dtype
         and x.device.type == "cpu"
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
-        and type(x) is Tensor  # neither a tracer's stand-in nor a subclass
         and type(weight) is nn.Parameter
         and torch.backends.mkldnn.enabled
         and torch._C._has_mkldnn

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
+    check_chunk,
     chunk_length,
     cut_into_chunks,
     from_chunks,
@@ -30,6 +31,7 @@ from formwright.nn.functional.chunks import (
     to_chunks,
     without_autocast,
 )
+from formwright.nn.functional.one_operation import one_operation
 from formwright.nn.functional.transforms import values_are_known
 
 #: Tokens of a chunk where decays are mild, and at most where they are strong.
@@ -65,7 +67,7 @@ def gated_linear_attention(
         UserError: ``chunk`` is less than 1.
     """
     dtype = accumulation_type(q.dtype)
-    length = chunk_length(q.shape[1], chunk)
+    check_chunk(chunk)
     k, v, log_decay = masked(k, mask), masked(v, mask), masked(log_decay, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
@@ -79,10 +81,20 @@ def gated_linear_attention(
 
         return decayed_recurrence(q, k, v, log_decay, state)
 
-    def segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return _segment(q, k, v, log_decay, state, length, dtype)
+    return _in_chunks(q, k, v, log_decay, state, chunk)
 
-    return over_segments(segment, (q, k, v, log_decay), state, v.dtype)
+
+@one_operation(
+    "gated_linear_attention",
+    lambda q, k, v, log_decay, state, chunk: (v.new_empty(v.shape), state.new_empty(state.shape)),
+)
+def _in_chunks(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    length = chunk_length(q.shape[1], chunk)
+
+    def segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _segment(q, k, v, log_decay, state, length, state.dtype)
+
+    return over_segments(segment, (q, k, v, log_decay), state, v.dtype, length)
 
 
 def _segment(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.nn.functional.block_attention import attend_to_all
-from formwright.nn.functional.blocks import attend_in_blocks, real_tokens, split_blocks
+from formwright.nn.functional.blocks import attend_in_blocks, join_blocks, real_tokens, split_blocks
 
 Tokens = Float[Tensor, "batch time heads channels"]
 Triple = tuple[Tokens, Tokens, Tokens]
@@ -64,7 +64,7 @@ def global_window_attention(
             torch.cat([near, x[:, None, :leading].expand(-1, blocks, -1, -1, -1)], dim=2)
             for near, x in ((near_keys, k), (near_values, v))
         )
-    y = attend_in_blocks(queries, near_keys, near_values, allowed).flatten(1, 2)[:, :time]
+    y = join_blocks(attend_in_blocks(queries, near_keys, near_values, allowed), time)
     if not leading:
         return y
     assert whole is not None

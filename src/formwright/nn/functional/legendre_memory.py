@@ -20,8 +20,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from formwright.errors import UserError
-from formwright.nn.functional.chunks import SEGMENT, accumulation_type, masked, without_autocast
+from formwright.nn.functional.any_length import any_length
+from formwright.nn.functional.chunks import (
+    SEGMENT,
+    accumulation_type,
+    check_chunk,
+    masked,
+    over_any_length,
+    without_autocast,
+)
+from formwright.nn.functional.one_operation import one_operation
 
 #: Tokens of a chunk; ``order² chunk`` numbers are kept for it.
 CHUNK = 16
@@ -67,8 +75,7 @@ def legendre_tables(order: int, window: int, *, chunk: int = CHUNK) -> LegendreT
     Raises:
         UserError: ``chunk`` is less than 1.
     """
-    if chunk < 1:
-        raise UserError(f"A chunk of {chunk} tokens holds nothing; choose a chunk of at least 1.")
+    check_chunk(chunk)
     transition, entry = legendre_system(order, window)
     powers = [transition]
     while len(powers) < chunk:
@@ -100,21 +107,41 @@ def legendre_memory(
     dtype = accumulation_type(u.dtype)
     tables = tables.to(u, dtype)
     u_all = masked(u, mask).to(dtype)
-    batch, time, heads = u.shape
+    batch, _, heads = u.shape
     order = tables.input.shape[0]
-    state = u_all.new_zeros(batch, heads, order) if initial_state is None else initial_state.to(dtype)
-    if time == 0:
-        return u.unsqueeze(-1).expand(-1, -1, -1, order), state
-    outputs = []
-    first = state
-    for start in range(0, time, SEGMENT):
-        memory, state = _segment(u_all[:, start : start + SEGMENT], tables, state)
-        outputs.append(memory)
-    memory = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    first = u_all.new_zeros(batch, heads, order) if initial_state is None else initial_state.to(dtype)
+    if u.shape[1] == 0:
+        return u.unsqueeze(-1).expand(-1, -1, -1, order), first
+    memory, state = _in_segments(u_all, *tables, first)
     if mask is not None:
         last = mask.sum(1).view(-1, 1, 1, 1).expand(-1, 1, heads, order)
         state = torch.cat([first[:, None], memory], dim=1).gather(1, last).squeeze(1)
     return memory.to(u.dtype), state
+
+
+def _shaped(u: Tensor, transition: Tensor, entry: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+    return u.new_empty(*u.shape, len(entry)), u.new_empty(u.shape[0], u.shape[2], len(entry))
+
+
+@one_operation("legendre_memory", _shaped)
+def _in_segments(
+    u: Tensor, transition: Tensor, entry: Tensor, response: Tensor, powers: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    tables = LegendreTables(transition, entry, response, powers)
+    time = u.shape[1]
+    if any_length(time):
+        tables = LegendreTables(*(table.clone() for table in tables))  # known to the trace, which constants are not
+
+        def chunk(u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            return _segment(u, tables, state)
+
+        memory, _ = over_any_length(chunk, (u,), state, state.dtype, len(response))
+        return memory, memory.select(1, -1)  # what fills the last chunk moves the memory on
+    outputs = []
+    for start in range(0, time, SEGMENT):
+        memory, state = _segment(u[:, start : start + SEGMENT], tables, state)
+        outputs.append(memory)
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)), state
 
 
 def _segment(u: Tensor, tables: LegendreTables, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
     accumulation_type,
+    check_chunk,
     chunk_length,
     from_chunks,
     masked,
@@ -24,6 +25,7 @@ from formwright.nn.functional.chunks import (
     to_chunks,
     without_autocast,
 )
+from formwright.nn.functional.one_operation import one_operation
 
 #: Tokens of a chunk: within it the cost is quadratic.
 CHUNK = 64
@@ -60,7 +62,7 @@ def causal_linear_attention(
         UserError: ``chunk`` is less than 1.
     """
     dtype = accumulation_type(q.dtype)
-    length = chunk_length(q.shape[1], chunk)
+    check_chunk(chunk)
     k = masked(k, mask)
     values = F.pad(masked(v, mask), (0, 1), value=1.0) if normalize else masked(v, mask)
     batch, time, heads, keys = q.shape
@@ -76,11 +78,22 @@ def causal_linear_attention(
         y, state = decayed_recurrence(q, k, values.to(dtype), None, state)
         return (_normalized(y) if normalize else y).to(v.dtype), state
 
+    return _in_chunks(q, k, values, state, normalize, chunk)
+
+
+def _shaped(q: Tensor, k: Tensor, v: Tensor, state: Tensor, normalize: bool, chunk: int) -> tuple[Tensor, Tensor]:
+    return v.new_empty(*v.shape[:3], v.shape[3] - normalize), state.new_empty(state.shape)
+
+
+@one_operation("linear_attention", _shaped)
+def _in_chunks(q: Tensor, k: Tensor, v: Tensor, state: Tensor, normalize: bool, chunk: int) -> tuple[Tensor, Tensor]:
+    length = chunk_length(q.shape[1], chunk)
+
     def segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        y, state = _segment(q, k, v, state, length, dtype)
+        y, state = _segment(q, k, v, state, length, state.dtype)
         return (_normalized(y) if normalize else y), state
 
-    return over_segments(segment, (q, k, values), state, v.dtype)
+    return over_segments(segment, (q, k, v), state, v.dtype, length)
 
 
 def _segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

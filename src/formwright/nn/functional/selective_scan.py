@@ -23,10 +23,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from formwright.nn import kernels
+from formwright.nn.functional.any_length import any_length
+from formwright.nn.functional.chunks import over_any_length
+from formwright.nn.functional.one_operation import one_operation
 from formwright.nn.functional.transforms import transformed
 
 #: Tokens of a chunk: how many steps are taken one after the other.
 CHUNK = 8
+#: The same in an exported program for any time, where the steps are as many as its length has binary digits.
+EXPORTED_CHUNK = 16
 #: Values ``samples x tokens x states x channels`` of a block, of which a pass needs two to five in the cache.
 BLOCK_VALUES = 2**19
 #: Channels of a block, where there are more.
@@ -70,12 +75,25 @@ def selective_scan(
         from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
 
         return selective_scan_by_kernel(x, delta, A, B, C, initial_state.to(dtype))
-    operands = [operand.to(dtype) for operand in (x, delta, A, B, C, initial_state)]
-    if torch.compiler.is_compiling() or transformed():
-        y, state = _scan_by_doubling(*operands)
-    else:
-        y, state = _SelectiveScan.apply(*operands)  # type: ignore[no-untyped-call]
+    y, state = _scan(*(operand.to(dtype) for operand in (x, delta, A, B, C, initial_state)))
     return y.to(x.dtype), state
+
+
+def _shaped(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), state.new_empty(state.shape)
+
+
+@one_operation("selective_scan", _shaped)
+def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    if not (torch.compiler.is_compiling() or transformed()):
+        return _SelectiveScan.apply(x, delta, A, B, C, state)  # type: ignore[no-untyped-call]
+    if not any_length(x.shape[1]):
+        return _scan_by_doubling(x, delta, A, B, C, state)
+
+    def chunk(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return _scan_by_doubling(x, delta, A, B, C, state)
+
+    return over_any_length(chunk, (x, delta, B, C), state, x.dtype, EXPORTED_CHUNK)
 
 
 def selective_scan_step(

@@ -71,7 +71,10 @@ def convolve(
     if padded.shape[1] == weight.shape[1]:
         y = (padded * weight.t()).sum(1, keepdim=True)
         return y if bias is None else y + bias
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        # Fused into one kernel for any length; of a convolution's gradient inductor makes one for each length.
+        return _shifted(padded, weight, bias)
+    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
         return _as_one_row(padded, weight, bias)
     return _Convolution.apply(padded, weight, bias)  # type: ignore[no-untyped-call]
 

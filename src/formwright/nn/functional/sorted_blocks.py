@@ -6,7 +6,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from formwright.nn.functional.blocks import attend_jointly, average, forbid, real_tokens, scores, split_blocks
+from formwright.nn.functional.blocks import (
+    attend_jointly,
+    average,
+    forbid,
+    join_blocks,
+    real_tokens,
+    scores,
+    split_blocks,
+)
 
 _FORBIDDEN = -1e9
 
@@ -61,4 +69,4 @@ def sorted_block_attention(
     brought = forbid(scores(queries, brought_keys), real.any(1)[:, None, None, None])
     y = attend_jointly([(own, lambda weights: average(weights, values))])
     y = y + attend_jointly([(brought, lambda weights: average(weights, brought_values))])
-    return y.flatten(1, 2)[:, :time]
+    return join_blocks(y, time)

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn import kernels
-from formwright.nn.functional.chunks import start_state, without_autocast
+from formwright.nn.functional.any_length import any_length
+from formwright.nn.functional.chunks import over_any_length, start_state, without_autocast
+from formwright.nn.functional.one_operation import one_operation
 
 #: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
 CHUNK = 64
@@ -80,24 +82,48 @@ def ssd(
         before = start_state(initial_state, x, (batch, heads, channels, states), dtype).transpose(2, 3)
         y, state = decayed_recurrence(C, B, delta.unsqueeze(-1) * x.to(dtype), delta * A.to(dtype), before)
         return y.to(x.dtype), state.transpose(2, 3)
-    chunk = min(chunk, time)
     shared = heads // groups
-    written = _in_chunks((delta.unsqueeze(-1) * x.to(dtype)).view(batch, time, groups, shared, channels), chunk)
-    powers = (delta * (A.to(dtype) / math.log(2))).clamp(min=_NOTHING_LEFT)
-    powers = _in_chunks(powers.view(batch, time, groups, shared), chunk)
-    B, C = _in_chunks(B.to(dtype), chunk).transpose(2, 3), _in_chunks(C.to(dtype), chunk).transpose(2, 3)
+    written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, time, groups, shared, channels)
+    powers = (delta * (A.to(dtype) / math.log(2))).clamp(min=_NOTHING_LEFT).view(batch, time, groups, shared)
     if initial_state is None:
         state = x.new_zeros(batch, groups, states, shared * channels, dtype=dtype)
     else:
         state = initial_state.to(dtype).reshape(batch, groups, shared * channels, states).transpose(2, 3)
+    y, state = _in_blocks(written, powers, B.to(dtype), C.to(dtype), state, chunk)
+    return y.flatten(2, 3).to(x.dtype), state.transpose(2, 3).reshape(batch, heads, channels, states)
+
+
+def _shaped(written: Tensor, powers: Tensor, B: Tensor, C: Tensor, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    return written.new_empty(written.shape), state.new_empty(state.shape)
+
+
+@one_operation("ssd", _shaped)
+def _in_blocks(
+    written: Tensor, powers: Tensor, B: Tensor, C: Tensor, state: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`ssd` of tokens in groups; decays are in powers of two."""
+    time = written.shape[1]
+    if any_length(time):
+
+        def one_chunk(*operands: Tensor) -> tuple[Tensor, Tensor]:
+            return _in_blocks_of(chunk, *operands)
+
+        return over_any_length(one_chunk, (written, powers, B, C), state, state.dtype, chunk)
+    return _in_blocks_of(min(chunk, time), written, powers, B, C, state)
+
+
+def _in_blocks_of(
+    chunk: int, written: Tensor, powers: Tensor, B: Tensor, C: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    written_chunks, powers = _in_chunks(written, chunk), _in_chunks(powers, chunk)
+    B, C = _in_chunks(B, chunk).transpose(2, 3), _in_chunks(C, chunk).transpose(2, 3)
     pieces = []
-    split = (torch.split(sequence, BLOCK, dim=1) for sequence in (written, powers, B, C))
+    split = (torch.split(sequence, BLOCK, dim=1) for sequence in (written_chunks, powers, B, C))
     for some, of_powers, of_B, of_C in zip(*split, strict=True):
         y, state = _block(some, of_powers, of_B, of_C, state)
         pieces.append(y)
-    y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).flatten(1, 2)[:, :time].reshape(x.shape)
-    state = state.transpose(2, 3).reshape(batch, heads, channels, states)
-    return y.to(x.dtype), state
+    y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+    return y.flatten(1, 2)[:, : written.shape[1]], state
 
 
 def _in_chunks(sequence: Tensor, chunk: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
+from formwright.nn.functional.any_length import any_length
 from formwright.nn.functional.attention import SOFTMAX_TAPS, sliding_window_attention, softmax_attention
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
@@ -217,7 +218,7 @@ class Attention(Part):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **scores: Any) -> Tensor:
         dropout, tap = self.attention_dropout if self.training else 0.0, self.listened(*SOFTMAX_TAPS)
-        if self.window is not None and self.window < q.shape[1]:
+        if self.window is not None and (any_length(q.shape[1]) or self.window < q.shape[1]):
             return sliding_window_attention(
                 q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout, tap=tap
             )

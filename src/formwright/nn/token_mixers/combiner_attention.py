@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
 from formwright.nn.functional.alignment import Alignment
-from formwright.nn.functional.blocks import real_tokens, split_axis, split_blocks
+from formwright.nn.functional.blocks import join_blocks, real_tokens, split_axis, split_blocks
 from formwright.nn.functional.combiner import (
     Spans,
     axial_rows,
@@ -184,11 +184,11 @@ class CombinerAxialAttention(MultiHeadMixer):
     def forward(self, x: Tensor, context: Context = EMPTY) -> Tensor:
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
-        real = split_blocks(real_tokens(mask, tokens).expand(len(x), -1), self.columns)
+        real = split_blocks(real_tokens(mask, tokens).expand(x.shape[0], -1), self.columns)
         q, k, v = (split_blocks(head, self.columns) for head in self.project(tokens))
         keys, values = self._rows(split_blocks(tokens, self.columns), q, k, v, real)
         y = combiner_axial_attention(q, k, v, keys, values, real)
-        return self.collect(y.flatten(1, 2)[:, : tokens.shape[1]]).view(x.shape)
+        return self.collect(join_blocks(y, tokens.shape[1])).view(x.shape)
 
     def _rows(self, tokens: Tensor, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         values = axial_rows(q, k, v, real)

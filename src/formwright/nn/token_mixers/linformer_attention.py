@@ -84,5 +84,5 @@ class LinformerAttention(MultiHeadMixer):
         q, k, v = heads
         check_length(q.shape[1], len(self.mixtures), "Linformer")
         mixtures = self.mixtures[: q.shape[1]] * real_tokens(mask, q)[..., None]
-        keys, values = (torch.einsum("btr,bthc->bhrc", mixtures.expand(len(q), -1, -1), x) for x in (k, v))
+        keys, values = (torch.einsum("btr,bthc->bhrc", mixtures.expand(q.shape[0], -1, -1), x) for x in (k, v))
         return attend(q.transpose(1, 2), keys, values, tap=self.listened(*SOFTMAX_TAPS)).transpose(1, 2)

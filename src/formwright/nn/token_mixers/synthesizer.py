@@ -66,7 +66,7 @@ class _Synthesizer(MultiHeadMixer):
         a, b, c = logits
         mask = seen[:, None] if c is None else c.masked_fill(~seen[:, None], -torch.inf)
         width = max(a.shape[-1], self.head_dim)  # the fast kernels want one width for all three
-        a, b = (F.pad(x, (0, width - x.shape[-1])).expand(len(v), -1, -1, -1) for x in (a, b))
+        a, b = (F.pad(x, (0, width - x.shape[-1])).expand(v.shape[0], -1, -1, -1) for x in (a, b))
         values = F.pad(v, (0, width - self.head_dim)).transpose(1, 2)
         y = attend(a, b, values, mask, scale=1.0, tap=self.listened(*SOFTMAX_TAPS))
         return y[..., : self.head_dim].transpose(1, 2)
