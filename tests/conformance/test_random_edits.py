@@ -205,7 +205,8 @@ def test_random_edits_of_random_networks(tmp_path: Path) -> None:
         assert torch.isfinite(model.eval()(x)).all()
     subprocess.run([sys.executable, "-c", RELOAD, *map(str, expected)], check=True)
     for folder, y in expected.items():
-        assert torch.equal(load_file(folder / "answer.safetensors")["y"], y), folder.name
+        answer = load_file(folder / "answer.safetensors")["y"]
+        torch.testing.assert_close(answer, y, rtol=1e-5, atol=1e-5 * float(y.abs().max()))  # threads may differ
 
 
 def test_the_edits_drawn_are_of_every_kind() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from formwright.cli.app import app
 from formwright.errors import UnknownNameError, UserError
-from formwright.models.series.foundation import FoundationConfig, FoundationModel, decoder
+from formwright.models.series.foundation import FoundationModel, FoundationSpec, decoder
 from formwright.scaling import Corpus, Point, ScalingResult, measure_scaling, synthetic_corpus
 from formwright.scaling.report import write_scaling_report
 from formwright.scaling.run import judge
@@ -92,7 +92,7 @@ def test_the_report_is_a_page_of_well_formed_pictures(corpus: Corpus, tmp_path: 
 def test_an_oracle_is_judged_perfect_and_units_do_not_matter() -> None:
     torch.manual_seed(0)
     windows = np.random.default_rng(0).standard_normal((8, 64))
-    for config in (FoundationConfig(dim=8, depth=1), decoder(FoundationConfig(dim=8, depth=1))):
+    for config in (FoundationSpec(dim=8, depth=1), decoder(FoundationSpec(dim=8, depth=1))):
         model = FoundationModel(config).eval()
         scores = judge(model, windows)
         other = judge(model, 1000 * windows - 5)

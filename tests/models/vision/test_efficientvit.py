@@ -61,7 +61,7 @@ def test_every_residual_branch_starts_at_zero() -> None:
     assert len(branches) == 3 * 5 + 2 * 4
     changed = []
     for branch in branches:
-        branch.register_forward_hook(lambda _, inputs, output: changed.append(not torch.equal(inputs[0], output)))
+        branch.register_forward_hook(lambda _, inputs, output: changed.append(not torch.equal(inputs[0], output[0])))
     model(torch.randn(2, 3, 64, 64))
     assert changed == [False] * len(branches)
 

@@ -85,7 +85,7 @@ class WindowAttention(Part):
             )
         if 0 in x.shape[1:-1]:
             return x
-        padded = tuple(-(-side // self.window) * self.window for side in grid)
+        padded = tuple((side + self.window - 1) // self.window * self.window for side in grid)
         windows = self._windows(x, padded)
         tokens = windows.flatten(1, -2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
@@ -125,7 +125,7 @@ class WindowAttention(Part):
         if mask is not None or padded != tuple(grid):
             real = x.new_ones(1, *grid, dtype=torch.bool) if mask is None else mask
             windows = self._windows(real.unsqueeze(-1), padded).flatten(1, -2).mT
-            count = math.prod(side // self.window for side in padded)
+            count = math.prod([side // self.window for side in padded])
             allowed = windows.reshape(real.shape[0], count, *windows.shape[1:])
         if self.shift:
             together = self._together(padded, x.device)
