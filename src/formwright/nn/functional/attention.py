@@ -147,7 +147,7 @@ def sliding_window_attention(
     y = softmax_attention(
         queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), allowed=allowed, dropout=dropout, tap=tap
     )
-    y = y.reshape(batch, -1, *y.shape[2:])
+    y = y.reshape(batch, queries.shape[1] * window, *y.shape[2:])
     return first_tokens(y, time) if any_length(time) else y[:, :time]
 
 
