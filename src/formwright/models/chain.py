@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import GridInput, ImageInput, TokenInput
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import RESIDUAL, Part, State, Width, build_part
+from formwright.nn.part import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import Streams
 
@@ -48,8 +48,7 @@ class Chain(Network):
         return self._specification
 
     def widths(self) -> list[Width]:
-        *before, last = self.backbone.widths("backbone")
-        return [*before, Width((*last.members, ("head", RESIDUAL.name)))]
+        return self.backbone.widths("backbone", "head")
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         for index, stage in enumerate(self.backbone.stages):

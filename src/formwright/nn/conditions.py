@@ -63,9 +63,7 @@ class TimeEmbedding(Part):
         hidden, condition = Axis("hidden"), Axis("condition")
         return {
             "fc1.weight": (hidden, None),
-            "fc1.bias": (hidden,),
             "fc2.weight": (condition, hidden),
-            "fc2.bias": (condition,),
         }
 
     def forward(self, time: Num[Tensor, " batch"], dtype: torch.dtype) -> Float[Tensor, "batch dim"]:

@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.composites import Composite
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Axis, Part, build_part, settled
+from formwright.nn.part import CONDITION, PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
 from formwright.nn.specification import PartSpec, part
 from formwright.nn.streaming import Streams
 
@@ -41,10 +41,10 @@ class _Conditioned(Composite):
     ) -> None:
         super().__init__()
         self.dim, self.grid, self.says = dim, grid, says
-        self.norm = self.build("norm", norm)
+        self.norm = self.build_slot("norm", norm)
         self.modulation = nn.Linear(dim if condition_dim is None else condition_dim, says * dim)
 
-    def build(self, slot: str, spec: PartSpec) -> Part:
+    def build_slot(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``."""
         return build_part(spec, self.dim, grid=self.grid)
 
@@ -59,7 +59,10 @@ class _Conditioned(Composite):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         rows = Axis("residual", repeats=self.says)
-        return {"modulation.weight": (rows, Axis("condition")), "modulation.bias": (rows,)}
+        return {"modulation.weight": (rows, CONDITION)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm", "part")
 
     def _modulation(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
         """Shift, scale and whatever more the condition says, in shapes that broadcast to ``x``."""
@@ -154,7 +157,7 @@ class Modulated(_Conditioned):
         grid: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(dim, 3, norm, condition_dim, grid)
-        self.part = self.build("part", part)
+        self.part = self.build_slot("part", part)
         self._join([self.norm, self.part])
 
     def named_parts(self) -> Iterator[tuple[str, Part]]:

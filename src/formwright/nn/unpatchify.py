@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, OFFERS, Context, split_prefix
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Part, Promises, build_part, settled
+from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, settled, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -46,6 +46,12 @@ class Unpatchify(Part):
         if self.norm is not None:
             self.uses = self.uses | self.norm.uses.intersection(OFFERS)  # type: ignore[misc]
         self.linear = nn.Linear(dim, patch**dimensions * channels)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"linear.weight": (None, RESIDUAL)}
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("norm")
 
     def init_weights(self) -> None:
         nn.init.zeros_(self.linear.weight)

@@ -16,7 +16,7 @@ from formwright.nn.conditions import ClassEmbedding, TimeEmbedding
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ClassInput, GridInput, ImageInput, Input, TimeInput
-from formwright.nn.part import Part, build_part
+from formwright.nn.part import CONDITION, Part, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 
@@ -76,6 +76,12 @@ class Denoiser(Network):
         self.head: Part = build_part(
             specification.head, self.backbone.dim, specification.out_channels, grid=self.backbone.grid
         )
+
+    def widths(self) -> list[Width]:
+        told = ("embed_time", *(() if self.embed_label is None else ("embed_label",)), "head")
+        stages = (f"backbone.stages.{index}" for index in range(len(self.backbone.stages)))
+        condition = Width(tuple((path, CONDITION.name) for path in (*told, *stages)))
+        return [*self.backbone.widths("backbone", "head"), condition]
 
     def forward(
         self,
