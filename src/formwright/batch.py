@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from formwright.errors import UserError
+
 #: What a model takes, or answers: one tensor, or several by name.
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 Outputs: TypeAlias = Tensor | Mapping[str, Tensor]
@@ -27,7 +29,17 @@ class Batch(NamedTuple):
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
-    """The model's answer: a single tensor is its first argument, several are arguments by their names."""
+    """The model's answer: a single tensor is its first argument, several are arguments by their names.
+
+    Raises:
+        UserError: a network takes inputs of other names, or of more.
+    """
+    takes = getattr(model, "inputs", None)
+    if isinstance(takes, Mapping):
+        given = list(inputs) if isinstance(inputs, Mapping) else list(takes)[:1]
+        if set(given) != set(takes):
+            what = ", ".join(given) if isinstance(inputs, Mapping) else "a single tensor"
+            raise UserError(f"{type(model).__name__} takes {', '.join(takes)}; got {what or 'nothing'}.")
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 

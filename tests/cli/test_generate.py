@@ -93,3 +93,19 @@ def test_a_model_that_writes_no_text(cli, tmp_path):
     create_model("encoder_tiny", dim=16, depth=1, heads=2).save_pretrained(tmp_path)
     save_tokenizer(ByteTokenizer(), tmp_path)
     assert "made for text-classification and writes no text" in cli("generate", tmp_path, "-p", "a").refusal()
+
+
+def test_an_encoder_decoder_answers_without_repeating_what_it_read(cli, tmp_path):
+    torch.manual_seed(0)
+    options = {"dim": 16, "depth": 1, "heads": 2, "hidden": 24, "vocabulary": 258, "padding": 257, "start": 257}
+    create_model("t5_small", end=256, **options).save_pretrained(tmp_path)
+    save_tokenizer(ByteTokenizer(), tmp_path)
+    settings = ("--max-tokens", "6", "--seed", "1", "--quiet")
+    answer = cli("generate", tmp_path, "--prompt", "Once upon", *settings)
+    assert answer.code == 0
+    assert answer.out.strip()
+    assert "Once upon" not in answer.out
+    both = cli("generate", tmp_path, "-p", "Once upon", "-p", "a", "--json", *settings)
+    row = json.loads(both.out)["texts"][0]
+    assert row["prompt"] == "Once upon"
+    assert row["text"] == answer.out.removesuffix("\n")

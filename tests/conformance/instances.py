@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from formwright.models import MODELS, Model, create_model, model_specification
+from formwright.models import MODELS, Model, Network, create_model, model_specification
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
 from formwright.nn.context import OFFERS
 from formwright.nn.specification import ChainSpec, ImageInput, Input, SeriesInput, TokenInput, VectorInput
@@ -74,6 +74,7 @@ class Case:
 
 _NORM = part("layer_norm")
 _ATTENTION_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2), norm=_NORM), BranchSpec(part("mlp"), norm=_NORM)))
+_READING_BLOCK = BlockSpec((BranchSpec(part("cross_attention", heads=2), norm=_NORM), BranchSpec(part("mlp"))))
 _CAUSAL_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2, causal=True), norm=_NORM), BranchSpec(part("mlp"))))
 
 
@@ -94,6 +95,30 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
             options={"heads": 4, "kv_heads": 2, "causal": True, "window": 3, "rotary": {}, "qk_norm": part("rms_norm")},
         ),
     ),
+    "biased_attention": (
+        Case("biased_attention", options={"heads": 4}),
+        Case(
+            "biased_attention",
+            "causal",
+            options={"heads": 2, "head_dim": 4, "causal": True, "scale": 1.0, "qkv_bias": True, "bias": True},
+        ),
+    ),
+    "bucketed_position_bias": (
+        Case("bucketed_position_bias", options={"heads": 4, "buckets": 8, "reach": 10}),
+        Case("bucketed_position_bias", "causal", options={"heads": 2, "causal": True}),
+    ),
+    "cross_attention": (
+        Case("cross_attention", options={"heads": 4}),
+        Case("cross_attention", "wide", options={"heads": 2, "head_dim": 4, "scale": 1.0, "qkv_bias": True}),
+    ),
+    "learned_positions": (
+        Case("learned_positions"),
+        Case("learned_positions", "offset", options={"offset": 2, "norm": _NORM}),
+    ),
+    "token_scores": (
+        Case("token_scores"),
+        Case("token_scores", "scaled", options={"norm": _NORM, "scale": 0.25, "bias": True, "learned_bias": False}),
+    ),
     "patch_embedding": (
         Case("patch_embedding", options={"kernel": 3, "stride": 2, "padding": 1}, channels_first=True),
         Case("patch_embedding", "normed", options={"kernel": 2, "norm": _NORM}, channels_first=True),
@@ -101,6 +126,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "convolutional_projection_attention": (
         Case("convolutional_projection_attention", options={"heads": 4}),
         Case("convolutional_projection_attention", "linear", options={"heads": 2, "method": "linear"}),
+        Case("convolutional_projection_attention", "averages", options={"heads": 2, "method": "avg"}),
         Case("convolutional_projection_attention", "class-token", options={"heads": 2}, prefix=1),
     ),
     "convolutional_tokenizer": (
@@ -127,11 +153,27 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "group": (
         Case("group", options={"blocks": (_ATTENTION_BLOCK,), "parts": (part("depthwise_convolution", kernel=3),)}),
         Case("group", "causal", options={"blocks": (_CAUSAL_BLOCK, _CAUSAL_BLOCK)}),
+        Case("group", "memory", options={"blocks": (_CAUSAL_BLOCK, _READING_BLOCK)}),
     ),
     "parallel": (
         Case("parallel", options={"parts": (part("depthwise_convolution", kernel=3), part("attention", heads=2))}),
         Case("parallel", "causal", options={"parts": (part("attention", heads=2, causal=True), part("mlp"))}),
     ),
+    "flattened": (
+        Case("flattened", options={"part": part("attention", heads=2)}),
+        Case("flattened", "sequence", options={"part": part("mamba", states=3, rank=2)}),
+        Case("flattened", "per-token", options={"part": part("mlp")}),
+    ),
+    "normed_convolutions": (
+        Case("normed_convolutions"),
+        Case("normed_convolutions", "batch-normed", options={"norm": part("batch_norm"), "bias": True}),
+        Case("normed_convolutions", "biased", options={"activation": "leaky_relu", "bias": True}),
+    ),
+    "convolution_block": (
+        Case("convolution_block"),
+        Case("convolution_block", "pooled", options={"pool": 2, "norm": part("layer_norm")}),
+    ),
+    "upsampling": (Case("upsampling"), Case("upsampling", "three", options={"stride": 3})),
     "each": (
         Case("each", options={"part": part("attention", heads=2)}),
         Case("each", "second-axis", options={"part": part("depthwise_convolution", kernel=3), "axis": 1}),
@@ -308,7 +350,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "combiner_axial_attention": (Case("combiner_axial_attention", options={"columns": 3}),),
     "combiner_mixture_attention": (Case("combiner_mixture_attention", options={"columns": 3}),),
     "performer_attention": _sequence_cases("performer_attention", features=12),
-    "cosformer_attention": _sequence_cases("cosformer_attention", length=32),
+    "cosformer_attention": _sequence_cases("cosformer_attention"),
     "typed_token_embedding": (),  # takes ids: tests/models/language/test_transformer.py
     "window_attention": (
         Case("window_attention", options={"heads": 4, "window": 2}),
@@ -368,6 +410,47 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "vit": {"dim": 32, "depth": 2, "heads": 2, "image_size": 32},
 }
 
+_SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
+
+_DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
+
+#: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
+_SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
+TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
+    "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
+    "bart": ("bart_base", {**_SHORT, "heads": 2}),
+    "unet_1d": ("unet_1d_small", _SHALLOW),
+    "unet_2d_sum": ("unet_2d_small", {**_SHALLOW, "join": "sum", "upsampling": part("interpolated_upsampling")}),
+    "unet_2d_attention": (
+        "unet_2d_attention",
+        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2))},
+    ),
+    "unet_2d_lengths": ("unet_2d_small", {**_SHALLOW, "sized": True}),
+    "unet_3d": ("unet_3d_small", {**_SHALLOW, "image_size": 8}),
+    "tempo": (
+        "tempo",
+        {
+            "length": 24,
+            "horizon": 5,
+            "dim": 16,
+            "depth": 2,
+            "heads": 2,
+            "vocabulary": 20,
+            "positions": 40,
+            "patch": 8,
+            "stride": 4,
+            "kernel": 5,
+            "sentences": ((1, 2), (1, 3), (1, 4)),
+            "rank": 2,
+        },
+    ),
+    "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
+    "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
+}
+
 
 def cases() -> list[Case]:
     return [case for name in PARTS for case in TINY_PARTS.get(name, (Case(name),))]
@@ -383,10 +466,9 @@ def streaming_cases() -> list[Case]:
     return found
 
 
-def cases_and_grids() -> Iterator[Any]:
-    for case in cases():
-        for grid in case.grids:
-            yield pytest.param(case, grid, id=f"{case}-{len(grid)}d")
+def cases_and_grids() -> list[Any]:
+    """Every case on every number of axes; a list, because what runs out after one test leaves the others nothing."""
+    return [pytest.param(case, grid, id=f"{case}-{len(grid)}d") for case in cases() for grid in case.grids]
 
 
 def other_grid(case: Case, grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -453,7 +535,7 @@ def tokens(case: Case, grid: tuple[int, ...], batch: int = 2, seed: int = 0) -> 
     return x, Context(**facts, **offered)  # type: ignore[arg-type]
 
 
-def offered(context: Context, **changes: Any) -> Context:
+def only_offers(context: Context, **changes: Any) -> Context:
     """Only what is offered, in float64 as it was or as ``changes`` say: the facts are another batch's."""
     return Context(**{name: getattr(context, name) for name in OFFERS if context.says(name)} | changes)
 
@@ -470,9 +552,21 @@ def in_type(context: Context, dtype: torch.dtype) -> Context:
     return context.replace(**{name: value.to(dtype) for name, value in values.items() if value.is_floating_point()})
 
 
+def offered(module: Part, x: Tensor) -> dict[str, Any]:
+    """What the part takes of offers that are nobody's input: the same for every row, and for every call."""
+    offers: dict[str, Any] = {}
+    if "memory" in module.uses:
+        memory = torch.linspace(0, 50, 6 * x.shape[-1], dtype=x.dtype).sin().view(1, 6, -1)
+        offers["memory"] = memory.expand(x.shape[0], -1, -1)
+        offers["memory_mask"] = (torch.arange(6) < 5).expand(x.shape[0], -1)
+    if "distance_bias" in module.uses:
+        offers["distance_bias"] = torch.linspace(0, 40, 7 * 8, dtype=x.dtype).cos().view(7, 8)
+    return offers
+
+
 def call(module: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
     """Output and the context after it, whether or not the part returns one."""
-    result = module(x, context)
+    result = module(x, context.replace(**offered(module, x)))
     return result if isinstance(result, tuple) else (result, context)
 
 
@@ -541,3 +635,20 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
     source = model.specification.input
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, source.channels, *source.size, generator=generator, dtype=torch.float64)
+
+
+def tiny_network(name: str, seed: int = 0, **changes: Any) -> Network:
+    """The network of an entry of :data:`TINY_NETWORKS`, float64, in eval mode, randomised."""
+    variant, options = TINY_NETWORKS[name]
+    torch.manual_seed(seed)
+    network = create_model(variant, **{**options, **changes}).double().eval()
+    randomise(network, seed)
+    return network
+
+
+def named_inputs(network: Network, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    """Inputs by name, float64 where they are no whole numbers."""
+    torch.manual_seed(seed)
+    example = network.example(batch)
+    named = example if isinstance(example, Mapping) else {next(iter(network.inputs)): example}
+    return {name: x.double() if x.is_floating_point() else x for name, x in named.items()}

@@ -39,6 +39,18 @@ def test_scores_and_features(family: str, variant: str) -> None:
 
 
 @each_model
+def test_no_images_give_no_scores(family: str, variant: str) -> None:
+    model = tiny_model(family, variant)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    for training in (True, False):
+        scores = model.train(training)(pictures(model, 0))
+        assert scores.shape == (0, CLASSES)
+        scores.sum().backward()
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+@each_model
 def test_images_that_are_no_squares(family: str, variant: str) -> None:
     height, width = sides(tiny_model(family, variant))
     model = tiny_model(family, variant, image_size=(height, 2 * width))

@@ -124,7 +124,10 @@ def quantise(sequence: Sequence) -> tuple[EditSpec, bool] | None:
     path = sequence.layer()
     if path is None:
         return None
-    return quantise_layers(sequence.model, path, bits=sequence.chance.choice([4, 8])), False
+    granularity = sequence.chance.choice(["tensor", "channel", "group"])
+    options = {"group": 4} if granularity == "group" else {}
+    bits = sequence.chance.choice([3, 4, 8])
+    return quantise_layers(sequence.model, path, bits=bits, granularity=granularity, **options), False
 
 
 def drop(sequence: Sequence) -> tuple[EditSpec, bool] | None:

@@ -30,6 +30,43 @@ def test_scores(family: str, variant: str) -> None:
 
 
 @each_model
+def test_no_rows_give_no_scores_and_no_tokens_a_sentence(family: str, variant: str) -> None:
+    model = tiny_model(family, variant)
+    x = inputs(model)
+    expected = model(x).shape[1:]
+    for training in (True, False):
+        scores = model.train(training)(x[:0])
+        assert scores.shape == (0, *expected)
+        scores.sum().backward()
+    assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+    if all(each.promises.causal or each.promises.per_token for _, each in model.streamed_parts()):
+        scores, state = model.stream(x[:0], model.init_state(0, x.shape[1]))
+        assert scores.shape == (0, *expected)
+        assert all(len(tensor) == 0 for tensor in state.values())
+    with pytest.raises(UserError, match=r"without tokens|Expected"):
+        model(x[:, :0])
+
+
+@each_model
+def test_padding_changes_no_score_in_training(family: str, variant: str) -> None:
+    model = tiny_model(family, variant).train()
+    x = inputs(model)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    mask[1, -3:] = False
+    altered = x.clone()
+    altered[1, -3:] = x[1, :3]
+    results = []
+    for each in (x, altered):
+        torch.manual_seed(0)
+        try:
+            scores = model(each, Context(mask=mask))
+        except UserError as error:
+            pytest.skip(str(error))
+        results.append(scores[mask] if scores.shape[:2] == mask.shape else scores)
+    torch.testing.assert_close(*results, rtol=1e-8, atol=1e-8)
+
+
+@each_model
 def test_number_types(family: str, variant: str) -> None:
     model = tiny_model(family, variant)
     x = inputs(model)

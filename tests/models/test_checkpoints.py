@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from formwright.errors import UserError
 from formwright.models import Model, create_model, load_checkpoint
-from formwright.models.checkpoints import Layout, read_state
+from formwright.models.checkpoints import LAYOUTS, Layout, read_state, stacked, to_layout
 
 
 def vit(**changes: object) -> Model:
@@ -175,3 +175,50 @@ def test_renames_apply_to_whole_names_and_the_first_one_wins(model: Model) -> No
     assert layout.recognises(list(state))
     assert not layout.recognises(["subnet.0"])
     assert list(layout.apply(state, model)) == ["blocks.0.weight", "rest.1", "other", "added"]
+
+
+def test_pieces_are_stacked_and_taken_apart_again() -> None:
+    layout = Layout(
+        "mine",
+        marker="blocks",
+        renames=(
+            *stacked(r"(?:net\.)?blocks\.(\d+)\.{}\.(weight|bias)", ("query", "key"), r"b.\1.qk.\2"),
+            (r"(\w+)\.in\.(\d+)", r"in.\2.\1"),
+            (r"junk\..*", None),
+        ),
+    )
+    query, key = torch.randn(2, 3), torch.randn(2, 3)
+    theirs = {"blocks.1.key.weight": key, "net.blocks.1.query.weight": query, "left.in.2": query, "junk.x": key}
+    ours = layout.apply(theirs, torch.nn.Identity())
+    assert set(ours) == {"b.1.qk.weight", "in.2.left"}
+    assert torch.equal(ours["b.1.qk.weight"], torch.cat([query, key]))
+    assert layout._names_of("b.1.qk.weight") == ["net.blocks.1.query.weight", "net.blocks.1.key.weight"]
+    assert layout._names_of("in.2.left") == ["left.in.2"]
+    with pytest.raises(UserError, match=r"has no place for b\.1\.other"):
+        layout._names_of("b.1.other")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [(r"a\.(.*)", "b"), (r"a.b", "c"), (r"(?:a|b)\.c", "d"), (r"a\.\d+", "b"), (r"(a|b)\.(c|d)", r"\2")],
+)
+def test_renames_that_lose_something_have_no_way_back(pattern: str, replacement: str) -> None:
+    layout = Layout("mine", marker="a", renames=((pattern, replacement),))
+    assert not layout._inverse
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "poolformerv2_s12"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_what_is_written_in_somebodys_layout_is_read_from_it(name: str, whose: int) -> None:
+    options = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "classes": 5, "image_size": 64}
+    torch.manual_seed(0)
+    model, other = create_model(name, **options), create_model(name, **options)
+    layout = LAYOUTS[model.specification.family][whose]
+    assert load_checkpoint(other, to_layout(model, layout.name)) == layout.name
+    for left, right in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_layout_for_reading_only_says_so(model: Model) -> None:
+    with pytest.raises(UserError, match=r"timm for vit can be read, not written"):
+        to_layout(model, "timm")

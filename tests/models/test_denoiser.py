@@ -1,11 +1,11 @@
-"""The denoiser keeps what all networks promise, with a time and a class beside its pictures."""
+"""What is particular to denoisers: how they start, what conditions do, what they learn, and what they cannot take.
+
+What they share with all networks is held by ``tests/conformance/test_networks.py``.
+"""
 
 from __future__ import annotations
 
-import copy
-import json
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,20 @@ from torch import Tensor
 
 from formwright.batch import call, moved
 from formwright.catalog.reference import reference_figures, reference_state, sample
-from formwright.compression.groups import groups_of
-from formwright.deployment import export_onnx
-from formwright.deployment.runtime import OnnxModel
+from formwright.data.array_batches import ArrayBatches
 from formwright.errors import UserError
+from formwright.inference.samplers import DDIM, Heun, draw
 from formwright.measurement import measure
 from formwright.measurement.macs import count_macs
 from formwright.models import Network, create_model, empty_copy, from_pretrained, load_checkpoint
 from formwright.models.topologies.denoiser import Denoiser, DenoiserSpec
 from formwright.nn import Context
-from formwright.nn.edits import apply_edits, find_axis, keep_entries, permute_entries
+from formwright.nn.edits import find_axis, keep_entries, permute_entries
+from formwright.nn.functional.diffusion import NoiseSchedule
 from formwright.nn.positions import grid_sine_table
-from formwright.nn.specification import BlockSpec, EditSpec, NetworkSpec, StageSpec, part
+from formwright.nn.specification import BlockSpec, StageSpec, part
+from formwright.objectives.diffusion import Diffusion, FlowMatching
+from formwright.training import Recipe, Trainer
 from tests.conformance.instances import randomise
 
 TINY = {"dim": 16, "depth": 2, "heads": 2, "classes": 5, "channels": 2, "image_size": (8, 4)}
@@ -46,45 +48,6 @@ def inputs(model: Network, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
     examples = model.example(batch)
     assert isinstance(examples, Mapping)
     return {name: x.double() if x.is_floating_point() else x for name, x in examples.items()}
-
-
-CASES = {
-    "plain": {},
-    "no-class": {"classes": None},
-    "no-null-class": {"null_class": False},
-    "flow": {"end": 1.0, "learned_variance": False},
-}
-each_case = pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
-
-
-@each_case
-def test_answers_in_every_type_for_any_batch(changes: dict[str, Any]) -> None:
-    model = tiny(**changes)
-    told = inputs(model, 3)
-    with torch.inference_mode():
-        whole = call(model, told)
-        assert whole.shape == (3, model.specification.out_channels, 8, 4)
-        assert torch.isfinite(whole).all()
-        for index in range(3):
-            one = {name: x[index : index + 1] for name, x in told.items()}
-            torch.testing.assert_close(call(model, one), whole[index : index + 1], rtol=1e-9, atol=1e-9)
-        for dtype, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 0.25)):
-            rounded = {name: x.to(dtype) if name == "input" else x for name, x in told.items()}
-            answer = call(copy.deepcopy(model).to(dtype), rounded)
-            assert answer.dtype is dtype
-            assert (answer.double() - whole).abs().mean() <= tolerance * whole.std()
-
-
-@each_case
-def test_gradients_reach_every_parameter(changes: dict[str, Any]) -> None:
-    model = tiny(**changes).train()
-    answer = call(model, inputs(model, 5))
-    (answer * torch.randn_like(answer)).sum().backward()
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-            assert parameter.grad.abs().max() > 0, name
 
 
 def test_it_starts_by_answering_nothing_as_the_authors_do() -> None:
@@ -122,110 +85,18 @@ def test_the_authors_checkpoint_loads_strictly() -> None:
         load_checkpoint(model, {name: tensor for name, tensor in state.items() if name != "pos_embed"})
 
 
-@each_case
-def test_described_saved_and_loaded_in_a_fresh_process(changes: dict[str, Any], tmp_path: Path) -> None:
-    model = tiny(**changes).float()
-    specification = model.specification
-    assert isinstance(specification, DenoiserSpec)
-    assert NetworkSpec.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
-    empty = empty_copy(specification)
-    assert {n: t.shape for n, t in empty.state_dict().items()} == {n: t.shape for n, t in model.state_dict().items()}
-    model.save_pretrained(tmp_path / "model")
-    told = {name: x.float() if x.is_floating_point() else x for name, x in inputs(model).items()}
-    torch.save(told, tmp_path / "told.pt")
-    program = (
-        "import sys, torch; from formwright import from_pretrained; folder = sys.argv[1];"
-        "model = from_pretrained(folder + '/model'); told = torch.load(folder + '/told.pt');"
-        "torch.save(model(**told).detach(), folder + '/answer.pt')"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
-    torch.testing.assert_close(torch.load(tmp_path / "answer.pt"), call(model, told))
-    other = tiny(1, **changes).float()
-    assert load_checkpoint(other, tmp_path / "model") == "formwright"
-    assert torch.equal(call(other, told), call(model, told))
-
-
-def test_cut_everywhere_saved_and_loaded(tmp_path: Path) -> None:
-    model = tiny()
-    told = inputs(model)
-    zeroed, edits = copy.deepcopy(model), []
-    for group in groups_of(model):
-        edits.append(keep_entries(model, group.target, group.axis, range(1, group.size)))
-    assert {(edit.target.rpartition(".")[2], edit.options["axis"]) for edit in edits} == {
-        ("part", "heads"),
-        ("part", "hidden"),
-        ("embed_time", "hidden"),
-    }
-    model.record_edits(edits)
-    assert model.parameter_count() < zeroed.parameter_count()
-    model.float().save_pretrained(tmp_path)
-    again = from_pretrained(tmp_path)
-    single = {name: x.float() if x.is_floating_point() else x for name, x in told.items()}
-    assert again.parameter_count() == model.parameter_count()
-    assert torch.equal(call(again, single), call(model, single))
-    answer = call(again.train(), single)
-    answer.square().mean().backward()
-    assert all(p.grad is not None for p in again.parameters() if p.requires_grad)
-
-
-def test_folding_changes_nothing(tmp_path: Path) -> None:
-    model = tiny()
-    told = inputs(model)
-    expected = call(model, told)
-    fold = EditSpec("fold")
-    apply_edits(model, [fold])
-    model.record_edits([fold])
-    torch.testing.assert_close(call(model, told), expected, rtol=1e-9, atol=1e-9)
-    model.save_pretrained(tmp_path)
-    torch.testing.assert_close(call(from_pretrained(tmp_path).double(), told), expected, rtol=1e-6, atol=1e-6)
-
-
-@each_case
-def test_exported_and_compiled_it_agrees(changes: dict[str, Any]) -> None:
-    model = tiny(**changes)
-    told = inputs(model)
-    batch = torch.export.Dim("batch", min=1, max=64)
-    axes = {name: {0: batch} if name in told else None for name in ("input", "time", "label", "context")}
-    named = {name: axes[name] for name in told}
-    with torch.no_grad():
-        program = torch.export.export(model, (), kwargs=told, dynamic_shapes=named).module()
-        for size in (2, 1, 3):
-            other = inputs(model, size, seed=size)
-            torch.testing.assert_close(program(**other), call(model, other), rtol=1e-9, atol=1e-9)
-        torch.compiler.reset()
-        compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-        torch.testing.assert_close(compiled(**told), call(model, told), rtol=1e-9, atol=1e-9)
-
-
-@each_case
-def test_onnx_runtime_agrees_by_name(changes: dict[str, Any], tmp_path: Path) -> None:
-    model = tiny(**changes).float()
-    told = {name: x.float() if x.is_floating_point() else x for name, x in inputs(model).items()}
-    assert export_onnx(model, tmp_path / "model.onnx", told) < 1e-4
-    run = OnnxModel(tmp_path / "model.onnx")
-    assert list(run.input_shapes) == [name for name in ("input", "time", "label") if name in told]
-    assert all(shape[0] is None for shape in run.input_shapes.values())
-    other = {name: x.float() if x.is_floating_point() else x for name, x in inputs(model, 5, seed=1).items()}
-    np.testing.assert_allclose(run.on_tensors(other), call(model, other).detach().numpy(), rtol=1e-3, atol=1e-4)
-
-
 def test_measured_and_counted_by_name() -> None:
     model = tiny().float()
     told = moved(model.example(1), torch.device("meta"))
     macs = count_macs(empty_copy(model.specification), told)
     lines = measure(model, backends=("eager", "onnx"))
     assert [line.macs for line in lines] == [macs, macs]
+    assert measure(model, size=(8, 4))[0].macs == macs
+    with pytest.raises(UserError, match="measured at its own size"):
+        measure(model, size=8)
     block = 8 * 16 * (4 * 16 + 2 * 64) + 2 * 8 * 8 * 16 + 6 * 16 * 16
     ends = 8 * 8 * 16 + 8 * 16 * 16 + 2 * 16 * 16  # patches in and out, and the last modulation
     assert macs == 2 * block + ends + 256 * 16 + 16 * 16
-
-
-def test_features_are_listened_to() -> None:
-    model = tiny()
-    (info,) = model.feature_info
-    assert (info.stride, info.dim) == (2, 16)
-    (grid,) = model.features(inputs(model))
-    assert grid.shape == (2, 4, 2, 16)
 
 
 def test_conditions_per_sample_and_per_token_are_added() -> None:
@@ -295,15 +166,56 @@ def test_a_network_whose_parts_take_no_condition_is_refused() -> None:
         ({"label": torch.tensor([0])}, "There are 2 inputs and 1 of `label`"),
         ({"label": torch.zeros(2)}, "one class per sample"),
         ({"input": torch.zeros(2, 3, 8, 4).double()}, r"\(batch, 2, height, width\)"),
-        ({"input": torch.zeros(2, 2, 8, 8).double()}, r"made for 8 tokens \(4 x 2\).*got 16 tokens \(4 x 4\)"),
-        ({"input": torch.zeros(2, 2, 9, 4).double()}, "9 x 4 is no whole number of patches: 8 x 4"),
+        ({"input": torch.zeros(2, 2, 8, 8).double()}, "made for images of 8 x 4, and got 8 x 8; build"),
         ({"context": Context(memory=torch.zeros(2, 3, 16))}, "memory"),
     ],
 )
 def test_what_it_cannot_take_is_said(change: dict[str, Any], message: str) -> None:
     model = tiny()
     with pytest.raises(UserError, match=message):
-        call(model, inputs(model) | change)
+        model(**inputs(model) | change)
+
+
+def patterns() -> tuple[np.ndarray, np.ndarray]:
+    """Two pictures of 4 x 4, many times each: halves that are light on the left or on top."""
+    left = np.where(np.arange(4) < 2, 1.0, -1.0)[None].repeat(4, 0)
+    return np.stack([left, left.T] * 32)[:, None].astype(np.float32), np.array([0, 1] * 32)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
+def test_two_pictures_are_learned_and_drawn_by_averaged_weights(kind: str, tmp_path: Path) -> None:
+    pictures, labels = patterns()
+    schedule = NoiseSchedule("cosine", 100)
+    objective = Diffusion(schedule) if kind == "diffusion" else FlowMatching()
+    sampler = DDIM(schedule, 20, clip=1.0) if kind == "diffusion" else Heun(8)
+    options = {"dim": 32, "depth": 2, "heads": 2, "classes": 2, "channels": 1, "image_size": 4}
+    model = create_model("dit_s_2", **options, learned_variance=kind == "diffusion", end=objective.end)
+    recipe = Recipe(learning_rate=0.02, batch_size=32, warmup=10, ema_decay=0.98)
+    trainer = Trainer(model, objective, ArrayBatches(pictures, labels, batch_size=32), recipe)
+    trainer.finish_at(200)
+    trainer.train(steps=200)
+    averaged = trainer.averaged_model()
+    assert isinstance(averaged, Network)
+    averaged.save_pretrained(tmp_path)
+    again = from_pretrained(tmp_path)
+    wanted = torch.tensor([0, 1] * 8)
+    drawn = draw(again, sampler, wanted, guidance=1.5, seed=1)
+    assert torch.equal(drawn, draw(averaged, sampler, wanted, guidance=1.5, seed=1))
+    assert not torch.allclose(drawn, draw(model, sampler, wanted, guidance=1.5, seed=1), atol=1e-6)
+    difference = (drawn[:, None] - torch.from_numpy(pictures[:2])[None]).square().mean((2, 3, 4))
+    assert torch.equal(difference.argmin(1), wanted)
+    assert float(difference.min(1).values.mean()) < 0.1
+
+
+def test_without_a_table_it_takes_any_whole_number_of_patches() -> None:
+    specification = tiny().specification
+    stage = dataclasses.replace(specification.stages[0], entry=())
+    source = dataclasses.replace(specification.input, fixed=False)
+    model = create_model(dataclasses.replace(specification, stages=(stage,), input=source)).double()
+    told = inputs(model)
+    assert model(torch.zeros(2, 2, 12, 6).double(), told["time"]).shape == (2, 4, 12, 6)
+    with pytest.raises(UserError, match="9 x 4 is no whole number of patches: 8 x 4"):
+        model(torch.zeros(2, 2, 9, 4).double(), told["time"])
 
 
 @pytest.mark.parametrize(

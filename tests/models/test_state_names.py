@@ -1,10 +1,9 @@
 """Names and shapes of the weights of every registered model are those of saved files: they never change.
 
-``state_names.json`` has, for each variant, how many tensors it has and the SHA-256 of the sorted lines ``name
-[shape]``; and, for the variant of each family with the fewest, the lines themselves, numbered layers of one shape
-counted together, so that a failure shows what moved.
-After a new model was registered, ``python -m tests.models.test_state_names`` adds
-it; entries that are there stay as they are.
+``state_names.json`` has, for each variant, its number of tensors and the SHA-256 of the sorted lines ``name [shape]``;
+and, for the variant of each family with the fewest, the lines themselves, numbered layers of one shape counted
+together, so that a failure shows what moved. After a new model was registered,
+``python -m tests.models.test_state_names`` adds it; entries that are there stay as they are.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from formwright.nn import build_part, part
+from formwright.nn import Context, build_part, part
 from formwright.nn.channel_mixers.mlp import MLP
-from formwright.nn.norms import AffineNorm
+from formwright.nn.norms import AffineNorm, BatchNorm
 
 
 def test_rms_norm_is_pytorchs() -> None:
@@ -49,3 +49,36 @@ def test_weights_can_be_taken_into_the_next_dense_layer(name: str) -> None:
         norm.give_weights_to(mlp)
     assert norm.weight is None
     torch.testing.assert_close(mlp(norm(x)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_padding_has_no_part_in_what_a_batch_norm_learns(dtype: torch.dtype, momentum: float | None) -> None:
+    """As if PyTorch's norm had been given the real tokens alone, twice, and then in eval mode."""
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm(5).to(dtype), torch.nn.BatchNorm1d(5, momentum=momentum, dtype=dtype)
+    ours.norm.momentum = momentum
+    for _ in range(2):
+        x = torch.randn(3, 4, 6, 5, dtype=dtype)
+        mask = torch.rand(3, 4, 6) < 0.7
+        padded = torch.where(mask[..., None], x, torch.inf).requires_grad_()
+        real = x[mask].requires_grad_()
+        y, expected = ours(padded, Context(mask=mask)), theirs(real)
+        torch.testing.assert_close(y[mask], expected)
+        y[mask].sin().sum().backward()
+        expected.sin().sum().backward()
+        torch.testing.assert_close(padded.grad[mask], real.grad)
+        assert not padded.grad[~mask].any()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours.norm.state_dict()[name], tensor)
+    x = torch.randn(2, 7, 5, dtype=dtype)
+    mask = torch.arange(7) < 3
+    assert torch.equal(ours.eval()(x, Context(mask=mask.expand(2, 7))), ours(x))
+
+
+def test_a_batch_norm_that_sees_padding_alone_stays_as_it_is() -> None:
+    norm = BatchNorm(5).train()
+    before = {name: tensor.clone() for name, tensor in norm.norm.state_dict().items() if "running" in name}
+    y = norm(torch.randn(2, 7, 5), Context(mask=torch.zeros(2, 7, dtype=torch.bool)))
+    assert torch.isfinite(y).all()
+    assert all(torch.equal(norm.norm.state_dict()[name], tensor) for name, tensor in before.items())

@@ -31,14 +31,14 @@ def plain() -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_named_model_survives_json(name: str) -> None:
     spec = model_specification(name)
-    assert ChainSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_edits_survive_json(plain: dict[str, Any]) -> None:
     plain["edits"] = [{"name": "keep", "target": "head", "options": {"axis": "hidden", "kept": 3, "entries": [1, 2]}}]
     spec = ChainSpec.from_dict(plain)
     assert spec.edits == (EditSpec("keep", "head", {"axis": "hidden", "kept": 3, "entries": (1, 2)}),)
-    assert ChainSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_options_are_the_same_before_and_after_json() -> None:

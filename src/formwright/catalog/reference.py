@@ -158,10 +158,10 @@ def _answer(model: Network, output: Figures, dtype: torch.dtype) -> Tensor:
     if "packed_series" in output:
         return _likelihood_and_mean(model, output["packed_series"], dtype)
     shape, seed, vocabulary = output["input_shape"], output["input_seed"], output.get("vocabulary")
-    if vocabulary is not None:
-        return model(torch.from_numpy(token_ids(shape, vocabulary, seed)))
-    x = torch.from_numpy(images(shape, seed)) * output.get("input_scale", 1.0) + output.get("input_shift", 0.0)
     further = {name: torch.tensor(values) for name, values in output.get("inputs", {}).items()}
+    if vocabulary is not None:
+        return model(torch.from_numpy(token_ids(shape, vocabulary, seed)), **further)
+    x = torch.from_numpy(images(shape, seed)) * output.get("input_scale", 1.0) + output.get("input_shift", 0.0)
     return model(x.to(dtype), **further)
 
 

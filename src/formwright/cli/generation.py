@@ -40,7 +40,7 @@ def generate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the texts alone, without figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
-    """Continue texts with a saved language model, token by token."""
+    """Continue texts with a saved language model, token by token; a text-to-text model answers them."""
     import torch
 
     from formwright.data.tokenization import read_tokenizer
@@ -56,10 +56,11 @@ def generate(
     text_to_ids = read_tokenizer(folder if tokenizer is None else tokenizer)
     stops = [_single_token(text_to_ids.encode(text), text) for text in stop or []]
     shown = len(prompts) == 1 and not as_json
+    leads = [""] * len(prompts) if model.specification.task == "text-to-text" else prompts
     texts, tokens, started = [""] * len(prompts), 0, time.perf_counter()
     for pieces in generate_text(model, text_to_ids, prompts, tokens=max_tokens, sampling=sampling, stop=stops):
         if shown:
-            _show(pieces[0] if tokens else prompts[0] + pieces[0])
+            _show(pieces[0] if tokens else leads[0] + pieces[0])
         tokens += 1
         texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
     seconds = time.perf_counter() - started
@@ -67,9 +68,9 @@ def generate(
         rows = [{"prompt": _valid(given), "text": text} for given, text in zip(prompts, texts, strict=True)]
         print(json.dumps({"texts": rows, "steps": tokens, "seconds": seconds}, indent=2, ensure_ascii=False))
     elif shown:
-        _show("\n" if tokens else f"{prompts[0]}\n")
+        _show("\n" if tokens else f"{leads[0]}\n")
     else:
-        _show("\n".join(f"{given}{text}\n" for given, text in zip(prompts, texts, strict=True)))
+        _show("\n".join(f"{lead}{text}\n" for lead, text in zip(leads, texts, strict=True)))
     if not (quiet or as_json):
         print(f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} a second a text", file=sys.stderr)
 

@@ -16,7 +16,7 @@ from formwright.compression.growth import Growth, grow
 from formwright.compression.nesting import extract, mix_and_match
 from formwright.compression.norm_conversion import replace_layer_norms
 from formwright.compression.pruning import prune
-from formwright.compression.quantization import quantise
+from formwright.compression.quantization import deployed_forms, quantise
 from formwright.compression.registry import COMPRESSORS, Job, Need, Single
 from formwright.compression.values import cluster, sparsify, zeros
 from formwright.errors import UserError
@@ -165,7 +165,7 @@ class Int8(Single):
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
         quantised = quantise(model, bits=self.bits, activations=8, calibration=job.batches)
-        return quantised, {"bits": self.bits, **_sizes(model, quantised)}
+        return quantised, {"bits": self.bits, "stored": deployed_forms(quantised), **_sizes(model, quantised)}
 
 
 @COMPRESSORS.register("quantise_weights")
@@ -187,7 +187,7 @@ class QuantiseWeights(Single):
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
         quantised = quantise(model, **self.options)
-        return quantised, {**self.options, **_sizes(model, quantised)}
+        return quantised, {**self.options, "stored": deployed_forms(quantised), **_sizes(model, quantised)}
 
 
 @COMPRESSORS.register("train")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import onnx_ir as ir
 import torch
+from onnxscript import ir
 from torch import Tensor, nn
 
 from formwright.nn.functional.quantisation import LEAST_SCALE, to_integers

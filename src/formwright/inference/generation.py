@@ -1,4 +1,7 @@
-"""Texts, a token at a time: the state of the model is carried along, so no token is computed twice."""
+"""Texts, a token at a time: the state of the model is carried along, so no token is computed twice.
+
+A decoder continues its prompts; an encoder-decoder reads them and writes a text of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
 from formwright.inference.sampling import GREEDY, Sampling
 from formwright.models import Network
+from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn.context import Context
 from formwright.nn.part import State
 
@@ -27,42 +31,30 @@ def generate(
     sampling: Sampling = GREEDY,
     stop: Collection[int] = (),
 ) -> Iterator[list[int | None]]:
-    """Continue every prompt by up to ``tokens`` tokens, all side by side; yields the next token of each row.
+    """Continue or answer every prompt by up to ``tokens`` tokens, all side by side; yields the next token of each row.
 
     A row that chose a stop token has ended: it yields ``None`` from then on, and the others go on. Attention keeps
     keys and values of what it saw; recurrent mixers keep a state of constant size.
 
     Args:
-        model: a model of language that can stream, such as a decoder.
+        model: a model of language that can stream, such as a decoder, or an encoder-decoder such as T5.
         prompts: ids of each prompt, of any lengths, or a tensor ``(batch, time)``.
         tokens: how many tokens each row gets at most.
         sampling: how a token is chosen.
-        stop: ids that end a row; they are not given out.
+        stop: ids that end a row; they are not given out. The one that the model itself ends texts with does too.
 
     Raises:
         UserError: the model writes no text, a prompt is empty, an id is not in the vocabulary, the model cannot stream,
             or its position table is shorter than prompt and continuation together.
     """
-    rows = [[int(token) for token in prompt] for prompt in prompts]
-    specification = model.specification
-    if specification.task != "language-modelling":
-        raise UserError(
-            f"The model {specification.name} was made for {specification.task} and writes no text; give one for "
-            "language-modelling, such as a decoder."
-        )
-    vocabulary = specification.input.channels
-    _check_prompts(rows, vocabulary)
-    if tokens < 1:
-        raise UserError(f"At least one token has to be generated, and {tokens} were asked for.")
-    state = model.init_state(len(rows), max(map(len, rows)) + tokens - 1)
-    device = state["length"].device
     training = model.training
     model.eval()
     try:
-        scores, state = read_prompts(model, rows, state)
-        seen = _occurring(rows, vocabulary, device) if sampling.repetition_penalty != 1 else None
+        rows, scores, state = begin(model, prompts, tokens)
+        device = scores.device
+        seen = _occurring(rows, scores.shape[-1], device) if sampling.repetition_penalty != 1 else None
         generators = sampling.generators(len(rows), device)
-        stops = torch.tensor(sorted(stop), dtype=torch.int64, device=device)
+        stops = stopping_ids(model, stop, device)
         going = torch.ones(len(rows), dtype=torch.bool, device=device)
         for remaining in reversed(range(tokens)):
             chosen = sampling.choose(scores, generators, seen)
@@ -79,6 +71,71 @@ def generate(
             scores = scores[:, -1]
     finally:
         model.train(training)
+
+
+def begin(
+    model: Network, prompts: Sequence[Sequence[int]] | Tensor, tokens: int
+) -> tuple[list[list[int]], Tensor, State]:
+    """Read the prompts: the ids that are to be continued, the scores of the next one, and the state to go on from.
+
+    What an encoder-decoder continues is the id that its decoder starts with, whatever it has read.
+
+    Args:
+        model: a decoder or an encoder-decoder.
+        prompts: as for :func:`generate`; an encoder-decoder takes a tensor of whatever its encoder reads.
+        tokens: how many ids may follow.
+
+    Raises:
+        UserError: as :func:`generate`.
+    """
+    if tokens < 1:
+        raise UserError(f"At least one token has to be generated, and {tokens} were asked for.")
+    specification = model.specification
+    if isinstance(model, EncoderDecoder):
+        return _begin_to_write(model, prompts, tokens)
+    if specification.task != "language-modelling":
+        raise UserError(
+            f"The model {specification.name} was made for {specification.task} and writes no text; give one for "
+            "language-modelling, such as a decoder, or for text-to-text."
+        )
+    rows = [[int(token) for token in prompt] for prompt in prompts]
+    _check_prompts(rows, specification.input.channels)
+    scores, state = read_prompts(model, rows, model.init_state(len(rows), max(map(len, rows)) + tokens - 1))
+    return rows, scores, state
+
+
+def _begin_to_write(
+    model: EncoderDecoder, prompts: Sequence[Sequence[int]] | Tensor, tokens: int
+) -> tuple[list[list[int]], Tensor, State]:
+    specification, device = model.specification, next(model.parameters()).device
+    if isinstance(prompts, Tensor):
+        read = prompts.to(device)
+    else:
+        rows = [[int(token) for token in prompt] for prompt in prompts]
+        _check_prompts(rows, specification.input.channels)
+        padding = getattr(specification.input, "padding", None)
+        if padding is None and len({len(row) for row in rows}) > 1:
+            raise UserError(
+                f"{specification.name} knows no padding, so that it reads prompts of one length at a time; got several."
+            )
+        read = _in_one_tensor(rows, padding or 0).to(device)
+    state = model.start(read, tokens)
+    start = torch.full((len(read), 1), specification.start, device=device)
+    scores, state = model.stream(start, state)
+    return start.tolist(), scores[:, -1], state
+
+
+def stopping_ids(model: Network, stop: Collection[int], device: torch.device) -> Tensor:
+    """The ids that end a text: those that were asked for, and the model's own."""
+    own = getattr(model.specification, "end", None)
+    return torch.tensor(sorted({*stop, *([] if own is None else [own])}), dtype=torch.int64, device=device)
+
+
+def _in_one_tensor(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    padded = torch.full((len(rows), max(map(len, rows))), padding)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = torch.tensor(row)
+    return padded
 
 
 def _check_prompts(rows: Sequence[Sequence[int]], vocabulary: int) -> None:
@@ -99,10 +156,7 @@ def read_prompts(model: Network, rows: Sequence[Sequence[int]], state: State) ->
     device = state["length"].device
     lengths = torch.tensor([len(row) for row in rows], device=device)
     longest = int(lengths.max())
-    padded = torch.zeros(len(rows), longest, dtype=torch.int64)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = torch.tensor(row)
-    padded = padded.to(device)
+    padded = _in_one_tensor(rows, 0).to(device)
     mask = torch.arange(longest, device=device) < lengths[:, None]
     found: Tensor | None = None
     for start in range(0, longest, PROMPT_PIECE):

@@ -32,9 +32,7 @@ Noise = Callable[[Tensor], Tensor]
 
 
 class Sampler(Protocol):
-    """Leads ``x``, which is noise, to a sample; ``end`` is the time at which it starts, ``steps`` how many it takes."""
-
-    steps: int
+    """Leads ``x``, which is noise, to a sample; ``end`` is the last time of the networks that it asks."""
 
     @property
     def end(self) -> float: ...

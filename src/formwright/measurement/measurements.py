@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,8 +159,7 @@ def _resolve(model: nn.Module | str | Path, size: Size) -> tuple[str, nn.Module,
     if isinstance(model, nn.Module):
         specification = getattr(model, "specification", None)
         return getattr(specification, "name", type(model).__name__), model, None
-    from formwright.models import create_model, from_pretrained, model_specification
-    from formwright.nn.specification import ImageInput
+    from formwright.models import MODELS, create_model, from_pretrained
 
     folder = Path(model)
     if folder.is_dir():
@@ -167,8 +167,8 @@ def _resolve(model: nn.Module | str | Path, size: Size) -> tuple[str, nn.Module,
     if size is None:
         return str(model), create_model(str(model)), None
     # Position tables are built for one size, so a size that is asked for is built.
-    images = isinstance(next(iter(model_specification(str(model)).inputs.values())), ImageInput)
-    return str(model), create_model(str(model), **{"image_size" if images else "length": size}), None
+    grid = "image_size" in inspect.signature(MODELS[str(model)].build).parameters
+    return str(model), create_model(str(model), **{"image_size" if grid else "length": size}), None
 
 
 def _example(model: nn.Module, size: Size, batch: int) -> Inputs:
@@ -180,11 +180,12 @@ def _example(model: nn.Module, size: Size, batch: int) -> Inputs:
     if isinstance(model, Network):
         (source, *others) = model.inputs.values()
         if others or not isinstance(source, ImageInput):
-            if size is not None and others:
+            resized = source if size is None else _resized(source, size)
+            if others and resized != source:
                 raise UserError(f"{model.specification.name} takes several inputs and is measured at its own size.")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                return model.example(batch) if size is None else _resized(source, size).example(batch)
+                return model.example(batch) if resized == source else resized.example(batch)
     size = size or getattr(source, "size", None)
     if size is None:
         raise UserError("The model does not say its image size; give one, such as size=224.")

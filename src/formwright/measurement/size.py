@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from formwright.nn.layers import Quantised, Quantiser
+
 Precision = Literal["float32", "int8"]
 
 LAYER_BYTES = 300  # nodes of a layer with their names, attributes and shapes, or with what quantises their inputs
@@ -30,7 +32,8 @@ def model_bytes(model: nn.Module, precision: Precision = "float32") -> int:
 
     ``float32``: 4 a parameter. ``int8``: 1 for each weight of a linear or convolution layer, a scale for each of its
     output channels, an integer bias for convolutions; the rest stays float32. A batch norm becomes a bias, for it is
-    folded into the convolution before it. Every layer adds what its nodes take.
+    folded into the convolution before it. Every layer adds what its nodes take. Quantised weights of 8 and 4 bits count
+    by their bits in either precision.
     """
     integer = precision == "int8"
     bias_bytes = INTEGER_BIAS_BYTES if integer else 4
@@ -39,6 +42,12 @@ def model_bytes(model: nn.Module, precision: Precision = "float32") -> int:
         if isinstance(module, _BATCH_NORMS):
             total += bias_bytes * module.num_features
             continue
+        if isinstance(module, Quantiser):
+            total += 4 * module.scale.numel() + LAYER_BYTES + (0 if module.zero is None else module.zero.numel())
+            continue
+        if isinstance(module, Quantised) and module.deployed_form != "simulated":
+            seen.add(id(module.weight))
+            total += module.weight.numel() * module.weight_quantiser.bits // 8
         for parameter in module.parameters(recurse=False):
             if id(parameter) in seen:
                 continue

@@ -8,12 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from formwright.batch import Inputs
-from formwright.errors import UserError
 from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone, Stage
-from formwright.nn.inputs import GridInput, ImageInput, TokenInput
-from formwright.nn.masks import mask_of_lengths
+from formwright.nn.inputs import GridInput, ImageInput
 from formwright.nn.part import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import Streams
@@ -66,21 +64,7 @@ class Chain(Network):
             self.backbone.check_size(tuple(x.shape[2:]))
 
     def _context(self, x: Tensor, context: Context, lengths: Tensor | None = None) -> Context:
-        """The context with padding masked, where the input says which ids are no tokens, or how long each sample is."""
-        source = self._specification.input
-        if lengths is not None:
-            size = x.shape[2:] if isinstance(source, ImageInput | GridInput) else x.shape[1:2]
-            real = mask_of_lengths(lengths, tuple(size))
-        elif isinstance(source, TokenInput) and source.padding is not None:
-            real = x != source.padding
-        elif source.sized:
-            raise UserError(
-                f"{self._specification.name} takes samples of several sizes: give `lengths` beside the input, the "
-                "size of each."
-            )
-        else:
-            return self.settle(context)
-        return self.settle(context.replace(mask=real if context.mask is None else real & context.mask))
+        return self.masked(self._specification.input, x, context, lengths)
 
     def forward(
         self,

@@ -1,7 +1,8 @@
-"""Weights from elsewhere: our own files, the authors' checkpoints and timm's, recognised and converted."""
+"""Weights from elsewhere: our own files, the authors' checkpoints and timm's, recognised, converted, written back."""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,20 @@ from formwright.nn.embeddings import PositionTable
 
 State = dict[str, Tensor]
 #: A pattern over the source's parameter name and its replacement; the first that matches the whole name is used.
-#: A replacement may be a function of the match; ``None`` drops the tensor.
+#: A replacement may be a function of the match; ``None`` drops the tensor. One that ends in ``#0``, ``#1``, ... is a
+#: piece of one of our tensors along its first axis; see :func:`stacked`.
 Rename = tuple[str, "str | Callable[[re.Match[str]], str] | None"]
+
+
+def stacked(pattern: str, names: Sequence[str], target: str) -> tuple[Rename, ...]:
+    """Renames for tensors that are one of ours on top of each other: queries, keys and values, for one.
+
+    Args:
+        pattern: a pattern in which ``{}`` stands for the name of a piece.
+        names: the names of the pieces, from the top.
+        target: the replacement.
+    """
+    return tuple((pattern.replace("{}", name), f"{target}#{index}") for index, name in enumerate(names))
 
 
 @dataclass(frozen=True)
@@ -32,23 +45,32 @@ class Layout:
         marker: a pattern that some name of every such checkpoint matches, and none of our own does.
         renames: how names change, tried in order.
         convert: a last step on the renamed state, for tensors that are laid out otherwise.
+        restore: the way back of ``convert``.
+        copies: their names for tensors that repeat another one, each with the name of that one.
     """
 
     name: str
     marker: str
     renames: Sequence[Rename]
     convert: Callable[[State, Any], State] | None = None
+    restore: Callable[[State, Any], State] | None = None
+    copies: Callable[[Any], Mapping[str, str]] | None = None
 
     def recognises(self, names: Sequence[str]) -> bool:
         pattern = re.compile(self.marker)
         return any(pattern.search(name) for name in names)
 
     def apply(self, state: Mapping[str, Tensor], model: nn.Module) -> State:
-        renamed: State = {}
-        for name, tensor in state.items():
+        pieces: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in self._without_copies(state, model).items():
             target = self.rename(name)
             if target is not None:
-                renamed[target] = tensor
+                whole, _, place = target.partition("#")
+                pieces.setdefault(whole, {})[place] = tensor
+        renamed = {
+            name: parts[""] if "" in parts else torch.cat([parts[place] for place in sorted(parts, key=int)])
+            for name, parts in pieces.items()
+        }
         try:
             return renamed if self.convert is None else self.convert(renamed, model)
         except KeyError as missing:
@@ -68,6 +90,97 @@ class Layout:
                     return None
                 return replacement(match) if callable(replacement) else match.expand(replacement)
         return name
+
+    def _without_copies(self, state: Mapping[str, Tensor], model: Any) -> State:
+        """The state without what repeats other tensors of it.
+
+        Raises:
+            UserError: such a tensor has values of its own, which the model has no place for.
+        """
+        state = dict(state)
+        for copy, original in (self.copies(model) if self.copies else {}).items():
+            tensor = state.pop(copy, None)
+            if tensor is None:
+                continue
+            other = state.setdefault(original, tensor)
+            if tensor.shape != other.shape or not torch.equal(tensor.to(other.dtype), other):
+                raise UserError(
+                    f"{copy} differs from {original}, and {model.specification.name} has one tensor for both; load it "
+                    "into a model that does not tie them."
+                )
+        return state
+
+    def write(self, model: Network) -> State:
+        """The weights of ``model`` in this layout.
+
+        Raises:
+            UserError: the layout is for reading only.
+        """
+        if self.convert is not None and self.restore is None:
+            raise UserError(f"The layout of {self.name} for {model.specification.family} can be read, not written.")
+        state = model.state_dict()
+        state = state if self.restore is None else self.restore(state, model)
+        written: State = {}
+        for name, tensor in state.items():
+            names = self._names_of(name)
+            written |= zip(names, tensor.chunk(len(names)) if len(names) > 1 else (tensor,), strict=True)
+        copies = self.copies(model) if self.copies else {}
+        return {**written, **{copy: written[original] for copy, original in copies.items()}}
+
+    def _names_of(self, name: str) -> list[str]:
+        """Their name of one of our tensors, or those of its pieces."""
+        whole = self._name_of(name)
+        names = [] if whole is None else [whole]
+        while whole is None and (piece := self._name_of(f"{name}#{len(names)}")) is not None:
+            names.append(piece)
+        if not names:
+            raise UserError(f"The layout of {self.name} has no place for {name}; it can be read, not written.")
+        return names
+
+    def _name_of(self, name: str) -> str | None:
+        for pattern, replacement in self._inverse:
+            match = pattern.fullmatch(name)
+            if match:
+                return match.expand(replacement)
+        return None
+
+    @functools.cached_property
+    def _inverse(self) -> list[tuple[re.Pattern[str], str]]:
+        """The renames that have a way back, as patterns over our names and replacements."""
+        inverted = (_inverted(*each) for each in self.renames if isinstance(each[1], str))  # type: ignore[arg-type]
+        return [each for each in inverted if each is not None]
+
+
+#: What a pattern with a way back is made of: an optional name, a group, or names.
+_PIECES = re.compile(
+    r"\(\?:(?P<option>[^()|]*)\)\?|\((?P<group>[^()?][^()]*)\)|(?P<literal>(?:\\.|[^()\\.*+?|\[\]^$])+)"
+)
+
+
+def _inverted(pattern: str, replacement: str) -> tuple[re.Pattern[str], str] | None:
+    """A rename the other way round; none if names or groups are lost on the way. Options are taken."""
+    groups: list[str] = []
+    theirs, end = "", 0
+    for piece in _PIECES.finditer(pattern):
+        if piece.start() != end:
+            return None
+        end = piece.end()
+        if piece["group"] is None:
+            theirs += re.sub(r"\\(.)", r"\1", piece["option"] or piece["literal"])
+        else:
+            groups.append(piece["group"])
+            theirs += rf"\g<g{len(groups)}>"
+    if end != len(pattern):
+        return None
+    ours, seen = "", set()
+    for literal, number in re.findall(r"((?:[^\\]|\\(?!\d))*)(?:\\(\d))?", replacement):
+        ours += re.escape(literal)
+        if number:
+            ours += f"(?P=g{number})" if number in seen else f"(?P<g{number}>{groups[int(number) - 1]})"
+            seen.add(number)
+    if len(seen) != len(groups):
+        return None
+    return re.compile(ours), theirs
 
 
 #: How the names of the layers begin whose size is the number of classes.
@@ -157,6 +270,33 @@ def load_checkpoint(
         state = {name: _resized_table(model, name, tensor) for name, tensor in state.items()}
     load_state(model, state, ignore_missing=CLASSIFIER if not head else ())
     return layout_name
+
+
+def to_layout(model: Network, name: str = "transformers") -> State:
+    """The weights of a model as another library keeps them, to be loaded there; tensors are shared with the model.
+
+    >>> their_model.load_state_dict(to_layout(model))                  # doctest: +SKIP
+
+    Args:
+        model: a model as it was built.
+        name: whose layout it is, as :func:`load_checkpoint` calls it.
+
+    Raises:
+        UserError: there is no such layout, it can only be read, or the model was compressed since it was built.
+    """
+    specification = model.specification
+    layouts = {layout.name: layout for layout in LAYOUTS.get(specification.family, [])}
+    if name not in layouts:
+        raise UserError(
+            f"Weights of {specification.name} cannot be written in the layout of {name!r}; known: "
+            f"{', '.join(layouts) or 'none'}."
+        )
+    if specification.edits:
+        raise UserError(
+            f"{specification.name} was changed since it was built ({specification.edits[0].name}), and {name} has no "
+            "such model: write its weights before, or keep it with save_pretrained."
+        )
+    return layouts[name].write(model)
 
 
 def _resized_table(model: Network, name: str, tensor: Tensor) -> Tensor:

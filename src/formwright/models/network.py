@@ -28,7 +28,8 @@ from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Stage
 from formwright.nn.initialization import initialize
-from formwright.nn.inputs import Input
+from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInput
+from formwright.nn.masks import mask_of_lengths
 from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
 from formwright.nn.streaming import initial_state
@@ -120,11 +121,13 @@ class Network(
         """Find out which offers the parts take and which facts they honour: when built, and after every edit.
 
         Raises:
-            UserError: nothing takes what the network offers, or a part would ignore the padding of its input.
+            UserError: nothing takes what the network or a part in it offers, or a part would ignore the padding of its
+                input.
         """
         forget_checks(self)
         self._offers_taken = offers_taken(self)
-        unused = sorted(self.offers - self._offers_taken)
+        offered = self.offers.union(*(part.offers for part in self.modules() if isinstance(part, Part)))
+        unused = sorted(offered - self._offers_taken)
         if unused:
             raise UserError(
                 f"No part of {self._specification.name} uses the {', '.join(unused)} that it is given; add a part "
@@ -155,6 +158,30 @@ class Network(
         check_offers(self, context, self._offers_taken)
         return context.replace(checked=True)
 
+    def masked(self, source: Source, x: Tensor, context: Context = EMPTY, lengths: Tensor | None = None) -> Context:
+        """The context for the parts with padding masked, where the input ``x`` has any.
+
+        Args:
+            source: what the input is, which says which ids are no tokens, or that samples have sizes of their own.
+            lengths: the size of each sample.
+
+        Raises:
+            UserError: the samples have sizes of their own, and ``lengths`` are missing.
+        """
+        if lengths is not None:
+            size = x.shape[2:] if isinstance(source, ImageInput | GridInput) else x.shape[1:2]
+            real = mask_of_lengths(lengths, tuple(size))
+        elif isinstance(source, TokenInput) and source.padding is not None:
+            real = x != source.padding
+        elif source.sized:
+            raise UserError(
+                f"{self._specification.name} takes samples of several sizes: give `lengths` beside the input, the "
+                "size of each."
+            )
+        else:
+            return self.settle(context)
+        return self.settle(context.replace(mask=real if context.mask is None else real & context.mask))
+
     # What goes in.
 
     @property
@@ -182,8 +209,9 @@ class Network(
     @property
     def feature_info(self) -> list[FeatureInfo]:
         """The feature maps that :meth:`features` can return, in order."""
-        side = next(source.size[0] for source in self.inputs.values() if hasattr(source, "size"))
-        return [FeatureInfo(name, max(1, round(side / stage.grid[0])), stage.dim) for name, stage in self.stages()]
+        stages = list(self.stages())
+        side = next((source.size[0] for source in self.inputs.values() if hasattr(source, "size")), 1)
+        return [FeatureInfo(name, max(1, round(side / stage.grid[0])), stage.dim) for name, stage in stages]
 
     def features(self, inputs: Inputs, at: Sequence[int | str] | None = None) -> list[Float[Tensor, "batch *grid dim"]]:
         """Token grids ``(batch, *grid, dim)`` after the stages ``at``; after every stage if unset.

@@ -55,6 +55,13 @@ class TanhGELU(nn.GELU):
         super().__init__(approximate="tanh")
 
 
+class LeakyReLU(nn.LeakyReLU):
+    """``max(x, 0.1 x)``: the slope of MONAI's networks; PyTorch's own is 0.01."""
+
+    def __init__(self) -> None:
+        super().__init__(0.1)
+
+
 class QuickGELU(nn.Module):
     """``x * sigmoid(1.702 x)``, the approximation of GELU that CLIP and CvT were trained with."""
 
@@ -119,6 +126,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
     "hard_swish": nn.Hardswish,
+    "leaky_relu": LeakyReLU,
     "poly_norm": PolyNorm,
     "poly_relu": PolyReLU,
     "quick_gelu": QuickGELU,

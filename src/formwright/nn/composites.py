@@ -47,7 +47,18 @@ class Composite(Part):
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        state = initial_state(self.named_parts(), batch, capacity, device=device, dtype=dtype)
+        return self.begin(batch, capacity, EMPTY, device=device, dtype=dtype)
+
+    def begin(
+        self,
+        batch: int,
+        capacity: int,
+        context: Context,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> State:
+        state = initial_state(self.named_parts(), batch, capacity, context, device=device, dtype=dtype)
         return {name: tensor for name, tensor in state.items() if name != LENGTH}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
@@ -292,3 +303,47 @@ class Each(Part):
         )
         y = self.part(moved.flatten(0, 1), inner)
         return y.reshape(batch, entries, *y.shape[1:]).movedim(1, 1 + self.axis)
+
+
+@PARTS.register("flattened")
+class Flattened(Part):
+    """A part for tokens on one axis, on any grid: the places follow each other row by row.
+
+    How a mixer of sequences reads a picture or a volume.
+
+    Args:
+        dim: channels in and out.
+        part: what the tokens pass through.
+        grid: the grid that the whole is made for.
+
+    Shapes: ``(batch, *grid, dim)`` to the same; the part takes ``(batch, places, dim)``.
+
+    Source: as Mamba reads feature maps in U-Mamba, arXiv 2401.04722.
+    """
+
+    def __init__(self, dim: int, *, part: PartSpec, grid: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.part: Part = build_part(part, dim, grid=None if grid is None else (math.prod(grid),))
+        promises = self.part.promises
+        if 1 not in promises.dimensions:
+            raise UserError(
+                f"Part {part.name!r} does not take tokens on one axis, so a grid cannot be flattened for it."
+            )
+        self.promise(any_grid=promises.any_grid, batch_invariant=promises.batch_invariant, per_token=promises.per_token)
+        offers = {"mask", "condition", "memory", "memory_mask"}
+        self.uses = self.part.uses & frozenset(offers)  # type: ignore[misc]
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("part")
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch *grid channels"]:
+        context = settled(self, context)
+        condition = context.condition
+        if context.mask is not None or condition is not None:
+            context = context.replace(
+                mask=None if context.mask is None else context.mask.flatten(1),
+                condition=condition if condition is None or condition.ndim < 3 else condition.flatten(1, -2),
+            )
+        return self.part(x.flatten(1, -2), context).view(x.shape)

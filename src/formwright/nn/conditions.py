@@ -60,11 +60,7 @@ class TimeEmbedding(Part):
             nn.init.normal_(linear.weight, std=0.02)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        hidden, condition = Axis("hidden"), Axis("condition")
-        return {
-            "fc1.weight": (hidden, None),
-            "fc2.weight": (condition, hidden),
-        }
+        return {"fc1.weight": (Axis("hidden"), None), "fc2.weight": (Axis("condition"), Axis("hidden"))}
 
     def forward(self, time: Num[Tensor, " batch"], dtype: torch.dtype) -> Float[Tensor, "batch dim"]:
         time = time.to(torch.promote_types(dtype, torch.float32)) * self.scale

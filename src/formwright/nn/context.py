@@ -31,6 +31,8 @@ class Context:
             token.
         memory: offer; tokens to attend to in cross-attention.
         memory_mask: offer; true for real tokens of ``memory``.
+        distance_bias: offer; what attention adds to the score of a query and a key, by how far the key is behind the
+            query and for each head: ``2 reach + 1`` distances from ``-reach`` on, the ends standing for all beyond.
         statistics: offer; mean and standard deviation that were taken out of each variate of a series, for a head that
             forecasts values to put back.
         checked: whether whoever called has made sure that somebody takes each offer; a network does, once.
@@ -45,6 +47,7 @@ class Context:
     condition: Float[Tensor, "batch *tokens channels"] | None = None
     memory: Float[Tensor, "batch memory channels"] | None = None
     memory_mask: Bool[Tensor, "batch memory"] | None = None
+    distance_bias: Float[Tensor, "distances heads"] | None = None
     statistics: Float[Tensor, "batch variates 2"] | None = None
     checked: bool = field(default=False, compare=False, repr=False)
 
@@ -69,7 +72,7 @@ class Context:
 #: What a part that mixes tokens would give a wrong answer without.
 FACTS = ("mask", "prefix", "grid", "token_size", "segments")
 #: What is there for the parts that take it.
-OFFERS = ("positions", "condition", "memory", "memory_mask", "statistics")
+OFFERS = ("positions", "condition", "memory", "memory_mask", "distance_bias", "statistics")
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import Context
+from formwright.nn.functional.batch_norm import BatchNormModule, batch_norm
 from formwright.nn.functional.convolution import convolution
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.layers.scaling import scale_input, scale_output
 from formwright.nn.part import Axis
 
-BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
+    1: nn.BatchNorm1d,
+    2: nn.BatchNorm2d,
+    3: nn.BatchNorm3d,
+}
 
 
 def to_channels_first(x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch channels *grid"]:
@@ -27,6 +33,26 @@ def to_channels_last(x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, 
     return x.movedim(1, -1)
 
 
+_AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def average_pool(
+    x: Float[Tensor, "batch channels *grid"], kernel: int, stride: int = 1, padding: int = 0, **options: bool
+) -> Float[Tensor, "batch channels *coarser_grid"]:
+    """PyTorch's, on 1 to 3 axes.
+
+    Its form for three knows no bfloat16 on a CPU and no grid that is smaller than the kernel, padding or not; there two
+    axes are averaged, and then the third.
+    """
+    if x.ndim == 5 and (x.dtype is torch.bfloat16 or min(x.shape[2:]) < kernel):
+        batch, channels, depth = x.shape[:3]
+        y = F.avg_pool2d(x.flatten(1, 2), kernel, stride, padding, **options)
+        y = y.view(batch, channels, depth, *y.shape[2:]).movedim(2, -1)
+        rows = F.avg_pool1d(y.flatten(1, -2), kernel, stride, padding, **options)
+        return rows.view(*y.shape[:-1], rows.shape[-1]).movedim(-1, 2)
+    return _AVERAGE_POOLS[x.ndim - 2](x, kernel, stride, padding, **options)
+
+
 def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> Float[Tensor, "batch *grid channels"]:
     """Masked tokens become zero, as if they lay outside the grid."""
     return x if context.mask is None else x * context.mask.unsqueeze(-1).to(x.dtype)
@@ -35,26 +61,32 @@ def zero_padding(x: Float[Tensor, "batch *grid channels"], context: Context) -> 
 class Convolution1d(nn.Conv1d):
     """A convolution of ``(batch, channels, length)`` that stays inside its buffers in training on any CPU."""
 
+    padding: tuple[int, ...]
+
     def forward(self, x: Float[Tensor, "batch channels length"]) -> Float[Tensor, "batch out_channels out_length"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 class Convolution2d(nn.Conv2d):
     """A convolution of ``(batch, channels, height, width)`` that stays inside its buffers in training on any CPU."""
 
+    padding: tuple[int, ...]
+
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 class Convolution3d(nn.Conv3d):
     """A convolution of ``(batch, channels, *grid)`` on three axes that stays inside its buffers on any CPU."""
 
+    padding: tuple[int, ...]
+
     def forward(
         self, x: Float[Tensor, "batch channels depth height width"]
     ) -> Float[Tensor, "batch out_channels out_depth out_height out_width"]:
-        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)  # type: ignore[arg-type]
+        return convolution(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 #: The layers of all strided convolutions, by the number of axes.
@@ -129,7 +161,7 @@ class ConvNorm(nn.Module):
     ``gamma / sqrt(var + eps) * W`` and the bias ``beta - gamma * mean / sqrt(var + eps)``.
     """
 
-    norm: nn.Module | None
+    norm: BatchNormModule | None
 
     def __init__(
         self,
@@ -151,13 +183,17 @@ class ConvNorm(nn.Module):
             self.conv = depthwise_layer(dim, kernel, stride=stride, bias=bias, dimensions=dimensions)
         else:
             self.conv = CONVOLUTIONS[dimensions](in_dim, dim, kernel, stride, padding, groups=groups, bias=bias)
-        norm = BATCH_NORMS[dimensions](dim, eps=eps)
+        norm: BatchNormModule = BATCH_NORMS[dimensions](dim, eps=eps)
         nn.init.constant_(norm.weight, norm_weight)
         self.norm = norm
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Of ``(batch, channels, *grid)``; ``mask`` is true where tokens of the result are real."""
         x = self.conv(x)
-        return x if self.norm is None else self.norm(x)
+        if self.norm is None:
+            return x
+        masked = mask is not None and self.training
+        return self.norm(x) if not masked else to_channels_first(batch_norm(self.norm, to_channels_last(x), mask))
 
     def init_weights(self) -> None:
         """He's rule, as for every network that is normed by its batches: the 0.02 of Transformers is too small here."""
@@ -184,9 +220,11 @@ class LinearNorm(nn.Module):
         self.norm = nn.BatchNorm1d(dim, eps=eps)
         nn.init.constant_(self.norm.weight, norm_weight)
 
-    def forward(self, x: Float[Tensor, "*tokens in_channels"]) -> Float[Tensor, "*tokens channels"]:
+    def forward(
+        self, x: Float[Tensor, "*tokens in_channels"], mask: Bool[Tensor, "*tokens"] | None = None
+    ) -> Float[Tensor, "*tokens channels"]:
         x = dense(self.linear, x)
-        return x if self.norm is None else self.norm(x.flatten(0, -2)).view(x.shape)
+        return x if self.norm is None else batch_norm(self.norm, x, mask)
 
     def init_weights(self) -> None:
         """As :meth:`ConvNorm.init_weights`."""

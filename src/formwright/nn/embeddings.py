@@ -12,19 +12,30 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import CONVOLUTIONS, fold_batch_norm, to_channels_first, to_channels_last
+from formwright.nn.convolution import (
+    CONVOLUTIONS,
+    fold_batch_norm,
+    to_channels_first,
+    to_channels_last,
+)
+from formwright.nn.functional.convolution import convolved_side
+from formwright.nn.functional.transforms import mapped
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
-def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
-    return (side + 2 * padding - kernel) // stride + 1
-
-
 def channels_last_memory(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch channels *size"]:
-    """The same values in ``channels_last`` memory format, where PyTorch has one."""
+    """The same values in ``channels_last`` memory format, where PyTorch has one.
+
+    Raises:
+        UserError: a side is zero.
+    """
+    if 0 in x.shape[2:]:
+        raise UserError(f"An input of size {' x '.join(map(str, x.shape[2:]))} holds nothing; every side starts at 1.")
+    if mapped():  # PyTorch does not know the format of what is mapped over
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return x.contiguous(memory_format=formats[x.ndim]) if x.ndim in formats else x
 
@@ -231,7 +242,7 @@ class ResizedPositionTable(PositionTable):
     not the sides.
     """
 
-    promises: ClassVar[Promises] = Promises()
+    promises: ClassVar[Promises] = Promises(exemptions={"padding": "the table is stretched over the padding, too"})
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -241,7 +252,7 @@ class ResizedPositionTable(PositionTable):
             return super().forward(x, context)
         table = self.table[self.prefix :].T.reshape(1, -1, *self.grid)
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
-        places = F.interpolate(table, size=grid, mode=mode).flatten(2).squeeze(0).T
+        places = table[0, :, :0].flatten(1).T if 0 in grid else F.interpolate(table, grid, mode=mode)[0].flatten(1).T
         return x + torch.cat([self.table[: self.prefix], places]).view(x.shape[1:]), context
 
 
@@ -291,6 +302,7 @@ class TokenEmbedding(Part):
         dim: channels.
         scale: factor on the vectors.
         std: standard deviation of the initial values.
+        tied: let the table be that of another embedding of the network; this one has none of its own then.
 
     Shapes: ids ``(batch, time)`` to ``(batch, time, dim)``.
 
@@ -298,6 +310,7 @@ class TokenEmbedding(Part):
         UserError: an id is not in the vocabulary.
     """
 
+    weight: nn.Parameter | None
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
@@ -306,10 +319,23 @@ class TokenEmbedding(Part):
     # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
     no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
-    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02) -> None:
+    def __init__(self, in_dim: int, dim: int, *, scale: float = 1.0, std: float = 0.02, tied: bool = False) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+        self.tied = tied
+        self.weight = None if tied else nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
+        if tied:
+            self.writes = ()  # type: ignore[misc]
+
+    def tie(self, embedding: TokenEmbedding) -> None:
+        """Use the table of ``embedding`` from now on; it stays that one's, and is saved once."""
+        self.__dict__["embedding"] = embedding
+
+    @property
+    def table(self) -> Float[Tensor, "vocabulary dim"]:
+        """The vector of each id, its own or another embedding's."""
+        own = self.weight
+        return self.__dict__["embedding"].table if own is None else own
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"weight": (None, RESIDUAL)}
@@ -323,10 +349,10 @@ class TokenEmbedding(Part):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         try:
-            x = F.embedding(ids, self.weight)
+            x = F.embedding(ids, self.table)
         except IndexError:
             raise UserError(
-                f"The vocabulary has {len(self.weight)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
+                f"The vocabulary has {len(self.table)} tokens, and ids from {ids.min()} to {ids.max()} came: the text "
                 "was split by another tokeniser than the model was made for."
             ) from None
         return (x if self.scale == 1.0 else x * self.scale), context
@@ -341,6 +367,7 @@ class LearnedPositions(Part):
         grid: the longest sequence.
         norm: a norm of each token's sum.
         std: standard deviation of the initial values.
+        offset: rows of the table before that of the first place, which nothing uses; BART's checkpoints have two.
 
     Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence.
 
@@ -353,9 +380,12 @@ class LearnedPositions(Part):
     writes: ClassVar[tuple[str, ...]] = ("table",)
     no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
-    def __init__(self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02) -> None:
+    def __init__(
+        self, dim: int, *, grid: tuple[int, ...], norm: PartSpec | None = None, std: float = 0.02, offset: int = 0
+    ) -> None:
         super().__init__()
-        self.table = nn.Parameter(nn.init.normal_(torch.empty(grid[0], dim), std=std))
+        self.offset = offset
+        self.table = nn.Parameter(nn.init.normal_(torch.empty(offset + grid[0], dim), std=std))
         self.norm = None if norm is None else build_part(norm, dim)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
@@ -365,9 +395,10 @@ class LearnedPositions(Part):
         return sharing("norm")
 
     def _check(self, length: int) -> None:
-        if length > len(self.table):
+        longest = len(self.table) - self.offset
+        if length > longest:
             raise UserError(
-                f"The position table was made for at most {len(self.table)} tokens, and {length} came; cut "
+                f"The position table was made for at most {longest} tokens, and {length} came; cut "
                 "the text, or build the model for longer ones (length=...)."
             )
 
@@ -375,7 +406,7 @@ class LearnedPositions(Part):
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time channels"], Context]:
         self._check(x.shape[1])
-        x = x + self.table[: x.shape[1]]
+        x = x + self.table[self.offset : self.offset + x.shape[1]]
         return (x if self.norm is None else self.norm(x, context)), context
 
     def init_state(
@@ -385,7 +416,7 @@ class LearnedPositions(Part):
         return {}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
-        places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
+        places = self.offset + state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
         if context.mask is not None:  # padding behind the last token may lie beyond the table
             places = places.clamp(max=len(self.table) - 1)
         x = x + self.table[places]

@@ -89,9 +89,11 @@ class TemporalForecastHead(Part):
     def forward(
         self, x: Float[Tensor, "batch tokens dim"], context: Context = EMPTY
     ) -> Float[Tensor, "batch horizon variates"]:
+        if x.shape[1] < self.horizon:
+            raise UserError(f"{x.shape[1]} tokens hold no forecast of {self.horizon} steps; give at least as many.")
         x = x[:, -self.horizon :]
         if self.norm is not None:
-            x = self.norm(x, context)
+            x = self.norm(x)
         return put_back_statistics(self.linear(x), context.statistics)
 
 
@@ -129,7 +131,7 @@ class DecomposedLinearHead(Part):
     ) -> Float[Tensor, "batch horizon targets"]:
         x = x[:, : x.shape[1] - self.covariates]
         side = self.kernel // 2
-        trend = F.avg_pool1d(F.pad(x, (side, side), mode="replicate"), self.kernel, stride=1)
+        trend = F.avg_pool1d(F.pad(x, (side, side), mode="replicate"), self.kernel, stride=1) if x.numel() else x
         return put_back_statistics((self.seasonal(x - trend) + self.trend(trend)).transpose(1, 2), context.statistics)
 
 

@@ -277,6 +277,7 @@ class Stage(nn.Module):
         """The stage on the next tokens; ``path`` is its name in the backbone."""
         for e, entry in enumerate(self.entry):
             x = streams.through(f"{path}.entry.{e}", entry, x, context)  # type: ignore[arg-type]
+            context = entry.offer(context)  # type: ignore[operator]
         entered = x
         for repeat, where in enumerate(self._loop_paths(path)):
             if repeat and self.inject:

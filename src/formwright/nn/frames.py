@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import norm_axes
+from formwright.nn.functional.batch_norm import batch_norm
 from formwright.nn.functional.chunks import masked
 from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
 
@@ -31,9 +32,12 @@ class FrameConvolution(nn.Module):
         """As PyTorch's convolutions start."""
         self.conv.reset_parameters()
 
-    def forward(self, padded: Float[Tensor, "batch padded_time in_dim"]) -> Float[Tensor, "batch time dim"]:
-        y = self.conv(padded.transpose(1, 2))
-        return (y if self.norm is None else self.norm(F.relu(y))).transpose(1, 2)
+    def forward(
+        self, padded: Float[Tensor, "batch padded_time in_dim"], mask: Bool[Tensor, "batch time"] | None
+    ) -> Float[Tensor, "batch time dim"]:
+        missing = max(0, KERNEL - padded.shape[1])  # where there is no frame
+        y = self.conv(F.pad(padded, (0, 0, 0, missing)).transpose(1, 2)).transpose(1, 2)[:, missing:]
+        return y if self.norm is None else batch_norm(self.norm, F.relu(y), mask)
 
 
 @PARTS.register("frame_convolutions")
@@ -91,9 +95,9 @@ class FrameConvolutions(Part):
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         padding = (0, 0, KERNEL - 1, 0) if self.causal else (0, 0, KERNEL // 2, KERNEL // 2)
         for layer in self.layers:
-            x = layer(F.pad(masked(x, context.mask), padding))
+            x = layer(F.pad(masked(x, context.mask), padding), context.mask)
         x = masked(x, context.mask)
-        return x + self.position(F.pad(x, padding)), context
+        return x + self.position(F.pad(x, padding), context.mask), context
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -113,7 +117,8 @@ class FrameConvolutions(Part):
             x = masked(x, context.mask)
             window = torch.cat([state[f"window.{index}"].to(x.dtype), x], dim=1)
             after[f"window.{index}"] = _latest(window, context.mask)
-            x = layer(window) if layer is not self.position else x + layer(window)
+            y = layer(window, context.mask)
+            x = x + y if layer is self.position else y
         return x, after
 
 
@@ -175,4 +180,4 @@ class RunningScores(Part):
         real = torch.ones_like(x[..., 0], dtype=torch.int64) if mask is None else mask.to(torch.int64)
         sums = total[:, None] + masked(x, mask).cumsum(1)
         counts = (seen[:, None] + real.cumsum(1)).clamp(min=1)
-        return self.linear(sums / counts.unsqueeze(-1).to(x.dtype)), sums[:, -1]
+        return self.linear(sums / counts.unsqueeze(-1).to(x.dtype)), sums[:, -1] if x.shape[1] else total

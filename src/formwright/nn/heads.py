@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from formwright.errors import UserError
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
@@ -18,6 +19,17 @@ from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises,
 from formwright.nn.specification import PartSpec, part
 
 _POOL = Promises(exemptions={"tokens": "gives one vector a sample"})
+
+
+def check_tokens(x: Float[Tensor, "batch *grid channels"]) -> None:
+    """Refuse to make one vector of no tokens.
+
+    Raises:
+        UserError: a side of the grid is zero.
+    """
+    if 0 in x.shape[1:-1]:
+        grid = " x ".join(map(str, x.shape[1:-1]))
+        raise UserError(f"A grid of {grid} has no tokens to make one vector of; give at least one token.")
 
 
 @PARTS.register("mean_pool")
@@ -35,6 +47,7 @@ class MeanPool(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         tokens = x.flatten(1, -2)[:, context.prefix :]
         if context.mask is None:
             return tokens.mean(1)
@@ -91,6 +104,7 @@ class SequencePool(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         return (self.weights(x, context).transpose(1, 2) @ x.flatten(1, -2)).squeeze(1)
 
 
@@ -144,7 +158,7 @@ class Classifier(Part):
         if self.norm is not None:
             x = self.norm(x, context)
         x = self.pool(x, context)
-        return x if self.pooled_norm is None else self.pooled_norm(x, context)
+        return x if self.pooled_norm is None else self.pooled_norm(x)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -206,7 +220,7 @@ class MLPClassifier(Part):
         """The vector that the last layer's scores are computed from, ``(batch, ratio * dim)``."""
         x = self.pool(x, context)
         if self.pooled_norm is not None:
-            x = self.pooled_norm(x, context)
+            x = self.pooled_norm(x)
         return self.dropout(self.norm(self.activation(self.fc1(x))))
 
     def forward(
@@ -303,7 +317,7 @@ class NormedDistilledClassifier(Part):
 
 @PARTS.register("token_scores")
 class TokenScores(Part):
-    """Scores of every token: ``W norm(x) + b``, the head of a language model.
+    """Scores of every token: ``W (scale * norm(x)) + b``, the head of a language model.
 
     Args:
         dim: channels of the tokens.
@@ -311,6 +325,8 @@ class TokenScores(Part):
         norm: norm of the tokens.
         bias: whether there is a ``b``.
         tied: let ``W`` be the weight of the model's token embedding; the head has none of its own then.
+        scale: factor on the normed tokens.
+        learned_bias: whether ``b``, if there is one, is learned; BART's checkpoints have one that is not.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, *grid, classes)``.
 
@@ -322,14 +338,27 @@ class TokenScores(Part):
     )
     reads: ClassVar[tuple[str, ...]] = ("linear",)
 
+    bias: Tensor | None
+
     def __init__(
-        self, dim: int, classes: int, *, norm: PartSpec | None = None, bias: bool = False, tied: bool = False
+        self,
+        dim: int,
+        classes: int,
+        *,
+        norm: PartSpec | None = None,
+        bias: bool = False,
+        tied: bool = False,
+        scale: float = 1.0,
+        learned_bias: bool = True,
     ) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
-        self.tied = tied
-        self.linear = None if tied else nn.Linear(dim, classes, bias=bias)
-        self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
+        self.tied, self.scale = tied, scale
+        self.linear = None if tied else nn.Linear(dim, classes, bias=bias and learned_bias)
+        if bias and not learned_bias:
+            self.register_buffer("bias", torch.zeros(classes))
+        else:
+            self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (None, RESIDUAL)}
@@ -348,14 +377,19 @@ class TokenScores(Part):
         classes, dim = weight.shape
         self.linear = nn.Linear(dim, classes, bias=False)
         self.linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-        self.linear.register_parameter("bias", self.bias)
-        self.bias, self.tied = None, False
+        if isinstance(self.bias, nn.Parameter):
+            self.linear.register_parameter("bias", self.bias)
+            self.bias = None
+        self.tied = False
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid classes"]:
         if self.norm is not None:
             x = self.norm(x, context)
-        if self.linear is not None:
-            return self.linear(x)
-        return F.linear(x, self.__dict__["embedding"].weight, self.bias)
+        if self.scale != 1.0:
+            x = x * self.scale
+        if self.linear is None:
+            return F.linear(x, self.__dict__["embedding"].weight, self.bias)
+        scores = self.linear(x)
+        return scores if self.bias is None else scores + self.bias

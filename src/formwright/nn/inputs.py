@@ -24,19 +24,20 @@ class ImageInput:
     """Images ``(batch, channels, height, width)``; ``size`` is what position tables are built for.
 
     Where images of several sizes are padded to one (``sized``), their heights and widths come beside them as
-    ``lengths`` ``(batch, 2)``, and what lies beyond is masked.
+    ``lengths`` ``(batch, 2)``, and what lies beyond is masked. A network that takes its ``size`` alone says ``fixed``.
     """
 
     channels: int = 3
     size: tuple[int, int] = (224, 224)
     sized: bool = False
+    fixed: bool = False
 
     __pydantic_config__ = _STRICT
 
     @property
     def free(self) -> Mapping[int, str]:
         """The axes that may have any size, and their names."""
-        return {0: "batch", 2: "height", 3: "width"}
+        return {0: "batch"} if self.fixed else {0: "batch", 2: "height", 3: "width"}
 
     def check(self, x: Tensor) -> None:
         """Refuse what is not a batch of images with these channels.
@@ -46,6 +47,11 @@ class ImageInput:
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise UserError(f"Expected images of shape (batch, {self.channels}, height, width), got {tuple(x.shape)}.")
+        if self.fixed and tuple(x.shape[2:]) != self.size:
+            raise UserError(
+                f"The position table was made for images of {self.size[0]} x {self.size[1]}, and got {x.shape[2]} x "
+                f"{x.shape[3]}; build the model for this input size (image_size=...)."
+            )
 
     def example(self, batch: int = 1) -> Tensor:
         """Normal random values in the shape of ``batch`` images."""
@@ -136,6 +142,16 @@ class TokenInput:
 
         ids = torch.randint(self.vocabulary, (batch, self.length))
         return torch.where(ids == self.padding, (ids + 1) % self.vocabulary, ids) if self.padding is not None else ids
+
+
+@dataclass(frozen=True)
+class DecoderInput(TokenInput):
+    """Ids ``(batch, decoder_time)`` that a decoder has given so far, beside what it was given to read."""
+
+    @property
+    def free(self) -> Mapping[int, str]:
+        """The axes that may have any size, and their names."""
+        return {0: "batch", 1: "decoder_time"}
 
 
 @dataclass(frozen=True)

@@ -49,3 +49,10 @@ def coarser_mask(
         last = (last + kernel - 1 - 2 * padding).clamp(min=0)
         mask = mask.index_select(axis, last)
     return mask
+
+
+def finer_mask(mask: Bool[Tensor, "batch *grid"], stride: int) -> Bool[Tensor, "batch *finer_grid"]:
+    """Which places of a grid ``stride`` times as fine are real: those of real tokens."""
+    for axis in range(1, mask.ndim):
+        mask = mask.repeat_interleave(stride, dim=axis)
+    return mask

@@ -58,11 +58,10 @@ class _Conditioned(Composite):
         self.uses = self.uses | {"condition"}  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        rows = Axis("residual", repeats=self.says)
-        return {"modulation.weight": (rows, CONDITION)}
+        return {"modulation.weight": (Axis("residual", repeats=self.says), CONDITION)}
 
     def inner_axes(self) -> InnerAxes:
-        return sharing("norm", "part")
+        return sharing(*(name for name, _ in self.named_parts()))
 
     def _modulation(self, x: Tensor, context: Context) -> tuple[Tensor, ...]:
         """Shift, scale and whatever more the condition says, in shapes that broadcast to ``x``."""

@@ -27,8 +27,8 @@ class Promises:
         dimensions: numbers of grid axes that it takes.
         any_grid: works on every grid size, not only on the one it was built for.
         batch_invariant: in eval mode a sample's result does not depend on its neighbours in the batch.
-        per_token: treats each token by itself (or needs no facts about the others), so context fields that speak of
-            other tokens do not concern it.
+        per_token: treats each token by itself in inference (or needs no facts about the others), so context fields
+            that speak of other tokens do not concern it, but for those that it names in ``uses``.
         causal: a token's result depends on no later token.
         multiple: every side of the grid must be a multiple of this.
         exemptions: a check of the suite (``gradients``, or ``gradients:score.bias`` for one parameter) and the reason
@@ -106,6 +106,7 @@ class Part(nn.Module):
 
     Class attributes:
         uses: the facts that the part honours and the offers that it takes.
+        offers: what the part itself offers to those behind it, by :meth:`offer`.
         promises: what the conformance suite holds it to; :meth:`promise` changes an instance's.
         resizable: attribute that holds the size of each named axis, by axis name.
         taps: names of the values on the way that can be read and replaced (:mod:`formwright.nn.taps`); a value has the
@@ -113,6 +114,7 @@ class Part(nn.Module):
     """
 
     uses: ClassVar[frozenset[str]] = frozenset()
+    offers: ClassVar[frozenset[str]] = frozenset()
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {}
     #: Its own parameters that weight decay leaves alone although they are matrices: tables of vectors, learned tokens.
@@ -187,6 +189,22 @@ class Part(nn.Module):
                 f"{type(self).__name__} cannot stream: its answer for a token needs later ones; choose a causal part."
             )
         return {}
+
+    def begin(
+        self,
+        batch: int,
+        capacity: int,
+        context: Context,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> State:
+        """As :meth:`init_state`, where something is offered to the whole stream: a ``memory`` and its mask."""
+        return self.init_state(batch, capacity, device=device, dtype=dtype)
+
+    def offer(self, context: Context) -> Context:
+        """The context for the parts behind this one, with what it offers."""
+        return context
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         """The results for the next tokens ``(batch, n, channels)``, any number of them, and the state after them.

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
+from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import PositionTable
-from formwright.nn.part import PARTS, Promises
+from formwright.nn.part import PARTS, Part, Promises
 
 
 def sine_table(places: int, dim: int) -> Float[Tensor, "places dim"]:
@@ -123,3 +124,90 @@ class RelativePositionBias(nn.Module):
 
     def forward(self) -> Float[Tensor, "heads places places"]:
         return self.table[self.index].permute(2, 0, 1)
+
+
+def distance_buckets(
+    distances: Int[Tensor, " distances"], buckets: int, reach: int, *, causal: bool = False
+) -> Int[Tensor, " distances"]:
+    """The bucket of how far a key lies behind a query: near distances have their own, farther ones share.
+
+    Of ``n`` buckets for distances of one sign, the first half are distances ``d`` themselves; ``d`` from ``n / 2`` on
+    falls into ``n / 2 + floor(n / 2 * log(2 d / n) / log(2 reach / n))``, and all from ``reach`` on into the last.
+
+    Args:
+        distances: place of the key minus place of the query.
+        buckets: how many; half of them for keys behind the query, all for those before it with ``causal``.
+        reach: the distance from which on there are no differences.
+        causal: whether keys behind the query count as distance 0.
+
+    Source: T5, arXiv 1910.10683; the logarithms are those of float32, as in the authors' code.
+    """
+    own = buckets if causal else buckets // 2
+    far = (-distances).clamp(min=0) if causal else distances.abs()
+    near = own // 2
+    shared = near * torch.log(far.clamp(min=1).float() / near) / math.log(reach / near)
+    bucket = torch.where(far < near, far, (near + shared.long()).clamp(max=own - 1))
+    return bucket if causal else bucket + own * (distances > 0)
+
+
+@PARTS.register("bucketed_position_bias")
+class BucketedPositionBias(Part):
+    """Offers ``b_d = table[bucket(d)]`` to the attentions behind it, for each distance ``d`` and head; tokens pass.
+
+    It stands at the entry of a stage, so that all its layers share the table.
+
+    Args:
+        dim: channels, which do not matter.
+        heads: heads of the attentions.
+        buckets: rows of the table.
+        reach: the distance from which on all share a bucket.
+        causal: whether the attentions see no later tokens.
+        std: standard deviation of the initial values; ``dim ** -0.5`` if unset.
+
+    Shapes: ``(batch, time, dim)`` to the same; ``context.distance_bias`` ``(2 reach + 1, heads)``.
+
+    Raises:
+        UserError: there are too few buckets for the reach.
+
+    Source: T5, arXiv 1910.10683.
+    """
+
+    offers: ClassVar[frozenset[str]] = frozenset({"distance_bias"})
+    no_decay: ClassVar[tuple[str, ...]] = ("table",)
+    promises: ClassVar[Promises] = Promises(
+        dimensions=(1,),
+        per_token=True,
+        causal=True,
+        exemptions={"gradients:table": "the attentions behind it add what it offers"},
+    )
+
+    buckets: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        buckets: int = 32,
+        reach: int = 128,
+        causal: bool = False,
+        std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if buckets < 4 or reach <= buckets // (2 if causal else 4):
+            raise UserError(
+                f"{buckets} buckets up to a distance of {reach} leave none that are shared; choose at least 4 buckets "
+                "and a longer reach."
+            )
+        std = dim**-0.5 if std is None else std
+        self.table = nn.Parameter(nn.init.normal_(torch.empty(buckets, heads), std=std))
+        distances = torch.arange(-reach, reach + 1)
+        self.register_buffer("buckets", distance_buckets(distances, buckets, reach, causal=causal), persistent=False)
+
+    def offer(self, context: Context) -> Context:
+        return context.replace(distance_bias=self.table[self.buckets])
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch time channels"], Context]:
+        return x, self.offer(context)

@@ -125,6 +125,7 @@ class InvertedEmbedding(Part):
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch variates dim"], Context]:
+        self.check_input(x)
         if self.normalise:
             x, context = normalise_targets(x, self.covariates, context)
         tokens = self.linear(x.transpose(1, 2))
@@ -163,6 +164,7 @@ class VariateTokens(Part):
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch variates time"], Context]:
+        self.check_input(x)
         return x.transpose(1, 2), context
 
 
@@ -235,6 +237,7 @@ class TemporalEmbedding(Part):
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch tokens dim"], Context]:
+        self.check_input(x)
         if self.normalise:
             x, context = normalise_targets(x, self.covariates, context)
         x = F.pad(x, (0, 0, 0, self.horizon)).transpose(1, 2)
@@ -291,6 +294,7 @@ class SeriesPatches(Part):
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch patches dim"], Context]:
+        self.check_input(x)
         if self.normalise:
             x, _ = take_out_statistics(x)
         (patches,) = self.output_grid((self.length,))

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from formwright.errors import UnknownNameError, UserError
 from formwright.nn.inputs import (
     ClassInput,
+    DecoderInput,
     GridInput,
     ImageInput,
     Input,
@@ -36,6 +37,7 @@ __all__ = [
     "BranchSpec",
     "ChainSpec",
     "ClassInput",
+    "DecoderInput",
     "EditSpec",
     "GridInput",
     "ImageInput",

@@ -21,8 +21,9 @@ from formwright.nn.convolution import (
     to_channels_first,
     to_channels_last,
 )
-from formwright.nn.embeddings import channels_last_memory, convolved_side
+from formwright.nn.embeddings import channels_last_memory
 from formwright.nn.frame import Branch
+from formwright.nn.functional.convolution import convolved_side
 from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, sharing
 from formwright.nn.specification import BranchSpec, PartSpec
 

@@ -8,32 +8,51 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from formwright.nn.context import Context
+from formwright.nn.context import EMPTY, Context
 from formwright.nn.part import Part, State
 
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
 SEPARATOR = "/"
 LENGTH = "length"
+#: How the names of what a part remembers of a memory begin, which a stream never changes.
+MEMORY = "memory_"
 
 
 def initial_state(
     parts: Iterable[tuple[str, Part]],
     batch: int,
     capacity: int,
+    context: Context = EMPTY,
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> State:
     """The states of named parts in one flat dictionary, and ``length`` ``(batch,)``, the tokens seen so far.
 
+    ``context`` holds what is offered to the whole stream: a memory, which becomes part of the state.
+
     Raises:
         UserError: a part cannot stream.
     """
     state = {LENGTH: torch.zeros(batch, dtype=torch.int64, device=device)}
     for path, part in parts:
-        for name, tensor in part.init_state(batch, capacity, device=device, dtype=dtype).items():
+        for name, tensor in part.begin(batch, capacity, context, device=device, dtype=dtype).items():
             state[f"{path}{SEPARATOR}{name}"] = tensor
     return state
+
+
+def rows_of(state: State, rows: Int[Tensor, " chosen"], *, same_memory: bool = False) -> State:
+    """The state of a stream of these rows of another one, each as often as it is named.
+
+    Args:
+        state: a state of a network.
+        rows: numbers of rows.
+        same_memory: whether each row has the memory of the one in whose place it comes, so that it can stay.
+    """
+    return {
+        name: tensor if same_memory and name.partition(SEPARATOR)[2].startswith(MEMORY) else tensor[rows]
+        for name, tensor in state.items()
+    }
 
 
 class Streams:

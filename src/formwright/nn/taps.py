@@ -28,10 +28,11 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.frame import Backbone, Block, Branch, Stage
+from formwright.nn.layers import PLAIN, Layer
 from formwright.nn.part import Listener, Part
 
 ENDS = ("input", "output")
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+_LAYERS = (*PLAIN, nn.Embedding, Layer)
 _FRAME = (Branch, Block, Stage, Backbone)
 
 

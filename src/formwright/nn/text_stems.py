@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
+from formwright.nn.heads import check_tokens
 from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 _IDS = Promises(dimensions=(1,), exemptions={"tokens": "takes ids, not tokens"})
@@ -216,6 +217,7 @@ class MaxPool(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         x = x.flatten(1, -2)[:, context.prefix :]
         if context.mask is not None:
             x = x.masked_fill(~context.mask.flatten(1)[:, context.prefix :, None], torch.finfo(x.dtype).min)

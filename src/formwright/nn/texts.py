@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
+from formwright.nn.heads import check_tokens
 from formwright.nn.part import PARTS, Axis, Part, Promises, State
 
 _POOL = Promises(dimensions=(1,), exemptions={"tokens": "gives one vector a sample"})
@@ -53,7 +54,7 @@ class TypedTokenEmbedding(TokenEmbedding):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         x, context = super().forward(ids, context)
-        return x + self._type(ids, torch.zeros_like(ids[:, 0])), context
+        return x + self._type(ids, ids.new_zeros(ids.shape[0])), context
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -90,6 +91,7 @@ class FirstTokenPool(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         return x[:, 0]
 
 
@@ -111,6 +113,7 @@ class LastTokenPool(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
         if context.mask is None:
             return x[:, -1]
         places = torch.arange(x.shape[1], device=x.device)

@@ -12,7 +12,8 @@ from formwright.errors import UserError
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, to_channels_last
-from formwright.nn.embeddings import channels_last_memory, convolved_side
+from formwright.nn.embeddings import channels_last_memory
+from formwright.nn.functional.convolution import convolved_side
 from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 _MAX_POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}

@@ -4,6 +4,8 @@ from formwright.batch import Batch
 from formwright.objectives.auxiliary import WithAuxiliary
 from formwright.objectives.balanced import BalancedClassification
 from formwright.objectives.classification import Classification
+from formwright.objectives.dense import DenseClassification
+from formwright.objectives.diffusion import Diffusion, FlowMatching
 from formwright.objectives.distillation import Distillation
 from formwright.objectives.forecasting import ForecastDistillation, Forecasting
 from formwright.objectives.language import NextToken
@@ -14,7 +16,10 @@ __all__ = [
     "BalancedClassification",
     "Batch",
     "Classification",
+    "DenseClassification",
+    "Diffusion",
     "Distillation",
+    "FlowMatching",
     "ForecastDistillation",
     "Forecasting",
     "NestedTraining",

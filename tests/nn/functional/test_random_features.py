@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from formwright.nn.functional.exponential_attention import exponential_attention
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.functional.random_features import (
     cosine_features,
     orthogonal_gaussian,
-    positive_softmax_features,
+    positive_softmax_exponents,
 )
-from tests.nn.functional.naive import LENGTHS, heads, hold, naive_attention, normal, some_mask
+from tests.nn.functional.naive import LENGTHS, heads, hold, naive_attention, some_mask
 
 
 def naive_weighted(q: Tensor, k: Tensor, v: Tensor, weigh, mask: Tensor, causal: bool) -> Tensor:  # type: ignore[no-untyped-def]
@@ -31,13 +32,6 @@ def cosine_weights(q: Tensor, k: Tensor, length: int = 50) -> Tensor:
     return torch.einsum("bqhc,bkhc->bhqk", q.relu(), k.relu()) * near
 
 
-def performer_weights(q: Tensor, k: Tensor, projection: Tensor) -> Tensor:
-    q, k = (x / x.shape[-1] ** 0.25 for x in (q, k))
-    phi_q, phi_k = (torch.exp(x @ projection.T - x.square().sum(-1, keepdim=True) / 2) for x in (q, k))
-    phi_q = phi_q / phi_q.amax(-1, keepdim=True)  # what the quotient does not see, but for what keeps it from 0 / 0
-    return torch.einsum("bqhf,bkhf->bhqk", phi_q, phi_k) / len(projection)
-
-
 def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     if causal:
         return causal_linear_attention(q, k, v, mask=mask, normalize=True)[0]
@@ -50,27 +44,14 @@ def mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> T
 def test_linear_forms_are_their_quadratic_ones(time: int, causal: bool, masked: bool) -> None:
     mask = some_mask(time) if masked else None
     real = torch.ones(2, time, dtype=torch.bool) if mask is None else mask
-    projection = normal(6, 4, seed=8)
     places = torch.arange(time)[None]
 
     def cosine(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return mix(*(cosine_features(x, places, 50) for x in (q, k)), v, mask, causal)
 
-    def performer(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        features = [positive_softmax_features(x, projection, query=query) for x, query in ((q, True), (k, False))]
-        return mix(*features, v, mask, causal)
-
-    weights = {
-        cosine: cosine_weights,
-        performer: functools.partial(performer_weights, projection=projection),
-    }
-    for fast, weigh in weights.items():
-        naive = functools.partial(naive_weighted, weigh=weigh, mask=real, causal=causal)
-        if fast is cosine:  # a query without a positive channel has no weights, and its quotient no good gradient
-            q, k, v = heads(time)
-            hold(fast, naive, [q.abs() + 0.1, k.abs() + 0.1, v], real)
-        else:
-            hold(fast, naive, heads(time), real)
+    naive = functools.partial(naive_weighted, weigh=cosine_weights, mask=real, causal=causal)
+    q, k, v = heads(time)  # a query without a positive channel has no weights, and its quotient no good gradient
+    hold(cosine, naive, [q.abs() + 0.1, k.abs() + 0.1, v], real)
 
 
 def test_weights_of_cosformer_are_not_negative() -> None:
@@ -95,12 +76,8 @@ def test_many_features_approach_softmax_attention() -> None:
     errors = []
     for features in (16, 256, 4096):
         projection = orthogonal_gaussian(features, 4).double()
-        y = linear_attention(
-            positive_softmax_features(q, projection, query=True),
-            positive_softmax_features(k, projection, query=False),
-            v,
-            normalize=True,
-        )
+        exponents = [positive_softmax_exponents(x, projection, query=query) for x, query in ((q, True), (k, False))]
+        y = exponential_attention(*exponents, v)
         errors.append((y - full).square().mean().sqrt().item())
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.2 * full.std()

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.functional.ssd import ssd, ssd_step
-from tests.nn.functional.recurrences import TOLERANCE, assert_near, assert_same, lengths_mask
+from formwright.nn.functional.ssd import segment_sums, ssd, ssd_step
+from tests.nn.functional.recurrences import TOLERANCE, assert_near, assert_same, lengths_mask, outcome
 
 
 def naive(x, delta, a, b, c, state):
@@ -61,6 +61,39 @@ def test_strong_decay_neither_overflows_nor_loses_gradients() -> None:
     given = operands(time=40, dtype=torch.float32)
     given[2] = given[2] * 10
     assert_same(scan, naive, given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("reset", [-160.0, -1600.0, -16000.0])
+def test_resets_among_small_decays_take_no_digits_from_these(reset: float, dtype: torch.dtype) -> None:
+    given = operands(time=300)
+    generator = torch.Generator().manual_seed(1)
+    logs = -0.01 - 0.05 * torch.rand(2, 300, 4, generator=generator, dtype=torch.float64)
+    logs[torch.rand(logs.shape, generator=generator) < 0.03] = reset
+    given[0] = given[0] / logs.abs().unsqueeze(-1)  # as much is written at a reset as elsewhere
+    given[1], given[2] = -logs, -torch.ones(4, dtype=torch.float64)
+    given = [operand.to(dtype) for operand in given]
+    reference = outcome(naive, [operand.double() for operand in given])
+    for ours, expected in zip(outcome(scan, given), reference, strict=True):
+        assert_near(ours, expected, {torch.float64: 1e-13, torch.float32: 5e-6}[dtype])
+
+
+def test_minus_infinity_forgets_everything() -> None:
+    given = operands(time=40)
+    given[0][:, 20], given[1][:, 20] = 0, 1e300
+    for ours, expected in zip(scan(*given, chunk=64), naive(*given), strict=True):
+        assert_near(ours, expected, 1e-12)
+
+
+@pytest.mark.parametrize("tokens", [1, 8, 9, 63, 64, 130])
+def test_sums_of_segments(tokens: int) -> None:
+    logs = -torch.rand(3, 2, tokens, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sums = segment_sums(logs)
+    assert sums.shape == (3, 2, tokens, tokens)
+    assert torch.isneginf(sums[..., torch.ones(tokens, tokens).triu(1).bool()]).all()
+    for t in range(tokens):
+        for s in range(t + 1):
+            torch.testing.assert_close(sums[..., t, s], logs[..., s + 1 : t + 1].sum(-1), rtol=1e-12, atol=1e-12)
 
 
 def test_an_absent_state_is_zero() -> None:

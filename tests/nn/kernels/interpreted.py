@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from formwright.errors import UserError
 from formwright.nn import kernels
 from formwright.nn.functional.delta_rule import delta_rule
+from formwright.nn.functional.selective_scan import selective_scan
 from formwright.nn.kernels.delta_rule import delta_rule_by_kernel
 from formwright.nn.kernels.recurrence import decayed_recurrence
 from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
@@ -167,3 +169,25 @@ def test_operands_need_not_be_contiguous() -> None:
     strided = [torch.stack([x, x], dim=-1)[..., 0] for x in given]
     for ours, same in zip(decayed_recurrence(*strided), expected, strict=True):
         assert torch.equal(ours, same)
+
+
+def test_second_derivatives_are_refused() -> None:
+    for kernel, given in (
+        (decayed_recurrence, operands(4)),
+        (delta_rule_by_kernel, test_delta_rule.operands(time=4)),
+        (selective_scan_by_kernel, test_selective_scan.operands(time=4)),
+    ):
+        leaves = [x.detach().requires_grad_() for x in given]
+        y, _ = kernel(*leaves)
+        with pytest.raises(UserError, match=r"first derivatives only.+kernels\.disable\(\)"):
+            torch.autograd.grad(y.sum(), leaves, create_graph=True)
+
+
+def test_transformed_functions_are_not_for_the_kernels() -> None:
+    x, delta, a, b, c, state = test_selective_scan.operands(time=4)
+
+    def loss(x: Tensor) -> Tensor:
+        return selective_scan(x, delta, a, b, c, initial_state=state)[0].sin().sum()
+
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(torch.func.grad(loss)(x), torch.autograd.grad(loss(leaf), leaf)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -121,3 +122,22 @@ def fit_weight(layer: Quantised) -> None:
         best = torch.where(error < least, factor, best)
         least = torch.minimum(error, least)
     quantiser.reach(best * low, best * high)
+
+
+def deployed_forms(model: nn.Module) -> str:
+    """How an exported model holds the weights of quantised layers, in a sentence for whoever reads of them.
+
+    >>> deployed_forms(quantise(model, bits=6))                                     # doctest: +SKIP
+    'The weights of 9 layers are rounded to 6 bits and stored as the float32 numbers that simulate them.'
+    """
+    counts = Counter((m.deployed_form, m.weight_quantiser.bits) for m in model.modules() if isinstance(m, Quantised))
+    if not counts:
+        return "No layer is quantised."
+    said = {"int8": "stored as 8-bit integers", "int4": "stored as 4-bit integers, two to a byte"}
+    clauses = [
+        f"the weights of {count} {'layer' if count == 1 else 'layers'} are "
+        + said.get(form, f"rounded to {bits} bits and stored as the float32 numbers that simulate them")
+        for (form, bits), count in sorted(counts.items())
+    ]
+    sentence = "; ".join(clauses)
+    return f"{sentence[0].upper()}{sentence[1:]}."

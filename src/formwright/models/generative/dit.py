@@ -9,6 +9,8 @@ Source: Scalable Diffusion Models with Transformers, arXiv 2212.09748. Equal to 
 
 from __future__ import annotations
 
+import dataclasses
+
 from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.checkpoints import Layout, State, register_layout
@@ -66,7 +68,7 @@ def dit(
         family="dit",
         name=name,
         task="image-generation",
-        input=source,
+        input=dataclasses.replace(source, fixed=True),
         embed=part("patch_embedding", kernel=patch_size),
         stages=(StageSpec(dim=dim, blocks=blocks, entry=(part("grid_sine_positions"),)),),
         head=part("unpatchify", patch=patch_size, norm=part("adaptive_norm")),

@@ -6,10 +6,8 @@ transformers' models for masked language modelling and for classification of tex
 
 from __future__ import annotations
 
-import torch
-
 from formwright.models import Network, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, register_layout, stacked
 from formwright.models.language.transformer import layer_mixers, transformer_blocks
 from formwright.nn.specification import ChainSpec, StageSpec, TokenInput, part
 
@@ -84,18 +82,10 @@ register_family(
 
 
 def _fit_head(state: State, model: Network) -> State:
-    """Queries, keys and values become one matrix; the head of another task than the model's is left out."""
-    fused: State = {}
-    for name, tensor in state.items():
-        path, projection, rest = name.partition(".query.")
-        if projection:
-            others = [state[f"{path}.{other}.{rest}"] for other in ("key", "value")]
-            fused[f"{path}.qkv.{rest}"] = torch.cat([tensor, *others])
-        elif ".key." not in name and ".value." not in name:
-            fused[name] = tensor
+    """The head of another task than the model's is left out."""
     masked = model.specification.task == "masked-language-modelling"
     foreign = ("head.pool.",) if masked else ("head.norm.", "head.bias")
-    return {name: tensor for name, tensor in fused.items() if not name.startswith(foreign)}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(foreign)}
 
 
 _BLOCK = r"(?:bert\.)?encoder\.layer\.(\d+)\."
@@ -108,7 +98,7 @@ register_layout(
         marker=r"^(bert\.)?encoder\.layer\.0\.attention\.self\.query\.weight$",
         renames=(
             (r".*position_ids", None),
-            (_BLOCK + r"attention\.self\.(query|key|value)\.(.*)", _OURS + r"0.part.\2.\3"),
+            *stacked(_BLOCK + r"attention\.self\.{}\.(.*)", ("query", "key", "value"), _OURS + r"0.part.qkv.\2"),
             (_BLOCK + r"attention\.output\.dense\.(.*)", _OURS + r"0.part.proj.\2"),
             (_BLOCK + r"attention\.output\.LayerNorm\.(.*)", _OURS + r"0.post_norm.\2"),
             (_BLOCK + r"intermediate\.dense\.(.*)", _OURS + r"1.part.fc1.\2"),

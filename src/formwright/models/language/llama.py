@@ -10,10 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from formwright.models import Network, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, register_layout, stacked
 from formwright.models.language.transformer import decoder
 from formwright.nn.specification import ChainSpec, part
 
@@ -112,18 +110,11 @@ register_family(
 )
 
 
-def _fuse(state: State, model: Network) -> State:
-    """Queries, keys and values become one matrix; a tied model has no matrix of scores."""
-    fused: State = {}
-    for name, tensor in state.items():
-        path, projection, rest = name.partition(".q.")
-        if projection:
-            fused[f"{path}.qkv.{rest}"] = torch.cat([tensor, state[f"{path}.k.{rest}"], state[f"{path}.v.{rest}"]])
-        elif ".k." not in name and ".v." not in name:
-            fused[name] = tensor
+def _fit_head(state: State, model: Network) -> State:
+    """A tied model has no matrix of scores."""
     if getattr(model.head, "tied", False):
-        fused.pop("head.linear.weight", None)
-    return fused
+        state.pop("head.linear.weight", None)
+    return state
 
 
 _BLOCK = r"(?:model\.)?layers\.(\d+)\."
@@ -137,7 +128,7 @@ register_layout(
         renames=(
             (r".*rotary_emb\.inv_freq", None),
             (_BLOCK + r"input_layernorm\.(.*)", _OURS + r"0.norm.\2"),
-            (_BLOCK + r"self_attn\.([qkv])_proj\.(.*)", _OURS + r"0.part.\2.\3"),
+            *stacked(_BLOCK + r"self_attn\.{}_proj\.(.*)", "qkv", _OURS + r"0.part.qkv.\2"),
             (_BLOCK + r"self_attn\.o_proj\.(.*)", _OURS + r"0.part.proj.\2"),
             (_BLOCK + r"post_attention_layernorm\.(.*)", _OURS + r"1.norm.\2"),
             (_BLOCK + r"mlp\.(gate|up|down)_proj\.(.*)", _OURS + r"1.part.\2.\3"),
@@ -145,6 +136,6 @@ register_layout(
             (r"(?:model\.)?norm\.weight", r"head.norm.weight"),
             (r"(?:lm_head|score)\.weight", r"head.linear.weight"),
         ),
-        convert=_fuse,
+        convert=_fit_head,
     ),
 )

@@ -223,7 +223,7 @@ class Tempo(Network):
         """The forecast, and the parts that it was made from, one row per variate of each sample."""
         self.inputs["input"].check(series)
         batch, _, variates = series.shape
-        rows, mean, deviation = self.norm(series.transpose(1, 2).reshape(batch * variates, -1))
+        rows, mean, deviation = self.norm(series.transpose(1, 2).flatten(0, 1))
         parts = self.decompose(rows)
         tokens = torch.cat([self._prompted(index, values) for index, values in enumerate(parts)], dim=1)
         tokens, context = self.language.backbone.stages[0](tokens, SETTLED)
@@ -233,7 +233,7 @@ class Tempo(Network):
             skipped = 0 if self._specification.forecast_from_prompts else self._specification.prompt_tokens
             forecast = forecast + head(of_part[:, skipped:].flatten(1))
         forecast = self.norm.back(forecast, mean, deviation)
-        return forecast.view(batch, variates, -1).transpose(1, 2), torch.stack(parts)
+        return forecast.view(batch, variates, forecast.shape[1]).transpose(1, 2), torch.stack(parts)
 
     def _prompted(self, index: int, values: Float[Tensor, "rows time"]) -> Float[Tensor, "rows tokens dim"]:
         """The patches of a part behind its prompt."""
@@ -243,7 +243,7 @@ class Tempo(Network):
         if specification.pool is not None:
             return torch.cat([self.pool(tokens), tokens], dim=1)
         words = self.language.backbone.embed(torch.tensor([specification.sentences[index]], device=values.device))[0]
-        return torch.cat([self.sentences[index](words).expand(len(tokens), -1, -1), tokens], dim=1)
+        return torch.cat([self.sentences[index](words).expand(tokens.shape[0], -1, -1), tokens], dim=1)
 
     def load_language_model(self, source: str | Path | Mapping[str, Tensor]) -> None:
         """Take the weights of a GPT-2 in the layout of transformers (a file, a folder or a state); the first blocks.

@@ -75,7 +75,7 @@ class LookupLayer(nn.Module):
         self, x: Float[Tensor, "*tokens channels"]
     ) -> tuple[Int[Tensor, "*tokens tables"], Float[Tensor, "*tokens tables"]]:
         """The rows that each token takes, and how much of each."""
-        z = x.view(*x.shape[:-1], -1, self.bits)
+        z = x.view(*x.shape[:-1], x.shape[-1] // self.bits, self.bits)
         return sign_addresses(z), self.score(z)
 
     def rows(self, addresses: Tensor, scores: Tensor) -> Tensor:

@@ -162,9 +162,11 @@ class BatchNormMLP(Part):
         activation: name of the activation, ``relu`` if unset.
         norm_weight: initial weight of the last norm; at 0 the residual branch starts at zero.
 
-    Shapes: ``(batch, *grid, dim)`` to the same. Source: EfficientViT, arXiv 2305.07027.
+    Shapes: ``(batch, *grid, dim)`` to the same; padding has no part in the statistics of training. Source: EfficientViT,
+    arXiv 2305.07027.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
     taps: ClassVar[tuple[str, ...]] = ("hidden",)
@@ -191,4 +193,5 @@ class BatchNormMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        return self.fc2(self.tap("hidden", self.activation(self.fc1(x))))
+        hidden = self.tap("hidden", self.activation(self.fc1(x, context.mask)))
+        return self.fc2(hidden, context.mask)

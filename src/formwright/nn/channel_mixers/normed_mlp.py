@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_batch_norm, norm_axes
+from formwright.nn.functional.batch_norm import batch_norm
 from formwright.nn.part import PARTS, Axis, Part, Promises
 
 
@@ -26,6 +27,7 @@ class NormedMLP(Part):
     are kept as parameters although only inference can tell them from the norms' own.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
     taps: ClassVar[tuple[str, ...]] = ("hidden",)
@@ -50,10 +52,10 @@ class NormedMLP(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        tokens = self.fc1(x.flatten(0, -2))
-        hidden = self.tap("hidden", F.gelu(tokens if self.norm1 is None else self.norm1(tokens)))
-        tokens = self.fc2(hidden)
-        return F.relu(tokens if self.norm2 is None else self.norm2(tokens)).view(x.shape)
+        hidden = self.fc1(x)
+        hidden = F.gelu(hidden if self.norm1 is None else batch_norm(self.norm1, hidden, context.mask))
+        y = self.fc2(self.tap("hidden", hidden))
+        return F.relu(y if self.norm2 is None else batch_norm(self.norm2, y, context.mask))
 
     def fold(self) -> None:
         """Take the norms into the dense layers before them, in place."""

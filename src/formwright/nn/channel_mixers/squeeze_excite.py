@@ -45,6 +45,8 @@ class SqueezeExcite(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         hidden = self.tap("hidden", F.relu(self.fc1(self.pool(x, context))))
         gate = self.fc2(hidden).sigmoid()
-        return x * gate.view(x.shape[0], *[1] * (x.ndim - 2), -1)
+        return x * gate.view(x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])

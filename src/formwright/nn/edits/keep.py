@@ -169,7 +169,8 @@ def rows_of(axis: Axis, size: int, entries: Iterable[int], length: int) -> Tenso
 def replace_tensor(holder: nn.Module, name: str, value: Tensor) -> None:
     """Put ``value`` in the place of a parameter or a buffer.
 
-    A buffer is saved from now on, as its values no longer follow from the sizes.
+    A buffer is saved from now on, as its values no longer follow from the sizes. A kernel that lies in channels-last
+    memory stays there.
     """
     path, _, leaf = name.rpartition(".")
     owner = holder.get_submodule(path)
@@ -178,7 +179,10 @@ def replace_tensor(holder: nn.Module, name: str, value: Tensor) -> None:
         owner._buffers[leaf] = value.contiguous()
         owner._non_persistent_buffers_set.discard(leaf)
     else:
-        owner._parameters[leaf] = nn.Parameter(value.contiguous(), requires_grad=old.requires_grad)
+        channels_last = old.ndim == 4 and old.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        value = value.contiguous(memory_format=layout)
+        owner._parameters[leaf] = nn.Parameter(value, requires_grad=old.requires_grad)
 
 
 def _record(found: Found, size: int) -> None:

@@ -48,7 +48,8 @@ def replace_layer(model: nn.Module, target: str, name: str, **options: Any) -> N
     Raises:
         UserError: there is no plain layer there, or the layer cannot take its place.
     """
-    set_module(model, target, build_layer(name, module_at(model, target), options, target))
+    layer = module_at(model, target)
+    set_module(model, target, build_layer(name, layer, options, target).train(layer.training))
 
 
 def factorise(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:

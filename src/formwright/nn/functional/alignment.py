@@ -30,7 +30,7 @@ class Alignment:
         count = torch.full_like(length, time) if mask is None else mask.sum(1)
         self.filled = self.offset + count
         places = torch.arange(self.blocks * block, device=length.device)
-        self.real = (places < self.filled[:, None]).view(len(length), -1, block)
+        self.real = (places < self.filled[:, None]).view(len(length), self.blocks, block)
         self._places = self.offset[:, None] + torch.arange(time, device=length.device)
 
     def blocks_of(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from formwright.nn.functional.transforms import mapped
 
 #: The values that :func:`attend` shows to those who listen.
 SOFTMAX_TAPS = ("scores", "weights")
@@ -39,9 +43,11 @@ def attend(
     """
     grouped = q.shape[1] != k.shape[1]
     if tap is None:
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped
-        )
+        # Where the function is mapped, PyTorch would choose a form that gives a learned mask no gradient.
+        with sdpa_kernel(SDPBackend.MATH) if mapped() else nullcontext():
+            return F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped
+            )
     if grouped:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -66,8 +72,10 @@ def softmax_attention(
     causal: bool = False,
     dropout: float = 0.0,
     tap: Tap | None = None,
+    bias: Float[Tensor, "#batch heads time keys"] | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "batch time heads value_channels"]:
-    """``softmax(q kᵀ / sqrt(channels)) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
+    """``softmax(scale q kᵀ + bias) v``; query head ``h`` reads key head ``h // (heads / kv_heads)``.
 
     Args:
         allowed: true where a query may see a key, broadcast to ``(batch, heads, time, keys)``; a query that may see
@@ -75,15 +83,23 @@ def softmax_attention(
         causal: query ``t`` sees keys up to ``t`` only.
         dropout: share of attention weights that are dropped.
         tap: see :func:`attend`.
+        bias: added to the scores.
+        scale: factor on the products; ``1 / sqrt(channels)`` if unset.
     """
-    if causal and allowed is not None:
-        allowed = allowed & causal_mask(q.shape[1], device=q.device)
+    if causal and (allowed is not None or bias is not None):
+        earlier = causal_mask(q.shape[1], device=q.device)
+        allowed = earlier if allowed is None else allowed & earlier
+    mask = allowed
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        mask = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
     y = attend(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        allowed,
-        causal=causal and allowed is None,
+        mask,
+        causal=causal and mask is None,
+        scale=scale,
         dropout=dropout,
         tap=tap,
     )
@@ -119,7 +135,7 @@ def sliding_window_attention(
         mask: true for real tokens.
         tap: see :func:`attend`; each block of queries is a row of the batch, and sees its block and those around.
     """
-    batch, time, heads, _ = q.shape
+    batch, time = q.shape[:2]
     blocks = math.ceil(time / window)
     reach = (1, 0) if causal else (1, 1)  # blocks before and after
     padding = blocks * window - time
@@ -132,11 +148,11 @@ def sliding_window_attention(
     near = (distance < window) & ((distance >= 0) if causal else (distance > -window))
     allowed = (real[:, :, None] & near).expand(batch, -1, -1, -1).flatten(0, 1)[:, None]
     y = softmax_attention(
-        F.pad(q, (0, 0, 0, 0, 0, padding)).view(batch * blocks, window, heads, -1),
+        F.pad(q, (0, 0, 0, 0, 0, padding)).view(batch * blocks, window, *q.shape[2:]),
         keys.flatten(0, 1).permute(0, 3, 1, 2),
         values.flatten(0, 1).permute(0, 3, 1, 2),
         allowed=allowed,
         dropout=dropout,
         tap=tap,
     )
-    return y.reshape(batch, blocks * window, heads, -1)[:, :time]
+    return y.reshape(batch, blocks * window, *y.shape[2:])[:, :time]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,7 +14,10 @@ from formwright.nn.functional.attention import Tap, attend
 
 
 def split_axis(x: Shaped[Tensor, "*shape"], axis: int, *sizes: int) -> Shaped[Tensor, "*longer"]:
-    """``x`` with the axis ``axis``, counted from the front, in several of these sizes."""
+    """``x`` with the axis ``axis``, counted from the front, in several of these sizes; one may be -1, what is left."""
+    if -1 in sizes:  # which PyTorch does not work out where there are no samples
+        left = x.shape[axis] // -math.prod(sizes)
+        sizes = tuple(left if size == -1 else size for size in sizes)
     return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])
 
 

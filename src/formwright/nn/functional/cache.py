@@ -38,14 +38,20 @@ def write(
         cache[name][rows, places] = tensor[rows, steps].to(cache[name].dtype)
 
 
-def check_capacity(longest: int, slots: int) -> None:
+def longest(length: Int[Tensor, "batch"]) -> int:
+    """The most tokens of a row; none where there is no row."""
+    return int(length.max()) if len(length) else 0
+
+
+def check_capacity(length: Int[Tensor, "batch"], slots: int) -> None:
     """Refuse to forget what attention without a window must see.
 
     Raises:
         UserError: names both lengths.
     """
-    if longest > slots:
+    most = longest(length)
+    if most > slots:
         raise UserError(
-            f"The cache was made for {slots} tokens, and the sequence now has {longest}: "
+            f"The cache was made for {slots} tokens, and the sequence now has {most}: "
             "call init_state with a larger capacity."
         )

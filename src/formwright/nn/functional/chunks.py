@@ -76,24 +76,23 @@ def cut_into_chunks(
     x = x.to(dtype)
     if padding:
         x = F.pad(x, (0, 0, 0, 0, 0, padding))
-    return x.reshape(batch, -1, length, heads, channels).permute(0, 3, 1, 2, 4)
+    return x.reshape(batch, x.shape[1] // length, length, heads, channels).permute(0, 3, 1, 2, 4)
 
 
 def to_chunks(
     x: Float[Tensor, "batch time heads channels"], length: int, dtype: torch.dtype
 ) -> Float[Tensor, "batch_heads chunks length channels"]:
     """Cut time into chunks, the last one padded with zeros, one head after the other."""
-    batch, _, heads, channels = x.shape
-    return cut_into_chunks(x, length, dtype).reshape(batch * heads, -1, length, channels)
+    return cut_into_chunks(x, length, dtype).flatten(0, 1)
 
 
 def from_chunks(
     y: Float[Tensor, "batch_heads chunks length channels"], heads: int, time: int
 ) -> Float[Tensor, "batch time heads channels"]:
     """The inverse of :func:`to_chunks`, without the padding."""
-    _, count, length, channels = y.shape
-    y = y.reshape(-1, heads, count, length, channels).permute(0, 2, 3, 1, 4)
-    return y.reshape(-1, count * length, heads, channels)[:, :time]
+    rows, count, length, channels = y.shape
+    y = y.reshape(rows // heads, heads, count, length, channels).permute(0, 2, 3, 1, 4)
+    return y.flatten(1, 2)[:, :time]
 
 
 def over_segments(

@@ -194,10 +194,11 @@ def combiner_axial_attention(
     causal = torch.ones(columns, columns, dtype=torch.bool, device=q.device).tril()
     groups: list[Group] = [(forbid(scores(q, k), real[:, None, :, None] & causal), lambda weights: average(weights, v))]
     number = torch.arange(rows, device=q.device)
-    earlier = (number[:, None] > number) & real.any(2)[:, None]
+    # What stands for a row at a column is made of the token there, so that padding there stands for nothing.
+    earlier = (number[:, None] > number)[:, None] & real.mT[:, None]
     groups.append(_see_column(q, row_keys, row_values, earlier))
     if past is not None:
-        groups.append(_see_column(q, past[0], past[1], past[2][:, None]))
+        groups.append(_see_column(q, past[0], past[1], past[2][:, None, None]))
     return attend_jointly(groups)
 
 
@@ -205,10 +206,10 @@ def _see_column(
     q: Float[Tensor, "batch rows columns heads channels"],
     keys: Float[Tensor, "batch others columns heads channels"],
     values: Float[Tensor, "batch others columns heads channels"],
-    seen: Bool[Tensor, "some_rows some_blocks others"],
+    seen: Bool[Tensor, "some_batch some_rows some_columns others"],
 ) -> Group:
     logits = torch.einsum("bnqhc,bmqhc->bhnqm", q * q.shape[-1] ** -0.5, keys)
     return (
-        forbid(logits, seen[:, None, :, None]),
+        forbid(logits, seen[:, None]),
         lambda weights: torch.einsum("bhnqm,bmqhc->bnqhc", weights, values),
     )

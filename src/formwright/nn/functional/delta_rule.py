@@ -68,6 +68,8 @@ def delta_rule(
     k, v, beta = masked(k, mask), masked(v, mask), masked(beta, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
+    if time == 0:
+        return v, state
     if time == 1:
         y, state = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], state)
         return y[:, None], state
@@ -151,6 +153,11 @@ class _UnitLowerInverse(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         return torch.bmm(torch.bmm(inverse.mT, gradient), inverse.mT).tril(-1).neg()
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], lower: Tensor) -> tuple[Tensor, int]:
+        many = lower.movedim(in_dims[0], 0)
+        return unit_lower_inverse(many.flatten(0, 1)).view(many.shape), 0
 
 
 def _diagonal_blocks(x: Tensor, block: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.nn.activations import SquaredReLU, StarReLU, TanhGELU
+from formwright.nn.functional.transforms import transformed
 
 #: Multiply-accumulates from which on oneDNN's operation pays for its dearer call (some 25 µs).
 _WORTH = 8_000_000
@@ -39,7 +40,7 @@ def dense(linear: nn.Module, x: Tensor, activation: nn.Module = _NOTHING) -> Ten
     if not _suited(linear, x):
         return activation(linear(x))
     if torch.is_grad_enabled():
-        if x.dtype is not torch.float32 or _transformed():
+        if x.dtype is not torch.float32 or transformed():
             return activation(linear(x))
         return activation(_Dense.apply(x, linear.weight, linear.bias))  # type: ignore[no-untyped-call]
     if not (type(activation) in _FUSED and _unheard(activation)):
@@ -89,26 +90,21 @@ class _Dense(torch.autograd.Function):
 
 
 def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
-    if torch.compiler.is_compiling() or not known(linear):
-        return False
+    if torch.compiler.is_compiling() or type(linear) is not nn.Linear or type(x) is not Tensor:
+        return False  # neither a traced size is compared, nor a layer that was replaced asked for its weight
     weight = linear.weight
     return bool(
         x.dtype in _TYPES
         and weight.dtype is x.dtype
         and x.device.type == "cpu"
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
-        and type(x) is Tensor  # neither a tracer's stand-in nor a subclass
         and type(weight) is nn.Parameter
+        and _unheard(linear)
         and torch.backends.mkldnn.enabled
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._len_torch_dispatch_stack()  # counters and profilers of operations know the usual ones
     )
-
-
-def _transformed() -> bool:
-    """Whether derivatives are taken in another way than backwards, or a function of one sample is mapped over many."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def known(linear: nn.Module) -> TypeGuard[nn.Linear]:

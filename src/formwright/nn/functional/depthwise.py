@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from formwright.nn.functional.convolution import convolution
+from formwright.nn.functional.transforms import mapped
 
 #: The most columns of a kernel for which oneDNN has its fast routine.
 STRIP = 3
@@ -38,7 +39,7 @@ def depthwise_convolution(
     are recorded. Kernels have odd sides. While a model is compiled or exported it is a plain convolution.
     """
     dimensions = weight.ndim - 2
-    wide = weight.shape[2:].numel() > 1
+    wide = weight.shape[2:].numel() > 1 and 0 not in x.shape[2:]
     if wide and dimensions < 3 and x.device.type == "cpu" and not torch.compiler.is_compiling():
         if torch.is_autocast_enabled("cpu") and x.dtype is not torch.float64:
             dtype = torch.get_autocast_dtype("cpu")
@@ -52,7 +53,8 @@ def depthwise_convolution(
 
 def same_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int]) -> Tensor:
     """A depthwise convolution in 2-D that keeps the grid (but for the stride), with the gradients of this module."""
-    if weight.shape[-1] > STRIP and torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    learned = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if weight.shape[-1] > STRIP and learned and not mapped():
         return _FastBackward.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
     return _convolve(x, weight, bias, stride)
 

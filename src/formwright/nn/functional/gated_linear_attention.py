@@ -30,6 +30,7 @@ from formwright.nn.functional.chunks import (
     to_chunks,
     without_autocast,
 )
+from formwright.nn.functional.transforms import values_are_known
 
 #: Tokens of a chunk where decays are mild, and at most where they are strong.
 CHUNK, STRONG_CHUNK = 64, 32
@@ -68,6 +69,8 @@ def gated_linear_attention(
     k, v, log_decay = masked(k, mask), masked(v, mask), masked(log_decay, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
+    if time == 0:
+        return v, state
     if time == 1:
         y, state = gated_linear_attention_step(q[:, 0], k[:, 0], v[:, 0], log_decay[:, 0], state)
         return y[:, None], state
@@ -108,7 +111,7 @@ def _segment(
         kept = since[:, -1:]
         q = q * since
         added = torch.bmm((k * until).mT, v)
-    kept, added = kept.mT.reshape(rows, chunks, -1, 1), added.view(rows, chunks, *state.shape[2:])
+    kept, added = kept.mT.reshape(rows, chunks, keys, 1), added.view(rows, chunks, *state.shape[2:])
     states = [state.reshape(rows, *state.shape[2:])]
     for new, old in zip(added.unbind(1), kept.unbind(1), strict=True):
         states.append(torch.addcmul(new, old, states[-1]))
@@ -123,9 +126,7 @@ _MILDEST_SUM = -30.0
 
 def _mild(summed: Tensor) -> bool:
     """Whether the decays up to the end of every chunk can be divided by; not asked while values are not known yet."""
-    if torch.compiler.is_compiling():
-        return False
-    return summed.is_meta or bool((summed[:, -1] >= _MILDEST_SUM).all())
+    return summed.is_meta or (values_are_known(summed) and bool((summed[:, -1] >= _MILDEST_SUM).all()))
 
 
 def decayed_scores(

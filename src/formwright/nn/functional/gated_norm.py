@@ -26,5 +26,5 @@ def gated_rms_norm(
     if groups == 1:
         y = rms_norm(y, eps=eps)
     else:
-        y = rms_norm(y.reshape(*y.shape[:-1], groups, -1), eps=eps).reshape(y.shape)
+        y = rms_norm(y.reshape(*y.shape[:-1], groups, y.shape[-1] // groups), eps=eps).reshape(y.shape)
     return y.to(x.dtype) * weight

@@ -53,7 +53,7 @@ def lsh_attention(
     hashes = buckets.shape[2]
     real = real_tokens(mask, qk).expand(batch, -1)
     missing = -time % chunk
-    order_key = torch.where(real[:, None, None], buckets, buckets.max() + 1)
+    order_key = torch.where(real[:, None, None], buckets, buckets.amax(-1, keepdim=True) + 1)
     order = (order_key * time + torch.arange(time, device=qk.device)).argsort(-1)
     slots = torch.cat([order, order[..., -1:].expand(-1, -1, -1, missing)], dim=-1).flatten(1, 2)  # all hashes
     filled = torch.arange(time + missing, device=qk.device) < time
@@ -85,6 +85,7 @@ def lsh_attention(
     total = logits.logsumexp(-1, keepdim=True)
     y = torch.einsum("bhnqk,bhnkc->bhnqc", logits.softmax(-1), values)
     back = order.flatten(1, 2).argsort(-1)[..., None]
-    y = y.flatten(2, 3)[:, :, :time].gather(2, back.expand(-1, -1, -1, channels)).view(batch, heads, hashes, time, -1)
-    total = total.flatten(2, 3)[:, :, :time].gather(2, back).view(batch, heads, hashes, time, 1)
+    y = y.flatten(2, 3)[:, :, :time].gather(2, back.expand(-1, -1, -1, channels))
+    total = total.flatten(2, 3)[:, :, :time].gather(2, back)
+    y, total = (split_axis(x, 1, heads, hashes) for x in (y, total))
     return (y * total.softmax(2)).sum(2).transpose(1, 2)

@@ -103,6 +103,8 @@ def legendre_memory(
     batch, time, heads = u.shape
     order = tables.input.shape[0]
     state = u_all.new_zeros(batch, heads, order) if initial_state is None else initial_state.to(dtype)
+    if time == 0:
+        return u.unsqueeze(-1).expand(-1, -1, -1, order), state
     outputs = []
     first = state
     for start in range(0, time, SEGMENT):

@@ -65,6 +65,8 @@ def causal_linear_attention(
     values = F.pad(masked(v, mask), (0, 1), value=1.0) if normalize else masked(v, mask)
     batch, time, heads, keys = q.shape
     state = start_state(initial_state, q, (batch, heads, keys, values.shape[-1]), dtype)
+    if time == 0:
+        return v, state
     if time == 1:
         y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)
         return y[:, None], state
@@ -84,12 +86,12 @@ def causal_linear_attention(
 def _segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
     q, k, v = (to_chunks(x, length, dtype) for x in (q, k, v))
-    rows, chunks = q.shape[:2]
+    rows, chunks, columns = q.shape[0], q.shape[1], v.shape[-1]
     sums = torch.cat([state.reshape(rows, 1, *state.shape[2:]), k.transpose(-1, -2) @ v], dim=1).cumsum(1)
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     scores = torch.bmm(q, k.transpose(1, 2)).tril_()
-    y = torch.baddbmm(torch.bmm(q, sums[:, :-1].reshape(-1, *sums.shape[2:])), scores, v)
-    y = y.view(rows, chunks, length, -1)
+    y = torch.baddbmm(torch.bmm(q, sums[:, :-1].flatten(0, 1)), scores, v)
+    y = y.view(rows, chunks, length, columns)
     return from_chunks(y, heads, time), sums[:, -1].view(state.shape)
 
 

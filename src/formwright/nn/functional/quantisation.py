@@ -34,11 +34,12 @@ def to_integers(
 ) -> Float[Tensor, "*shape"]:
     """``clamp(round(x / scale) + zero, least, most)``, halves to the even integer; whole numbers of the type of ``x``.
 
-    The gradient is that of ``x / scale`` inside the range and zero outside: rounding is passed over.
+    The gradient is that of ``x / scale`` where nothing is clamped and zero elsewhere: rounding is passed over.
     """
     scaled = x / scale if zero is None else x / scale + zero
-    inside = scaled.clamp(least, most)
-    return inside + (inside.round() - inside).detach()
+    rounded = scaled.detach().round()
+    integers = rounded.clamp(least, most)
+    return torch.where(rounded == integers, scaled + (integers - scaled).detach(), integers)
 
 
 def fake_quantise(
@@ -46,8 +47,8 @@ def fake_quantise(
 ) -> Float[Tensor, "*shape"]:
     """``scale * (clamp(round(x / scale) + zero, least, most) - zero)``; ``scale`` and ``zero`` broadcast to ``x``.
 
-    The gradient for ``x`` is one inside the range and zero outside; that for ``scale`` is
-    ``round(x / scale) - x / scale`` inside and the end of the range outside.
+    The gradient for ``x`` is one where nothing is clamped and zero elsewhere; that for ``scale`` is
+    ``round(x / scale) - x / scale`` there, and the end of the range (less ``zero``) elsewhere.
 
     Source: Estimating or Propagating Gradients Through Stochastic Neurons, arXiv 1308.3432 (straight through); Learned
     Step Size Quantization, arXiv 1902.08153.

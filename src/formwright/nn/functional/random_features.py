@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from formwright.nn.functional.chunks import accumulation_type, without_autocast
+
 
 def orthogonal_gaussian(features: int, channels: int) -> Float[Tensor, "features channels"]:
     """Rows of normal vectors' lengths, orthogonal within each group of ``channels``.
@@ -20,24 +22,22 @@ def orthogonal_gaussian(features: int, channels: int) -> Float[Tensor, "features
     return torch.cat(directions)[:features] * lengths
 
 
-def positive_softmax_features(
+@without_autocast
+def positive_softmax_exponents(
     x: Float[Tensor, "batch time heads channels"], projection: Float[Tensor, "features channels"], *, query: bool
 ) -> Float[Tensor, "batch time heads features"]:
-    """FAVOR+: ``exp(w x' - |x'|² / 2) / sqrt(features)`` with ``x' = x / channels^(1/4)`` for each row ``w``.
+    """The exponents of FAVOR+: ``w x' - |x'|² / 2`` with ``x' = x / channels^(1/4)`` for each row ``w``, in float32.
 
-    ``E[phi(q) phi(k)] = exp(q k / sqrt(channels))``. Computed in float32 at least. Features of a query are divided by
-    their largest, which attention's quotient does not see; those of keys are not: they are at most
-    ``exp(max |w|² / 2)``, and dividing by the largest of all tokens, as other implementations do, would make every
-    result depend on padding and on later tokens.
+    Features are their exponentials over ``sqrt(features)``: ``E[phi(q) phi(k)] = exp(q k / sqrt(channels))``. Of a key
+    of 64 channels with a deviation of 4 the exponents are about -64 ± 16, so that exponentials are left to
+    :func:`~formwright.nn.functional.exponential_attention.exponential_attention`. Its quotient sees no factor of all
+    features of a query, which is why those of queries come without ``|x'|² / 2``.
 
     Source: Rethinking Attention with Performers, arXiv 2009.14794.
     """
-    x = x.float() if x.dtype == torch.bfloat16 else x
-    x = x * x.shape[-1] ** -0.25
-    exponent = x @ projection.to(x.dtype).T - x.square().sum(-1, keepdim=True) / 2
-    if query:
-        exponent = exponent - exponent.amax(-1, keepdim=True)
-    return exponent.exp() / math.sqrt(projection.shape[0])
+    x = x.to(accumulation_type(x.dtype)) * x.shape[-1] ** -0.25
+    exponents = x @ projection.to(x.dtype).T
+    return exponents if query else exponents - x.square().sum(-1, keepdim=True) / 2
 
 
 def cosine_features(

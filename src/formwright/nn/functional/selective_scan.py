@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from formwright.nn import kernels
+from formwright.nn.functional.transforms import transformed
 
 #: Tokens of a chunk: how many steps are taken one after the other.
 CHUNK = 8
@@ -64,12 +64,14 @@ def selective_scan(
         delta = delta * mask.unsqueeze(-1)
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
+    if x.shape[1] == 0:
+        return x, initial_state.to(dtype)
     if kernels.takes(x):
         from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
 
         return selective_scan_by_kernel(x, delta, A, B, C, initial_state.to(dtype))
     operands = [operand.to(dtype) for operand in (x, delta, A, B, C, initial_state)]
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or transformed():
         y, state = _scan_by_doubling(*operands)
     else:
         y, state = _SelectiveScan.apply(*operands)  # type: ignore[no-untyped-call]
@@ -100,7 +102,10 @@ def _scan_by_doubling(
     C: Tensor,
     state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The same in as many steps as the time has binary digits, without loops that a compiled graph would unroll."""
+    """The same in as many steps as the time has binary digits, without loops that a compiled graph would unroll.
+
+    Made of operations that can be transformed and differentiated in any way, for which all states are kept.
+    """
     decay = torch.exp(delta.unsqueeze(-1) * A)
     written = (delta * x).unsqueeze(-1) * B.unsqueeze(2)
     states = torch.cat([(written[:, :1] + decay[:, :1] * state.unsqueeze(1)), written[:, 1:]], dim=1)
@@ -302,13 +307,14 @@ class _SelectiveScan(torch.autograd.Function):
                     kept.append(state.clone())
             final[rows, columns] = state.transpose(1, 2)
             del kept[-1:]
-        ctx.save_for_backward(x, delta, A, B, C, *kept)
+        ctx.save_for_backward(x, delta, A, B, C, initial, *kept)
         return y, final
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor, ...]:
-        x, delta, A, B, C, *kept = ctx.saved_tensors
+    def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor | None, ...]:
+        x, delta, A, B, C, initial, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradients shall be differentiated again
+            return _gradients_with_graph((x, delta, A, B, C, initial), (of_y, of_final), ctx.needs_input_grad)
         written = delta * x
         of_delta, of_written = torch.empty_like(delta), torch.empty_like(written)
         of_A, of_B, of_C = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
@@ -321,3 +327,12 @@ class _SelectiveScan(torch.autograd.Function):
             first = scan.backward(own, of_final[rows, columns].transpose(1, 2), of_y[part], out)
             of_initial[rows, columns] = first.transpose(1, 2)
         return of_written * delta, torch.addcmul(of_delta, of_written, x), of_A, of_B, of_C, of_initial
+
+
+def _gradients_with_graph(
+    operands: tuple[Tensor, ...], of_results: tuple[Tensor, Tensor], wanted: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    results = _scan_by_doubling(*operands)
+    leaves = [operand for operand, wants in zip(operands, wanted, strict=True) if wants]
+    found = iter(torch.autograd.grad(results, leaves, of_results, create_graph=True))
+    return tuple(next(found) if wants else None for wants in wanted)

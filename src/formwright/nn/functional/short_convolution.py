@@ -50,8 +50,8 @@ def _last_inputs(padded: Tensor, count: int, mask: Tensor | None) -> Tensor:
     """The ``count`` inputs before the place after the last real token, as a tensor of their own."""
     if mask is None:
         return padded[:, padded.shape[1] - count :].clone()
-    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    lengths = (places * mask).amax(1)
+    places = torch.arange(mask.shape[1] + 1, device=mask.device)
+    lengths = (places * F.pad(mask, (1, 0))).amax(1)
     index = lengths[:, None] + torch.arange(count, device=mask.device)
     return padded.gather(1, index[..., None].expand(-1, -1, padded.shape[-1]))
 

@@ -17,14 +17,19 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn import kernels
-from formwright.nn.functional.chunks import start_state
+from formwright.nn.functional.chunks import start_state, without_autocast
 
 #: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
 CHUNK = 64
 #: Chunks that are computed at once, so that what they need stays in the cache.
 BLOCK = 8
+#: Tokens whose decays are summed up one pair after the other.
+_RUN = 8
+#: A power of two that is zero in every type: stronger decays are taken as this one, minus infinity among them.
+_NOTHING_LEFT = -2000.0
 
 
+@without_autocast
 def ssd(
     x: Float[Tensor, "batch time heads channels"],
     delta: Float[Tensor, "batch time heads"],
@@ -67,6 +72,8 @@ def ssd(
     if mask is not None:
         delta = delta * mask.unsqueeze(-1)
     delta = delta.to(dtype)
+    if time == 0:
+        return x, start_state(initial_state, x, (batch, heads, channels, states), dtype)
     if kernels.takes(x):
         from formwright.nn.kernels.recurrence import decayed_recurrence
 
@@ -76,7 +83,8 @@ def ssd(
     chunk = min(chunk, time)
     shared = heads // groups
     written = _in_chunks((delta.unsqueeze(-1) * x.to(dtype)).view(batch, time, groups, shared, channels), chunk)
-    powers = _in_chunks((delta * (A.to(dtype) / math.log(2))).view(batch, time, groups, shared), chunk)
+    powers = (delta * (A.to(dtype) / math.log(2))).clamp(min=_NOTHING_LEFT)
+    powers = _in_chunks(powers.view(batch, time, groups, shared), chunk)
     B, C = _in_chunks(B.to(dtype), chunk).transpose(2, 3), _in_chunks(C.to(dtype), chunk).transpose(2, 3)
     if initial_state is None:
         state = x.new_zeros(batch, groups, states, shared * channels, dtype=dtype)
@@ -87,7 +95,7 @@ def ssd(
     for some, of_powers, of_B, of_C in zip(*split, strict=True):
         y, state = _block(some, of_powers, of_B, of_C, state)
         pieces.append(y)
-    y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).reshape(batch, -1, heads, channels)[:, :time]
+    y = (pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)).flatten(1, 2)[:, :time].reshape(x.shape)
     state = state.transpose(2, 3).reshape(batch, heads, channels, states)
     return y.to(x.dtype), state
 
@@ -97,7 +105,7 @@ def _in_chunks(sequence: Tensor, chunk: int) -> Tensor:
     batch, time, *rest = sequence.shape
     if time % chunk:
         sequence = F.pad(sequence, (0, 0) * len(rest) + (0, chunk - time % chunk))
-    return sequence.view(batch, -1, chunk, *rest)
+    return sequence.view(batch, sequence.shape[1] // chunk, chunk, *rest)
 
 
 def _block(
@@ -108,15 +116,13 @@ def _block(
     state: Float[Tensor, "batch groups states width"],
 ) -> tuple[Float[Tensor, "batch chunks chunk groups heads channels"], Float[Tensor, "batch groups states width"]]:
     """Some chunks: what they give and the state after them; decays are in powers of two, ``width`` is all channels."""
-    chunk, channels = written.shape[2], written.shape[-1]
+    channels = written.shape[-1]
     since_start = powers.cumsum(2)
-    fade = since_start.permute(0, 1, 3, 4, 2)
-    later = torch.ones(chunk, chunk, dtype=torch.bool, device=powers.device).triu(1)
-    between = (fade.unsqueeze(-1) - fade.unsqueeze(-2)).masked_fill_(later, -torch.inf)
-    weights = torch.exp2(between) * (C @ B.transpose(-1, -2)).unsqueeze(3)
+    decays = segment_sums(powers.permute(0, 1, 3, 4, 2)).exp2_()
+    to_end = decays[..., -1, :].permute(0, 1, 4, 2, 3).unsqueeze(-1)
+    weights = decays * (C @ B.transpose(-1, -2)).unsqueeze(3)
     within = (weights @ written.permute(0, 1, 3, 4, 2, 5)).permute(0, 1, 4, 2, 3, 5)
 
-    to_end = torch.exp2(since_start[:, :, -1:] - since_start).unsqueeze(-1)
     left = B.transpose(-1, -2) @ (written * to_end).flatten(4).transpose(2, 3)
     decay = torch.exp2(since_start[:, :, -1]).unsqueeze(3).repeat_interleave(channels, dim=4)
     starts = []
@@ -125,6 +131,29 @@ def _block(
         state = torch.addcmul(new, kept, state)
     before = (C @ torch.stack(starts, dim=1)).transpose(2, 3).view(written.shape)
     return torch.addcmul(within, torch.exp2(since_start).unsqueeze(-1), before), state
+
+
+def segment_sums(logs: Float[Tensor, "*rows tokens"]) -> Float[Tensor, "*rows tokens tokens"]:
+    """The sum of ``logs`` after token ``s`` up to and with ``t``, at ``(t, s)``; minus infinity where ``s > t``.
+
+    Differences of sums since the start would lose the small terms behind a large one. Here only terms that belong to a
+    sum are added up: within a run of a few tokens by a product with zeros and ones; across runs as what is left of the
+    first, all of those between, and what has passed of the last.
+    """
+    tokens = logs.shape[-1]
+    if tokens <= _RUN:
+        index = torch.arange(tokens, device=logs.device)
+        until, after = index <= index[:, None], index > index[:, None]
+        counted = (until.unsqueeze(1) & after.unsqueeze(0)).flatten(0, 1).to(logs.dtype)
+        bias = torch.zeros(tokens, tokens, dtype=logs.dtype, device=logs.device).masked_fill_(after, -torch.inf)
+        return F.linear(logs, counted, bias.flatten()).view(*logs.shape, tokens)
+    runs = F.pad(logs, (0, -tokens % _RUN)).reshape(*logs.shape[:-1], -(-tokens // _RUN), _RUN)
+    inside, passed = segment_sums(runs), runs.cumsum(-1)
+    between = F.pad(segment_sums(passed[..., -1])[..., :-1, :], (0, 0, 1, 0), value=-torch.inf)
+    left = (between.unsqueeze(-1) + inside[..., -1, :].unsqueeze(-3)).flatten(-2)
+    sums = passed.unsqueeze(-1) + left.unsqueeze(-2)
+    sums.view(*runs.shape, *runs.shape[-2:]).diagonal(dim1=-4, dim2=-2).copy_(inside.movedim(-3, -1))
+    return sums.flatten(-3, -2)[..., :tokens, :tokens]
 
 
 def ssd_step(
@@ -139,9 +168,10 @@ def ssd_step(
     dtype = state.dtype
     batch, groups, states = B.shape
     delta = delta.to(dtype)
-    decay = torch.exp(delta * A.to(dtype)).view(batch, groups, -1, 1, 1)
-    written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, -1, x.shape[2], 1)
-    before = state.view(batch, groups, -1, x.shape[2], states)
+    shared, channels = x.shape[1] // groups, x.shape[2]
+    decay = torch.exp(delta * A.to(dtype)).view(batch, groups, shared, 1, 1)
+    written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, shared, channels, 1)
+    before = state.view(batch, groups, shared, channels, states)
     after = torch.addcmul(written * B.to(dtype)[:, :, None, None], decay, before)
     y = after.flatten(2, 3) @ C.to(dtype).unsqueeze(-1)
     return y.view(x.shape).to(x.dtype), after.view(state.shape)

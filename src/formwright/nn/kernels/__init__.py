@@ -3,7 +3,8 @@
 They were checked with Triton's interpreter, which runs kernels on a CPU, and never ran on a GPU. After :func:`enable`
 ``causal_linear_attention``, ``gated_linear_attention``, ``ssd``, ``delta_rule`` and ``selective_scan`` compute tensors
 on a CUDA device with them, forward and backward. Everything else stays as it is: tensors on a CPU, single tokens, and
-graphs that ``torch.compile`` and ``torch.export`` capture take the forms in PyTorch. The kernels have chunks of a
+graphs that ``torch.compile`` and ``torch.export`` capture, and functions that ``torch.func`` transforms take the forms
+in PyTorch. Second derivatives are refused. The kernels have chunks of a
 length of their own, whatever ``chunk`` says.
 
 This module imports nothing of Triton.
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from formwright.errors import UserError
+from formwright.nn.functional.transforms import transformed
 
 #: The most key channels of the delta rule's kernels, whose tiles hold them all; more are computed in PyTorch.
 MOST_KEYS = 128
@@ -61,7 +63,9 @@ def enabled() -> bool:
 
 def takes(x: Tensor) -> bool:
     """Whether a recurrence over ``x`` is for the kernels."""
-    return _enabled and (x.is_cuda or _interpreted()) and x.numel() > 0 and not torch.compiler.is_compiling()
+    if not _enabled or torch.compiler.is_compiling() or transformed():
+        return False
+    return (x.is_cuda or _interpreted()) and x.numel() > 0
 
 
 def _interpreted() -> bool:

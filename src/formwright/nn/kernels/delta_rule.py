@@ -12,11 +12,10 @@ import torch
 import triton
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels import MOST_KEYS
 from formwright.nn.kernels.device import delta_rule as device
-from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, on_device_of, tile
+from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, differentiable_once, on_device_of, tile
 from formwright.nn.kernels.recurrence import Launch
 
 #: Value channels of a tile, and warps of a program: beside all keys there is room for few.
@@ -102,6 +101,6 @@ class _DeltaRule(torch.autograd.Function):
         return y, starts[:, -1].reshape(state.shape).clone()
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor, ...]:
         return _DeltaLaunch(*ctx.saved_tensors).gradients(of_y.contiguous(), of_final.contiguous())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from formwright.errors import UserError
 
 #: Tokens of a chunk, and the most channels of a tile: products of more do not fit into the registers of a program.
 CHUNK = TILE = 32
@@ -15,6 +20,21 @@ CHUNK = TILE = 32
 LEVELS = CHUNK.bit_length() - 1
 #: The smallest side of a matrix that a GPU multiplies.
 SMALLEST = 16
+
+
+def differentiable_once(backward: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., tuple[Tensor | None, ...]]:
+    """Refuse to make gradients that are to be differentiated again, which kernels would leave out without a word."""
+
+    @functools.wraps(backward)
+    def once(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise UserError(
+                "The kernels compute first derivatives only, and create_graph=True asks for second ones; call "
+                "formwright.nn.kernels.disable() before, and PyTorch computes both."
+            )
+        return backward(ctx, *gradients)
+
+    return once
 
 
 def tile(width: int, most: int = TILE) -> int:

@@ -12,11 +12,10 @@ import torch
 import triton
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels.device import recurrence as forward_device
 from formwright.nn.kernels.device import recurrence_gradients as backward_device
-from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, on_device_of, tile
+from formwright.nn.kernels.launch import CHUNK, LEVELS, accumulator, differentiable_once, on_device_of, tile
 
 
 def decayed_recurrence(
@@ -133,7 +132,7 @@ class _Recurrence(torch.autograd.Function):
         return y, starts[:, -1].reshape(state.shape).clone()
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, log_decay, state = ctx.saved_tensors
         of_y, of_final = of_y.contiguous(), of_final.contiguous()

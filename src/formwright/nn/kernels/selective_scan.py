@@ -9,10 +9,9 @@ import torch
 import triton
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from formwright.nn.kernels.device import selective_scan as device
-from formwright.nn.kernels.launch import accumulator, on_device_of
+from formwright.nn.kernels.launch import accumulator, differentiable_once, on_device_of
 
 #: The most tokens of a chunk.
 CHUNK = 16
@@ -56,7 +55,7 @@ class _SelectiveScan(torch.autograd.Function):
         return y, final
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor, ...]:
         x, delta, A, B, C, starts = ctx.saved_tensors
         batch, time, _ = x.shape

@@ -144,7 +144,8 @@ class Attention(Part):
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
-        return self._output(self._attend(*self._project(tokens, places), mask)).view(x.shape)
+        scores = self._scores(context, places, places)
+        return self._output(self._attend(*self._project(tokens, places), mask, **scores)).view(x.shape)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -164,13 +165,13 @@ class Attention(Part):
         places = length[:, None] + torch.arange(time, device=x.device)
         q, k, v = self._project(x, places)
         new = {"keys": k, "values": v}
-        seen = int(length.max())
+        seen = cache.longest(length)
         forgets = self.window is not None and slots == self.window
         if not forgets:
             count = time if context.mask is None else context.mask.sum(1)
-            cache.check_capacity(int((length + count).max()), slots)
+            cache.check_capacity(length + count, slots)
         if seen == 0:
-            y = self._attend(q, k, v, context.mask)
+            y = self._attend(q, k, v, context.mask, **self._scores(context, places[:1], places[:1]))
             cache.write(ring, new, length, context.mask)
             return self._output(y), ring
         if forgets and time > 1:  # what is overwritten now is still seen by the first of the new tokens
@@ -186,29 +187,42 @@ class Attention(Part):
         allowed = (key_places[:, None] <= places[..., None]) & (key_places[:, None] >= 0)
         if self.window is not None:
             allowed &= key_places[:, None] > places[..., None] - self.window
+        scores = self._scores(context, places, key_places)
         y = softmax_attention(
-            q, keys.to(q.dtype), values.to(q.dtype), allowed=allowed[:, None], tap=self.listened(*SOFTMAX_TAPS)
+            q,
+            keys.to(q.dtype),
+            values.to(q.dtype),
+            allowed=allowed[:, None],
+            tap=self.listened(*SOFTMAX_TAPS),
+            **scores,
         )
         return self._output(y), ring
 
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""
         batch, time, _ = tokens.shape
-        heads = self._read(tokens).view(batch, time, -1, self.head_dim)
+        heads = self._read(tokens).view(batch, time, self.heads + 2 * self.kv_heads, self.head_dim)
         q, k, v = heads.tensor_split((self.heads, self.heads + self.kv_heads), dim=2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             q, k = self.rotary(places, q, k)
+        if self.listeners is None:
+            return q, k, v
         return self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    def _scores(self, context: Context, places: Tensor, key_places: Tensor) -> dict[str, Any]:
+        """Options of ``softmax_attention`` for queries and keys at these places, beyond masks."""
+        return {}
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **scores: Any) -> Tensor:
         dropout, tap = self.attention_dropout if self.training else 0.0, self.listened(*SOFTMAX_TAPS)
         if self.window is not None and self.window < q.shape[1]:
             return sliding_window_attention(
                 q, k, v, self.window, causal=self.causal, mask=mask, dropout=dropout, tap=tap
             )
-        return softmax_attention(q, k, v, allowed=key_mask(mask), causal=self.causal, dropout=dropout, tap=tap)
+        allowed = key_mask(mask)
+        return softmax_attention(q, k, v, allowed=allowed, causal=self.causal, dropout=dropout, tap=tap, **scores)
 
     def _read(self, tokens: Tensor) -> Tensor:
         """The channels of all queries, then of all keys, then of all values."""

@@ -11,12 +11,18 @@ from torch.nn import functional as F
 
 from formwright.errors import UnknownNameError, UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
-from formwright.nn.convolution import CONVOLUTIONS, ConvNorm, to_channels_first, to_channels_last, zero_padding
+from formwright.nn.convolution import (
+    CONVOLUTIONS,
+    ConvNorm,
+    average_pool,
+    to_channels_first,
+    to_channels_last,
+    zero_padding,
+)
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.part import PARTS, Axis, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads, key_mask
 
-_AVERAGE_POOLS = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
@@ -27,8 +33,11 @@ class DepthwiseProjection(ConvNorm):
         super().__init__(dim, dim, kernel, stride=stride, groups=dim, dimensions=dimensions)
         self.stride = stride
 
-    def forward(self, x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch *coarser_grid channels"]:
-        return to_channels_last(super().forward(to_channels_first(x)))
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], mask: Bool[Tensor, "batch *grid"] | None = None
+    ) -> Float[Tensor, "batch *coarser_grid channels"]:
+        coarse = None if mask is None else self.coarsen_mask(mask)
+        return to_channels_last(super().forward(to_channels_first(x), coarse))
 
     def coarsen_mask(self, mask: Bool[Tensor, "batch *grid"]) -> Tensor:
         """A token is real if the one at its centre is: so padding a grid gives what the grid alone gives."""
@@ -41,13 +50,18 @@ class AverageProjection(nn.Module):
     def __init__(self, dim: int, *, kernel: int, stride: int, dimensions: int) -> None:
         super().__init__()
         self.window = (kernel, stride, kernel // 2)
-        self.pool = _AVERAGE_POOLS[dimensions](*self.window, ceil_mode=True)
 
-    def forward(self, x: Float[Tensor, "batch *grid channels"]) -> Float[Tensor, "batch *coarser_grid channels"]:
-        return to_channels_last(self.pool(to_channels_first(x)))
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], mask: Bool[Tensor, "batch *grid"] | None = None
+    ) -> Float[Tensor, "batch *coarser_grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
+        return to_channels_last(average_pool(to_channels_first(x), *self.window, ceil_mode=True))
 
     def coarsen_mask(self, mask: Bool[Tensor, "batch *grid"]) -> Tensor:
         """A token is real if its window holds a real one."""
+        if 0 in mask.shape[1:]:
+            return mask
         return _MAX_POOLS[mask.ndim - 1](mask[:, None].float(), *self.window, ceil_mode=True)[:, 0] > 0
 
 
@@ -124,6 +138,9 @@ class ConvolutionalProjectionAttention(Part):
         self.scale = dim**-0.5  # stays what it was when heads are cut
         self.dimensions = dimensions
         of_queries, of_keys = _METHODS[method]
+        if of_keys is AverageProjection:
+            reason = "the edge of the grid cuts windows short, and padding does not"
+            self.promise(exemptions={**self.promises.exemptions, "padding": reason})
         window = {"kernel": kernel, "dimensions": dimensions}
         self.query_projection = None if of_queries is None else of_queries(dim, stride=1, **window)
         self.key_projection = None if of_keys is None else of_keys(dim, stride=stride, **window)
@@ -148,12 +165,13 @@ class ConvolutionalProjectionAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        tokens = zero_padding(x, context)
+        tokens, mask = zero_padding(x, context), context.mask
         prefix = None
-        if context.flat:
+        if context.grid is not None:
             prefix, tokens = split_prefix(tokens, context)
+            mask = None if mask is None else mask[:, context.prefix :].view(tokens.shape[:-1])
         q, k, v = (
-            linear(_on_one_axis(tokens if projection is None else projection(tokens), prefix))
+            linear(_on_one_axis(tokens if projection is None else projection(tokens, mask), prefix))
             .unflatten(-1, (self.heads, self.head_dim))
             .transpose(1, 2)
             for projection, linear in (

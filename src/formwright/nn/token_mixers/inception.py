@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -11,13 +12,12 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last
+from formwright.nn.convolution import average_pool, depthwise_layer, to_channels_first, to_channels_last
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.part import PARTS, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def spread(x: Float[Tensor, "batch *grid channels"], grid: tuple[int, ...], factor: int) -> Tensor:
@@ -108,10 +108,10 @@ class InceptionMixer(Part):
         grid = tuple(x.shape[1:-1])
         if self.pool > 1:
             cut = any(side % self.pool for side in grid)
-            pool = _AVERAGE_POOL[self.dimensions]
-            x = to_channels_last(pool(to_channels_first(x), self.pool, ceil_mode=cut, count_include_pad=False))
+            coarser = average_pool(to_channels_first(x), self.pool, self.pool, ceil_mode=cut, count_include_pad=False)
+            x = to_channels_last(coarser)
         batch, *coarse, _ = x.shape
-        qkv = self.qkv(x).view(batch, -1, 3, self.attention_heads, self.low // self.attention_heads)
+        qkv = self.qkv(x).view(batch, math.prod(coarse), 3, self.attention_heads, self.low // self.attention_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         y = self.tap("mixed", attend(q, k, v, tap=self.listened(*SOFTMAX_TAPS)))
@@ -121,6 +121,8 @@ class InceptionMixer(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         high, low = x[..., : self.high], x[..., self.high :]
         branches = []
         if self.high:

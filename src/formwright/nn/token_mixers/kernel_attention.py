@@ -10,8 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
+from formwright.nn.functional.chunks import accumulation_type
+from formwright.nn.functional.exponential_attention import causal_exponential_attention, exponential_attention
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
-from formwright.nn.functional.random_features import cosine_features, orthogonal_gaussian, positive_softmax_features
+from formwright.nn.functional.random_features import cosine_features, orthogonal_gaussian, positive_softmax_exponents
 from formwright.nn.part import PARTS, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
@@ -21,9 +23,10 @@ Features = Float[Tensor, "batch time heads features"]
 
 
 class _KernelAttention(MultiHeadMixer):
-    """``y_i = sum_j (phi(q_i) phi(k_j)) v_j / sum_j phi(q_i) phi(k_j)``; a subclass says what ``phi`` is.
+    """``y_i = sum_j w_ij v_j / sum_j w_ij``, where each weight is a sum over features of ``phi(q_i) phi(k_j)``.
 
-    Causal, the sums end at ``i`` and it streams with a state that does not grow.
+    Causal, the sums end at ``i`` and it streams with a state that does not grow. A subclass says what ``phi`` is, in
+    the form that its functions take.
     """
 
     taps: ClassVar[tuple[str, ...]] = (*MultiHeadMixer.taps, "query_features", "key_features")
@@ -33,20 +36,27 @@ class _KernelAttention(MultiHeadMixer):
     feature_dim: int
 
     @abstractmethod
-    def features(self, x: Heads, places: Tensor, *, query: bool) -> Features:
-        """``phi`` of queries or keys at ``places`` ``(batch or 1, time)``."""
+    def features(self, q: Heads, k: Heads, places: Tensor) -> tuple[Features, Features]:
+        """``phi`` of queries and keys at ``places`` ``(batch or 1, time)``."""
+
+    @abstractmethod
+    def attend_to_all(self, q: Features, k: Features, v: Heads, mask: Mask | None) -> Heads:
+        """What tokens get that see all of them."""
+
+    @abstractmethod
+    def attend_to_earlier(
+        self, q: Features, k: Features, v: Heads, mask: Mask | None, state: State | None
+    ) -> tuple[Heads, State]:
+        """What tokens get that see those up to themselves, and the state after them."""
 
     def attend(self, heads: tuple[Heads, ...], mask: Mask | None, prefix: int) -> Heads:
         q, k, v = heads
-        places = torch.arange(q.shape[1], device=q.device)[None]
-        q, k = self._features(q, k, places)
-        if self.causal:
-            return causal_linear_attention(q, k, v, mask=mask, normalize=True)[0]
-        return linear_attention(q, k, v, mask=mask, normalize=True)
+        q, k = self._features(q, k, torch.arange(q.shape[1], device=q.device)[None])
+        return self.attend_to_earlier(q, k, v, mask, None)[0] if self.causal else self.attend_to_all(q, k, v, mask)
 
     def _features(self, q: Heads, k: Heads, places: Tensor) -> tuple[Features, Features]:
-        features = self.features(q, places, query=True), self.features(k, places, query=False)
-        return self.tap("query_features", features[0]), self.tap("key_features", features[1])
+        q, k = self.features(q, k, places)
+        return self.tap("query_features", q), self.tap("key_features", k)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -54,15 +64,14 @@ class _KernelAttention(MultiHeadMixer):
         if not self.causal:
             return super().init_state(batch, capacity, device=device, dtype=dtype)
         shape = (batch, self.heads, self.feature_dim, self.head_dim + 1)
-        dtype = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
+        dtype = accumulation_type(dtype or torch.get_default_dtype())
         return {"sums": torch.zeros(shape, device=device, dtype=dtype)}
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         q, k, v = self.project(x)
-        places = state["length"][:, None] + torch.arange(x.shape[1], device=x.device)
-        q, k = self._features(q, k, places)
-        y, sums = causal_linear_attention(q, k, v, initial_state=state["sums"], mask=context.mask, normalize=True)
-        return self.collect(y), {"sums": sums}
+        q, k = self._features(q, k, state["length"][:, None] + torch.arange(x.shape[1], device=x.device))
+        y, state = self.attend_to_earlier(q, k, v, context.mask, state)
+        return self.collect(y), state
 
 
 @PARTS.register("performer_attention")
@@ -71,7 +80,7 @@ class PerformerAttention(_KernelAttention):
 
     ``phi(x) = exp(w x' - |x'|² / 2) / sqrt(features)`` with ``x' = x / head_dim^(1/4)`` and orthogonal random ``w``,
     drawn once, shared by the heads and saved with the weights (:meth:`redraw` draws others). Cost is linear in the
-    number of tokens.
+    number of tokens. The quotient is taken without the constant that the authors' code adds to every feature.
 
     Args:
         dim: channels in and out.
@@ -81,7 +90,7 @@ class PerformerAttention(_KernelAttention):
         causal: whether tokens see only those before them; it then streams with a state that does not grow.
 
     Shapes: ``(batch, time, dim)`` to the same; ``context.mask`` ``(batch, time)`` true for real tokens. State: ``sums``
-    ``(batch, heads, features, head_dim + 1)``.
+    ``(batch, heads, features, head_dim + 1)``, relative to the exponential of ``peaks`` ``(batch, heads, features)``.
 
     Raises:
         UserError: ``dim`` cannot be split over the heads, or there are no features.
@@ -104,8 +113,27 @@ class PerformerAttention(_KernelAttention):
         """Draw other random features, in place."""
         self.projection.copy_(orthogonal_gaussian(*self.projection.shape))
 
-    def features(self, x: Heads, places: Tensor, *, query: bool) -> Features:
-        return positive_softmax_features(x, self.projection, query=query)
+    def features(self, q: Heads, k: Heads, places: Tensor) -> tuple[Features, Features]:
+        return (
+            positive_softmax_exponents(q, self.projection, query=True),
+            positive_softmax_exponents(k, self.projection, query=False),
+        )
+
+    def attend_to_all(self, q: Features, k: Features, v: Heads, mask: Mask | None) -> Heads:
+        return exponential_attention(q, k, v, mask=mask)
+
+    def attend_to_earlier(
+        self, q: Features, k: Features, v: Heads, mask: Mask | None, state: State | None
+    ) -> tuple[Heads, State]:
+        before = None if state is None else (state["sums"], state["peaks"])
+        y, (sums, peaks) = causal_exponential_attention(q, k, v, initial_state=before, mask=mask)
+        return y, {"sums": sums, "peaks": peaks}
+
+    def init_state(
+        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        state = super().init_state(batch, capacity, device=device, dtype=dtype)
+        return {**state, "peaks": torch.zeros_like(state["sums"][..., 0])}
 
 
 @PARTS.register("cosformer_attention")
@@ -148,10 +176,20 @@ class CosFormerAttention(_KernelAttention):
         self.causal, self.feature_dim = causal, 2 * self.head_dim
         self.promise(causal=causal)
 
-    def features(self, x: Heads, places: Tensor, *, query: bool) -> Features:
-        if x.shape[1] > 1:
-            check_length(x.shape[1], self.length, "cosFormer")
-        return cosine_features(x, places, self.length)
+    def features(self, q: Heads, k: Heads, places: Tensor) -> tuple[Features, Features]:
+        if q.shape[1] > 1:
+            check_length(q.shape[1], self.length, "cosFormer")
+        return cosine_features(q, places, self.length), cosine_features(k, places, self.length)
+
+    def attend_to_all(self, q: Features, k: Features, v: Heads, mask: Mask | None) -> Heads:
+        return linear_attention(q, k, v, mask=mask, normalize=True)
+
+    def attend_to_earlier(
+        self, q: Features, k: Features, v: Heads, mask: Mask | None, state: State | None
+    ) -> tuple[Heads, State]:
+        before = None if state is None else state["sums"]
+        y, sums = causal_linear_attention(q, k, v, initial_state=before, mask=mask, normalize=True)
+        return y, {"sums": sums}
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

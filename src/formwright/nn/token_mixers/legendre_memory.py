@@ -96,7 +96,7 @@ class LegendreMemory(Part):
         remembered = self.tap("mixed", m.squeeze(2))
         h = self.tap("hidden", F.relu(self.read(torch.cat([remembered, x], dim=-1))))
         y = self.proj(h)
-        return (y if self.norm is None else self.norm(y)), {"memory": memory}
+        return (y if self.norm is None else self.norm(y, Context(mask=mask))), {"memory": memory}
 
     def _tables(self, x: Tensor) -> LegendreTables:
         """The tables where ``x`` is, in the type that its memory is kept in."""

@@ -83,7 +83,7 @@ class MultiHeadMixer(Part):
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:
         heads = split_axis(dense(self.inputs, x), 2, len(self.projected), self.heads, self.head_dim).unbind(2)
-        return tuple(map(self.tap, self.projected, heads))
+        return heads if self.listeners is None else tuple(map(self.tap, self.projected, heads))
 
     def collect(self, y: Heads) -> Float[Tensor, "batch time dim"]:
         return dense(self.output, self.tap("mixed", y).flatten(2))
@@ -95,6 +95,8 @@ class MultiHeadMixer(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         mask = None if context.mask is None else context.mask.flatten(1)
         y = self.attend(self.project(x.flatten(1, -2)), mask, context.prefix)
         return self.collect(y).view(x.shape)
@@ -134,6 +136,8 @@ class CachedMixer(MultiHeadMixer):
         self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time channels"], State]:
         ring = {name: state[name] for name in ("keys", "values")}
+        if x.shape[1] == 0:
+            return x, ring
         length, slots = state["length"], ring["keys"].shape[1]
         pieces = []
         for start in range(0, x.shape[1], _PIECE):
@@ -141,7 +145,7 @@ class CachedMixer(MultiHeadMixer):
             mask = None if context.mask is None else context.mask[:, start : start + _PIECE]
             count = q.shape[1] if mask is None else mask.sum(1)
             if self.cache_slots(slots + 1) > slots:  # it forgets nothing
-                cache.check_capacity(int((length + count).max()), slots)
+                cache.check_capacity(length + count, slots)
             places = length[:, None] + torch.arange(q.shape[1], device=x.device)
             keys, values = (
                 torch.cat([ring[name], new.to(ring[name].dtype)], dim=1) for name, new in (("keys", k), ("values", v))

@@ -6,13 +6,10 @@ from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import to_channels_first, to_channels_last
+from formwright.nn.convolution import average_pool, to_channels_first, to_channels_last
 from formwright.nn.part import PARTS, Part, Promises
-
-_AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @PARTS.register("pooling")
@@ -41,17 +38,15 @@ class Pooling(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if context.mask is None and (x.ndim < 5 or min(x.shape[1:-1]) >= self.kernel):
-            pool = _AVERAGE_POOL[x.ndim - 2]
-            mean = pool(to_channels_first(x), self.kernel, 1, self.kernel // 2, count_include_pad=False)
-            return to_channels_last(mean) - x
-        real = x.new_ones(x.shape[:-1]) if context.mask is None else context.mask.to(x.dtype)
-        real = real.unsqueeze(-1)
-        total, share = self._zero_padded_mean(x * real), self._zero_padded_mean(real)
+        if 0 in x.shape[1:-1]:
+            return x
+        if context.mask is None:
+            return self._mean(x, zeros_count=False) - x
+        real = context.mask.to(x.dtype).unsqueeze(-1)
+        total, share = self._mean(x * real, zeros_count=True), self._mean(real, zeros_count=True)
         return (total / share.clamp(min=0.5 / self.kernel ** (x.ndim - 2)) - x) * real
 
-    def _zero_padded_mean(self, x: Tensor) -> Tensor:
-        """Zeros outside the grid count; PyTorch's own padding refuses volumes smaller than the kernel."""
-        axes = x.ndim - 2
-        padded = F.pad(to_channels_first(x), [self.kernel // 2] * 2 * axes)
-        return to_channels_last(_AVERAGE_POOL[axes](padded, self.kernel, 1))
+    def _mean(self, x: Tensor, *, zeros_count: bool) -> Tensor:
+        """Over every neighbourhood, with the zeros outside the grid or without."""
+        window = (self.kernel, 1, self.kernel // 2)
+        return to_channels_last(average_pool(to_channels_first(x), *window, count_include_pad=zeros_count))

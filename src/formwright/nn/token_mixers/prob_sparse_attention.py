@@ -96,6 +96,8 @@ class ProbSparseAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
+        if 0 in x.shape[1:-1]:
+            return x
         tokens = x.flatten(1, -2)
         q, k, v = self.qkv(tokens).unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         count = tokens.shape[1]
@@ -106,5 +108,5 @@ class ProbSparseAttention(Part):
             sampled = evenly_scattered(count, count, few).to(x.device)
         q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         y = self.tap("mixed", prob_sparse_attention(q, k, v, sampled, few))
-        y = y.reshape(*tokens.shape[:2], -1) if self.scrambled else y.transpose(1, 2).flatten(2)
+        y = y.reshape(*tokens.shape[:2], self.heads * self.head_dim) if self.scrambled else y.transpose(1, 2).flatten(2)
         return self.proj(y).view(x.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -82,6 +83,8 @@ class WindowAttention(Part):
                 f"This window attention was built for a grid of {self.dimensions} axes, and got one of {len(grid)}: "
                 f"{' x '.join(map(str, grid))}."
             )
+        if 0 in x.shape[1:-1]:
+            return x
         padded = tuple(-(-side // self.window) * self.window for side in grid)
         windows = self._windows(x, padded)
         tokens = windows.flatten(1, -2)
@@ -122,7 +125,8 @@ class WindowAttention(Part):
         if mask is not None or padded != tuple(grid):
             real = x.new_ones(1, *grid, dtype=torch.bool) if mask is None else mask
             windows = self._windows(real.unsqueeze(-1), padded).flatten(1, -2).mT
-            allowed = windows.reshape(real.shape[0], -1, *windows.shape[1:])
+            count = math.prod(side // self.window for side in padded)
+            allowed = windows.reshape(real.shape[0], count, *windows.shape[1:])
         if self.shift:
             together = self._together(padded, x.device)
             allowed = together if allowed is None else allowed & together

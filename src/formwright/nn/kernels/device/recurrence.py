@@ -87,5 +87,5 @@ def outputs_kernel(
         read += dot(query * since_start(decay), state)
     decay = load_logs(logs, tokens, time, heads, tl.arange(0, KEYS), keys, DECAY, LENGTH, ACC)
     value = load_tile(v, tokens, time, heads * values, value_columns, values, ACC)
-    read += dot(weigh(weights, decay, DECAY, LENGTH), value)
+    read += dot(weigh(weights, decay, DECAY, LENGTH, ACC), value)
     store_tile(y, read, tokens, time, heads * values, value_columns, values)

@@ -2,7 +2,8 @@
 
 Let ``P_ts`` be what a channel of ``k_s`` gives to ``y_t`` times the gradient there. The gradient of a logarithm of a
 decay at ``r`` is the sum of ``P_ts`` over all ``s < r <= t``: the channel passes ``r`` on its way. It is summed up
-without the terms that cancel, ``s = t`` first of all, so that where little is left after a token, the little is right.
+without the terms that cancel, ``s = t`` first of all, so that where little is left after a token, the little is right;
+where a decay belongs to a whole head, over exactly these pairs.
 Grids and names as for the forward pass; ``ends`` has the gradient of the state after each chunk.
 """
 
@@ -96,7 +97,7 @@ def value_gradients_kernel(
         gradient += dot(key * until_end(later), of_state)
     decay = load_logs(logs, tokens, time, heads, tl.arange(0, KEYS), keys, DECAY, LENGTH, ACC)
     output = load_tile(of_y, tokens, time, heads * values, value_columns, values, ACC)
-    gradient += dot(tl.trans(weigh(weights, decay, DECAY, LENGTH)), output)
+    gradient += dot(tl.trans(weigh(weights, decay, DECAY, LENGTH, ACC)), output)
     store_tile(of_v, gradient, tokens, time, heads * values, value_columns, values)
 
 
@@ -163,25 +164,26 @@ def key_gradients_kernel(
             inner_key += tl.where(late, 0.0, fade * dot(tl.trans(pairs), tl.where(late, query * fade, 0.0)))
     else:
         if DECAY == HEADS:
-            of_weights *= between(decay, LENGTH)
+            of_weights *= between(decay, LENGTH, ACC)
         inner_query += dot(of_weights, key)
         inner_key += dot(tl.trans(of_weights), query)
-    of_query += inner_query
-    store_tile(of_q, of_query + undecayed * key, tokens, time, heads * keys, key_columns, keys)
+    store_tile(of_q, of_query + inner_query + undecayed * key, tokens, time, heads * keys, key_columns, keys)
     store_tile(of_k, of_key + inner_key + undecayed * query, tokens, time, heads * keys, key_columns, keys)
 
     if DECAY != NONE:
-        passed = query * of_query - key * inner_key
         kept = through[None, :] * tl.exp(tl.sum(decay, 0))[None, :]
         index = tl.arange(0, LENGTH)
         from_here = (index[:, None] <= index[None, :]).to(ACC)
         earlier = (index[:, None] > index[None, :]).to(ACC)
         if DECAY == CHANNELS:
             of_logs += own * keys
+            passed = query * (of_query + inner_query) - key * inner_key
             change = dot(from_here, passed) + dot(earlier, left) + kept
             store_tile(of_logs, change, tokens, time, heads * keys, key_columns, keys)
         else:
             of_logs += tl.program_id(1).to(tl.int64) * (rows * time) + own
-            change = tl.sum(from_here * tl.sum(passed, 1)[None, :] + earlier * tl.sum(left, 1)[None, :], 1)
+            passed = dot(earlier, tl.trans(of_weights * dot(query, tl.trans(key))))
+            passed += tl.sum(query * of_query, 1)[None, :]
+            change = tl.sum(from_here * passed + earlier * tl.sum(left, 1)[None, :], 1)
             change += tl.sum(tl.sum(kept, 1), 0)
             tl.store(of_logs + tokens.to(tl.int64) * heads, change, mask=tokens < time)

@@ -80,12 +80,16 @@ def until_end(later_logs):
 
 
 @triton.jit
-def between(logs, LENGTH: tl.constexpr):
-    """The decay of a head after token ``s`` up to and with ``t``, ``(t, s)``; zero where ``s > t``."""
-    summed = tl.cumsum(logs, 0)
+def between(logs, LENGTH: tl.constexpr, ACC: tl.constexpr):
+    """The decay of a head after token ``s`` up to and with ``t``, ``(t, s)``; zero where ``s > t``.
+
+    These are sums over exactly the tokens between, so that a strong decay elsewhere takes no digits from them.
+    """
     index = tl.arange(0, LENGTH)
     earlier = index[:, None] >= index[None, :]
-    return tl.where(earlier, tl.exp(tl.where(earlier, summed - tl.trans(summed), 0.0)), 0.0)
+    passed = tl.where(earlier, tl.trans(logs), 0.0)
+    later = (index[:, None] > index[None, :]).to(ACC)
+    return tl.where(earlier, tl.exp(dot(passed, later)), 0.0)
 
 
 @triton.jit
@@ -137,10 +141,10 @@ def raw_weights(q, k, logs, DECAY: tl.constexpr, LENGTH: tl.constexpr, LEVELS: t
 
 
 @triton.jit
-def weigh(weights, logs, DECAY: tl.constexpr, LENGTH: tl.constexpr):
+def weigh(weights, logs, DECAY: tl.constexpr, LENGTH: tl.constexpr, ACC: tl.constexpr):
     """The weights of tokens ``s`` for ``t >= s``, ``(t, s)``."""
     if DECAY == HEADS:
-        weights *= between(logs, LENGTH)
+        weights *= between(logs, LENGTH, ACC)
     return up_to(weights, LENGTH)
 
 
