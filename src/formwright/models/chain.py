@@ -12,7 +12,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import GridInput, ImageInput
-from formwright.nn.part import RESIDUAL, Part, State, Width, build_part
+from formwright.nn.part import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import Streams
 
@@ -46,8 +46,7 @@ class Chain(Network):
         return self._specification
 
     def widths(self) -> list[Width]:
-        *before, last = self.backbone.widths("backbone")
-        return [*before, Width((*last.members, ("head", RESIDUAL.name)))]
+        return self.backbone.widths("backbone", "head")
 
     def stages(self) -> Iterator[tuple[str, Stage]]:
         for index, stage in enumerate(self.backbone.stages):

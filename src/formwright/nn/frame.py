@@ -235,8 +235,10 @@ class Stage(nn.Module):
 
     def inner_axes(self) -> InnerAxes:
         own = [f"{name}.{index}" for name in ("entry", "blocks") for index in range(len(getattr(self, name)))]
-        ends = {"residual": RESIDUAL, "incoming": INCOMING}
-        return sharing(*own) | ({} if self.downsample is None else {"downsample": ends})
+        if self.downsample is None:
+            return sharing(*own)
+        ends = sharing("downsample")["downsample"] | {INCOMING.name: INCOMING}
+        return sharing(*own) | {"downsample": ends}
 
     def build_slot(self, slot: str, spec: PartSpec) -> Part:
         """Another part for what is called ``slot``: the downsampling or an entry."""
@@ -336,11 +338,12 @@ class Backbone(nn.Module):
         """Channels of the tokens after the last stage."""
         return self.stages[-1].dim  # type: ignore[return-value]
 
-    def widths(self, path: str) -> list[Width]:
+    def widths(self, path: str, *readers: str) -> list[Width]:
         """The widths of the tokens from the embedding on: one for all stages up to one that downsamples, and so on.
 
         Args:
             path: what the backbone is called in the network.
+            readers: paths of what takes the tokens of the last stage.
         """
         widths = [[(f"{path}.embed", RESIDUAL.name)]]
         for s, stage in enumerate(self.stages):
@@ -348,6 +351,7 @@ class Backbone(nn.Module):
                 widths[-1].append((f"{path}.stages.{s}", INCOMING.name))
                 widths.append([])
             widths[-1].append((f"{path}.stages.{s}", RESIDUAL.name))
+        widths[-1] += [(reader, RESIDUAL.name) for reader in readers]
         return [Width(tuple(members)) for members in widths]
 
     def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.composites import Composite
 from formwright.nn.context import EMPTY, Context, on_tokens
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
+from formwright.nn.part import CONDITION, PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
 from formwright.nn.specification import PartSpec, part
 from formwright.nn.streaming import Streams
 
@@ -57,7 +57,7 @@ class _Conditioned(Composite):
         self.uses = self.uses | {"condition"}  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"modulation.weight": (Axis("residual", repeats=self.says), Axis("condition"))}
+        return {"modulation.weight": (Axis("residual", repeats=self.says), CONDITION)}
 
     def inner_axes(self) -> InnerAxes:
         return sharing(*(name for name, _ in self.named_parts()))

@@ -57,8 +57,8 @@ class Axis:
 
     The rows of a fused query-key-value matrix are ``Axis("heads", repeats=3, block=head_dim)``; those of an MLP's
     first matrix are ``Axis("hidden")``. Axes of one part with the same name shrink together. Two names are known
-    everywhere: ``residual`` are the channels of the tokens, which the parts of a network share, and ``incoming`` those
-    of the tokens that a part of another width takes.
+    everywhere: ``residual`` are the channels of the tokens, which the parts of a network share, ``incoming`` those of
+    the tokens that a part of another width takes, ``condition`` and ``memory`` those of what the context offers.
 
     Attributes:
         name: what the entries are.
@@ -76,6 +76,9 @@ class Axis:
 #: The channels of the tokens, and of those that a part of another width takes.
 RESIDUAL = Axis("residual")
 INCOMING = Axis("incoming")
+#: The channels of what the context offers.
+CONDITION = Axis("condition")
+MEMORY = Axis("memory")
 
 #: What the axes of a part inside another are to the other: by the inner part's path and the name of its axis.
 InnerAxes = dict[str, dict[str, Axis]]
@@ -93,8 +96,9 @@ class Width:
 
 
 def sharing(*paths: str, channels: Axis = RESIDUAL) -> InnerAxes:
-    """The parts at ``paths`` take and give tokens whose channels are the axis ``channels``."""
-    return {path: {RESIDUAL.name: channels} for path in paths}
+    """The parts at ``paths`` take and give tokens whose channels are the axis ``channels``, in the same context."""
+    axes = {RESIDUAL.name: channels, CONDITION.name: CONDITION, MEMORY.name: MEMORY}
+    return dict.fromkeys(paths, axes)
 
 
 class Part(nn.Module):

@@ -47,14 +47,14 @@ class Unpatchify(Part):
             self.uses = self.uses | self.norm.uses.intersection(OFFERS)  # type: ignore[misc]
         self.linear = nn.Linear(dim, patch**dimensions * channels)
 
-    def init_weights(self) -> None:
-        nn.init.zeros_(self.linear.weight)
-
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (None, RESIDUAL)}
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm")
+
+    def init_weights(self) -> None:
+        nn.init.zeros_(self.linear.weight)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.patch * side for side in grid)

@@ -16,7 +16,7 @@ from formwright.nn.conditions import ClassEmbedding, TimeEmbedding
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ClassInput, GridInput, ImageInput, Input, TimeInput
-from formwright.nn.part import RESIDUAL, Part, Width, build_part
+from formwright.nn.part import CONDITION, Part, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 
@@ -78,8 +78,10 @@ class Denoiser(Network):
         )
 
     def widths(self) -> list[Width]:
-        *before, last = self.backbone.widths("backbone")
-        return [*before, Width((*last.members, ("head", RESIDUAL.name)))]
+        told = ("embed_time", *(() if self.embed_label is None else ("embed_label",)), "head")
+        stages = (f"backbone.stages.{index}" for index in range(len(self.backbone.stages)))
+        condition = Width(tuple((path, CONDITION.name) for path in (*told, *stages)))
+        return [*self.backbone.widths("backbone", "head"), condition]
 
     def forward(
         self,

@@ -18,7 +18,7 @@ from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.frame import Backbone
 from formwright.nn.heads import TokenScores
 from formwright.nn.inputs import DecoderInput, Input, Source, lengths_of
-from formwright.nn.part import Part, State, build_part
+from formwright.nn.part import MEMORY, Part, State, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 from formwright.nn.streaming import Streams, initial_state
 
@@ -73,6 +73,17 @@ class EncoderDecoder(Network):
         for part in (self.decoder.embed, self.head):
             if isinstance(part, TokenEmbedding | TokenScores) and part.tied:
                 part.tie(self.encoder.embed)  # type: ignore[arg-type]
+
+    def widths(self) -> list[Width]:
+        """Of the encoder, whose last is the memory's, and of the decoder; the same one where they share a table."""
+        norm = () if self.encoder_norm is None else ("encoder_norm",)
+        encoder, decoder = self.encoder.widths("encoder", *norm), self.decoder.widths("decoder", "head")
+        memory = ((f"decoder.stages.{index}", MEMORY.name) for index in range(len(self.decoder.stages)))
+        encoder[-1] = Width((*encoder[-1].members, *memory))
+        for index, part in ((-1, self.head), (0, self.decoder.embed)):
+            if getattr(part, "tied", False) and decoder:
+                encoder[0] = Width((*encoder[0].members, *decoder.pop(index).members))
+        return [*encoder, *decoder]
 
     def forward(
         self,

@@ -99,6 +99,7 @@ def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
         and x.device.type == "cpu"
         and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
         and type(weight) is nn.Parameter
+        and _unheard(linear)
         and torch.backends.mkldnn.enabled
         and torch._C._has_mkldnn
         and not torch.is_autocast_enabled("cpu")

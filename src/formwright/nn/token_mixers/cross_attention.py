@@ -87,11 +87,8 @@ class CrossAttention(Part):
         keys = Axis("heads", repeats=2, block=self.head_dim)
         return {
             "q.weight": (queries, residual),
-            "q.bias": (queries,),
             "kv.weight": (keys, Axis("memory")),
-            "kv.bias": (keys,),
             "proj.weight": (residual, queries),
-            "proj.bias": (residual,),
         }
 
     def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
