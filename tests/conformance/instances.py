@@ -8,6 +8,7 @@ smallest one is not typical.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from formwright.batch import call as ask
 from formwright.models import MODELS, Model, Network, create_model, model_specification
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
 from formwright.nn.context import OFFERS
@@ -652,3 +654,26 @@ def named_inputs(network: Network, batch: int = 2, seed: int = 0) -> dict[str, T
     example = network.example(batch)
     named = example if isinstance(example, Mapping) else {next(iter(network.inputs)): example}
     return {name: x.double() if x.is_floating_point() else x for name, x in named.items()}
+
+
+def toys() -> list[str]:
+    """A name for each family of chains and for each entry of :data:`TINY_NETWORKS`."""
+    return [*_chains(), *TINY_NETWORKS]
+
+
+@functools.cache
+def _chains() -> dict[str, str]:
+    kinds = (ImageInput, TokenInput, SeriesInput, VectorInput)
+    return {family: variant for kind in kinds for family, variant in smallest_variants(kind).items()}
+
+
+def toy(name: str, seed: int = 0) -> Network:
+    """The network of one of :func:`toys`, float64, in eval mode, randomised."""
+    return tiny_network(name, seed) if name in TINY_NETWORKS else tiny_model(name, _chains()[name], seed)
+
+
+def answers(network: Network, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """What a network answers to inputs that are always the same, by name."""
+    given = {name: x.to(dtype) if x.is_floating_point() else x for name, x in named_inputs(network).items()}
+    outputs = ask(network, given)
+    return dict(outputs) if isinstance(outputs, Mapping) else {"output": outputs}

@@ -6,10 +6,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from formwright.batch import call as answer
 from formwright.nn import Part
 from formwright.nn.specification import ImageInput, SeriesInput, TokenInput, VectorInput
 from formwright.nn.taps import read_taps, replace_taps, tap_points
-from tests.conformance.instances import Case, build, call, inputs, smallest_variants, tiny_model, tokens
+from tests.conformance.instances import (
+    Case,
+    build,
+    call,
+    inputs,
+    named_inputs,
+    smallest_variants,
+    tiny_model,
+    tiny_network,
+    tokens,
+)
+from tests.conformance.test_networks import each_network, named
 from tests.conformance.test_traced import each_case
 
 KINDS = (ImageInput, TokenInput, SeriesInput, VectorInput)
@@ -68,3 +80,18 @@ def test_taps_of_models(family: str, variant: str) -> None:
     with read_taps(model, "*") as values:
         assert_same(model(x), expected)
     assert set(values) == set(tap_points(model))
+
+
+@each_network
+@torch.inference_mode()
+def test_taps_of_networks_of_other_kinds(name: str) -> None:
+    model = tiny_network(name)
+    given = named_inputs(model)
+    expected = named(answer(model, given))
+    with read_taps(model, "*") as values:
+        outputs = named(answer(model, given))
+    for key, output in outputs.items():
+        assert_same(output, expected[key])
+    silent = {point.rpartition(":")[0] for point in set(tap_points(model)) - set(values)}
+    # TEMPO takes the blocks of a language model and leaves the model around them alone.
+    assert silent <= ({"language.backbone", "language.head"} if name == "tempo" else set())

@@ -25,7 +25,6 @@ from formwright.measurement.macs import count_macs
 from formwright.models import Network, create_model, empty_copy, from_pretrained, load_checkpoint
 from formwright.models.topologies.denoiser import Denoiser, DenoiserSpec
 from formwright.nn import Context
-from formwright.nn.edits import find_axis, keep_entries, permute_entries
 from formwright.nn.functional.diffusion import NoiseSchedule
 from formwright.nn.positions import grid_sine_table
 from formwright.nn.specification import BlockSpec, StageSpec, part
@@ -239,19 +238,3 @@ def test_what_cannot_be_built_is_said() -> None:
     data = tiny().specification.to_dict()
     with pytest.raises(UserError, match="of one size, not padded"):
         create_model(data | {"input": data["input"] | {"sized": True}})
-
-
-@pytest.mark.parametrize(("target", "axis"), [("head", "residual"), ("embed_time", "condition")])
-def test_the_widths_of_tokens_and_of_the_condition_are_permuted_and_cut(target: str, axis: str, tmp_path: Path) -> None:
-    model = tiny()
-    given, before = inputs(model), model.parameter_count()
-    size = find_axis(model, target, axis).size
-    with torch.no_grad():
-        expected = model(**given)
-        permute_entries(model, target, axis, torch.randperm(size).tolist())
-        torch.testing.assert_close(model(**given), expected, rtol=1e-10, atol=1e-10)
-        model.record_edits([keep_entries(model, target, axis, range(0, size, 2))])
-        assert model.parameter_count() < before
-        model.float().save_pretrained(tmp_path)
-        given = {name: x.float() if x.is_floating_point() else x for name, x in given.items()}
-        assert torch.equal(from_pretrained(tmp_path)(**given), model(**given))

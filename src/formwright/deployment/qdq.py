@@ -152,6 +152,9 @@ class _IntegerLayer(Layer):
         store("scale", scale, scale.dtype)
         store("zero", zero, _STORED[quantiser.symmetric])
 
+    def _size(self, dimension: int) -> int:
+        return self.shape[dimension]
+
     def _floats(self) -> Tensor:
         inputs = (self.integers, self.scale) if self.zero is None else (self.integers, self.scale, self.zero)
         return _symbolic("DequantizeLinear", inputs, self.axes, self.integers, self.bits)

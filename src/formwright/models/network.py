@@ -114,6 +114,7 @@ class Network(
 
     def record_edits(self, edits: Sequence[EditSpec]) -> None:
         """Append edits that were just made to this network, so that it reloads as it is."""
+        keep_kernels_channels_last(self)
         self._specification = dataclasses.replace(self._specification, edits=(*self._specification.edits, *edits))
         self.check_parts()
 

@@ -13,6 +13,7 @@ from formwright.nn.functional.batch_norm import BatchNormModule, batch_norm
 from formwright.nn.functional.convolution import convolution
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
+from formwright.nn.layers.base import Layer
 from formwright.nn.layers.scaling import scale_input, scale_output
 from formwright.nn.part import Axis
 
@@ -141,8 +142,9 @@ def keep_kernels_channels_last(model: nn.Module) -> None:
     Shapes and values stay; a kernel loaded or trained later keeps the layout.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+        for kernel in module.parameters(recurse=False) if isinstance(module, nn.Conv2d | Layer) else ():
+            if kernel.ndim == 4:
+                kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
 
 
 def fold_batch_norm(layer: nn.Module, norm: nn.Module) -> bool:

@@ -11,7 +11,6 @@ from formwright.catalog.reference import reference_state, reference_variants
 from formwright.errors import UserError
 from formwright.models import empty_copy, from_pretrained, load_checkpoint
 from formwright.models.series.foundation import SIZES, FoundationModel, FoundationSpec, decoder
-from formwright.nn.edits import keep_entries, permute_entries
 from formwright.nn.packed_series import Patches, cut_into_patches, series_statistics
 
 #: Encoder sizes of the authors' table that are exact there.
@@ -135,16 +134,3 @@ def test_what_does_not_fit_is_refused() -> None:
         cut_into_patches(torch.zeros(1, 32), 8, forecast=4)
     with pytest.raises(UserError, match=r"\(batch, places, 8\)"):
         small(causal=False).distribution(cut_into_patches(torch.zeros(1, 32).double(), 16))
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_width_of_the_tokens_is_permuted_and_cut(causal: bool, tmp_path: Path) -> None:
-    model, patches = small(causal=causal), cut_into_patches(torch.randn(2, 40).double(), 8, forecast=1)
-    expected, before = model.distribution(patches).mean, model.parameter_count()
-    permute_entries(model, "", "residual", torch.randperm(16).tolist())
-    torch.testing.assert_close(model.distribution(patches).mean, expected, rtol=1e-10, atol=1e-10)
-    model.record_edits([keep_entries(model, "", "residual", range(0, 16, 2))])
-    assert model.parameter_count() < before
-    model.save_pretrained(tmp_path)
-    again = from_pretrained(tmp_path).double()
-    assert torch.equal(again.distribution(patches).mean, model.distribution(patches).mean)
