@@ -47,9 +47,8 @@ class Skeleton:
         costs = []
         for group in groups:
             if self._shared(group):
-                costs.append(
-                    (self.cost() - self.cost(Choice({(group.target, group.axis): 1}))) / max(group.size - 1, 1)
-                )
+                saved = self.cost() - self.cost(Choice({(group.target, group.axis): 1}))
+                costs.append(saved / max(group.size - 1, 1))
                 continue
             smaller = nn.ModuleList([copy.deepcopy(self.model.get_submodule(group.target))])
             example = inputs.get(group.target, ())
