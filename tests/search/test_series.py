@@ -20,12 +20,12 @@ from formwright.search.series import (
 def test_forecasters(family):
     for shape in (SeriesShape(24, 3, 2, 6, 600), SeriesShape(5, 1, 0, 9, 60)):
         space = ForecastSpace(shape)
-        for width in space.widths[:2]:
-            proposal = space.propose(family, width=width, depth=1)
+        for chosen in space.ladder(family)[:2]:
+            proposal = space.propose(family, **chosen)
             model = create_model(proposal.specification)
             x = torch.randn(2, shape.length, shape.variates + shape.covariates)
             assert model(x).shape == (2, shape.horizon, shape.variates)
-            assert proposal.choices["family"] == family
+            assert proposal.choices == {"family": family, **chosen}
 
 
 @pytest.mark.parametrize("family", CLASSIFIERS)
