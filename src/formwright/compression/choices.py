@@ -29,7 +29,7 @@ def extract(model: Network, choice: Choice) -> Network:
     choice.check(model)
     smaller = copy.deepcopy(model)
     edits = [keep_entries(smaller, path, axis, range(size)) for path, axis, _, size in choice.cuts(smaller)]
-    edits += [drop_branch(smaller, path) for path in sorted(choice.dropped)]
+    edits += [drop_branch(smaller, path) for path in choice.drops()]
     smaller.record_edits(edits)
     return smaller
 

@@ -79,6 +79,13 @@ class Choice:
         with narrowed(network, self):
             pass
 
+    def drops(self) -> list[str]:
+        """The branches that are dropped, but for those inside of others."""
+        return sorted(path for path in self.dropped if not self._leaves_out(path))
+
+    def _leaves_out(self, path: str) -> bool:
+        return any(path.startswith(f"{branch}.") for branch in self.dropped)
+
     def cuts(self, network: Network) -> Iterator[tuple[str, str, Found, int]]:
         """What must be cut: path and axis, where it lies in the network as it then is, and how much of it stays.
 
@@ -93,7 +100,7 @@ class Choice:
                 kind = type(network.get_submodule(path)).__name__
                 raise UserError(f"A choice drops residual branches, and {path!r} is a {kind}.")
         chosen: dict[tuple[str, str], int] = {}
-        for (path, axis), size in self.sizes.items():
+        for (path, axis), size in sorted(self.sizes.items()):
             key = _first_name(network, path, axis)
             if chosen.setdefault(key, size) != size:
                 raise UserError(
@@ -103,8 +110,7 @@ class Choice:
             found = find_axis(network, path, axis)
             if not 1 <= size <= found.size:
                 raise UserError(f"{path!r} has {found.size} entries on its axis {axis!r}; {size} cannot be chosen.")
-            inside = any(path == branch or path.startswith(f"{branch}.") for branch in self.dropped)
-            if size < found.size and not inside:
+            if size < found.size and not self._leaves_out(path):
                 yield path, axis, found, size
 
 
@@ -175,7 +181,7 @@ def narrowed(model: nn.Module, choice: Choice) -> Iterator[None]:
                 tensor = tensor_at(found.holder, name)
                 _put(found.holder, name, first_entries(tensor, dimension, axis, found.size, size))
             record_size(found, size)
-        for path in sorted(choice.dropped):
+        for path in choice.drops():
             drop_branch(network, path)
         if choice.dropped:
             network.check_parts()
