@@ -417,7 +417,7 @@ class Backbone(nn.Module):
         """
         yield "embed", self.embed
         for s, stage in enumerate(self.stages):
-            yield from stage.parts(f"stages.{s}")
+            yield from stage.parts(f"stages.{s}")  # type: ignore[operator]
 
     def stream(self, x: Tensor, streams: Streams, context: Context = EMPTY) -> tuple[Tensor, Context]:
         """Tokens ``(batch, m, dim)`` that the next ``n`` inputs of every row complete, and their context."""
