@@ -370,7 +370,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "deltanet": {"dim": 32, "depth": 3, "heads": 2, "hidden": 24, "attention_layers": (1,), "window": 4},
-    "ctc_encoder": {"dim": 16, "depth": 1, "heads": 2, "channels": 6, "length": 20},
+    "ctc_encoder": {"dim": 16, "depth": 1, "heads": 2, "channels": 6, "length": 20, "sized": False},
     "lmuformer": {"dim": 16, "window": 8},
     "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},

@@ -53,7 +53,8 @@ class FrameSubsampling(Part):
             raise UserError(f"Frames become fewer in at least one layer of a stride of 1 or more, got {list(strides)}.")
         if kernel < 1 or kernel % 2 == 0:
             raise UserError(f"A convolution over time sees an odd number of frames, got {kernel}.")
-        self.kernel = kernel
+        self.kernel, self.strides = kernel, tuple(strides)
+        self.in_dim, self.dim = in_dim, dim
         self.ahead = 0 if causal else kernel // 2
         widths = [in_dim, *[dim] * len(strides)]
         self.layers = nn.ModuleList(
@@ -63,13 +64,6 @@ class FrameSubsampling(Part):
         for stride in strides:
             self.lookahead += self.ahead * step
             step *= stride
-
-    def _convolutions(self) -> list[Convolution1d]:
-        return list(self.layers)  # type: ignore[arg-type]
-
-    @property
-    def strides(self) -> list[int]:
-        return [layer.stride[0] for layer in self._convolutions()]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {f"layers.{len(self.layers) - 1}.weight": (RESIDUAL, None, None)}
@@ -90,26 +84,27 @@ class FrameSubsampling(Part):
         return (seen - self.ahead + stride - 1).clamp(min=0) // stride
 
     def check_input(self, x: Tensor) -> None:
-        channels = self._convolutions()[0].in_channels
-        if x.ndim != 3 or x.shape[-1] != channels:
-            raise UserError(f"Expected frames (batch, time, {channels}), and got shape {tuple(x.shape)}.")
+        if x.ndim != 3 or x.shape[-1] != self.in_dim:
+            raise UserError(f"Expected frames (batch, time, {self.in_dim}), and got shape {tuple(x.shape)}.")
 
     def forward(
         self, x: Float[Tensor, "batch time in_dim"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch fewer dim"], Context]:
         mask = context.mask
-        for layer in self._convolutions():
+        if x.shape[1] == 0:
+            return self._none(x), context
+        for layer, stride in zip(self.layers, self.strides, strict=True):
             padded = F.pad(masked(x, mask), (0, 0, self.kernel - 1 - self.ahead, self.ahead))
             x = F.gelu(layer(padded.transpose(1, 2)).transpose(1, 2))
-            mask = None if mask is None else mask[:, :: layer.stride[0]]
+            mask = None if mask is None else mask[:, ::stride]
         return x, context.replace(mask=mask)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
         return {
-            f"window.{index}": torch.zeros(batch, self.kernel - 1, layer.in_channels, device=device, dtype=dtype)
-            for index, layer in enumerate(self._convolutions())
+            f"window.{index}": torch.zeros(batch, self.kernel - 1, width, device=device, dtype=dtype)
+            for index, width in enumerate([self.in_dim, *[self.dim] * (len(self.layers) - 1)])
         }
 
     def stream(  # type: ignore[override]
@@ -117,27 +112,30 @@ class FrameSubsampling(Part):
     ) -> tuple[Float[Tensor, "batch fewer dim"], State, Context]:
         """The tokens that the next frames complete, the state after them, and which of the tokens are real."""
         seen, after, mask = state["length"], {}, context.mask
-        for index, layer in enumerate(self._convolutions()):
-            (stride,) = layer.stride
+        for index, (layer, stride) in enumerate(zip(self.layers, self.strides, strict=True)):
             count = torch.full_like(seen, x.shape[1]) if mask is None else mask.sum(1)
             window = torch.cat([state[f"window.{index}"].to(x.dtype), masked(x, mask)], dim=1)
             after[f"window.{index}"] = _rows(window, count[:, None], self.kernel - 1)
             first, total = self._ready(seen, stride), seen + count
             last = -(-total // stride) if context.ended else self._ready(total, stride)
-            x = self._places(layer, window, first * stride - seen + self.ahead, last - first)
+            x = self._places(layer, stride, window, first * stride - seen + self.ahead, last - first)
             mask = self._given(last - first, x.shape[1])
             seen = first
         return x, after, context.replace(mask=mask)
 
-    def _places(self, layer: Convolution1d, window: Tensor, start: Tensor, count: Tensor) -> Tensor:
+    def _places(self, layer: nn.Module, stride: int, window: Tensor, start: Tensor, count: Tensor) -> Tensor:
         """The outputs at ``count`` places in a row, whose first one sees ``window`` from ``start`` on."""
         most = int(count.max()) if len(count) else 0
-        (stride,) = layer.stride
         if not most:
-            return window.new_zeros(window.shape[0], 0, layer.out_channels)
+            return self._none(window)
         reach = (most - 1) * stride + self.kernel
         seen = _rows(F.pad(window, (0, 0, 0, reach)), start[:, None], reach)
         return F.gelu(layer(seen.transpose(1, 2)).transpose(1, 2))
+
+    def _none(self, x: Tensor) -> Tensor:
+        """No tokens, of as many channels as the last layer gives."""
+        like = self.layers[-1](x.new_zeros(1, self.dim if len(self.layers) > 1 else self.in_dim, self.kernel))
+        return x.new_zeros(x.shape[0], 0, like.shape[1])
 
     @staticmethod
     def _given(count: Int[Tensor, " batch"], places: int) -> Bool[Tensor, "batch places"] | None:

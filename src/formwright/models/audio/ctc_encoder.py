@@ -31,6 +31,7 @@ def ctc_encoder(
     channels: int = 40,
     length: int = 64,
     classes: int = 11,
+    sized: bool = True,
 ) -> ChainSpec:
     """An encoder with scores for every token.
 
@@ -46,6 +47,7 @@ def ctc_encoder(
         channels: bands of the spectrogram.
         length: frames of a typical row; any number will do.
         classes: labels, and the blank, which is class 0.
+        sized: whether rows come with their lengths, or all frames of every row are real.
     """
     attention = part("attention", heads=heads, causal=causal, rotary={}, qkv_bias=True)
     block = BlockSpec(
@@ -55,7 +57,7 @@ def ctc_encoder(
         family="ctc_encoder",
         name=name,
         task="speech-recognition",
-        input=VectorInput(channels, length, sized=True),
+        input=VectorInput(channels, length, sized=sized),
         classes=classes,
         embed=part("frame_subsampling", strides=tuple(strides), causal=not lookahead),
         stages=(StageSpec(dim, (block,) * depth),),
