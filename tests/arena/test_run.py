@@ -81,7 +81,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "TRAIN_ROWS", 40)
     monkeypatch.setattr(runs, "TEST_ROWS", 20)
     monkeypatch.setattr(contests, "_LEAST_TESTED", 10)
-    result = run_arena(["listops"], ["full", "local"], budget=1.0, lengths=[64, 128])
+    result = run_arena(["listops"], ["full", "local"], budget=0.6, lengths=[64, 128])
     assert {(score.task, score.mixer) for score in result.scores} == {("listops", "full"), ("listops", "local")}
     assert len({score.steps for score in result.scores}) == 1
     assert result.lengths == [64, 128]

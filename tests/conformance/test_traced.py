@@ -44,7 +44,6 @@ ONE_LENGTH = {
 }
 #: Recurrent families are traced slowly: fewer blocks than elsewhere.
 SHALLOW = {
-    "deltanet": {"depth": 1},
     "mamba2_hybrid": {"depth": 3, "attention_ratio": 1 / 3, "mlp_ratio": 1 / 3},
     "gla": {"depth": 1},
     "mamba": {"depth": 1},
