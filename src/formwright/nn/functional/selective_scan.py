@@ -67,10 +67,14 @@ def selective_scan(
     dtype = torch.promote_types(x.dtype, torch.float32)
     if mask is not None:
         delta = delta * mask.unsqueeze(-1)
+    continued = initial_state is not None  # elsewhere a length of one is not looked for: it may be any
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
     if x.shape[1] == 0:
         return x, initial_state.to(dtype)
+    if continued and x.shape[1] == 1:
+        y, state = selective_scan_step(x[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], initial_state.to(dtype))
+        return y.unsqueeze(1), state
     if kernels.takes(x):
         from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
 

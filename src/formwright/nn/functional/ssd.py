@@ -76,6 +76,9 @@ def ssd(
     delta = delta.to(dtype)
     if time == 0:
         return x, start_state(initial_state, x, (batch, heads, channels, states), dtype)
+    if initial_state is not None and time == 1:
+        y, state = ssd_step(x[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], initial_state.to(dtype))
+        return y.unsqueeze(1), state
     if kernels.takes(x):
         from formwright.nn.kernels.recurrence import decayed_recurrence
 
