@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from formwright.errors import UserError
+from formwright.nn.functional.packing import Sequences, starts_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,13 @@ class Context:
     statistics: Float[Tensor, "batch variates 2"] | None = None
     checked: bool = field(default=False, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.prefix and self.segments is not None:
+            raise UserError(
+                f"{self.prefix} tokens without a place stand in front of a row, and belong to none of the sequences "
+                "that are packed in it: pack texts for models without class tokens."
+            )
+
     def replace(self, **changes: object) -> Context:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
@@ -65,6 +74,17 @@ class Context:
     def fields_set(self) -> list[str]:
         """Names of the facts and offers that say something."""
         return [name for name in (*FACTS, *OFFERS) if self.says(name)]
+
+    @property
+    def starts(self) -> Bool[Tensor, "batch tokens"] | None:
+        """Where a row goes on with another of its ``segments``."""
+        return None if self.segments is None else starts_of(self.segments)
+
+    @functools.cached_property
+    def sequences(self) -> Sequences:
+        """The ``segments`` as rows of their own, found once for all parts that ask for them."""
+        assert self.segments is not None
+        return Sequences(starts_of(self.segments))
 
     @property
     def flat(self) -> bool:

@@ -65,7 +65,7 @@ class Attention(Part):
     arXiv 2310.06825; norms of queries and keys, arXiv 2302.05442.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "segments"})
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
@@ -145,8 +145,17 @@ class Attention(Part):
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
-        scores = self._scores(context, places, places)
-        return self._output(self._attend(*self._project(tokens, places), mask, **scores)).view(x.shape)
+        heads = self._project(tokens, places)
+        if context.segments is None:
+            return self._output(self._attend(*heads, mask, **self._scores(context, places, places))).view(x.shape)
+
+        def alone(heads: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
+            q, k, v = heads
+            return self._attend(
+                q, k, v, mask, **self._scores(context, places[:, : q.shape[1]], places[:, : q.shape[1]])
+            )
+
+        return self._output(context.sequences.apply(alone, heads, mask, causal=self.causal)).view(x.shape)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

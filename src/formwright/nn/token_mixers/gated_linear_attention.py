@@ -94,6 +94,8 @@ class GatedLinearAttention(RecurrentMixer):
         log_decay = log_decay.view(batch, time, self.heads, self.key_dim)
         q, k, v = self.tap("queries", q * self.key_dim**-0.5), self.tap("keys", k), self.tap("values", v)
         log_decay = self.tap("log_decays", log_decay)
-        y, memory = gated_linear_attention(q, k, v, log_decay, initial_state=state.get("memory"), mask=context.mask)
+        y, memory = gated_linear_attention(
+            q, k, v, log_decay, initial_state=state.get("memory"), mask=context.mask, starts=context.starts
+        )
         y = rms_norm(self.tap("mixed", y), eps=self.norm_eps) * self.norm_weight * F.silu(gate)
         return dense(self.proj, y.flatten(2)), {"memory": memory}

@@ -77,7 +77,9 @@ class LegendreMemory(RecurrentMixer):
 
     def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         signal = self.tap("signal", F.relu(self.write(x)))
-        m, memory = legendre_memory(signal, self._tables(x), initial_state=state.get("memory"), mask=context.mask)
+        m, memory = legendre_memory(
+            signal, self._tables(x), initial_state=state.get("memory"), mask=context.mask, starts=context.starts
+        )
         remembered = self.tap("mixed", m.squeeze(2))
         h = self.tap("hidden", F.relu(self.read(torch.cat([remembered, x], dim=-1))))
         y = self.proj(h)

@@ -55,7 +55,7 @@ class LinearAttention(RecurrentMixer):
     Source: Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention, arXiv 2006.16236.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "segments"})
     promises: ClassVar[Promises] = Promises()
     #: Queries and keys are those that ``φ`` gives.
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
@@ -98,7 +98,13 @@ class LinearAttention(RecurrentMixer):
         tokens, context = x.flatten(1, -2), context.replace(mask=mask) if x.ndim > 3 else context
         if self.causal:
             return super().forward(tokens, context).view(x.shape)
-        y = linear_attention(*self._project(tokens), mask=mask, normalize=True)
+        heads = self._project(tokens)
+        if context.segments is None:
+            y = linear_attention(*heads, mask=mask, normalize=True)
+        else:
+            y = context.sequences.apply(
+                lambda rows, mask: linear_attention(*rows, mask=mask, normalize=True), heads, mask
+            )
         return dense(self.proj, self.tap("mixed", y).flatten(2)).view(x.shape)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
@@ -107,7 +113,7 @@ class LinearAttention(RecurrentMixer):
     def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         q, k, v = self._project(x)
         y, memory = causal_linear_attention(
-            q, k, v, initial_state=state.get("memory"), mask=context.mask, normalize=True
+            q, k, v, initial_state=state.get("memory"), mask=context.mask, starts=context.starts, normalize=True
         )
         return dense(self.proj, self.tap("mixed", y).flatten(2)), {"memory": memory}
 

@@ -138,7 +138,9 @@ class Mamba(RecurrentMixer):
         rates = -torch.exp(self.A_log)
         x, delta = self.tap("values", x), self.tap("steps", delta)
         written, read = self.tap("keys", written), self.tap("queries", read)
-        y, states = selective_scan(x, delta, rates, written, read, initial_state=state.get("states"), mask=context.mask)
+        y, states = selective_scan(
+            x, delta, rates, written, read, initial_state=state.get("states"), mask=context.mask, starts=context.starts
+        )
         y = torch.addcmul(self.tap("mixed", y), x, self.D) * F.silu(z)
         return dense(self.out_proj, y), {**after, "states": states}
 

@@ -120,7 +120,15 @@ class Mamba2(RecurrentMixer):
         x, delta = self.tap("values", x), self.tap("steps", delta)
         written, read = self.tap("keys", written), self.tap("queries", read)
         y, states = ssd(
-            x, delta, rates, written, read, initial_state=state.get("states"), mask=context.mask, chunk=self.chunk
+            x,
+            delta,
+            rates,
+            written,
+            read,
+            initial_state=state.get("states"),
+            mask=context.mask,
+            starts=context.starts,
+            chunk=self.chunk,
         )
         y = torch.addcmul(self.tap("mixed", y), x, self.D.unsqueeze(-1)).flatten(2)
         y = gated_rms_norm(y, z, self.norm_weight, groups=self.groups)

@@ -28,7 +28,7 @@ class PackedAttention(Attention):
     Source: the packing of Unified Training of Universal Time Series Forecasting Transformers, arXiv 2402.02592.
     """
 
-    uses: ClassVar[frozenset[str]] = Attention.uses | {"positions"}
+    uses: ClassVar[frozenset[str]] = (Attention.uses - {"segments"}) | {"positions"}
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

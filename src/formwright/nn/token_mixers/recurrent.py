@@ -23,7 +23,7 @@ WINDOW = "window"
 class RecurrentMixer(Part):
     """A causal mixer whose state is as large after a long text as after a short one; a subclass says how it mixes."""
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
 
     @abstractmethod
@@ -64,7 +64,7 @@ class RecurrentMixer(Part):
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length is not compared
             return False
-        return x.shape[1] > PIECE and self.listeners is None and context.mask is None
+        return x.shape[1] > PIECE and self.listeners is None and context.mask is None and context.segments is None
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         state = self.init_state(x.shape[0], x.shape[1], device=x.device, dtype=x.dtype)

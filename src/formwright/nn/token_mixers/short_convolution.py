@@ -52,7 +52,9 @@ class ShortConvolution(RecurrentMixer):
         return {"window": (kernel - 1, dim)}
 
     def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
-        y, window = short_convolution(x, self.weight, self.bias, initial_state=state.get("window"), mask=context.mask)
+        y, window = short_convolution(
+            x, self.weight, self.bias, initial_state=state.get("window"), mask=context.mask, starts=context.starts
+        )
         return y, {"window": window}
 
     def follow(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
