@@ -30,7 +30,7 @@ class Context:
         grid: fact; the grid on which the other tokens of the one axis lie, row by row.
         token_size: fact; how many original tokens each token stands for, after merging.
         segments: fact; which of several sequences in a row each token belongs to. Tokens of one sequence stand
-            together, and no token sees another sequence.
+            together, neighbouring sequences have different numbers, and no token sees another sequence.
         positions: offer; coordinates of each token, where they are not those of the grid.
         condition: offer; what generation is conditioned on (timestep, class, text): one vector per sample, or one per
             token.
@@ -101,6 +101,19 @@ OFFERS = ("positions", "condition", "memory", "memory_mask", "distance_bias", "s
 EMPTY = Context()
 #: The same, within a network that has made sure of what it offers.
 SETTLED = Context(checked=True)
+
+
+def check_segments(segments: Tensor, x: Tensor) -> None:
+    """Refuse segments that are not those of the tokens ``x`` ``(batch, time, ...)``.
+
+    Raises:
+        UserError: names what came and what was expected.
+    """
+    if segments.shape != x.shape[:2] or segments.is_floating_point():
+        raise UserError(
+            f"Segments are whole numbers of shape {tuple(x.shape[:2])}, one for each token; got {segments.dtype} of "
+            f"shape {tuple(segments.shape)}."
+        )
 
 
 def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Tensor]:

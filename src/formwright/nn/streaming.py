@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.part import Part, State
 
@@ -68,6 +69,8 @@ class Streams:
 
     def through(self, path: str, part: Part, x: Tensor, context: Context) -> Tensor:
         """Let the next tokens pass through a part, and keep the state that it leaves."""
+        if context.segments is not None:
+            raise UserError("A row of a stream is one sequence: give each of the packed sequences a row of its own.")
         part.check_context(context)
         x, after = part.stream(x, {**self._parts.get(path, {}), LENGTH: self.length}, context)
         self._parts[path] = {name: tensor for name, tensor in after.items() if name != LENGTH}

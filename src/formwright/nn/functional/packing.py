@@ -42,7 +42,7 @@ class Sequences:
     """
 
     # What stands in a compiled model is run line by line: it depends on where sequences begin.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __init__(self, starts: Bool[Tensor, "batch time"]) -> None:
         if not values_are_known(starts):
             raise UserError(
@@ -55,13 +55,14 @@ class Sequences:
         begin = first.flatten().nonzero().squeeze(1)
         length = torch.diff(begin, append=begin.new_tensor([first.numel()]))
         power = torch.frexp(length.double() - 0.5).exponent  # 2^(power - 1) < length <= 2^power
-        self.groups = [_Rows.of(begin[power == each], length[power == each]) for each in power.unique().tolist()]
+        powers = sorted(set(power.tolist()))
+        self.groups = [_Rows.of(begin[power == each], length[power == each]) for each in powers]
         filled = torch.cat([rows.real.flatten() for rows in self.groups] or [first.flatten()])
         where = torch.cat([rows.places.flatten() for rows in self.groups] or [begin])
         #: Where among the tokens of all groups, one behind the other, each of the packed tokens is.
         self.home = filled.nonzero().squeeze(1)[where[filled].argsort()]
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def apply(
         self,
         function: Callable[[tuple[Tensor, ...], Tensor | None], Tensor],

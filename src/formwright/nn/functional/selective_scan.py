@@ -81,7 +81,8 @@ def selective_scan(
         from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
 
         return selective_scan_by_kernel(x, delta, A, B, C, initial_state.to(dtype))
-    y, state = _scan(*(operand.to(dtype) for operand in (x, delta, A, B, C, initial_state)), starts)
+    delta, A, B, C, state = (operand.to(dtype) for operand in (delta, A, B, C, initial_state))
+    y, state = _scan(x.to(dtype), delta, A, B, C, state, starts)
     return y.to(x.dtype), state
 
 
@@ -354,10 +355,9 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor | None, ...]:
-        x, delta, A, B, C, initial, starts, *kept = ctx.saved_tensors
+        x, delta, A, B, C, _, starts, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradients shall be differentiated again
-            operands = (x, delta, A, B, C, initial, starts)
-            return _gradients_with_graph(operands, (of_y, of_final), ctx.needs_input_grad)
+            return _gradients_with_graph(ctx.saved_tensors[:7], (of_y, of_final), ctx.needs_input_grad)
         written = delta * x
         of_delta, of_written = torch.empty_like(delta), torch.empty_like(written)
         of_A, of_B, of_C = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
@@ -373,7 +373,7 @@ class _SelectiveScan(torch.autograd.Function):
 
 
 def _gradients_with_graph(
-    operands: tuple[Tensor | None, ...], of_results: tuple[Tensor, Tensor], wanted: tuple[bool, ...]
+    operands: tuple[Tensor, ...], of_results: tuple[Tensor, Tensor], wanted: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     results = _scan_by_doubling(*operands)
     leaves = [operand for operand, wants in zip(operands, wanted, strict=True) if wants]

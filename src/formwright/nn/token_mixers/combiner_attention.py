@@ -185,11 +185,11 @@ class CombinerAxialAttention(MultiHeadMixer):
         mask = None if context.mask is None else context.mask.flatten(1)
         tokens = x.flatten(1, -2)
         if context.segments is None:
-            return self._whole(tokens, mask).view(x.shape)
-        y = context.sequences.apply(lambda rows, mask: self._whole(*rows, mask), (tokens,), mask, causal=True)
+            return self._alone(tokens, mask).view(x.shape)
+        y = context.sequences.apply(lambda rows, mask: self._alone(rows[0], mask), (tokens,), mask, causal=True)
         return y.view(x.shape)
 
-    def _whole(self, tokens: Tensor, mask: Mask | None) -> Tensor:
+    def _alone(self, tokens: Tensor, mask: Mask | None) -> Tensor:
         real = split_blocks(real_tokens(mask, tokens).expand(len(tokens), -1), self.columns)
         q, k, v = (split_blocks(head, self.columns) for head in self.project(tokens))
         keys, values = self._rows(split_blocks(tokens, self.columns), q, k, v, real)

@@ -108,16 +108,16 @@ class DeltaRule(RecurrentMixer):
         return {"window": (taps - 1, channels), "memory": (self.heads, self.head_dim, self.head_dim)}
 
     def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
-        tokens = {"mask": context.mask, "starts": context.starts}
+        mask, starts = context.mask, context.starts
         qkv, window = short_convolution(
-            dense(self.qkv, x), self.conv_weight, initial_state=state.get("window"), **tokens
+            dense(self.qkv, x), self.conv_weight, initial_state=state.get("window"), mask=mask, starts=starts
         )
         q, k, v = F.silu(qkv).view(*x.shape[:2], 3, self.heads, self.head_dim).unbind(2)
         beta = self.strength * dense(self.beta, x).sigmoid()
         q, k = unit_length(q) * self.head_dim**-0.5, unit_length(k)
         q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         beta = self.tap("strengths", beta)
-        y, memory = delta_rule(q, k, v, beta, initial_state=state.get("memory"), **tokens)
+        y, memory = delta_rule(q, k, v, beta, initial_state=state.get("memory"), mask=mask, starts=starts)
         y = rms_norm(self.tap("mixed", y), eps=self.norm_eps) * self.norm_weight
         if self.gate is not None:
             y = y * F.silu(dense(self.gate, x)).view(y.shape)

@@ -74,11 +74,12 @@ class RelativeAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
-        if context.segments is not None:
-            return context.sequences.apply(lambda rows, mask: self._whole(*rows, mask), (x,), context.mask, causal=True)
-        return self._whole(x, context.mask)
+        if context.segments is None:
+            return self._alone(x, context.mask)
+        sequences, mask = context.sequences, context.mask
+        return sequences.apply(lambda rows, mask: self._alone(rows[0], mask), (x,), mask, causal=True)
 
-    def _whole(self, x: Tensor, mask: Bool[Tensor, "batch time"] | None) -> Tensor:
+    def _alone(self, x: Tensor, mask: Bool[Tensor, "batch time"] | None) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)[None]
         return self._attend(x, x, places, places, None if mask is None else mask[:, None])
 
