@@ -45,7 +45,17 @@ def short_convolution(
         padded = F.pad(x, (0, 0, taps - 1, 0))
     else:
         padded = torch.cat([initial_state.to(x.dtype), x], dim=1)
-    return convolve(padded, weight, bias, starts), _last_inputs(padded, taps - 1, mask)
+    window = _last_inputs(padded, taps - 1, mask)
+    if starts is not None:
+        sequence = _sequence(starts, taps - 1)
+        other = _last_inputs(sequence.unsqueeze(-1), taps - 1, mask) != sequence[:, -1:, None]
+        window = window.masked_fill(other, 0)
+    return convolve(padded, weight, bias, starts), window
+
+
+def _sequence(starts: Tensor, before: int) -> Tensor:
+    """The number of each token's sequence, with ``before`` tokens more in front of the first."""
+    return F.pad(starts.cumsum(1), (before, 0))
 
 
 def _last_inputs(padded: Tensor, count: int, mask: Tensor | None) -> Tensor:
@@ -94,7 +104,7 @@ def _as_one_row(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _shifted(padded: Tensor, weight: Tensor, bias: Tensor | None, starts: Tensor | None = None) -> Tensor:
     taps = weight.shape[1]
     time = padded.shape[1] - taps + 1
-    sequence = None if starts is None else F.pad(starts.cumsum(1), (taps - 1, 0))
+    sequence = None if starts is None else _sequence(starts, taps - 1)
 
     def seen(tap: int) -> Tensor:
         x = padded[:, tap : tap + time]
