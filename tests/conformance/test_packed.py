@@ -10,8 +10,19 @@ import torch
 from torch import Tensor
 
 from formwright.errors import UserError
-from formwright.nn import Context, Part
-from tests.conformance.instances import GRIDS, Case, build, call, cases, in_type, only_offers, sample_of, tokens
+from formwright.nn import Context, Part, build_part, part
+from tests.conformance.instances import (
+    GRIDS,
+    Case,
+    build,
+    call,
+    cases,
+    in_type,
+    only_offers,
+    randomise,
+    sample_of,
+    tokens,
+)
 
 #: Two rows: boundaries within chunks of every size and on their edges, sequences of one token, one as long as the row.
 LONG = ((5, 1, 26, 32, 64, 2, 3, 1, 3), (137,))
@@ -128,13 +139,34 @@ def test_one_sequence_a_row_is_a_row(case: Case) -> None:
         torch.testing.assert_close(call(module, x, whole)[0], call(module, x, context)[0], rtol=1e-9, atol=1e-9)
 
 
-@each_case
+@pytest.mark.parametrize("case", {case.name: case for case in packed_cases()}.values(), ids=str)
 def test_compiled_it_gives_what_it_gives_line_by_line(case: Case) -> None:
     module = build(case, GRIDS[1])
     x, context = packed_input(case, module)
     torch.compiler.reset()
     compiled = torch.compile(lambda x: call(module, x, context)[0], backend="aot_eager")
     torch.testing.assert_close(compiled(x), call(module, x, context)[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("ngram_embedding", {"ngrams": 3, "buckets": 64}), ("typed_token_embedding", {"separator": 2})],
+)
+def test_embeddings_that_look_at_earlier_ids(name: str, options: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    module = build_part(part(name, **options), 5, 16).double()
+    randomise(module)
+    ids = torch.randint(5, (2, 137))
+    packed = module(ids, Context(segments=segments_of(LONG)))[0]
+    assert not torch.equal(packed, module(ids)[0])
+    for place in pieces(LONG):
+        assert torch.equal(packed[place], module(ids[place])[0])
+
+
+def test_two_texts_that_are_made_two_rows_cannot_be_packed() -> None:
+    ids = torch.tensor([[0, 0, 1, 1, 2, 2]] * 2)
+    with pytest.raises(UserError, match="PairEmbedding does not use segments"):
+        build_part(part("pair_embedding"), 5, 16)(ids, Context(segments=ids))
 
 
 def test_tokens_without_a_place_cannot_be_packed() -> None:
