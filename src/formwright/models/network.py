@@ -70,10 +70,12 @@ class Network(
         specification_type: the dataclass that describes the kind.
         offers: what ``forward`` puts into the context for its parts (``condition``, ``memory``): at least one part must
             take each, which is checked when the network is built or edited.
+        optional_inputs: names of further arguments of ``forward`` that may come beside the inputs.
     """
 
     specification_type: ClassVar[type[NetworkSpec]] = NetworkSpec
     offers: ClassVar[frozenset[str]] = frozenset()
+    optional_inputs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, specification: NetworkSpec | Mapping[str, Any]) -> None:
         super().__init__()

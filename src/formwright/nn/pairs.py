@@ -28,7 +28,7 @@ class PairEmbedding(TokenEmbedding):
     """
 
     promises: ClassVar[Promises] = Promises(
-        dimensions=(1,), per_token=True, exemptions={"tokens": "takes ids, and makes two rows of one"}
+        dimensions=(1,), exemptions={"tokens": "takes ids, and makes two rows of one"}
     )
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.part import Part, State, grid_after
 
@@ -72,6 +73,8 @@ class Streams:
 
     def through(self, path: str, part: Part, x: Tensor, context: Context) -> Tensor:
         """Let the next tokens pass through a part, and keep the state that it leaves."""
+        if context.segments is not None:
+            raise UserError("A row of a stream is one sequence: give each of the packed sequences a row of its own.")
         part.check_context(context)
         x, after = part.stream(x, {**self._parts.get(path, {}), LENGTH: self.length}, context)
         self._parts[path] = {name: tensor for name, tensor in after.items() if name != LENGTH}
@@ -94,30 +97,3 @@ class Streams:
             for name, tensor in part.items():
                 state[f"{path}{SEPARATOR}{name}"] = tensor
         return state
-
-
-#: Tokens that a recurrent mixer takes at a time where nothing is learned. What it computes on the way is several
-#: times as wide; of a long text it would leave the cache, and come from the system as fresh pages each time.
-SEGMENT = 2048
-
-
-def in_segments(part: Part, x: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time channels"]:
-    """What a causal part gives for ``x``, a segment after the other; for parts whose state does not grow."""
-    batch, time, _ = x.shape
-    state = part.init_state(batch, time, device=x.device, dtype=x.dtype)
-    y = torch.empty_like(x)
-    for first in range(0, time, SEGMENT):
-        piece = slice(first, first + SEGMENT)
-        state[LENGTH] = torch.full((batch,), first, device=x.device)
-        y[:, piece], state = part.stream(x[:, piece], state)
-    return y
-
-
-def worth_segments(part: Part, x: Tensor, context: Context) -> bool:
-    """Whether :func:`in_segments` is the better way: for long texts without gaps, while no gradients are recorded.
-
-    Who listens to the part's taps is to see the whole text at once.
-    """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length is not compared
-        return False
-    return x.shape[1] > SEGMENT and part.listeners is None and context.mask is None

@@ -38,6 +38,7 @@ class TypedTokenEmbedding(TokenEmbedding):
     Source: BERT, arXiv 1810.04805.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     no_decay: ClassVar[tuple[str, ...]] = ("weight", "types")
 
     def __init__(
@@ -54,7 +55,7 @@ class TypedTokenEmbedding(TokenEmbedding):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         x, context = super().forward(ids, context)
-        return x + self._type(ids, ids.new_zeros(ids.shape[0])), context
+        return x + self._type(ids, ids.new_zeros(ids.shape[0]), context.starts), context
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -69,11 +70,14 @@ class TypedTokenEmbedding(TokenEmbedding):
             ended = ended * context.mask
         return y, {"separators": before + ended.sum(1)}
 
-    def _type(self, ids: Tensor, before: Tensor) -> Tensor:
+    def _type(self, ids: Tensor, before: Tensor, starts: Tensor | None = None) -> Tensor:
         if self.separator is None:
             return self.types[0].expand(*ids.shape, -1)
         ended = (ids == self.separator).long()
-        return self.types[(before[:, None] + ended.cumsum(1) - ended).clamp(max=len(self.types) - 1)]
+        seen = before[:, None] + ended.cumsum(1) - ended
+        if starts is not None:  # those of earlier sequences do not count; the number never falls
+            seen = seen - torch.where(starts, seen, 0).cummax(1).values
+        return self.types[seen.clamp(max=len(self.types) - 1)]
 
 
 @PARTS.register("first_token_pool")

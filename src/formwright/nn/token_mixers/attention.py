@@ -67,7 +67,7 @@ class Attention(Part):
     arXiv 2310.06825; norms of queries and keys, arXiv 2302.05442.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size", "segments"})
     shares_keys: ClassVar[bool] = True
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
@@ -150,11 +150,22 @@ class Attention(Part):
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
-        scores = self._scores(context, places, places)
         q, k, v = self._project(tokens, places)
-        if context.token_size is not None:
-            scores["bias"] = context.token_size.log()[:, None, None]
-        y = self._output(self._attend(q, k, v, mask, **scores)).view(x.shape)
+        sizes = () if context.token_size is None else (context.token_size,)
+
+        def attend(operands: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
+            q, k, v, *sizes = operands
+            here = places[:, : q.shape[1]]
+            scores = self._scores(context, here, here)
+            if sizes:
+                scores["bias"] = sizes[0].log()[:, None, None]
+            return self._attend(q, k, v, mask, **scores)
+
+        if context.segments is None:
+            y = attend((q, k, v, *sizes), mask)
+        else:
+            y = context.sequences.apply(attend, (q, k, v, *sizes), mask, causal=self.causal)
+        y = self._output(y).view(x.shape)
         return (y, context.replace(keys=k.mean(2))) if context.keys_wanted else y
 
     def init_state(

@@ -182,13 +182,19 @@ class CombinerAxialAttention(MultiHeadMixer):
         return False  # the tokens themselves are added to what stands for a row
 
     def forward(self, x: Tensor, context: Context = EMPTY) -> Tensor:
-        tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
-        real = split_blocks(real_tokens(mask, tokens).expand(x.shape[0], -1), self.columns)
+        tokens = x.flatten(1, -2)
+        if context.segments is None:
+            return self._alone(tokens, mask).view(x.shape)
+        y = context.sequences.apply(lambda rows, mask: self._alone(rows[0], mask), (tokens,), mask, causal=True)
+        return y.view(x.shape)
+
+    def _alone(self, tokens: Tensor, mask: Mask | None) -> Tensor:
+        real = split_blocks(real_tokens(mask, tokens).expand(len(tokens), -1), self.columns)
         q, k, v = (split_blocks(head, self.columns) for head in self.project(tokens))
         keys, values = self._rows(split_blocks(tokens, self.columns), q, k, v, real)
         y = combiner_axial_attention(q, k, v, keys, values, real)
-        return self.collect(join_blocks(y, tokens.shape[1])).view(x.shape)
+        return self.collect(join_blocks(y, tokens.shape[1]))
 
     def _rows(self, tokens: Tensor, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         values = axial_rows(q, k, v, real)
