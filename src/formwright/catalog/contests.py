@@ -16,7 +16,7 @@ import torch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.measurement.macs import count_macs
 from formwright.models import create_model, empty_copy
-from formwright.nn.specification import BlockSpec, ChainSpec, PartSpec
+from formwright.nn.specification import BlockSpec, ChainSpec, NetworkSpec, PartSpec
 from formwright.reporting import SILENT, Reporter, Share
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _size(specification: ChainSpec) -> str:
     return f"{parameters(specification) / 1e3:.0f} k parameters and {macs(specification) / 1e6:.1f} M MACs"
 
 
-def parameters(specification: ChainSpec) -> int:
+def parameters(specification: NetworkSpec) -> int:
     return empty_copy(specification).parameter_count()
 
 

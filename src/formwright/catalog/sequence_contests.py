@@ -14,7 +14,7 @@ from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.contests import SEEDS, parameters
 from formwright.models import Network, create_model
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter, Share
@@ -24,7 +24,7 @@ Scores = dict[str, list[float]]
 
 
 def train_sequences(
-    specification: ChainSpec,
+    specification: NetworkSpec,
     objective: Objective,
     batches: TrainingBatches,
     *,
@@ -81,15 +81,15 @@ class SequenceContest:
         largest_first: whether larger scores are better.
     """
 
-    contestants: Mapping[str, Callable[[], ChainSpec]]
-    run: Callable[[ChainSpec, int, Reporter], float]
+    contestants: Mapping[str, Callable[[], NetworkSpec]]
+    run: Callable[[NetworkSpec, int, Reporter], float]
     conditions: str
     show: Callable[[float], str]
     largest_first: bool = True
     seeds: tuple[int, ...] = SEEDS
     _scores: Scores | None = field(default=None, init=False)
 
-    def specifications(self) -> dict[str, ChainSpec]:
+    def specifications(self) -> dict[str, NetworkSpec]:
         return {name: dataclasses.replace(build(), name=name) for name, build in self.contestants.items()}
 
     def scores(self, reporter: Reporter = SILENT) -> Scores:

@@ -63,7 +63,11 @@ class Chain(Network):
         if isinstance(source, ImageInput | GridInput):
             self.backbone.check_size(tuple(x.shape[2:]))
 
-    def _context(self, x: Tensor, context: Context, lengths: Tensor | None = None) -> Context:
+    def _context(
+        self, x: Tensor, context: Context, lengths: Tensor | None = None, types: Tensor | None = None
+    ) -> Context:
+        if types is not None:
+            context = context.replace(types=types)
         return self.masked(self._specification.input, x, context, lengths)
 
     def forward(
@@ -72,14 +76,15 @@ class Chain(Network):
         context: Context = EMPTY,
         *,
         lengths: Int[Tensor, " batch"] | Int[Tensor, "batch axes"] | None = None,
+        types: Int[Tensor, "batch time"] | None = None,
     ) -> Tensor:
         """Scores of images ``(batch, channels, height, width)``, ids ``(batch, time)`` or series.
 
         A classifier gives ``(batch, classes)``, a language model ``(batch, time, classes)``. With ``lengths``, what
-        lies beyond the size of a sample is padding.
+        lies beyond the size of a sample is padding; ``types`` say of which type each token is.
         """
         self.check_input(input)
-        tokens, context = self.backbone(input, self._context(input, context, lengths))
+        tokens, context = self.backbone(input, self._context(input, context, lengths, types))
         return self.head(tokens, context)
 
     def streamed_parts(self) -> Iterator[tuple[str, Part]]:

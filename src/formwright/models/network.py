@@ -190,9 +190,13 @@ class Network(
         """What the network takes, by the names of its ``forward``."""
         return self._specification.inputs
 
-    def example(self, batch: int = 1) -> Inputs:
-        """Inputs for ``batch`` samples: a tensor where there is one input, a mapping by name where there are more."""
-        examples = {name: source.example(batch) for name, source in self.inputs.items()}
+    def example(self, batch: int = 1, *, optional: bool = False) -> Inputs:
+        """Inputs for ``batch`` samples: a tensor where there is one input, a mapping by name where there are more.
+
+        What the network answers without is left out, or with ``optional`` as well.
+        """
+        wanted = {name: own for name, own in self.inputs.items() if optional or not getattr(own, "optional", False)}
+        examples = {name: source.example(batch) for name, source in wanted.items()}
         return next(iter(examples.values())) if len(examples) == 1 else examples
 
     def parameter_count(self, *, trainable: bool = False) -> int:

@@ -207,6 +207,7 @@ def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: f
     """The candidate that these choices lead to."""
     entry = FAMILIES[family]
     specification = entry.build(shape, width, depth)
+    assert isinstance(specification, ChainSpec)  # all families of pictures are chains
     recipe = entry.recipe
     batch = 256 if shape.pictures >= 20_000 else 128 if shape.pictures >= 5000 else 64 if shape.pictures >= 500 else 16
     steps = shape.pictures / batch

@@ -10,7 +10,7 @@ from typing import Any
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
 from formwright.models.series.temporal import patch_classifier, temporal_transformer
-from formwright.nn.specification import ChainSpec, PartSpec, part
+from formwright.nn.specification import ChainSpec, NetworkSpec, PartSpec, part
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -71,7 +71,7 @@ def _apart(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     return _inverted(shape, width, depth, part("identity"))
 
 
-def _temporal(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
+def _temporal(shape: SeriesShape, width: int, depth: int) -> NetworkSpec:
     return temporal_transformer(
         dim=width,
         hidden=2 * width,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.training.recipe import Recipe
 
 #: Factors on a family's own learning rate.
@@ -21,7 +21,7 @@ class Proposal:
     family: str
     name: str
     choices: dict[str, Any]
-    specification: ChainSpec
+    specification: NetworkSpec
     recipe: Recipe
 
 
@@ -33,7 +33,7 @@ class Family:
         narrow: the width below which the least depth is tried first.
     """
 
-    build: Callable[[Any, int, int], ChainSpec]
+    build: Callable[[Any, int, int], NetworkSpec]
     recipe: Recipe = field(default_factory=Recipe)
     depth: int = 2
     narrow: int = 24
