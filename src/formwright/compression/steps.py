@@ -18,8 +18,10 @@ from formwright.compression.norm_conversion import replace_layer_norms
 from formwright.compression.pruning import prune
 from formwright.compression.quantization import deployed_forms, quantise
 from formwright.compression.registry import COMPRESSORS, Job, Need, Single
+from formwright.compression.token_merging import merge_in_blocks
 from formwright.compression.values import cluster, sparsify, zeros
 from formwright.errors import UserError
+from formwright.measurement.macs import count_macs
 from formwright.models import Network
 from formwright.nn.layers import Layer
 
@@ -130,6 +132,26 @@ class DropBranches(Single):
         assert job.objective is not None
         smaller, dropped = drop_branches(model, self.count, job.batches, job.objective)
         return smaller, {"dropped": dropped, **_sizes(model, smaller)}
+
+
+@COMPRESSORS.register("merge_tokens")
+class MergeTokens(Single):
+    """Tokens that are alike become one behind every attention (:func:`merge_in_blocks`); no weight changes.
+
+    Args:
+        remove: how many tokens disappear per block, on average.
+        inflection: -1 to remove most in the first blocks, 1 in the last, 0 as many in each.
+
+    Source: Token Merging: Your ViT But Faster, arXiv 2210.09461.
+    """
+
+    def __init__(self, remove: int = 8, inflection: float = 0.0) -> None:
+        self.remove, self.inflection = remove, inflection
+
+    def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
+        merged, schedule = merge_in_blocks(model, self.remove, self.inflection)
+        x = model.example(1)
+        return merged, {"removed": schedule, "macs_before": count_macs(model, x), "macs": count_macs(merged, x)}
 
 
 @COMPRESSORS.register("factorise")
