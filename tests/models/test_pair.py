@@ -121,3 +121,14 @@ def test_pictures_of_several_sizes_are_compared() -> None:
     torch.testing.assert_close(pairs(one, other, **sizes), alone)
     with pytest.raises(UserError, match="takes samples of several sizes: give `lengths`"):
         pairs(one, other)
+
+
+def test_what_is_no_pair_is_refused() -> None:
+    pairs = model()
+    first, second = texts()
+    with pytest.raises(UserError, match="There are 3 first inputs and 2 second ones; give pairs"):
+        pairs(first, second[:2])
+    with pytest.raises(UserError, match="Pair takes first, second; got a single tensor"):
+        call(pairs, first)
+    with pytest.raises(UserError, match=r"Expected token ids of shape \(batch, time\), got torch\.float32"):
+        pairs(first.float(), second)

@@ -129,3 +129,9 @@ def test_a_damaged_specification_of_an_earlier_schema_is_refused_in_a_sentence(p
     old = {**plain, "schema_version": 2, "embed": {"name": "pair_embedding"}, "input": {}}
     with pytest.raises(UserError, match="specification of schema version 2 cannot be read: KeyError"):
         NetworkSpec.from_dict(old)
+
+
+@pytest.mark.parametrize("data", [5, "chain", None, [1]])
+def test_what_is_no_object_is_no_specification(data: Any) -> None:
+    with pytest.raises(UserError, match="A specification is an object of named fields, and got"):
+        NetworkSpec.from_dict(data)

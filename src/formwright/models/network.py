@@ -171,6 +171,8 @@ class Network(
         """
         if lengths is not None:
             size = x.shape[2:] if isinstance(source, ImageInput | GridInput) else x.shape[1:2]
+            if lengths.shape[0] != x.shape[0]:
+                raise UserError(f"There are {x.shape[0]} samples and {lengths.shape[0]} lengths; give one per sample.")
             real = mask_of_lengths(lengths, tuple(size))
         elif isinstance(source, TokenInput) and source.padding is not None:
             real = x != source.padding

@@ -59,6 +59,8 @@ def migrate(data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: there is no way from its version to the present one.
     """
+    if not isinstance(data, Mapping):
+        raise UserError(f"A specification is an object of named fields, and got {data!r}.")
     data = dict(data)
     version = data.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:

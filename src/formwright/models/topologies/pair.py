@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from formwright.errors import UserError
 from formwright.models.network import NETWORKS, Network
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import AnotherInput, GridInput, ImageInput, Input, LengthsInput, Source
@@ -72,8 +73,10 @@ class Pair(Network):
         """Scores of each pair; the two inputs may be of different sizes.
 
         Raises:
-            UserError: an input is not what the encoder takes, or its lengths are missing.
+            UserError: an input is not what the encoder takes, its lengths are missing, or there are no pairs.
         """
+        if first.shape[0] != second.shape[0]:
+            raise UserError(f"There are {first.shape[0]} first inputs and {second.shape[0]} second ones; give pairs.")
         pair = self.encode(first, lengths=first_lengths), self.encode(second, lengths=second_lengths)
         scores: Tensor = self.head(torch.stack(pair, dim=1))
         return scores
