@@ -8,7 +8,7 @@ from typing import Any
 
 from formwright.models.language.transformer import decoder
 from formwright.nn.part import PARTS
-from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, NetworkSpec, PartSpec, part
 from formwright.search.open_choices import Categorical, Open
 from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
