@@ -17,9 +17,9 @@ class UserError(ValueError):
 class UnknownNameError(UserError):
     """A name that is not registered; the message suggests the nearest ones."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known[:12])}."
         super().__init__(f"There is no {what} named {name!r}; {hint}")
 

@@ -158,11 +158,10 @@ def print_compression(report: dict[str, Any], out: Path) -> None:
     )
     for name, form in rows:
         if name in report["before"]:
-            label = {"bytes": "file", "macs": "MACs", "validation": f"validation {report['metric']['name']}"}
+            label = {"bytes": "file", "macs": "MACs"}.get(name, name)
             if name == "validation":
-                table.add_row(label[name], *(form(each[name]) for each in (report["before"], *afters)))
-            else:
-                table.add_row(label.get(name, name), *(form(each[name]) for each in (report["before"], *afters)))
+                label = f"validation {report['metric']['name']}"
+            table.add_row(label, *(form(each[name]) for each in (report["before"], *afters)))
     console.print(table, highlight=False)
     for step in report["steps"]:
         told = {key: value for key, value in step.items() if key not in ("step", "options") and value is not None}

@@ -17,7 +17,7 @@ from formwright.compression.registry import NEEDS, Compressed, Job, Step, compre
 from formwright.deployment.export import export_onnx
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-from formwright.files import read_json, write_json
+from formwright.files import atomic_folder, read_json, write_json
 from formwright.fitting.task import Task, find_task
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
@@ -171,28 +171,28 @@ def _job(task: Task, seed: int, reporter: Reporter) -> Job:
 def _write(
     source: Path, target: Path, before: Network, result: Compressed, task: Task | None, job: Job
 ) -> dict[str, Any]:
-    """Write every model; with several, each in a folder of its own."""
+    """Write every model, or nothing; with several, each in a folder of its own."""
     several = len(result.models) > 1
     made = []
-    for index, model in enumerate(result.models):
-        place = target / f"model-{index + 1}" if several else target
-        place.mkdir(parents=True, exist_ok=True)
-        model.eval().save_pretrained(place)
-        export_onnx(model, place / MODEL, _example(model, task))
-        for name in ("preprocessing.json", "tokenizer.json"):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, place / name)
-        made.append(_figures(model, place / MODEL, task, job))
-    original = target / ".before.onnx"
-    export_onnx(before.eval(), original, _example(before, task))
-    report = {
-        "before": _figures(before, original, task, job),
-        "after": made if several else made[0],
-        "steps": result.report["steps"],
-        "metric": None if task is None else task.metric.to_json(),
-    }
-    original.unlink()
-    write_json(target / REPORT, report)
+    with atomic_folder(target) as whole:
+        for index, model in enumerate(result.models):
+            place = whole / f"model-{index + 1}" if several else whole
+            model.eval().save_pretrained(place)
+            export_onnx(model, place / MODEL, _example(model, task))
+            for name in ("preprocessing.json", "tokenizer.json"):
+                if (source / name).is_file():
+                    shutil.copyfile(source / name, place / name)
+            made.append(_figures(model, place / MODEL, task, job))
+        original = whole / ".before.onnx"
+        export_onnx(before.eval(), original, _example(before, task))
+        report = {
+            "before": _figures(before, original, task, job),
+            "after": made if several else made[0],
+            "steps": result.report["steps"],
+            "metric": None if task is None else task.metric.to_json(),
+        }
+        original.unlink()
+        write_json(whole / REPORT, report)
     return report
 
 

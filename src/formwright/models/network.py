@@ -173,6 +173,8 @@ class Network(
         """
         if lengths is not None:
             size = x.shape[2:] if isinstance(source, ImageInput | GridInput) else x.shape[1:2]
+            if lengths.shape[0] != x.shape[0]:
+                raise UserError(f"There are {x.shape[0]} samples and {lengths.shape[0]} lengths; give one per sample.")
             real = mask_of_lengths(lengths, tuple(size))
         elif isinstance(source, TokenInput) and source.padding is not None:
             real = x != source.padding
@@ -192,9 +194,13 @@ class Network(
         """What the network takes, by the names of its ``forward``."""
         return self._specification.inputs
 
-    def example(self, batch: int = 1) -> Inputs:
-        """Inputs for ``batch`` samples: a tensor where there is one input, a mapping by name where there are more."""
-        examples = {name: source.example(batch) for name, source in self.inputs.items()}
+    def example(self, batch: int = 1, *, optional: bool = False) -> Inputs:
+        """Inputs for ``batch`` samples: a tensor where there is one input, a mapping by name where there are more.
+
+        What the network answers without is left out, or with ``optional`` as well.
+        """
+        wanted = {name: own for name, own in self.inputs.items() if optional or not getattr(own, "optional", False)}
+        examples = {name: source.example(batch) for name, source in wanted.items()}
         return next(iter(examples.values())) if len(examples) == 1 else examples
 
     def parameter_count(self, *, trainable: bool = False) -> int:

@@ -32,6 +32,7 @@ class Context:
         segments: fact; which of several sequences in a row each token belongs to. Tokens of one sequence stand
             together, neighbouring sequences have different numbers, and no token sees another sequence.
         positions: offer; coordinates of each token, where they are not those of the grid.
+        types: offer; which of several types each token is of, such as those of a first and of a second text.
         condition: offer; what generation is conditioned on (timestep, class, text): one vector per sample, or one per
             token.
         memory: offer; tokens to attend to in cross-attention.
@@ -52,6 +53,7 @@ class Context:
     token_size: Float[Tensor, "batch tokens"] | None = None
     segments: Int[Tensor, "batch tokens"] | None = None
     positions: Float[Tensor, "batch tokens axes"] | None = None
+    types: Int[Tensor, "batch tokens"] | None = None
     condition: Float[Tensor, "batch *tokens channels"] | None = None
     memory: Float[Tensor, "batch memory channels"] | None = None
     memory_mask: Bool[Tensor, "batch memory"] | None = None
@@ -101,7 +103,7 @@ class Context:
 #: What a part that mixes tokens would give a wrong answer without.
 FACTS = ("mask", "prefix", "grid", "token_size", "segments")
 #: What is there for the parts that take it.
-OFFERS = ("positions", "condition", "memory", "memory_mask", "distance_bias", "statistics", "keys")
+OFFERS = ("positions", "types", "condition", "memory", "memory_mask", "distance_bias", "statistics", "keys")
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()

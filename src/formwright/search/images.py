@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from formwright.models import model_specification
-from formwright.nn.specification import ChainSpec, ImageInput, PartSpec, StageSpec, part
+from formwright.nn.specification import ChainSpec, ImageInput, NetworkSpec, PartSpec, StageSpec, part
 from formwright.search.open_choices import Categorical, Open
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
@@ -240,7 +240,8 @@ class ImageSpace(Space):
         batch = 256 if pictures >= 20_000 else 128 if pictures >= 5000 else 64 if pictures >= 500 else 16
         return replace(recipe, batch_size=batch, warmup=int(min(50, max(10, pictures / batch))))
 
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+    def title(self, family: str, specification: NetworkSpec, choices: Mapping[str, Any]) -> str:
+        assert isinstance(specification, ChainSpec)  # all families of pictures are chains
         dims = "-".join(str(stage.dim) for stage in specification.stages)
         depths = "-".join(str(_blocks(stage)) for stage in specification.stages)
         return f"{family} {depths} x {dims}"

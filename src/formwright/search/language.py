@@ -8,7 +8,7 @@ from typing import Any
 
 from formwright.models.language.transformer import decoder
 from formwright.nn.part import PARTS
-from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, part
+from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, NetworkSpec, PartSpec, part
 from formwright.search.open_choices import Categorical, Open
 from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
@@ -117,5 +117,5 @@ class LanguageSpace(Space):
     def recipe(self, recipe: Recipe) -> Recipe:
         return replace(recipe, batch_size=self.shape.batch, warmup=50)
 
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+    def title(self, family: str, specification: NetworkSpec, choices: Mapping[str, Any]) -> str:
         return f"{family.replace('_', ' ')} {choices['depth']} x {choices['width']}"

@@ -10,7 +10,7 @@ from typing import Any
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
 from formwright.models.series.temporal import patch_classifier, temporal_transformer
-from formwright.nn.specification import ChainSpec, PartSpec, part
+from formwright.nn.specification import ChainSpec, NetworkSpec, PartSpec, part
 from formwright.search.open_choices import Categorical, Open
 from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
@@ -74,7 +74,7 @@ def _apart(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     return _inverted(shape, width, depth, part("identity"))
 
 
-def _temporal(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
+def _temporal(shape: SeriesShape, width: int, depth: int) -> NetworkSpec:
     return temporal_transformer(
         dim=width,
         hidden=2 * width,
@@ -118,7 +118,7 @@ class ForecastSpace(Space):
         windows = self.shape.windows
         return _suited(recipe, 64 if windows >= 4000 else 32 if windows >= 500 else 16, windows)
 
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+    def title(self, family: str, specification: NetworkSpec, choices: Mapping[str, Any]) -> str:
         size = f", {choices['depth']} blocks of {choices['width']}" if choices else ""
         return f"{family} {self.shape.length} to {self.shape.horizon} steps{size}"
 
@@ -186,5 +186,5 @@ class SeriesClassSpace(Space):
         series = self.shape.series
         return _suited(recipe, 64 if series >= 1000 else 32 if series >= 200 else 16, series)
 
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+    def title(self, family: str, specification: NetworkSpec, choices: Mapping[str, Any]) -> str:
         return f"{family}, {choices['depth']} blocks of {choices['width']}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from formwright.errors import UserError
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.search.open_choices import Categorical, Integer, Open
 from formwright.training.recipe import Recipe
 
@@ -24,7 +24,7 @@ class Proposal:
     family: str
     name: str
     choices: dict[str, Any]
-    specification: ChainSpec
+    specification: NetworkSpec
     recipe: Recipe
 
 
@@ -41,7 +41,7 @@ class Family:
         narrow: the scale below which the own first values are tried in place of ``first``.
     """
 
-    build: Callable[..., ChainSpec]
+    build: Callable[..., NetworkSpec]
     recipe: Recipe = field(default_factory=Recipe)
     choices: Mapping[str, Open] | None = None
     first: Mapping[str, Any] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class Space(ABC):
         """A family's recipe with the batches and the warm-up that suit the data."""
 
     @abstractmethod
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+    def title(self, family: str, specification: NetworkSpec, choices: Mapping[str, Any]) -> str:
         """What people call a candidate."""
 
     def from_weights(self, specification: ChainSpec) -> list[Proposal]:

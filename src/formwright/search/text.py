@@ -8,7 +8,7 @@ from typing import Any
 
 from formwright.models.language.text_classifiers import bag_of_embeddings, text_cct, text_cnn
 from formwright.models.language.transformer import encoder
-from formwright.nn.specification import ChainSpec, part
+from formwright.nn.specification import ChainSpec, NetworkSpec, part
 from formwright.search.open_choices import Categorical, Open
 from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
@@ -113,5 +113,5 @@ class TextSpace(Space):
         batch = 128 if texts >= 50_000 else 64 if texts >= 2000 else 32 if texts >= 500 else 16
         return replace(recipe, batch_size=batch, warmup=int(min(100, max(10, 0.5 * texts / batch))))
 
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+    def title(self, family: str, specification: NetworkSpec, choices: Mapping[str, Any]) -> str:
         return f"{family.replace('_', ' ')} {choices['depth']} x {choices['width']}"

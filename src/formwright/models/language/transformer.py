@@ -99,6 +99,17 @@ def with_channel_mixer(specification: ChainSpec, channel_mixer: PartSpec) -> Cha
     return dataclasses.replace(specification, stages=tuple(stages))
 
 
+#: Options that families which are derived from a decoder or an encoder decide themselves, but for those that they name.
+DECIDED = ("mixers", "channel_mixer", "norm", "rotary", "positions", "dropout", "drop_path")
+
+
+def without_score_bias(specification: ChainSpec) -> ChainSpec:
+    """The model, if it is a classifier, with scores without bias, as transformers' models have them."""
+    if specification.head.name != "classifier":
+        return specification
+    return dataclasses.replace(specification, head=specification.head.with_options(bias=False))
+
+
 def decoder(
     *,
     name: str = "decoder",

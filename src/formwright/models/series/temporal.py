@@ -1,7 +1,7 @@
 """Transformers whose tokens are times: the forecaster that iTransformer inverts, and classifiers of series.
 
-The forecaster embeds each time step of all variates (a circular convolution of three steps, sinusoidal positions),
-followed by one token of zeros for each step to forecast: an encoder in the place of encoder and decoder. The
+The forecaster embeds each time step of all variates (a circular convolution of three steps, sinusoidal positions) and
+each step to forecast, whose values are zero until they are known: an encoder in the place of encoder and decoder. The
 classifiers cut a series into patches, mix them by attention or by depthwise convolutions, and pool. They are what
 others are compared with and what a search combines; no paper's checkpoints belong to them, so they have no names.
 
@@ -11,6 +11,7 @@ Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Bas
 
 from __future__ import annotations
 
+from formwright.models.topologies.forecaster import ForecasterSpec
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, SeriesInput, StageSpec, part
 
 _NORM = part("layer_norm")
@@ -30,7 +31,7 @@ def temporal_transformer(
     horizon: int = 96,
     variates: int = 7,
     covariates: int = 0,
-) -> ChainSpec:
+) -> ForecasterSpec:
     """A forecaster with a token for each time step.
 
     Args:
@@ -44,7 +45,7 @@ def temporal_transformer(
         length: steps of the window that is looked back on.
         horizon: steps to forecast.
         variates: variates to forecast.
-        covariates: variates behind them that are not forecast.
+        covariates: variates behind them that are not forecast; those of the steps ahead may be given as ``future``.
     """
     if mixer is None:
         mixer = part("attention", heads=heads, qkv_bias=True, dropout=dropout, attention_dropout=dropout)
@@ -54,15 +55,17 @@ def temporal_transformer(
             BranchSpec(part("mlp", hidden=hidden, dropout=dropout), post_norm=_NORM),
         )
     )
-    return ChainSpec(
+    return ForecasterSpec(
         family="temporal_transformer",
         name=name,
         task="forecasting",
         input=SeriesInput(variates=variates + covariates, length=length),
-        classes=horizon,
-        embed=part("temporal_embedding", horizon=horizon, covariates=covariates, normalise=normalise, dropout=dropout),
+        horizon=horizon,
+        covariates=covariates,
+        normalise=normalise,
+        embed=part("temporal_embedding", dropout=dropout),
         stages=(StageSpec(dim=dim, blocks=(block,) * depth),),
-        head=part("temporal_forecast", norm=_NORM, variates=variates),
+        head=part("token_scores", norm=_NORM, bias=True),
         initialization="fan_in",
     )
 
