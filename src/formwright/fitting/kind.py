@@ -1,8 +1,8 @@
 """A kind of data: how it is recognised, read, split, batched, shown, and prepared for the exported model.
 
-A kind is a subclass of :class:`Data` in a module of ``formwright.fitting.data``; with a goal of the same target it makes
-a task (:mod:`formwright.fitting.task`). The command line imports these modules for their options, so what needs PyTorch
-is imported where it is used.
+A kind is a subclass of :class:`Data` in a module of ``formwright.fitting.data``; with a goal of the same target it
+makes a task (:mod:`formwright.fitting.task`). The command line imports these modules for their options, so what needs
+PyTorch is imported where it is used.
 """
 
 from __future__ import annotations

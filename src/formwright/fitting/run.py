@@ -79,7 +79,7 @@ def fit(
     started = time.monotonic()
     given = {name: value for name, value in task_options.items() if value is not None}
     path = None if data is None else Path(data).expanduser()
-    kind, reason = find_task(path, task, given)
+    root = Path(out)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
         raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
@@ -87,7 +87,7 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
-    root = Path(out)
+    kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
