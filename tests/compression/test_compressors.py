@@ -25,6 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "prune": {"keep": 0.7, "multiple": 4},
     "prune_magnitude": {"keep": 0.7, "multiple": 4},
     "quantise_weights": {"bits": 4},
+    "merge_tokens": {"remove": 1},
     "extract": {"ratios": 0.5},
     "train": {"minutes": 0.01},
 }

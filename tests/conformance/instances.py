@@ -141,6 +141,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
         Case("downsampling", "batch-normed", options={"norm": part("batch_norm")}),
     ),
+    "token_merging": (
+        Case("token_merging", options={"remove": 2, "by": "tokens"}),
+        Case("token_merging", "class-token", options={"remove": 2, "by": "tokens"}, prefix=1),
+    ),
     "position_table": (Case("position_table"), Case("position_table", "prefix", options={"prefix": 2}, prefix=2)),
     "resized_position_table": (
         Case("resized_position_table"),

@@ -314,6 +314,7 @@ def context_with(field: str) -> Context:
         "segments": torch.zeros(2, 7, dtype=torch.int64),
         "distance_bias": torch.zeros(7, 8),
         "statistics": torch.ones(2, 1, 2),
+        "keys": torch.zeros(2, 7, 4),
     }
     return Context(**{field: values[field]})  # type: ignore[arg-type]
 

@@ -17,6 +17,7 @@ from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.kind import Reading
 from formwright.fitting.task import find_task, task_type
+from formwright.search.open_choices import Categorical
 from formwright.search.series import FORECASTERS, ForecastSpace
 
 HORIZON, LOOK_BACK = 6, 12
@@ -64,7 +65,7 @@ def fitted(table, tmp_path_factory, monkeymodule):
     monkeymodule.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
     families = {name: FORECASTERS[name] for name in ("itransformer", "linear_forecaster")}
     monkeymodule.setattr(ForecastSpace, "families", families)
-    monkeymodule.setattr(ForecastSpace, "widths", (16, 32))
+    monkeymodule.setattr(ForecastSpace, "shared", {**ForecastSpace.shared, "width": Categorical((16, 32))})
     folder = tmp_path_factory.mktemp("forecasting")
     table.to_csv(folder / "sites.csv", index=False)
     result = fit(

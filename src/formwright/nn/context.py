@@ -38,6 +38,8 @@ class Context:
             query and for each head: ``2 reach + 1`` distances from ``-reach`` on, the ends standing for all beyond.
         statistics: offer; mean and standard deviation that were taken out of each variate of a series, for a head that
             forecasts values to put back.
+        keys: offer; what the attention in front compared tokens by, averaged over its heads.
+        keys_wanted: whether whoever called wants the part's keys beside its result (:attr:`Part.shares_keys`).
         checked: whether whoever called has made sure that somebody takes each offer; a network does, once.
     """
 
@@ -52,6 +54,8 @@ class Context:
     memory_mask: Bool[Tensor, "batch memory"] | None = None
     distance_bias: Float[Tensor, "distances heads"] | None = None
     statistics: Float[Tensor, "batch variates 2"] | None = None
+    keys: Float[Tensor, "batch tokens channels"] | None = None
+    keys_wanted: bool = field(default=False, compare=False, repr=False)
     checked: bool = field(default=False, compare=False, repr=False)
 
     def replace(self, **changes: object) -> Context:
@@ -75,7 +79,7 @@ class Context:
 #: What a part that mixes tokens would give a wrong answer without.
 FACTS = ("mask", "prefix", "grid", "token_size", "segments")
 #: What is there for the parts that take it.
-OFFERS = ("positions", "condition", "memory", "memory_mask", "distance_bias", "statistics")
+OFFERS = ("positions", "condition", "memory", "memory_mask", "distance_bias", "statistics", "keys")
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()

@@ -76,14 +76,19 @@ class Branch(nn.Module):
         if spec.gate is not None and spec.residual_scale is not None:
             raise UserError("A branch has a gate or a residual_scale, not both: the gate scales the residual.")
         self.gate = None if spec.gate is None else build_gate(spec.gate, dim)
-        self.after = None if spec.after is None else build_part(spec.after, dim, grid=grid)
+        self.after = None if spec.after is None else self.build_slot("after", spec.after)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *kept_grid channels"], Context]:
         if not context.checked:
             context = settled(self, context)
-        y = self.part(x if self.norm is None else self.norm(x, context), context)
+        y = x if self.norm is None else self.norm(x, context)
+        if self.after is not None and self.after.needs_keys and self.part.shares_keys:
+            y, told = self.part(y, context.replace(keys_wanted=True))
+            context = context.replace(keys=told.keys)
+        else:
+            y = self.part(y, context)
         if self.gate is not None:
             x = self.gate(x, self.drop_path(y if self.layer_scale is None else y * self.layer_scale))
         elif self.drop_path.rate and self.training:
@@ -106,8 +111,18 @@ class Branch(nn.Module):
         return sharing("norm", "part", "post_norm", "gate", "after")
 
     def build_slot(self, slot: str, spec: PartSpec) -> Part:
-        """Another part for what is called ``slot``."""
-        return build_part(spec, self.dim, grid=self.grid)
+        """Another part for what is called ``slot``.
+
+        Raises:
+            UserError: it would stand behind the branch and needs keys that the branch's part does not give.
+        """
+        built: Part = build_part(spec, self.dim, grid=self.grid)
+        if slot == "after" and built.needs_keys and not self.part.shares_keys:
+            raise UserError(
+                f"{type(built).__name__} compares tokens by their keys, and {type(self.part).__name__} gives none; let "
+                "it compare the tokens themselves (by='tokens'), or put it behind attention."
+            )
+        return built
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """The parts that the branch calls, in order, by name.

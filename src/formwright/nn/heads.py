@@ -34,9 +34,12 @@ def check_tokens(x: Float[Tensor, "batch *grid channels"]) -> None:
 
 @PARTS.register("mean_pool")
 class MeanPool(Part):
-    """The mean of all real tokens that have a place: ``(batch, *grid, dim)`` to ``(batch, dim)``."""
+    """The mean of all real tokens that have a place: ``(batch, *grid, dim)`` to ``(batch, dim)``.
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    A token that stands for several merged ones counts as often.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
     #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
@@ -49,17 +52,18 @@ class MeanPool(Part):
     ) -> Float[Tensor, "batch channels"]:
         check_tokens(x)
         tokens = x.flatten(1, -2)[:, context.prefix :]
-        if context.mask is None:
+        counts = [fact.flatten(1).to(x.dtype) for fact in (context.mask, context.token_size) if fact is not None]
+        if not counts:
             return tokens.mean(1)
-        real = context.mask.flatten(1)[:, context.prefix :, None].to(x.dtype)
-        return (tokens * real).sum(1) / real.sum(1).clamp(min=1)
+        weight = (counts[0] if len(counts) == 1 else counts[0] * counts[1])[:, context.prefix :, None]
+        return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 @PARTS.register("class_token_pool")
 class ClassTokenPool(Part):
     """The first placeless token: ``(batch, tokens, dim)`` to ``(batch, dim)``."""
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
     #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
@@ -82,7 +86,7 @@ class SequencePool(Part):
     Transformers, arXiv 2104.05704.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = Promises(
         exemptions={**_POOL.exemptions, "gradients:score.bias": "a softmax does not see a shift of all its scores"}
     )
@@ -99,6 +103,8 @@ class SequencePool(Part):
         scores = self.score(x.flatten(1, -2))
         if context.mask is not None:
             scores = scores.masked_fill(~context.mask.flatten(1)[..., None], -torch.inf)
+        if context.token_size is not None:
+            scores = scores + context.token_size[..., None].log().to(scores.dtype)
         return scores.softmax(1)
 
     def forward(
@@ -124,7 +130,7 @@ class Classifier(Part):
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
 
     def __init__(
@@ -187,7 +193,7 @@ class MLPClassifier(Part):
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``. Source: MetaFormer Baselines for Vision, arXiv 2210.13452.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
 
     def __init__(
@@ -239,7 +245,7 @@ class DistilledClassifier(Part):
     arXiv 2012.12877.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
     reads: ClassVar[tuple[str, ...]] = ("linear", "distilled")
 
@@ -279,7 +285,7 @@ class NormedDistilledClassifier(Part):
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``. Source: EfficientViT, arXiv 2305.07027 (after DeiT).
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
 
     pooled_norm: BatchNorm | None

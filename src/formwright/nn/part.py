@@ -127,6 +127,10 @@ class Part(nn.Module):
     #: where it does nothing else with either: whatever is linear in the tokens can then be taken into them.
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
+    #: Whether the part gives ``(y, context)`` with its ``keys`` where the context says ``keys_wanted``.
+    shares_keys: ClassVar[bool] = False
+    #: Whether the part, behind a branch, needs the keys of the part in the branch.
+    needs_keys: bool = False
     #: How many later tokens a token's result waits for when the part streams.
     lookahead: int = 0
 

@@ -36,8 +36,9 @@ class Attention(Part):
     """Multi-head attention: ``softmax(q kᵀ / sqrt(head_dim)) v`` with ``q, k, v = x Wqkv``, then a projection.
 
     Without further options every token attends to every real token; places do not matter, so any grid (or a class
-    token in front) will do. With ``causal`` a token attends to itself and those before it, and the part streams with a
-    cache of keys and values.
+    token in front) will do. A token that stands for several merged ones counts as often: ``log(token_size)`` is added
+    to the scores of its key. With ``causal`` a token attends to itself and those before it, and the part streams with
+    a cache of keys and values.
 
     Args:
         dim: channels in and out.
@@ -55,7 +56,8 @@ class Attention(Part):
         dropout: share of output values that are dropped in training.
         attention_dropout: share of attention weights that are dropped in training.
 
-    Shapes: ``(batch, *grid, dim)`` to the same; ``context.mask`` ``(batch, *grid)`` true for real tokens. State:
+    Shapes: ``(batch, *grid, dim)`` to the same; ``context.mask`` ``(batch, *grid)`` true for real tokens,
+    ``context.token_size`` ``(batch, tokens)``. State:
     ``keys`` and ``values`` ``(batch, slots, kv_heads, head_dim)``.
 
     Raises:
@@ -65,7 +67,8 @@ class Attention(Part):
     arXiv 2310.06825; norms of queries and keys, arXiv 2302.05442.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
+    shares_keys: ClassVar[bool] = True
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
@@ -113,6 +116,8 @@ class Attention(Part):
         self.dropout = nn.Dropout(dropout) if dropout else None
         if causal:
             self.promise(causal=True)
+        if causal or window is not None or rotary is not None:  # merged tokens have no place
+            self.uses = self.uses - {"token_size"}  # type: ignore[misc]
         if self.group > 1:
             self.resizable = {}  # type: ignore[misc]
 
@@ -141,12 +146,16 @@ class Attention(Part):
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch *grid channels"]:
+    ) -> Float[Tensor, "batch *grid channels"] | tuple[Float[Tensor, "batch *grid channels"], Context]:
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
         scores = self._scores(context, places, places)
-        return self._output(self._attend(*self._project(tokens, places), mask, **scores)).view(x.shape)
+        q, k, v = self._project(tokens, places)
+        if context.token_size is not None:
+            scores["bias"] = context.token_size.log()[:, None, None]
+        y = self._output(self._attend(q, k, v, mask, **scores)).view(x.shape)
+        return (y, context.replace(keys=k.mean(2))) if context.keys_wanted else y
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

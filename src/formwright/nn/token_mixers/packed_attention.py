@@ -28,11 +28,12 @@ class PackedAttention(Attention):
     Source: the packing of Unified Training of Universal Time Series Forecasting Transformers, arXiv 2402.02592.
     """
 
-    uses: ClassVar[frozenset[str]] = Attention.uses | {"positions"}
+    uses: ClassVar[frozenset[str]] = (Attention.uses | {"positions"}) - {"token_size"}
+    shares_keys: ClassVar[bool] = False
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch *grid channels"]:
+    ) -> Float[Tensor, "batch *grid channels"] | tuple[Float[Tensor, "batch *grid channels"], Context]:
         if context.positions is None:
             return super().forward(x, context)
         if self.window is not None:
