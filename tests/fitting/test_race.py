@@ -25,7 +25,7 @@ from formwright.fitting.task import Task, task_type
 from formwright.measurement.budget import Budget
 from formwright.objectives import Classification, Outcome
 from formwright.reporting import SILENT
-from formwright.search.images import ImageSpace
+from formwright.search.space import space_for
 from formwright.shapes import PictureShape
 
 
@@ -49,7 +49,7 @@ def with_trials(root, count: int = 3) -> Session:
     made = toy_session(RunFolder.create(root, {}))
     shape = PictureShape((8, 8), 1, 3, 42)
     for number in range(count):
-        proposal = ImageSpace(shape).propose("poolformer", width=8, depth=1)
+        proposal = space_for("image-classification", shape).propose("poolformer", width=8, depth=1)
         recipe = dataclasses.asdict(dataclasses.replace(proposal.recipe, batch_size=16))
         specification = proposal.specification.to_dict()
         made.folder.state.trials.append(

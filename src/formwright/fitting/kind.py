@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from formwright.deployment.preparation import Preparation
 from formwright.fitting.shown import Shown
 from formwright.registry import Registry
+from formwright.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,7 +189,7 @@ class Data(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> Any:
+    def shape(self) -> Shape:
         """What candidates need to know of the data to be built (:mod:`formwright.shapes`)."""
 
     @property

@@ -209,7 +209,8 @@ def _run(session: Session) -> FitResult:
         shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
         result = ship(session, shipped_model, chosen, float_variant)
     if session.plain_peer:
-        with clock.stage(session.task.space.peer.name):
+        plain = session.task.space.plain
+        with clock.stage(plain[0] if plain else "plain model"):
             train_plain_peer(session, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
