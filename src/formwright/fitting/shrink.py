@@ -29,11 +29,10 @@ GAIN = 0.05
 def export_variant(session: Session, model: Network, label: str) -> Variant:
     """Export to float32 ONNX, measure the file and add it to the run's variants."""
     started = time.monotonic()
-    name = label.replace(" ", "-")
-    path = session.folder.variant(f"{name}-float32.onnx")
+    path = session.folder.variant(f"{label}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(model, path, session.task.data.example(), free=session.task.data.free)
-    model.save_pretrained(session.folder.variant(name))
+    model.save_pretrained(session.folder.variant(label))
     variant = _measure(session, model, label, "float32", path)
     session.folder.state.facts["export_seconds"] = time.monotonic() - started
     return variant
@@ -42,7 +41,7 @@ def export_variant(session: Session, model: Network, label: str) -> Variant:
 def quantize_variant(session: Session, model: Network, float_variant: Variant, label: str) -> Variant:
     """Quantise an exported model to INT8 with training samples for calibration, and measure it."""
     source = session.folder.root / float_variant.file
-    path = session.folder.variant(f"{label.replace(' ', '-')}-int8.onnx")
+    path = session.folder.variant(f"{label}-int8.onnx")
     quantize_onnx(source, path, session.task.data.calibration())
     return _measure(session, model, label, "int8", path)
 
@@ -65,6 +64,7 @@ def _measure(session: Session, model: Network, label: str, precision: str, path:
         macs=count_macs(model, session.task.data.example()),
         parameters=model.parameter_count(),
         score=score,
+        form=label,
     )
     variant.violations = session.budget.violations(_Measured(variant))
     state.variants = [other for other in state.variants if other.name != variant.name] + [variant]
@@ -143,7 +143,8 @@ def shrink(session: Session, model: Network, end: float) -> None:
         end: second of the run at which shrinking must be over.
     """
     state = session.folder.state
-    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    trained = state.variant("trained")
+    assert trained is not None, "the trained model is exported before it is shrunk"
     done = {step.name for step in state.shrink}
     if int8_step("trained") not in done:
         session.reporter.progress(0.1, "INT8")
@@ -153,7 +154,7 @@ def shrink(session: Session, model: Network, end: float) -> None:
         if kind.title not in done:
             session.reporter.progress((0.3 + index) / len(tried), kind.title)
             try_step(session, kind, model, trained, end)
-        made = next((variant for variant in state.variants if variant.name == f"{kind.label}, float32"), None)
+        made = state.variant(kind.label)
         if made is not None and int8_step(kind.label) not in done:
             session.reporter.progress((0.8 + index) / len(tried), f"INT8 of the {kind.label} model")
             try_int8(session, from_pretrained(session.folder.variant(kind.label)), made, kind.label)
