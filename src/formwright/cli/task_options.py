@@ -24,7 +24,7 @@ class TaskCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         from formwright.fitting.task import expected
 
-        own = super().get_params(ctx)
+        own: list[Any] = super().get_params(ctx)
         for one in own:
             one.help = one.help and one.help.replace("{kinds}", expected())
         return [*own[:-1], *task_parameters(), *own[-1:]]  # help is the last
