@@ -9,7 +9,7 @@ from torch import Tensor
 
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.claims.lmuformer import sounds
-from formwright.catalog.contests import SEEDS
+from formwright.catalog.experiments.contest import SEEDS
 from formwright.data.joined_sounds import joined_sounds
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.metrics.transcription import character_error_rate, majority_transcript
