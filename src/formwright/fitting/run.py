@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-import formwright.fitting.tasks  # noqa: F401  (each registers itself)
 from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
+from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
-from formwright.fitting.records import FitResult, Variant
+from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shrink import choose, export_variant, shrink
@@ -79,7 +79,7 @@ def fit(
     started = time.monotonic()
     given = {name: value for name, value in task_options.items() if value is not None}
     path = None if data is None else Path(data).expanduser()
-    kind, reason = find_task(path, task, given)
+    root = Path(out)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
         raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
@@ -87,7 +87,7 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
-    root = Path(out)
+    kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -104,40 +104,33 @@ def fit(
     threads = threads or os.cpu_count() or 1
     reporter.stage("Reading the data")
 
-    def read() -> Task:
-        return kind.read(
-            path,
-            seed=seed,
-            skip_bad=skip_bad,
-            pretrained=pretrained,
-            progress=lambda done, total: reporter.progress(
-                done / max(total, 1), f"{done} of {total} {kind.words.samples}"
-            ),
-            **given,
-        )
+    def show(done: int, total: int) -> None:
+        reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
+
+    how = Reading(seed, skip_bad, pretrained, show, given)
 
     if resume:
         folder = RunFolder.open(root, options)
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-        learned = read()
+        learned = kind.read(path, how)
         if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
-            learned.save_splits(root / SPLITS_FILE)
-        learned.check_splits(root / SPLITS_FILE)
+            learned.data.content.save_splits(root / SPLITS_FILE)
+        learned.data.content.check_splits(root / SPLITS_FILE)
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
-        learned = read()
+        learned = kind.read(path, how)
         folder = RunFolder.create(root, options)
         try:
-            learned.save_splits(root / SPLITS_FILE)
+            learned.data.content.save_splits(root / SPLITS_FILE)
         except UserError:
             folder.discard()
             raise
     if reason and path is not None:
         reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
-    for note in learned.notes:
+    for note in learned.data.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
     session = _session(learned, budget, folder, reporter, seed, threads, started)
@@ -212,19 +205,15 @@ def _run(session: Session) -> FitResult:
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
         chosen = choose(state.variants, session.task.metric)
         session.save()
-        float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
-        shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
-        result = ship(session, shipped_model, chosen, float_variant)
+        shipped_model = from_pretrained(session.folder.variant(chosen.form))
+        result = ship(session, shipped_model, chosen, state.variant(chosen.form) or chosen)
     if session.plain_peer:
-        with clock.stage(session.task.peer.name):
+        plain = session.task.space.plain
+        with clock.stage(plain[0] if plain else "plain model"):
             train_plain_peer(session, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result
-
-
-def _label(variant: Variant) -> str:
-    return variant.name.rpartition(",")[0]
 
 
 def _stopped(session: Session, error: UserError) -> UserError:
