@@ -17,6 +17,7 @@ from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn.context import Context
 from formwright.nn.part import State
+from formwright.nn.streaming import select
 
 #: Prompts are read in pieces, so that the memory for their scores does not grow with them.
 PROMPT_PIECE = 512
@@ -55,19 +56,26 @@ def generate(
         seen = _occurring(rows, scores.shape[-1], device) if sampling.repetition_penalty != 1 else None
         generators = sampling.generators(len(rows), device)
         stops = stopping_ids(model, stop, device)
-        going = torch.ones(len(rows), dtype=torch.bool, device=device)
+        going = list(range(len(rows)))
         for remaining in reversed(range(tokens)):
             chosen = sampling.choose(scores, generators, seen)
-            going = going & ~torch.isin(chosen, stops)
-            if not bool(going.any()):
+            stays = ~torch.isin(chosen, stops)
+            if not bool(stays.all()):  # rows that have ended leave the stream
+                kept = stays.nonzero()[:, 0]
+                chosen, state = chosen[kept], select(state, kept)
+                seen = None if seen is None else seen[kept]
+                going, generators = ([those[row] for row in kept.tolist()] for those in (going, generators))
+            if not going:
                 return
-            yield [token if alive else None for token, alive in zip(chosen.tolist(), going.tolist(), strict=True)]
+            answer: list[int | None] = [None] * len(rows)
+            for row, token in zip(going, chosen.tolist(), strict=True):
+                answer[row] = token
+            yield answer
             if not remaining:
                 return
             if seen is not None:
-                seen[torch.arange(len(rows), device=device), chosen] = True
-            context = Context() if bool(going.all()) else Context(mask=going[:, None])
-            scores, state = model.stream(chosen[:, None], state, context)
+                seen[torch.arange(len(going), device=device), chosen] = True
+            scores, state = model.stream(chosen[:, None], state)
             scores = scores[:, -1]
     finally:
         model.train(training)

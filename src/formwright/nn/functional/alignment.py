@@ -62,3 +62,8 @@ class Alignment:
         finished = torch.arange(self.blocks, device=new.device) < (self.filled // self.block)[:, None]
         rows, blocks = finished.nonzero(as_tuple=True)
         cache[rows, self.first[rows] + blocks] = new[rows, blocks].to(cache.dtype)
+
+
+def same_block(before: Int[Tensor, " batch"], after: Int[Tensor, " batch"], block: int) -> bool:
+    """Whether each row is in the block still (which is kept token by token) that it was in after fewer tokens."""
+    return bool((before // block == after // block).all())

@@ -55,3 +55,16 @@ def check_capacity(length: Int[Tensor, "batch"], slots: int) -> None:
             f"The cache was made for {slots} tokens, and the sequence now has {most}: "
             "call init_state with a larger capacity."
         )
+
+
+def remembers(before: Int[Tensor, "batch"], after: Int[Tensor, "batch"], slots: int, seen: int | None = None) -> bool:
+    """Whether a ring still holds what a query of a row of ``after`` tokens sees, now that the row has ``before``.
+
+    Args:
+        before: tokens of each row.
+        after: at most as many.
+        slots: slots of the ring.
+        seen: how many tokens before itself a query sees; all that the ring holds if unset.
+    """
+    whole = before <= slots  # nothing was overwritten
+    return bool((whole | (before - slots <= after - (slots if seen is None else seen))).all())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -207,6 +207,10 @@ class Attention(Part):
             **scores,
         )
         return self._output(y), ring
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        seen = None if self.window is None else self.window - 1
+        return cache.remembers(state["length"], length, state["keys"].shape[1], seen)
 
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""
