@@ -12,7 +12,7 @@ from torch import Tensor
 
 from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
-from formwright.inference.sampling import GREEDY, Sampling
+from formwright.inference.sampling import GREEDY, Array, Sampling, draw
 from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn.context import Context
@@ -51,32 +51,18 @@ def generate(
     training = model.training
     model.eval()
     try:
-        rows, scores, state = begin(model, prompts, tokens)
-        device = scores.device
-        seen = _occurring(rows, scores.shape[-1], device) if sampling.repetition_penalty != 1 else None
-        generators = sampling.generators(len(rows), device)
-        stops = stopping_ids(model, stop, device)
-        going = list(range(len(rows)))
-        for remaining in reversed(range(tokens)):
-            chosen = sampling.choose(scores, generators, seen)
-            stays = ~torch.isin(chosen, stops)
-            if not bool(stays.all()):  # rows that have ended leave the stream
-                kept = stays.nonzero()[:, 0]
-                chosen, state = chosen[kept], select(state, kept)
-                seen = None if seen is None else seen[kept]
-                going, generators = ([those[row] for row in kept.tolist()] for those in (going, generators))
-            if not going:
-                return
-            answer: list[int | None] = [None] * len(rows)
-            for row, token in zip(going, chosen.tolist(), strict=True):
-                answer[row] = token
-            yield answer
-            if not remaining:
-                return
-            if seen is not None:
-                seen[torch.arange(len(going), device=device), chosen] = True
-            scores, state = model.stream(chosen[:, None], state)
-            scores = scores[:, -1]
+        rows, first, state = begin(model, prompts, tokens)
+        device = first.device
+
+        def advance(kept: Array | None, chosen: Array) -> Array:
+            nonlocal state
+            if kept is not None:  # rows that have ended leave the stream
+                state = select(state, torch.from_numpy(kept).to(device))
+            scores, state = model.stream(torch.from_numpy(chosen).to(device)[:, None], state)
+            return _array(scores[:, -1])
+
+        stops = stopping_ids(model, stop, device).tolist()
+        yield from draw(_array(first), advance, rows, tokens=tokens, sampling=sampling, stops=stops)
     finally:
         model.train(training)
 
@@ -178,11 +164,9 @@ def read_prompts(model: Network, rows: Sequence[Sequence[int]], state: State) ->
     return found, state
 
 
-def _occurring(rows: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> Tensor:
-    seen = torch.zeros(len(rows), vocabulary, dtype=torch.bool, device=device)
-    for index, row in enumerate(rows):
-        seen[index, list(row)] = True
-    return seen
+def _array(scores: Tensor) -> Array:
+    """The scores for :func:`~formwright.inference.sampling.draw`, in float32 at least."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).cpu().numpy()
 
 
 def generate_text(
@@ -204,6 +188,5 @@ def generate_text(
     tokenizer.check_fits(model.specification.input.channels)
     ended = {tokenizer.end} if tokenizer.end is not None else set()
     rows = [tokenizer.encode(prompt, special=True) for prompt in prompts]
-    decoders = [tokenizer.stream() for _ in rows]
-    for step in generate(model, rows, tokens=tokens, sampling=sampling, stop={*stop, *ended}):
-        yield ["" if token is None else decode(token) for token, decode in zip(step, decoders, strict=True)]
+    steps = generate(model, rows, tokens=tokens, sampling=sampling, stop={*stop, *ended})
+    yield from tokenizer.pieces(steps, len(rows))
