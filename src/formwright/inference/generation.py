@@ -12,6 +12,7 @@ from torch import Tensor
 
 from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
+from formwright.inference.prompts import check_prompts, in_one_array
 from formwright.inference.sampling import GREEDY, Array, Sampling, draw
 from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
@@ -93,7 +94,7 @@ def begin(
             "language-modelling, such as a decoder, or for text-to-text."
         )
     rows = [[int(token) for token in prompt] for prompt in prompts]
-    _check_prompts(rows, specification.input.channels)
+    check_prompts(rows, specification.input.channels)
     scores, state = read_prompts(model, rows, model.init_state(len(rows), max(map(len, rows)) + tokens - 1))
     return rows, scores, state
 
@@ -106,13 +107,8 @@ def _begin_to_write(
         read = prompts.to(device)
     else:
         rows = [[int(token) for token in prompt] for prompt in prompts]
-        _check_prompts(rows, specification.input.channels)
-        padding = getattr(specification.input, "padding", None)
-        if padding is None and len({len(row) for row in rows}) > 1:
-            raise UserError(
-                f"{specification.name} knows no padding, so that it reads prompts of one length at a time; got several."
-            )
-        read = _in_one_tensor(rows, padding or 0).to(device)
+        check_prompts(rows, specification.input.channels)
+        read = torch.from_numpy(in_one_array(rows, getattr(specification.input, "padding", None))).to(device)
     state = model.start(read, tokens)
     start = torch.full((len(read), 1), specification.start, device=device)
     scores, state = model.stream(start, state)
@@ -125,32 +121,12 @@ def stopping_ids(model: Network, stop: Collection[int], device: torch.device) ->
     return torch.tensor(sorted({*stop, *([] if own is None else [own])}), dtype=torch.int64, device=device)
 
 
-def _in_one_tensor(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-    padded = torch.full((len(rows), max(map(len, rows))), padding)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = torch.tensor(row)
-    return padded
-
-
-def _check_prompts(rows: Sequence[Sequence[int]], vocabulary: int) -> None:
-    empty = [index for index, row in enumerate(rows) if not row]
-    if empty or not rows:
-        which = f"prompt {empty[0] + 1} of {len(rows)} is empty" if rows else "there is none"
-        raise UserError(f"A text is continued from a prompt of at least one token, and {which}.")
-    for row in rows:
-        if min(row) < 0 or max(row) >= vocabulary:
-            raise UserError(
-                f"The vocabulary has {vocabulary} tokens, and a prompt has ids from {min(row)} to {max(row)}: it was "
-                "split by another tokeniser than the model was made for."
-            )
-
-
 def read_prompts(model: Network, rows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
     """Scores ``(batch, vocabulary)`` of the token after each prompt, and the state from which the texts go on."""
     device = state["length"].device
     lengths = torch.tensor([len(row) for row in rows], device=device)
     longest = int(lengths.max())
-    padded = _in_one_tensor(rows, 0).to(device)
+    padded = torch.from_numpy(in_one_array(rows, 0)).to(device)
     mask = torch.arange(longest, device=device) < lengths[:, None]
     found: Tensor | None = None
     for start in range(0, longest, PROMPT_PIECE):

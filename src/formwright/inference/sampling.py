@@ -143,12 +143,13 @@ def draw(
         all_stay = len(kept) == len(chosen)
         if not all_stay:
             chosen, seen = chosen[kept], None if seen is None else seen[kept]
-            going, generators = [going[row] for row in kept.tolist()], [generators[row] for row in kept.tolist()]
+            rows_kept: list[int] = kept.tolist()
+            going, generators = [going[row] for row in rows_kept], [generators[row] for row in rows_kept]
         if not going:
             return
         answer: list[int | None] = [None] * len(rows)
-        for row, token in zip(going, chosen.tolist(), strict=True):
-            answer[row] = token
+        for place, token in zip(going, chosen.tolist(), strict=True):
+            answer[place] = token
         yield answer
         if not remaining:
             return
