@@ -52,7 +52,7 @@ class _Step:
 
 
 class OnnxStream:
-    """A model that streams in ONNX Runtime: the next tokens and a state of NumPy arrays go in, scores and state come out.
+    """A model that streams in ONNX Runtime: tokens and a state of NumPy arrays in, scores and the state after them out.
 
     >>> model = OnnxStream("step.onnx")                    # doctest: +SKIP
     >>> scores, state = model.stream(ids, model.init_state(batch=1))
