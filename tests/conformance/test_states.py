@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.models import Network
@@ -131,6 +131,40 @@ def test_a_narrower_state_gives_nearly_the_same(case: Case, dtype: torch.dtype, 
     assert y.dtype is stream.expected.dtype
     expected = stream.expected[:, 3:]
     assert (torch.cat(pieces, dim=1) - expected).abs().mean() <= tolerance * stream.expected.std()
+
+
+class Step(nn.Module):
+    """A part's stream as a function of tensors, which leaves those that come in alone."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream, self.part = stream, stream.part
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.stream.step(x, copied(state))
+
+
+def with_state(case: Case) -> bool:
+    stream = Stream(case)
+    return not stream.context.says("condition") and stream.begin().keys() != {LENGTH}
+
+
+@pytest.mark.parametrize("case", filter(with_state, streaming_cases()), ids=str)
+@torch.no_grad()
+def test_exported_the_step_is_what_it_was(case: Case) -> None:
+    stream = Stream(case)
+    axes = {name: {0: torch.export.Dim.DYNAMIC} for name in stream.begin()}
+    first = copied(stream.begin())
+    arguments, shapes = (stream.x[:, :1], first), ({0: torch.export.Dim.DYNAMIC}, axes)
+    step = torch.export.export(Step(stream), arguments, dynamic_shapes=shapes).module()
+    rows = torch.tensor([0, 1, 1])
+    for read in (0, 5):  # a ring of three is full then
+        x, state = stream.x[rows], select(stream.begin(), rows)
+        if read:
+            _, state = stream.step(x[:, :read], state)
+        for place in (read, read + 1):
+            y, state = step(x[:, place : place + 1], state)
+            close(y, stream.expected[rows, place : place + 1])
 
 
 def streaming_models() -> dict[str, Network]:

@@ -100,12 +100,21 @@ def export_step(
 def export_reader(model: EncoderDecoder, path: str | os.PathLike[str], example: Inputs) -> float:
     """Write the half of an encoder-decoder that reads, and return the largest difference to it.
 
-    It takes what the encoder takes (``example`` is such), and gives the entries of the state that are the memory, by
-    the names of :func:`export_step`. As :func:`~formwright.deployment.export.export_onnx`, the time being free.
+    It takes what the encoder takes (``example`` is such, of the usual length), and gives the entries of the state that
+    are the memory, by the names of :func:`export_step`. See :func:`~formwright.deployment.export.export_onnx`; the time
+    is free.
     """
     reader = _Reader(model)
-    free = {axis for source in reader.inputs.values() for axis in source.free.values()} & {"time"}
-    return export_onnx(reader, path, example, free=free)
+    if "time" not in model.specification.input.free.values():
+        return export_onnx(reader, path, example)
+    given = dict(example) if isinstance(example, Mapping) else {"input": example}
+    half = max(
+        2, given["input"].shape[1] // 2
+    )  # the export tries twice of it, which may be all that there are places for
+    given["input"] = given["input"][:, :half]
+    if "lengths" in given:
+        given["lengths"] = given["lengths"].clamp(max=half)
+    return export_onnx(reader, path, given if len(given) > 1 else given["input"], free=("time",))
 
 
 class _Step(nn.Module):

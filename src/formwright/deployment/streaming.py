@@ -225,6 +225,12 @@ class OnnxStream:
         rows = [[int(id_) for id_ in prompt] for prompt in prompts]
         check_prompts(rows, self.vocabulary)
         notes, stops = self._step.notes, set(stop)
+        longest = (1 if self.writes else max(map(len, rows))) + tokens - 1
+        if self.capacity is not None and longest > self.capacity:
+            raise UserError(
+                f"{self._step.name} was made for {self.capacity} tokens, and prompt and text together have {longest}: "
+                "ask for fewer tokens, or export it with a larger capacity."
+            )
         if self.writes:
             state = self.init_state(len(rows), memory=self.read(in_one_array(rows, notes["read_padding"])))
             stops |= set() if notes["end"] is None else {notes["end"]}
@@ -232,12 +238,6 @@ class OnnxStream:
             scores, state = self.stream(np.array(rows), state)
             scores = scores[:, -1]
         else:
-            longest = max(map(len, rows)) + tokens - 1
-            if self.capacity is not None and longest > self.capacity:
-                raise UserError(
-                    f"{self._step.name} was made for {self.capacity} tokens, and prompt and text together have "
-                    f"{longest}: ask for fewer tokens, or export it with a larger capacity."
-                )
             scores, state = self._prompted(rows)
 
         def advance(kept: Array | None, chosen: Array) -> Array:

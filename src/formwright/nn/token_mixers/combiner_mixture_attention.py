@@ -74,7 +74,7 @@ class CombinerMixtureAttention(MultiHeadMixer):
         for stored, rows in zip(kept, new, strict=True):
             at.keep_finished(stored, rows)
         begun = {name: at.begun_of(blocks) for name, blocks in zip(_BEGUN, (q, k, v), strict=True)}
-        largest = largest[torch.arange(len(x), device=x.device), at.filled // self.columns]
+        largest = largest[torch.arange(x.shape[0], device=x.device), at.filled // self.columns]
         return self.collect(at.new_of(y).to(x.dtype)), {**state, **begun, "largest_queries": largest}
 
     def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
