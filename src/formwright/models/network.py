@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInpu
 from formwright.nn.masks import mask_of_lengths
 from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
-from formwright.nn.streaming import initial_state
+from formwright.nn.streaming import crop, initial_state
 from formwright.registry import Registry
 
 WEIGHTS_FILE = "model.safetensors"
@@ -302,6 +302,16 @@ class Network(
         """
         next(self.streamed_parts())
         raise TypeError(f"{type(self).__name__} does not say how it streams.")
+
+    def crop(self, state: State, length: int | Int[Tensor, " batch"]) -> State:
+        """The state of a stream that has seen the first ``length`` tokens of each row only: a step back in a text.
+
+        Shorter rows stay as they are. Keys and values of later tokens are forgotten; ``state`` shares its tensors.
+
+        Raises:
+            UserError: a part, such as a recurrent one, does not hold any more what it knew then.
+        """
+        return crop(self.streamed_parts(), state, length)
 
     # Saving and loading. The mixin supplies `push_to_hub`; what is written is always the present specification.
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from formwright.nn import kernels
 from formwright.nn.functional.any_length import any_length
-from formwright.nn.functional.chunks import over_any_length
+from formwright.nn.functional.chunks import accumulation_type, over_any_length
 from formwright.nn.functional.one_operation import one_operation
 from formwright.nn.functional.transforms import transformed
 
@@ -118,10 +118,10 @@ def selective_scan_step(
     state: Float[Tensor, "batch channels states"],
 ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "batch channels states"]]:
     """One token of :func:`selective_scan`: ``y`` and the state after it."""
-    dtype = state.dtype
+    dtype = accumulation_type(torch.promote_types(x.dtype, state.dtype))
     step = delta.to(dtype).unsqueeze(-1)
     written = (step * x.to(dtype).unsqueeze(-1)) * B.to(dtype).unsqueeze(1)
-    state = torch.addcmul(written, torch.exp(step * A.to(dtype)), state)
+    state = torch.addcmul(written, torch.exp(step * A.to(dtype)), state.to(dtype))
     return (state @ C.to(dtype).unsqueeze(-1)).squeeze(-1).to(x.dtype), state
 
 

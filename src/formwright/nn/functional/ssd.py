@@ -18,7 +18,13 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn import kernels
 from formwright.nn.functional.any_length import any_length
-from formwright.nn.functional.chunks import chained, over_any_length, start_state, without_autocast
+from formwright.nn.functional.chunks import (
+    accumulation_type,
+    chained,
+    over_any_length,
+    start_state,
+    without_autocast,
+)
 from formwright.nn.functional.one_operation import one_operation
 
 #: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
@@ -196,13 +202,13 @@ def ssd_step(
     state: Float[Tensor, "batch heads channels states"],
 ) -> tuple[Float[Tensor, "batch heads channels"], Float[Tensor, "batch heads channels states"]]:
     """One token of :func:`ssd`: ``y`` and the state after it."""
-    dtype = state.dtype
+    dtype = accumulation_type(torch.promote_types(x.dtype, state.dtype))
     batch, groups, states = B.shape
     delta = delta.to(dtype)
     shared, channels = x.shape[1] // groups, x.shape[2]
     decay = torch.exp(delta * A.to(dtype)).view(batch, groups, shared, 1, 1)
     written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, shared, channels, 1)
-    before = state.view(batch, groups, shared, channels, states)
+    before = state.to(dtype).view(batch, groups, shared, channels, states)
     after = torch.addcmul(written * B.to(dtype)[:, :, None, None], decay, before)
     y = after.flatten(2, 3) @ C.to(dtype).unsqueeze(-1)
     return y.view(x.shape).to(x.dtype), after.view(state.shape)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -195,13 +195,15 @@ class Attention(Part):
             y = self._attend(q, k, v, context.mask, **self._scores(context, places[:1], places[:1]))
             cache.write(ring, new, length, context.mask)
             return self._output(y), ring
-        if forgets and time > 1:  # what is overwritten now is still seen by the first of the new tokens
+        if forgets and (
+            any_length(time) or time > 1
+        ):  # what is overwritten now is still seen by the first of the new tokens
             keys, values = (torch.cat([ring[name], new[name].to(ring[name].dtype)], dim=1) for name in ring)
             key_places = torch.cat([cache.key_places(length, slots), places], dim=1)
             cache.write(ring, new, length, context.mask)
         else:
             cache.write(ring, new, length, context.mask)
-            used = min(seen + time, slots)
+            used = slots if seen is None else min(seen + time, slots)
             keys, values = (tensor[:, :used] for tensor in ring.values())
             key_places = cache.key_places(length + 1, slots) if forgets else torch.arange(slots, device=x.device)[None]
             key_places = key_places[:, :used]
@@ -218,6 +220,10 @@ class Attention(Part):
             **scores,
         )
         return self._output(y), ring
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        seen = None if self.window is None else self.window - 1
+        return cache.remembers(state["length"], length, state["keys"].shape[1], seen)
 
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""

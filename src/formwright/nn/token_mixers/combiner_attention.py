@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
-from formwright.nn.functional.alignment import Alignment
+from formwright.nn.functional.alignment import Alignment, same_block
 from formwright.nn.functional.blocks import join_blocks, real_tokens, split_axis, split_blocks
 from formwright.nn.functional.combiner import (
     Spans,
@@ -86,6 +87,9 @@ class CombinerFixedAttention(MultiHeadMixer):
         begun = {name: at.begun_of(blocks) for name, blocks in zip(names, (q, k, v), strict=True)}
         return self.collect(at.new_of(y).to(x.dtype)), {**state, **begun}
 
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return same_block(state["length"], length, self.segment)
+
 
 @PARTS.register("combiner_logsparse_attention")
 class CombinerLogsparseAttention(MultiHeadMixer):
@@ -136,6 +140,9 @@ class CombinerLogsparseAttention(MultiHeadMixer):
             new["queries"], places.clamp(max=slots - 1), past["queries"], past["keys"], past["values"], real
         )
         return self.collect(y.to(x.dtype)), past
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return True  # every token has a slot of its own
 
 
 @PARTS.register("combiner_axial_attention")
@@ -215,12 +222,18 @@ class CombinerAxialAttention(MultiHeadMixer):
         slots = state["row_keys"].shape[1]
         at = Alignment(state["length"], x.shape[1], self.columns, context.mask)
         cache.check_capacity(state["length"] - at.offset + at.filled, slots * self.columns)
-        tokens = at.blocks_of(state["tokens"], x)
+        tokens = at.blocks_of(state["tokens"].to(x.dtype), x)
         q, k, v = (split_axis(head, 1, -1, self.columns) for head in self.project(tokens.flatten(1, 2)))
         keys, values = self._rows(tokens, q, k, v, at.real)
         earlier = torch.arange(slots, device=x.device) < at.first[:, None]
-        past = (state["row_keys"], state["row_values"], earlier)
+        past = (state["row_keys"].to(x.dtype), state["row_values"].to(x.dtype), earlier)
         y = combiner_axial_attention(q, k, v, keys, values, at.real, past=past)
         at.keep_finished(state["row_keys"], keys)
         at.keep_finished(state["row_values"], values)
-        return self.collect(at.new_of(y).to(x.dtype)), {**state, "tokens": at.begun_of(tokens)}
+        return self.collect(at.new_of(y).to(x.dtype)), {
+            **state,
+            "tokens": at.begun_of(tokens).to(state["tokens"].dtype),
+        }
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return same_block(state["length"], length, self.columns)

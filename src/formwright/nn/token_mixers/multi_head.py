@@ -163,3 +163,6 @@ class CachedMixer(MultiHeadMixer):
             cache.write(ring, {"keys": k, "values": v}, length, mask)
             length = length + count
         return self.collect(torch.cat(pieces, dim=1)), ring
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return cache.remembers(state["length"], length, state["keys"].shape[1])

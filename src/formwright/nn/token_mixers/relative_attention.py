@@ -105,6 +105,9 @@ class RelativeAttention(Part):
         cache.write(after, {"memory": x.detach()}, length, context.mask)
         return y, after
 
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return cache.remembers(state["length"], length, state["memory"].shape[1])
+
     def _attend(
         self,
         x: Tensor,
