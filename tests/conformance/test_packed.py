@@ -68,7 +68,7 @@ def alone(module: Part, x: Tensor, context: Context) -> Tensor:
     y = []
     for place in pieces(rows):
         mask = None if context.mask is None else context.mask[place]
-        y.append(call(module, x[place], only_offers(sample_of(context, place[0].start), mask=mask))[0])
+        y.append(call(module, x[place], sample_of(only_offers(context), place[0].start).replace(mask=mask))[0])
     counts = [len(row) for row in rows]
     ends = [0, *itertools.accumulate(counts)]
     return torch.cat([torch.cat(y[first:last], dim=1) for first, last in itertools.pairwise(ends)])
