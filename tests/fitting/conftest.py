@@ -4,6 +4,7 @@ import pytest
 
 from formwright.fitting import run, shrink
 from formwright.search.images import FAMILIES, ImageSpace
+from formwright.search.open_choices import Categorical
 
 
 @pytest.fixture
@@ -14,4 +15,4 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(run, "SHIP_LEAST", 1.0)
     monkeypatch.setattr(shrink, "SHORTEST_RECOVERY", -60.0)
     monkeypatch.setattr(ImageSpace, "families", {name: FAMILIES[name] for name in ("cct", "poolformer")})
-    monkeypatch.setattr(ImageSpace, "widths", (8, 16))
+    monkeypatch.setattr(ImageSpace, "shared", {**ImageSpace.shared, "width": Categorical((8, 16))})

@@ -18,6 +18,7 @@ from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.task import find_task
 from formwright.fitting.tasks.forecasting import ForecastingTask
+from formwright.search.open_choices import Categorical
 from formwright.search.series import FORECASTERS, ForecastSpace
 
 HORIZON, LOOK_BACK = 6, 12
@@ -61,7 +62,7 @@ def fitted(table, tmp_path_factory, monkeymodule):
     monkeymodule.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
     families = {name: FORECASTERS[name] for name in ("itransformer", "linear_forecaster")}
     monkeymodule.setattr(ForecastSpace, "families", families)
-    monkeymodule.setattr(ForecastSpace, "widths", (16, 32))
+    monkeymodule.setattr(ForecastSpace, "shared", {**ForecastSpace.shared, "width": Categorical((16, 32))})
     folder = tmp_path_factory.mktemp("forecasting")
     table.to_csv(folder / "sites.csv", index=False)
     result = fit(

@@ -23,7 +23,7 @@ from formwright.fitting.tasks.images import ImageClassification
 from formwright.measurement.budget import Budget
 from formwright.objectives import Classification, Outcome
 from formwright.reporting import SILENT
-from formwright.search.images import PictureShape, propose
+from formwright.search.images import ImageSpace, PictureShape
 
 
 def toy_session(folder: RunFolder) -> Session:
@@ -45,7 +45,7 @@ def with_trials(root, count: int = 3) -> Session:
     made = toy_session(RunFolder.create(root, {}))
     shape = PictureShape((8, 8), 1, 3, 42)
     for number in range(count):
-        proposal = propose("poolformer", shape, width=8, depth=1)
+        proposal = ImageSpace(shape).propose("poolformer", width=8, depth=1)
         recipe = dataclasses.asdict(dataclasses.replace(proposal.recipe, batch_size=16))
         specification = proposal.specification.to_dict()
         made.folder.state.trials.append(

@@ -13,7 +13,7 @@ from formwright.fitting import race, refits, restarts
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
-from formwright.search.images import PictureShape, propose
+from formwright.search.images import ImageSpace, PictureShape
 from formwright.training.evaluation import runner
 from tests.fitting.test_race import toy_session
 
@@ -27,7 +27,7 @@ def session(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trial(session) -> Trial:
-    proposal = propose("poolformer", PictureShape((8, 8), 1, 3, 42), width=8, depth=1)
+    proposal = ImageSpace(PictureShape((8, 8), 1, 3, 42)).propose("poolformer", width=8, depth=1)
     recipe = dataclasses.asdict(dataclasses.replace(proposal.recipe, batch_size=14))
     trial = Trial(0, "toy", "poolformer", dict(proposal.choices), proposal.specification.to_dict(), recipe)
     session.folder.state.trials.append(trial)

@@ -13,6 +13,7 @@ from formwright.deployment.series_classes import SeriesClassPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.tasks.series_classification import SeriesClassification
+from formwright.search.open_choices import Categorical
 from formwright.search.series import CLASSIFIERS, SeriesClassSpace
 
 
@@ -34,7 +35,7 @@ def fitted(tmp_path_factory):
         patch.setattr(run, "SHIP_LEAST", 1.0)
         patch.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
         patch.setattr(SeriesClassSpace, "families", {name: CLASSIFIERS[name] for name in list(CLASSIFIERS)[:2]})
-        patch.setattr(SeriesClassSpace, "widths", (16, 32))
+        patch.setattr(SeriesClassSpace, "shared", {**SeriesClassSpace.shared, "width": Categorical((16, 32))})
         result = fit(folder / "charts.csv", out=folder / "run", task="series-classification", max_time=7, threads=1)
     return folder, result
 

@@ -17,6 +17,7 @@ from formwright.fitting import FitResult, fit
 from formwright.fitting.task import TASKS, find_task
 from formwright.models import create_model, from_pretrained
 from formwright.search.language import LanguageSpace
+from formwright.search.open_choices import Categorical
 from formwright.search.text import TextSpace
 from formwright.training.evaluation import runner
 from formwright.training.loop import Trainer
@@ -106,7 +107,7 @@ def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
     monkeypatch.setattr(
         TextSpace, "families", {name: TextSpace.families[name] for name in ("encoder", "bag_of_embeddings")}
     )
-    monkeypatch.setattr(TextSpace, "widths", (16,))
+    monkeypatch.setattr(TextSpace, "shared", {**TextSpace.shared, "width": Categorical((16,))})
     root = data / "run"
     result = fit(data / "table.tsv", out=root, max_time=8, threads=1, label_column="2")
     assert (result.task, result.metric["key"]) == ("text-classification", "accuracy")
@@ -133,7 +134,7 @@ def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
 
 def test_a_run_on_language(data, short_runs, monkeypatch):
     monkeypatch.setattr(LanguageSpace, "families", {"decoder": LanguageSpace.families["decoder"]})
-    monkeypatch.setattr(LanguageSpace, "widths", (32,))
+    monkeypatch.setattr(LanguageSpace, "shared", {**LanguageSpace.shared, "width": Categorical((32,))})
     monkeypatch.setattr("formwright.fitting.tasks.language.SAMPLE_TOKENS", 20)
     root = data / "run"
     result = fit(data / "book.txt", out=root, max_time=8, threads=1)
@@ -164,7 +165,7 @@ def test_a_run_on_language(data, short_runs, monkeypatch):
 
 def test_a_text_run_that_was_stopped_is_continued(data, short_runs, monkeypatch):
     monkeypatch.setattr(TextSpace, "families", {"bag_of_embeddings": TextSpace.families["bag_of_embeddings"]})
-    monkeypatch.setattr(TextSpace, "widths", (16,))
+    monkeypatch.setattr(TextSpace, "shared", {**TextSpace.shared, "width": Categorical((16,))})
     from formwright.fitting import restarts, run
 
     class Killed(BaseException):

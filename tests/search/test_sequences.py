@@ -25,11 +25,8 @@ def families():
 @pytest.mark.parametrize(("space", "family"), families())
 def test_the_ends_of_the_choices_can_be_built(space, family):
     counts = []
-    for width, depth in (
-        (space.widths[0], space.depths[0]),
-        (space.widths[1], space.depths[-1]),
-        (space.widths[-1], 2),
-    ):
+    widths, depths = (space.choices(family)[name].values for name in ("width", "depth"))
+    for width, depth in ((widths[0], depths[0]), (widths[1], depths[-1]), (widths[-1], 2)):
         proposal = space.propose(family, width=width, depth=depth)
         with torch.device("meta"):
             model = Model(proposal.specification).eval()

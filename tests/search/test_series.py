@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from formwright.models import create_model
+from formwright.search.proposals import Proposer
 from formwright.search.series import (
     CLASSIFIERS,
     FORECASTERS,
@@ -20,12 +21,12 @@ from formwright.search.series import (
 def test_forecasters(family):
     for shape in (SeriesShape(24, 3, 2, 6, 600), SeriesShape(5, 1, 0, 9, 60)):
         space = ForecastSpace(shape)
-        for width in space.widths[:2]:
-            proposal = space.propose(family, width=width, depth=1)
+        for chosen in space.ladder(family)[:2]:
+            proposal = space.propose(family, **chosen)
             model = create_model(proposal.specification)
             x = torch.randn(2, shape.length, shape.variates + shape.covariates)
             assert model(x).shape == (2, shape.horizon, shape.variates)
-            assert proposal.choices["family"] == family
+            assert proposal.choices == {"family": family, **chosen}
 
 
 @pytest.mark.parametrize("family", CLASSIFIERS)
@@ -44,3 +45,11 @@ def test_rate_and_batch_follow_choices_and_data():
     )
     assert first.recipe.batch_size < second.recipe.batch_size
     assert second.recipe.learning_rate == 2 * first.recipe.learning_rate
+
+
+def test_a_run_of_before_says_more_of_a_linear_forecaster_than_is_open_now():
+    proposer = Proposer(ForecastSpace(SeriesShape(24, 3, 0, 6, 600)), ("linear_forecaster",), seed=0)
+    before = {"family": "linear_forecaster", "width": 64, "depth": 2, "rate": 0.5, "newcomer": True}
+    proposer.tell(before, 0.7)
+    assert [trial.params for trial in proposer._study.trials] == [{"family": "linear_forecaster", "rate": 0.5}]
+    assert proposer.ask().choices.keys() == {"family", "rate"}

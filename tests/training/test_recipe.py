@@ -10,7 +10,7 @@ from formwright.errors import UserError
 from formwright.models import MODELS, create_model
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.objectives import Classification
-from formwright.search.images import FAMILIES, PictureShape, propose
+from formwright.search.images import FAMILIES, ImageSpace, PictureShape
 from formwright.training.muon import Muon
 from formwright.training.recipe import Group, Recipe, Schedule, _parameters, build_optimizers
 from tests.conformance.instances import build, cases
@@ -25,7 +25,7 @@ def groups(optimizers):
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_trainable_parameter_is_in_exactly_one_group(family, optimizer):
-    model = create_model(propose(family, SHAPE, width=16, depth=1).specification)
+    model = create_model(ImageSpace(SHAPE).propose(family, width=16, depth=1).specification)
     frozen = next(iter(model.backbone.parameters())).requires_grad_(False)
     optimizers = build_optimizers(Recipe(optimizer=optimizer), {"": model, "objective.": Classification()})
     trained = [id(parameter) for _, group in groups(optimizers) for parameter in group["params"]]

@@ -47,7 +47,8 @@ def shortlist(session: Session, training_seconds: float) -> None:
     state = session.folder.state
     space = session.task.space
     first = next(iter(space.families))
-    choose_precision(session, space.propose(first, width=space.widths[len(space.widths) // 2], depth=space.depths[0]))
+    ladder = space.ladder(first)
+    choose_precision(session, space.propose(first, **ladder[len(ladder) // 2]))
     affordable = affordable_sample(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
@@ -94,17 +95,17 @@ def shortlist(session: Session, training_seconds: float) -> None:
 def widest(
     session: Session, space: Space, family: str, affordable: float, misses: dict[str, Cost]
 ) -> tuple[Proposal, Cost] | None:
-    """The widest candidate of a family that meets the budget and whose training steps are affordable."""
+    """The largest candidate of a family that meets the budget and whose training steps are affordable."""
+    ladder = space.ladder(family)
     measured: dict[int, tuple[Proposal, Cost]] = {}
 
     def candidate(index: int) -> tuple[Proposal, Cost]:
         if index not in measured:
-            width = space.widths[index]
-            proposal = space.propose(family, width=width, depth=space.families[family].first_depth(width, space.depths))
+            proposal = space.propose(family, **ladder[index])
             measured[index] = proposal, measure_candidate(session, proposal, batch_size=proposal.recipe.batch_size)
         return measured[index]
 
-    low, high = 0, len(space.widths) - 1
+    low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high + 1) // 2
         proposal, cost = candidate(middle)
@@ -203,7 +204,7 @@ def _newcomers(session: Session, count: int, seconds: float, end: float) -> list
         return []
     proposer = Proposer(space, families, seed=session.seed)
     for trial in known:
-        proposer.tell({key: trial.proposal.get(key) for key in ("family", "width", "depth", "rate")}, trial.score)
+        proposer.tell(trial.proposal, trial.score)
     fresh: list[Trial] = []
     for _ in range(3 * (count - len(added))):
         if len(fresh) >= count - len(added) or session.clock.spent > end:

@@ -11,6 +11,8 @@ from formwright.objectives.forecasting import ForecastDistillation, Forecasting
 from formwright.objectives.language import NextToken
 from formwright.objectives.nested import NestedTraining
 from formwright.objectives.objective import Objective, Outcome, Phase, means
+from formwright.objectives.supernet import SandwichTraining
+from formwright.objectives.transcription import Transcription
 
 __all__ = [
     "BalancedClassification",
@@ -27,6 +29,8 @@ __all__ = [
     "Objective",
     "Outcome",
     "Phase",
+    "SandwichTraining",
+    "Transcription",
     "WithAuxiliary",
     "means",
 ]

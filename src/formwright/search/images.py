@@ -7,12 +7,13 @@ depth, learning rate), which makes families comparable and a width that a machin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from formwright.models import model_specification
 from formwright.nn.specification import ChainSpec, ImageInput, PartSpec, StageSpec, part
+from formwright.search.open_choices import Categorical, Open
 from formwright.search.space import Family, Proposal, Space
 from formwright.training.recipe import Recipe
 
@@ -20,6 +21,8 @@ from formwright.training.recipe import Recipe
 WIDTHS = (8, 16, 24, 32, 48, 64, 96)
 #: Blocks per stage.
 DEPTHS = (1, 2, 3)
+#: What is open in the models of all families.
+SIZES: Mapping[str, Open] = {"width": Categorical(WIDTHS), "depth": Categorical(DEPTHS)}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,6 @@ def _patches(shape: PictureShape, **options: Any) -> PartSpec:
     return part("patch_embedding", kernel=stride + 2, stride=stride, padding=1, **options)
 
 
-Builder = Callable[[PictureShape, int, int], ChainSpec]
 _LAYER_NORM = part("layer_norm", eps=1e-6)
 
 
@@ -183,17 +185,18 @@ def _resnet(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     )
 
 
+_TWO_BLOCKS = {"depth": 2}
 #: In the order in which they are tried when time is short. A basic block of a ResNet holds two dense convolutions, so
 #: that one a stage is enough to begin with.
 FAMILIES: Mapping[str, Family] = {
-    "resnet": Family(_resnet, depth=1),
-    "convnext": Family(_convnext),
-    "metaformer-baselines": Family(_caformer),
-    "cct": Family(_cct),
-    "cvt": Family(_cvt),
-    "poolformer": Family(_poolformer),
-    "efficientvit": Family(_efficientvit),
-    "iformer": Family(_iformer),
+    "resnet": Family(_resnet, first={"depth": 1}),
+    "convnext": Family(_convnext, first=_TWO_BLOCKS),
+    "metaformer-baselines": Family(_caformer, first=_TWO_BLOCKS),
+    "cct": Family(_cct, first=_TWO_BLOCKS),
+    "cvt": Family(_cvt, first=_TWO_BLOCKS),
+    "poolformer": Family(_poolformer, first=_TWO_BLOCKS),
+    "efficientvit": Family(_efficientvit, first=_TWO_BLOCKS),
+    "iformer": Family(_iformer, first=_TWO_BLOCKS),
 }
 
 
@@ -201,30 +204,6 @@ def _blocks(stage: StageSpec) -> int:
     """Blocks of a stage, counting one that is its downsampling too."""
     first = stage.downsample is not None and stage.downsample.name == "residual_downsampling"
     return len(stage.blocks) + first
-
-
-def propose(family: str, shape: PictureShape, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-    """The candidate that these choices lead to."""
-    entry = FAMILIES[family]
-    specification = entry.build(shape, width, depth)
-    recipe = entry.recipe
-    batch = 256 if shape.pictures >= 20_000 else 128 if shape.pictures >= 5000 else 64 if shape.pictures >= 500 else 16
-    steps = shape.pictures / batch
-    recipe = Recipe(
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate * rate,
-        vector_learning_rate=recipe.vector_learning_rate * rate,
-        weight_decay=recipe.weight_decay,
-        batch_size=batch,
-        warmup=int(min(50, max(10, steps))),
-        ema_decay=recipe.ema_decay,
-        clip=recipe.clip,
-        label_smoothing=recipe.label_smoothing,
-    )
-    dims = "-".join(str(stage.dim) for stage in specification.stages)
-    depths = "-".join(str(_blocks(stage)) for stage in specification.stages)
-    choices = {"family": family, "width": width, "depth": depth, "rate": rate}
-    return Proposal(family, f"{family} {depths} x {dims}", choices, specification, recipe)
 
 
 def from_weights(specification: ChainSpec, shape: PictureShape) -> list[Proposal]:
@@ -250,15 +229,21 @@ class ImageSpace(Space):
     """The eight vision families for pictures of a shape."""
 
     families = FAMILIES
-    widths = WIDTHS
-    depths = DEPTHS
+    shared = SIZES
 
     def __init__(self, shape: PictureShape) -> None:
         self.shape = shape
         self.left_out = f"No family can take pictures of {shape.size[0]} x {shape.size[1]} pixels"
 
-    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-        return propose(family, self.shape, width=width, depth=depth, rate=rate)
+    def recipe(self, recipe: Recipe) -> Recipe:
+        pictures = self.shape.pictures
+        batch = 256 if pictures >= 20_000 else 128 if pictures >= 5000 else 64 if pictures >= 500 else 16
+        return replace(recipe, batch_size=batch, warmup=int(min(50, max(10, pictures / batch))))
+
+    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+        dims = "-".join(str(stage.dim) for stage in specification.stages)
+        depths = "-".join(str(_blocks(stage)) for stage in specification.stages)
+        return f"{family} {depths} x {dims}"
 
     def from_weights(self, specification: ChainSpec) -> list[Proposal]:
         return from_weights(specification, self.shape)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from formwright.models.language.transformer import decoder
 from formwright.nn.part import PARTS
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.open_choices import Categorical, Open
+from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
 
 WIDTHS = (32, 64, 96, 128, 192, 256, 384)
 DEPTHS = (2, 4, 6)
+#: What is open in the models of all families.
+SIZES: Mapping[str, Open] = {"width": Categorical(WIDTHS), "depth": Categorical(DEPTHS)}
 
 
 @dataclass(frozen=True)
@@ -86,16 +90,17 @@ _RECURRENT = (
     part("mamba"),
 )
 
+
+def _family(build: Callable[..., ChainSpec]) -> Family:
+    return Family(build, _RECIPE, first={"depth": 4}, narrow=64)
+
+
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
-    "ngram_decoder": Family(_with_ngrams, _RECIPE, depth=4, narrow=64),
-    "convolution_decoder": Family(_with_convolutions, _RECIPE, depth=4, narrow=64),
-    "decoder": Family(_decoder, _RECIPE, depth=4, narrow=64),
-    **{
-        f"{mixer.name}_decoder": Family(_mixed(mixer), _RECIPE, depth=4, narrow=64)
-        for mixer in _RECURRENT
-        if mixer.name in PARTS
-    },
+    "ngram_decoder": _family(_with_ngrams),
+    "convolution_decoder": _family(_with_convolutions),
+    "decoder": _family(_decoder),
+    **{f"{mixer.name}_decoder": _family(_mixed(mixer)) for mixer in _RECURRENT if mixer.name in PARTS},
 }
 
 
@@ -103,22 +108,14 @@ class LanguageSpace(Space):
     """Decoders for running text of a shape."""
 
     families = FAMILIES
-    widths = WIDTHS
-    depths = DEPTHS
+    shared = SIZES
 
     def __init__(self, shape: LanguageShape) -> None:
         self.shape = shape
         self.left_out = f"No family can take windows of {shape.length} tokens"
 
-    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-        entry, batch = self.families[family], self.shape.batch
-        recipe = replace(
-            entry.recipe,
-            learning_rate=entry.recipe.learning_rate * rate,
-            vector_learning_rate=entry.recipe.vector_learning_rate * rate,
-            batch_size=batch,
-            warmup=50,
-        )
-        choices = {"family": family, "width": width, "depth": depth, "rate": rate}
-        name = f"{family.replace('_', ' ')} {depth} x {width}"
-        return Proposal(family, name, choices, entry.build(self.shape, width, depth), recipe)
+    def recipe(self, recipe: Recipe) -> Recipe:
+        return replace(recipe, batch_size=self.shape.batch, warmup=50)
+
+    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+        return f"{family.replace('_', ' ')} {choices['depth']} x {choices['width']}"

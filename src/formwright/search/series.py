@@ -11,12 +11,15 @@ from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
 from formwright.models.series.temporal import patch_classifier, temporal_transformer
 from formwright.nn.specification import ChainSpec, PartSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.open_choices import Categorical, Open
+from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
 
 #: Channels of a token in a multiple of heads of 16.
 WIDTHS = (16, 32, 64, 128, 256)
 DEPTHS = (1, 2, 3)
+#: What is open in the models of all families but the linear one.
+SIZES: Mapping[str, Open] = {"width": Categorical(WIDTHS), "depth": Categorical(DEPTHS)}
 DROPOUT = 0.1
 
 
@@ -83,20 +86,21 @@ def _temporal(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
     )
 
 
-def _linear(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
+def _linear(shape: SeriesShape) -> ChainSpec:
     """Its only sizes are the look-back and the horizon."""
     return model_specification("dlinear", **_sizes(shape))
 
 
+_TWO_BLOCKS = {"depth": 2}
 _FORECASTING = Recipe(optimizer="adamw", learning_rate=1e-3, weight_decay=0.01, ema_decay=0.99)
 
 #: In the order in which they are tried when time is short.
 FORECASTERS: Mapping[str, Family] = {
-    "itransformer": Family(_inverted, _FORECASTING, narrow=0),
-    "linear_forecaster": Family(_linear, dataclasses.replace(_FORECASTING, weight_decay=0.0), narrow=0),
-    "variates-apart": Family(_apart, _FORECASTING, narrow=0),
-    "iflowformer": Family(_flow, _FORECASTING, narrow=0),
-    "temporal_transformer": Family(_temporal, _FORECASTING, narrow=0),
+    "itransformer": Family(_inverted, _FORECASTING, first=_TWO_BLOCKS, narrow=0),
+    "linear_forecaster": Family(_linear, dataclasses.replace(_FORECASTING, weight_decay=0.0), choices={}),
+    "variates-apart": Family(_apart, _FORECASTING, first=_TWO_BLOCKS, narrow=0),
+    "iflowformer": Family(_flow, _FORECASTING, first=_TWO_BLOCKS, narrow=0),
+    "temporal_transformer": Family(_temporal, _FORECASTING, first=_TWO_BLOCKS, narrow=0),
 }
 
 
@@ -104,35 +108,23 @@ class ForecastSpace(Space):
     """Forecasters for windows of a shape."""
 
     families = FORECASTERS
-    widths = WIDTHS
-    depths = DEPTHS
+    shared = SIZES
     left_out = "No family can take windows of this shape"
 
     def __init__(self, shape: SeriesShape) -> None:
         self.shape = shape
 
-    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-        entry = self.families[family]
-        specification = entry.build(self.shape, width, depth)
-        batch = 64 if self.shape.windows >= 4000 else 32 if self.shape.windows >= 500 else 16
-        recipe = _scaled(entry.recipe, rate, batch, self.shape.windows)
-        size = "" if family == "linear_forecaster" else f", {depth} blocks of {width}"
-        name = f"{family} {self.shape.length} to {self.shape.horizon} steps{size}"
-        return Proposal(family, name, _choices(family, width, depth, rate), specification, recipe)
+    def recipe(self, recipe: Recipe) -> Recipe:
+        windows = self.shape.windows
+        return _suited(recipe, 64 if windows >= 4000 else 32 if windows >= 500 else 16, windows)
+
+    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+        size = f", {choices['depth']} blocks of {choices['width']}" if choices else ""
+        return f"{family} {self.shape.length} to {self.shape.horizon} steps{size}"
 
 
-def _scaled(recipe: Recipe, rate: float, batch: int, samples: int) -> Recipe:
-    return dataclasses.replace(
-        recipe,
-        learning_rate=recipe.learning_rate * rate,
-        vector_learning_rate=recipe.vector_learning_rate * rate,
-        batch_size=batch,
-        warmup=int(min(50, max(10, samples / batch))),
-    )
-
-
-def _choices(family: str, width: int, depth: int, rate: float) -> dict[str, object]:
-    return {"family": family, "width": width, "depth": depth, "rate": rate}
+def _suited(recipe: Recipe, batch: int, samples: int) -> Recipe:
+    return dataclasses.replace(recipe, batch_size=batch, warmup=int(min(50, max(10, samples / batch))))
 
 
 def _patch_size(length: int) -> int:
@@ -173,10 +165,10 @@ def _pooling(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
 _CLASSIFYING = Recipe(optimizer="adamw", learning_rate=2e-3, weight_decay=0.05, ema_decay=0.99)
 
 CLASSIFIERS: Mapping[str, Family] = {
-    "patch-convolutions": Family(_convolutional, _CLASSIFYING, narrow=0),
-    "patch-attention": Family(_attending, _CLASSIFYING, narrow=0),
-    "patch-flow": Family(_flowing, _CLASSIFYING, narrow=0),
-    "patch-pooling": Family(_pooling, _CLASSIFYING, narrow=0),
+    "patch-convolutions": Family(_convolutional, _CLASSIFYING, first=_TWO_BLOCKS, narrow=0),
+    "patch-attention": Family(_attending, _CLASSIFYING, first=_TWO_BLOCKS, narrow=0),
+    "patch-flow": Family(_flowing, _CLASSIFYING, first=_TWO_BLOCKS, narrow=0),
+    "patch-pooling": Family(_pooling, _CLASSIFYING, first=_TWO_BLOCKS, narrow=0),
 }
 
 
@@ -184,17 +176,15 @@ class SeriesClassSpace(Space):
     """Classifiers for series of a shape."""
 
     families = CLASSIFIERS
-    widths = WIDTHS
-    depths = DEPTHS
+    shared = SIZES
     left_out = "No family can take series of this shape"
 
     def __init__(self, shape: LabelledShape) -> None:
         self.shape = shape
 
-    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-        entry = self.families[family]
-        specification = entry.build(self.shape, width, depth)
-        batch = 64 if self.shape.series >= 1000 else 32 if self.shape.series >= 200 else 16
-        recipe = _scaled(entry.recipe, rate, batch, self.shape.series)
-        name = f"{family}, {depth} blocks of {width}"
-        return Proposal(family, name, _choices(family, width, depth, rate), specification, recipe)
+    def recipe(self, recipe: Recipe) -> Recipe:
+        series = self.shape.series
+        return _suited(recipe, 64 if series >= 1000 else 32 if series >= 200 else 16, series)
+
+    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+        return f"{family}, {choices['depth']} blocks of {choices['width']}"

@@ -9,11 +9,14 @@ from typing import Any
 from formwright.models.language.text_classifiers import bag_of_embeddings, text_cct, text_cnn
 from formwright.models.language.transformer import encoder
 from formwright.nn.specification import ChainSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.open_choices import Categorical, Open
+from formwright.search.space import Family, Space
 from formwright.training.recipe import Recipe
 
 WIDTHS = (16, 32, 64, 96, 128, 192)
 DEPTHS = (1, 2, 3)
+#: What is open in the models of all families.
+SIZES: Mapping[str, Open] = {"width": Categorical(WIDTHS), "depth": Categorical(DEPTHS)}
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,10 @@ _MUON = Recipe(learning_rate=0.01, vector_learning_rate=2e-3, weight_decay=0.05,
 
 #: In the order in which they are tried when time is short.
 FAMILIES: Mapping[str, Family] = {
-    "bag_of_embeddings": Family(_bag, _ADAMW, depth=1),
-    "encoder": Family(_encoder, _MUON, depth=1),
-    "text_cnn": Family(_cnn, replace(_ADAMW, learning_rate=5e-3), depth=3),
-    "text_cct": Family(_cct, _MUON, depth=2),
+    "bag_of_embeddings": Family(_bag, _ADAMW, first={"depth": 1}),
+    "encoder": Family(_encoder, _MUON, first={"depth": 1}),
+    "text_cnn": Family(_cnn, replace(_ADAMW, learning_rate=5e-3), first={"depth": 3}),
+    "text_cct": Family(_cct, _MUON, first={"depth": 2}),
 }
 
 
@@ -99,23 +102,16 @@ class TextSpace(Space):
     """Four kinds of classifiers for texts of a shape."""
 
     families = FAMILIES
-    widths = WIDTHS
-    depths = DEPTHS
+    shared = SIZES
 
     def __init__(self, shape: TextShape) -> None:
         self.shape = shape
         self.left_out = f"No family can take texts of {shape.length} tokens"
 
-    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-        entry, texts = self.families[family], self.shape.texts
+    def recipe(self, recipe: Recipe) -> Recipe:
+        texts = self.shape.texts
         batch = 128 if texts >= 50_000 else 64 if texts >= 2000 else 32 if texts >= 500 else 16
-        recipe = replace(
-            entry.recipe,
-            learning_rate=entry.recipe.learning_rate * rate,
-            vector_learning_rate=entry.recipe.vector_learning_rate * rate,
-            batch_size=batch,
-            warmup=int(min(100, max(10, 0.5 * texts / batch))),
-        )
-        choices = {"family": family, "width": width, "depth": depth, "rate": rate}
-        name = f"{family.replace('_', ' ')} {depth} x {width}"
-        return Proposal(family, name, choices, entry.build(self.shape, width, depth), recipe)
+        return replace(recipe, batch_size=batch, warmup=int(min(100, max(10, 0.5 * texts / batch))))
+
+    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
+        return f"{family.replace('_', ' ')} {choices['depth']} x {choices['width']}"
