@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -139,6 +140,7 @@ def test_one_sequence_a_row_is_a_row(case: Case) -> None:
         torch.testing.assert_close(call(module, x, whole)[0], call(module, x, context)[0], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.skipif(os.environ.get("FORMWRIGHT_CHECK_SHAPES") == "1", reason="what checks shapes is not compiled")
 @pytest.mark.parametrize("case", {case.name: case for case in packed_cases()}.values(), ids=str)
 def test_compiled_it_gives_what_it_gives_line_by_line(case: Case) -> None:
     module = build(case, GRIDS[1])
