@@ -38,7 +38,7 @@ class Attention(Part):
     Without further options every token attends to every real token; places do not matter, so any grid (or a class
     token in front) will do. A token that stands for several merged ones counts as often: ``log(token_size)`` is added
     to the scores of its key. With ``causal`` a token attends to itself and those before it, and the part streams with
-    a cache of keys and values.
+    a cache of keys and values. The sequences of a packed row (``context.segments``) attend one by one.
 
     Args:
         dim: channels in and out.
