@@ -11,16 +11,19 @@ import pandas as pd
 import pytest
 
 from formwright.cli import main
-from formwright.data.series_batches import Windows
-from formwright.deployment.forecasting import ForecastPreparation, append_forecasts
 from formwright.deployment.prediction import predict
+from formwright.deployment.preparations.forecasting import ForecastPreparation, append_forecasts
 from formwright.errors import UserError
 from formwright.fitting import fit
-from formwright.fitting.task import find_task
-from formwright.fitting.tasks.forecasting import ForecastingTask
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import find_task, task_type
 from formwright.search.series import FORECASTERS, ForecastSpace
 
 HORIZON, LOOK_BACK = 6, 12
+
+
+def read(path, **options):
+    return task_type("forecasting").read(path, Reading(options=options))
 
 
 def exit_code(arguments):
@@ -104,13 +107,12 @@ def test_baselines_stand_in_the_same_table(fitted):
 
 def test_exponential_smoothing_follows_each_column(fitted):
     folder, _ = fitted
-    task = ForecastingTask.read(folder / "sites.csv", seed=0, target="north,south", known="price", horizon=HORIZON)
-    found = {
-        rival.name: (rival, val) for rival, val in task.measuring.baselines(Windows(task.data, "train"), seconds=60)
-    }
+    task = read(folder / "sites.csv", target="north,south", known="price", horizon=HORIZON)
+    measuring = task.goal.measuring
+    found = {rival.name: (rival, val) for rival, val in measuring.baselines(task.data.windows["train"], seconds=60)}
     smoothed, val = found["exponential smoothing"]
-    figures = task.measuring.figures(val, smoothed.values)
-    assert figures["mse"] < task.measuring.figures(found["naive"][1], found["naive"][0].values)["mse"]
+    figures = measuring.figures(val, smoothed.values)
+    assert figures["mse"] < measuring.figures(found["naive"][1], found["naive"][0].values)["mse"]
 
 
 def test_intervals_hold_about_as_often_as_stated(fitted):
@@ -158,11 +160,9 @@ def test_the_next_steps_come_from_the_exported_model(fitted, table, tmp_path):
 def test_shipped_inputs_are_those_of_training(fitted, table, tmp_path):
     """The window that ``predict`` makes of the first rows is the one that training would."""
     folder, _ = fitted
-    task = ForecastingTask.read(
-        folder / "sites.csv", seed=0, target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK
-    )
-    batch = next(task.evaluation_batches("val", most=1))
-    start = task.data.rows(task.data.series[0], "val")[0]
+    task = read(folder / "sites.csv", target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK)
+    batch = next(task.data.evaluation_batches("val", most=1))
+    start = task.data.content.rows(task.data.content.series[0], "val")[0]
     rows = table.iloc[: start + LOOK_BACK + HORIZON].copy()
     rows.iloc[start + LOOK_BACK :, 1:3] = np.nan
     rows.to_csv(tmp_path / "cut.csv", index=False)
@@ -243,28 +243,28 @@ def test_a_damaged_preparation_is_refused(fitted, tmp_path):
 def test_splits_are_recorded_and_checked(fitted, table, tmp_path):
     folder, _ = fitted
     options = {"target": "north", "horizon": HORIZON}
-    task = ForecastingTask.read(folder / "sites.csv", seed=0, **options)
-    task.save_splits(tmp_path / "splits.json")
-    task.check_splits(tmp_path / "splits.json")
+    content = read(folder / "sites.csv", **options).data.content
+    content.save_splits(tmp_path / "splits.json")
+    content.check_splits(tmp_path / "splits.json")
     table.assign(north=table["north"] + 1).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(UserError, match="not those that"):
-        ForecastingTask.read(tmp_path / "other.csv", seed=0, **options).check_splits(tmp_path / "splits.json")
+        read(tmp_path / "other.csv", **options).data.content.check_splits(tmp_path / "splits.json")
 
 
 def test_series_are_told_from_other_tables(tmp_path, table):
     path = tmp_path / "table.csv"
     table.to_csv(path, index=False)
-    assert find_task(path, None, {})[0] is ForecastingTask
+    assert find_task(path, None, {})[0].name == "forecasting"
     texts = pd.DataFrame({"date": ["2024-01-01"] * 3, "stars": [1, 2, 3], "review": ["a long text " * 20] * 3})
     texts.to_csv(path, index=False)
-    assert find_task(path, None, {})[0] is not ForecastingTask
+    assert find_task(path, None, {})[0].name != "forecasting"
 
 
 def test_the_built_in_series_needs_no_file():
-    task = ForecastingTask.read(None, seed=0)
-    assert task.data.frequency.name == "1 week"
-    assert task.data.horizon == 26
-    assert any("look" in note for note in task.notes)
+    data = read(None).data
+    assert data.content.frequency.name == "1 week"
+    assert data.content.horizon == 26
+    assert any("look" in note for note in data.notes)
 
 
 def test_a_mistake_leaves_nothing_behind(tmp_path, table, capsys):

@@ -16,22 +16,26 @@ from formwright.data.images import from_arrays
 from formwright.errors import NonFiniteLossError, UserError
 from formwright.fitting import fit, race
 from formwright.fitting.clock import Clock
+from formwright.fitting.data.pictures import Pictures
+from formwright.fitting.goals.classification import ClassificationGoal
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
-from formwright.fitting.tasks.images import ImageClassification
+from formwright.fitting.task import Task, task_type
 from formwright.measurement.budget import Budget
 from formwright.objectives import Classification, Outcome
 from formwright.reporting import SILENT
-from formwright.search.images import PictureShape, propose
+from formwright.search.images import propose
+from formwright.shapes import PictureShape
 
 
 def toy_session(folder: RunFolder) -> Session:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = (rng.integers(0, 100, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
+    data = Pictures(from_arrays(images, labels), Augmentation())
     return Session(
-        task=ImageClassification(from_arrays(images, labels), Augmentation()),
+        task=Task(task_type("image-classification"), data, ClassificationGoal(data)),
         budget=Budget(time=60.0),
         folder=folder,
         clock=Clock(60.0, spent=folder.state.spent),

@@ -13,7 +13,8 @@ from formwright.fitting import race, refits, restarts
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
-from formwright.search.images import PictureShape, propose
+from formwright.search.images import propose
+from formwright.shapes import PictureShape
 from formwright.training.evaluation import runner
 from tests.fitting.test_race import toy_session
 
@@ -21,7 +22,7 @@ from tests.fitting.test_race import toy_session
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     made = toy_session(RunFolder.create(tmp_path / "run", {}))
-    monkeypatch.setattr(type(made.task), "keeps_best", True)
+    monkeypatch.setattr(type(made.task.data), "keeps_best", True)
     return made
 
 
@@ -55,7 +56,7 @@ def test_the_best_weights_are_kept(session, trial):
 
 
 def test_other_tasks_keep_the_latest(session, trial, monkeypatch):
-    monkeypatch.setattr(type(session.task), "keeps_best", False)
+    monkeypatch.setattr(type(session.task.data), "keeps_best", False)
     points(session, trial, [0.8, 0.6])
     assert (trial.kept, trial.score) == (None, 0.6)
 
@@ -95,7 +96,7 @@ def test_attempts_begin_anew_and_only_better_ones_are_kept(session, trial, monke
 
     monkeypatch.setattr(Session, "validate", validate)
     monkeypatch.setattr(restarts, "LENGTHS", (1.0, 0.5))
-    restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
     assert trial.score == 0.95
     kept = session.trained(trial).state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in scored[2].state_dict().items())
@@ -105,7 +106,7 @@ def test_attempts_begin_anew_and_only_better_ones_are_kept(session, trial, monke
     assert trial.curve[6].learning_rate < trial.curve[3].learning_rate
     assert session.folder.state.facts["attempts"]["done"] == 2
     # Continued after a kill, what is done is not done again.
-    restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
     assert len(scored) == 8
 
 
@@ -126,17 +127,17 @@ def test_an_attempt_that_was_killed_is_made_again(session, trial, monkeypatch):
 
     monkeypatch.setattr(Session, "add_point", dies)
     with pytest.raises(Killed):
-        restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+        restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
     first = [point.step for point in trial.curve]
     monkeypatch.setattr(Session, "add_point", real)
-    restarts.begin_anew(session, trial, session.task.objective(), 60.0)
+    restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
     assert first == [10, 20, 30, 42, 45]
     assert [point.step for point in trial.curve] == [10, 20, 30, 42, 45, 47, 50]
-    assert session.task.score(runner(session.trained(trial)), "val") >= 0.0
+    assert session.task.goal.score(runner(session.trained(trial)), "val") >= 0.0
 
 
 def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(session, trial, monkeypatch):
-    monkeypatch.setattr(type(session.task), "refits", True)
+    monkeypatch.setattr(session.task, "refits", True)
     points(session, trial, [0.5])
     trial.status, session.folder.state.winner = "racing", 0
     asked: list[int] = []
@@ -145,7 +146,7 @@ def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(session, tr
         asked.append(batch_size)
         return self.training_batches(batch_size, seed=seed), 4
 
-    monkeypatch.setattr(type(session.task), "refit_batches", batches)
+    monkeypatch.setattr(type(session.task.data), "refit_batches", batches)
     kept = session.trained(trial).state_dict()
     refits.refit(session, trial, 20.0)
     assert asked == [14]

@@ -9,10 +9,11 @@ import pytest
 from formwright.data.array_batches import ArrayBatches
 from formwright.data.samples import control_charts
 from formwright.deployment.prediction import predict
-from formwright.deployment.series_classes import SeriesClassPreparation
+from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
-from formwright.fitting.tasks.series_classification import SeriesClassification
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import task_type
 from formwright.search.series import CLASSIFIERS, SeriesClassSpace
 
 
@@ -73,12 +74,12 @@ def test_a_damaged_preparation_is_refused(tmp_path):
 
 
 def test_the_built_in_charts_need_no_file(tmp_path):
-    task = SeriesClassification.read(None, seed=0)
-    assert sum(task.samples.values()) == 600
-    task.save_splits(tmp_path / "splits.json")
-    task.check_splits(tmp_path / "splits.json")
+    charts, others = (task_type("series-classification").read(None, Reading(seed=seed)).data for seed in (0, 1))
+    assert sum(charts.samples_of.values()) == 600
+    charts.content.save_splits(tmp_path / "splits.json")
+    charts.content.check_splits(tmp_path / "splits.json")
     with pytest.raises(UserError, match="parts differ"):
-        SeriesClassification.read(None, seed=1).check_splits(tmp_path / "splits.json")
+        others.content.check_splits(tmp_path / "splits.json")
 
 
 def test_batches_continue_where_they_stopped():

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from formwright.models import Model, create_model, empty_copy
-from formwright.search.images import DEPTHS, FAMILIES, WIDTHS, ImageSpace, PictureShape, from_weights, propose
+from formwright.search.images import DEPTHS, FAMILIES, WIDTHS, ImageSpace, from_weights, propose
 from formwright.search.proposals import Proposer
 from formwright.search.space import RATES
+from formwright.shapes import PictureShape
 
 SHAPES = {
     "8 x 8 grey": PictureShape((8, 8), 1, 10, 1000),

@@ -7,8 +7,9 @@ import torch
 
 from formwright.models import Model
 from formwright.nn.embeddings import TokenEmbedding
-from formwright.search.language import LanguageShape, LanguageSpace
-from formwright.search.text import TextShape, TextSpace
+from formwright.search.language import LanguageSpace
+from formwright.search.text import TextSpace
+from formwright.shapes import LanguageShape, TextShape
 from formwright.training.muon import Muon
 from formwright.training.recipe import build_optimizers
 

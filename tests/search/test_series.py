@@ -10,10 +10,9 @@ from formwright.search.series import (
     CLASSIFIERS,
     FORECASTERS,
     ForecastSpace,
-    LabelledShape,
     SeriesClassSpace,
-    SeriesShape,
 )
+from formwright.shapes import LabelledShape, SeriesShape
 
 
 @pytest.mark.parametrize("family", FORECASTERS)

@@ -10,7 +10,8 @@ from formwright.errors import UserError
 from formwright.models import MODELS, create_model
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.objectives import Classification
-from formwright.search.images import FAMILIES, PictureShape, propose
+from formwright.search.images import FAMILIES, propose
+from formwright.shapes import PictureShape
 from formwright.training.muon import Muon
 from formwright.training.recipe import Group, Recipe, Schedule, _parameters, build_optimizers
 from tests.conformance.instances import build, cases

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
     from formwright.cli.listing import Listed
-    from formwright.deployment.prediction import Answer
+    from formwright.deployment.preparation import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
 
@@ -114,9 +114,9 @@ def reporter(*, quiet: bool) -> Iterator[Reporter]:
 def print_fit(result: FitResult, out: Path) -> None:
     """The answer in a few lines, and where the rest is."""
     from formwright.fitting.report import interval
-    from formwright.fitting.task import TASKS
+    from formwright.fitting.task import task_type
 
-    task = TASKS[result.task]
+    task = task_type(result.task)
     metric, ends = task.metric, interval(result, task.metric)
     shipped = result.shipped
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"

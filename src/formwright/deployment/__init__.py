@@ -12,9 +12,10 @@ _PUBLIC = {
     "ExportError": "export",
     "OnnxModel": "runtime",
     "Prediction": "classes",
-    "Preprocessing": "preprocessing",
+    "Preparation": "preparation",
     "Quantization": "quantize",
     "export_onnx": "export",
+    "load_preparation": "preparation",
     "predict": "prediction",
     "quantize_onnx": "quantize",
 }
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from formwright.deployment.export import ExportError as ExportError
     from formwright.deployment.export import export_onnx as export_onnx
     from formwright.deployment.prediction import predict as predict
-    from formwright.deployment.preprocessing import Preprocessing as Preprocessing
+    from formwright.deployment.preparation import Preparation as Preparation
+    from formwright.deployment.preparation import load_preparation as load_preparation
     from formwright.deployment.quantize import Quantization as Quantization
     from formwright.deployment.quantize import quantize_onnx as quantize_onnx
     from formwright.deployment.runtime import OnnxModel as OnnxModel

@@ -15,7 +15,7 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
     The race gives every candidate of a rung the same seconds, so the comparison at its last rung is fair as it stands.
     ``to_the_end`` trains it on for as many seconds as the winner had, beyond the time that was allowed for the run.
     """
-    state, name, family = session.folder.state, session.task.peer.name, session.task.peer.family
+    state, name, family = session.folder.state, session.task.space.peer.name, session.task.space.peer.family
     winner = next(trial for trial in state.trials if trial.number == state.winner)
     peer = next((trial for trial in state.trials if trial.family == family and trial.curve), None)
     state.baselines = [baseline for baseline in state.baselines if baseline.name != name]
@@ -33,11 +33,11 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
             trainer.load(session.folder.checkpoint(checkpoint))
         try:
             # Where the best weights are kept, those of before are among them.
-            scored = peer if session.task.keeps_best else None
+            scored = peer if session.task.data.keeps_best else None
             session.finish(trainer, scored, max(winner.seconds - trainer.seconds, 0.0), checkpoint)
         except NonFiniteLossError as error:
             session.note(f"The {name} failed before its time was over: {error}")
-    score = session.task.score(runner(session.trained(peer)), "test")
+    score = session.task.goal.score(runner(session.trained(peer)), "test")
     state.baselines.append(Baseline(name, score, trainer.seconds, _note(session, winner, peer, trainer.seconds)))
     session.save()
 

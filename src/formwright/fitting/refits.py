@@ -33,9 +33,13 @@ def refit(session: Session, trial: Trial, seconds: float) -> None:
         vector_learning_rate=RATE * recipe.vector_learning_rate,
         warmup=20,
     )
-    batches, epoch = session.task.refit_batches(recipe.batch_size, seed=session.seed)
+    batches, epoch = session.task.data.refit_batches(recipe.batch_size, seed=session.seed)
     trainer = Trainer(
-        session.trained(trial), session.task.objective(recipe), batches, recipe, seed=1000 * session.seed + trial.number
+        session.trained(trial),
+        session.task.goal.objective(recipe),
+        batches,
+        recipe,
+        seed=1000 * session.seed + trial.number,
     )
     checkpoint = session.folder.checkpoint("refit")
     if checkpoint.is_file():  # of a run that was killed here

@@ -58,7 +58,7 @@ def begin_anew(session: Session, trial: Trial, objective: Objective, seconds: fl
                 known["step"] + trainer.step,
                 known["seconds"] + trainer.seconds,
                 loss,
-                session.validate(model, most=session.task.race_samples),
+                session.validate(model, most=session.task.data.race_samples),
                 recipe.learning_rate * trainer.schedule.factor(trainer.step),
             )
             session.add_point(trial, model, point)

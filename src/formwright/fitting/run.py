@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-import formwright.fitting.tasks  # noqa: F401  (each registers itself)
 from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.fitting.clock import Clock
+from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
 from formwright.fitting.records import FitResult, Variant
@@ -104,40 +104,33 @@ def fit(
     threads = threads or os.cpu_count() or 1
     reporter.stage("Reading the data")
 
-    def read() -> Task:
-        return kind.read(
-            path,
-            seed=seed,
-            skip_bad=skip_bad,
-            pretrained=pretrained,
-            progress=lambda done, total: reporter.progress(
-                done / max(total, 1), f"{done} of {total} {kind.words.samples}"
-            ),
-            **given,
-        )
+    def show(done: int, total: int) -> None:
+        reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
+
+    how = Reading(seed, skip_bad, pretrained, show, given)
 
     if resume:
         folder = RunFolder.open(root, options)
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-        learned = read()
+        learned = kind.read(path, how)
         if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
-            learned.save_splits(root / SPLITS_FILE)
-        learned.check_splits(root / SPLITS_FILE)
+            learned.data.content.save_splits(root / SPLITS_FILE)
+        learned.data.content.check_splits(root / SPLITS_FILE)
     else:
         # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
-        learned = read()
+        learned = kind.read(path, how)
         folder = RunFolder.create(root, options)
         try:
-            learned.save_splits(root / SPLITS_FILE)
+            learned.data.content.save_splits(root / SPLITS_FILE)
         except UserError:
             folder.discard()
             raise
     if reason and path is not None:
         reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
-    for note in learned.notes:
+    for note in learned.data.notes:
         reporter.note(note)
     previous = torch.get_num_threads()
     session = _session(learned, budget, folder, reporter, seed, threads, started)
@@ -216,7 +209,7 @@ def _run(session: Session) -> FitResult:
         shipped_model = from_pretrained(session.folder.variant(_label(chosen).replace(" ", "-")))
         result = ship(session, shipped_model, chosen, float_variant)
     if session.plain_peer:
-        with clock.stage(session.task.peer.name):
+        with clock.stage(session.task.space.peer.name):
             train_plain_peer(session, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)

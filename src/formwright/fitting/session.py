@@ -96,13 +96,13 @@ class Session:
     def new_trainer(
         self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None, *, attempt: int = 0
     ) -> Trainer:
-        batches = self.task.training_batches(recipe.batch_size, seed=self.seed + attempt)
-        objective = objective or self.task.objective(recipe)
+        batches = self.task.data.training_batches(recipe.batch_size, seed=self.seed + attempt)
+        objective = objective or self.task.goal.objective(recipe)
         return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
 
     def validate(self, model: nn.Module, *, most: int | None = None) -> float:
         """The score on validation samples, in the precision that the run trains in."""
-        return self.task.score(runner(model, precision=self.precision), "val", most=most)
+        return self.task.goal.score(runner(model, precision=self.precision), "val", most=most)
 
     def tune_threads(self, trainer: Trainer, *, steps: int = 3) -> None:
         """Take a few real steps with one thread and a few with all, and go on with what was faster just now.
@@ -134,21 +134,23 @@ class Session:
                 if self.past_its_best(trial):
                     break
                 before = trainer.step
-                chunk = self.evaluate_every if self.task.keeps_best else self.checkpoint_every
+                chunk = self.evaluate_every if self.task.data.keeps_best else self.checkpoint_every
                 losses.append(trainer.train(until=time.monotonic() + min(left, chunk)))
                 if trainer.step == before:  # not even one more step fits
                     losses.pop()
                     break
                 if left > self.checkpoint_every:
                     self.checkpoint(trainer, path)
-                if left > chunk and self.task.keeps_best:
-                    self.record(trial, trainer, losses[-1], most=self.task.race_samples)
+                if left > chunk and self.task.data.keeps_best:
+                    self.record(trial, trainer, losses[-1], most=self.task.data.race_samples)
         except NonFiniteLossError as error:
             trial.status, trial.reason = "failed", str(error)
             self.save()
             return
         self.checkpoint(trainer, path)
-        self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=self.task.race_samples)
+        self.record(
+            trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=self.task.data.race_samples
+        )
 
     def checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Write down where a training is and how much time the run has used; rarely, if it takes long."""
@@ -172,7 +174,7 @@ class Session:
         """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""
         if trial.kept is not None and trial.kept >= len(trial.curve):
             trial.kept = None  # the point was taken back
-        if self.task.keeps_best and (trial.kept is None or point.score > trial.score):
+        if self.task.data.keeps_best and (trial.kept is None or point.score > trial.score):
             write_safetensors(self._kept_file(trial), model.state_dict(), {})
             trial.kept = len(trial.curve)
         trial.curve.append(point)
@@ -186,7 +188,7 @@ class Session:
         if trial.kept is None:
             return False
         best, latest = trial.curve[trial.kept].step, trial.curve[-1].step
-        epoch = self.task.samples["train"] / Recipe(**trial.recipe).batch_size
+        epoch = self.task.data.samples_of["train"] / Recipe(**trial.recipe).batch_size
         return latest - best > max(1.5 * best, PATIENCE_EPOCHS * epoch)
 
     def trained(self, trial: Trial) -> nn.Module:
@@ -249,7 +251,7 @@ class Session:
                 self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and due:
-                self.record(trial, trainer, float(np.mean(losses)), most=self.task.race_samples)
+                self.record(trial, trainer, float(np.mean(losses)), most=self.task.data.race_samples)
                 losses, evaluated = [], time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
             fits = int(min(trainer.step + int((end - time.monotonic()) / recent), last))
@@ -257,5 +259,5 @@ class Session:
                 trainer.stretch(max(fits, trainer.step + 1))
         self.checkpoint(trainer, path)
         if trial is not None:
-            most = self.task.race_samples if self.task.keeps_best else None
+            most = self.task.data.race_samples if self.task.data.keeps_best else None
             self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=most)

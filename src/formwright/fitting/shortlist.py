@@ -56,11 +56,11 @@ class Cost:
 def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) -> Cost:
     """Build a candidate and measure it: MACs, size, latency of one sample, seconds of a training step."""
     model = create_model(proposal.specification).eval()
-    example = session.task.example()
+    example = session.task.data.example()
     with torch_threads(1), torch.inference_mode():
         eager = measure_latency(lambda: model(example), min_time=0.02, min_repeats=5, warmup=1).median
-    batch = session.task.batch(min(batch_size, 128))
-    step = step_seconds(model, session.task.objective(), batch, session.precision, repeats=2)
+    batch = session.task.data.batch(min(batch_size, 128))
+    step = step_seconds(model, session.task.goal.objective(), batch, session.precision, repeats=2)
     return Cost(
         parameters=model.parameter_count(),
         macs=count_macs(model, example),
@@ -85,10 +85,10 @@ def onnx_seconds(model: Network, session: Session) -> float:
     from formwright.deployment.export import export_onnx
     from formwright.deployment.runtime import OnnxModel
 
-    example = session.task.example()
+    example = session.task.data.example()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(model, path, example)
+        export_onnx(model, path, example, free=session.task.data.free)
         run = OnnxModel(path, threads=session.threads)
         array = example.numpy()
         return measure_latency(lambda: run(array), min_time=0.05, warmup=3).median
@@ -114,19 +114,19 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
 
 def affordable_sample(session: Session, training_seconds: float) -> float:
     """Seconds that training on a sample may take, for training to be long enough in the time there is."""
-    return WINNERS_SHARE * training_seconds / session.task.worthwhile_samples
+    return WINNERS_SHARE * training_seconds / session.task.data.worthwhile_samples
 
 
 def choose_precision(session: Session, proposal: Proposal) -> None:
     """Train in bfloat16 where a timed step of a candidate is faster with it on this machine."""
     model = create_model(proposal.specification)
-    batch = session.task.batch(min(proposal.recipe.batch_size, 128))
-    session.precision = faster_precision(model, session.task.objective(), batch)
+    batch = session.task.data.batch(min(proposal.recipe.batch_size, 128))
+    session.precision = faster_precision(model, session.task.goal.objective(), batch)
     session.folder.state.facts["precision"] = session.precision
     by_threads = {}
     for count in sorted({1, session.threads}):
         torch.set_num_threads(count)
-        by_threads[count] = step_seconds(model, session.task.objective(), batch, session.precision)
+        by_threads[count] = step_seconds(model, session.task.goal.objective(), batch, session.precision)
     torch.set_num_threads(min(by_threads, key=lambda count: by_threads[count]))
     if session.precision == "bf16-mixed":
         session.note("Training computes in bfloat16: a timed step was faster with it here.")

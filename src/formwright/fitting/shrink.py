@@ -32,7 +32,7 @@ def export_variant(session: Session, model: Network, label: str) -> Variant:
     name = label.replace(" ", "-")
     path = session.folder.variant(f"{name}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(model, path, session.task.example())
+    export_onnx(model, path, session.task.data.example(), free=session.task.data.free)
     model.save_pretrained(session.folder.variant(name))
     variant = _measure(session, model, label, "float32", path)
     session.folder.state.facts["export_seconds"] = time.monotonic() - started
@@ -43,14 +43,14 @@ def quantize_variant(session: Session, model: Network, float_variant: Variant, l
     """Quantise an exported model to INT8 with training samples for calibration, and measure it."""
     source = session.folder.root / float_variant.file
     path = session.folder.variant(f"{label.replace(' ', '-')}-int8.onnx")
-    quantize_onnx(source, path, session.task.calibration())
+    quantize_onnx(source, path, session.task.data.calibration())
     return _measure(session, model, label, "int8", path)
 
 
 def _measure(session: Session, model: Network, label: str, precision: str, path: Path) -> Variant:
     run = OnnxModel(path, threads=session.threads)
-    score = session.task.score(run.on_tensors, "val")
-    one = session.task.example().numpy()
+    score = session.task.goal.score(run.on_tensors, "val")
+    one = session.task.data.example().numpy()
     latency = measure_latency(lambda: run(one), min_time=0.5, warmup=10)
     state = session.folder.state
     variant = Variant(
@@ -62,7 +62,7 @@ def _measure(session: Session, model: Network, label: str, precision: str, path:
         latency_low=latency.low,
         latency_high=latency.high,
         size=path.stat().st_size,
-        macs=count_macs(model, session.task.example()),
+        macs=count_macs(model, session.task.data.example()),
         parameters=model.parameter_count(),
         score=score,
     )
@@ -115,7 +115,7 @@ def try_int8(session: Session, model: Network, variant: Variant, label: str) -> 
     """The INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
     name = int8_step(label)
-    if session.task.leaves_range and not variant.violations:
+    if session.task.data.leaves_range and not variant.violations:
         reason = "the budget is met without it, and values beyond the range of the training part would be cut"
         note_step(session, name, False, False, reason, started)
         return None
@@ -174,11 +174,11 @@ def try_step(session: Session, kind: type[Compressor], model: Network, trained: 
         return
     recipe = _recovery(session, trained)
     size = recipe.batch_size
-    batches = list(session.task.evaluation_batches("train", batch_size=size, most=4 * size))
+    batches = list(session.task.data.evaluation_batches("train", batch_size=size, most=4 * size))
     try:
-        job = Job(batches=batches, objective=session.task.objective(), teacher=model, seed=session.seed)
+        job = Job(batches=batches, objective=session.task.goal.objective(), teacher=model, seed=session.seed)
         smaller = kind.leaving(_share_to_keep(session, trained)).run([model], job).model
-        trainer = session.new_trainer(smaller, recipe, 900, session.task.distilled(recipe, model))
+        trainer = session.new_trainer(smaller, recipe, 900, session.task.goal.distilled(recipe, model))
         checkpoint = session.folder.checkpoint(kind.label)
         if checkpoint.is_file():  # of a run that was killed here; the same step cuts the same
             trainer.load(checkpoint)

@@ -8,42 +8,19 @@ depth, learning rate), which makes families comparable and a width that a machin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from formwright.models import model_specification
 from formwright.nn.specification import ChainSpec, ImageInput, PartSpec, StageSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.space import SPACES, Family, Peer, Proposal, Space
+from formwright.shapes import PictureShape
 from formwright.training.recipe import Recipe
 
 #: Channels of the first stage, from small to large; later stages are wider.
 WIDTHS = (8, 16, 24, 32, 48, 64, 96)
 #: Blocks per stage.
 DEPTHS = (1, 2, 3)
-
-
-@dataclass(frozen=True)
-class PictureShape:
-    """What a space needs to know of the data."""
-
-    size: tuple[int, int]
-    channels: int
-    classes: int
-    pictures: int
-
-    @property
-    def stem_stride(self) -> int:
-        side = min(self.size)
-        return 1 if side <= 12 else 2 if side <= 48 else 4
-
-    @property
-    def stages(self) -> int:
-        grid = min(self.size) / self.stem_stride
-        count = 1
-        while grid / 2 >= 3 and count < 4:
-            grid /= 2
-            count += 1
-        return count
 
 
 def _widths(width: int, stages: int, multiple: int = 8) -> tuple[int, ...]:
@@ -246,12 +223,14 @@ def from_weights(specification: ChainSpec, shape: PictureShape) -> list[Proposal
     ]
 
 
+@SPACES.register("image-classification")
 class ImageSpace(Space):
     """The eight vision families for pictures of a shape."""
 
     families = FAMILIES
     widths = WIDTHS
     depths = DEPTHS
+    peer = Peer("plain ResNet", "resnet")
 
     def __init__(self, shape: PictureShape) -> None:
         self.shape = shape

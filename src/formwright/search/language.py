@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from formwright.models.language.transformer import decoder
 from formwright.nn.part import PARTS
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.space import SPACES, Family, Peer, Proposal, Space
+from formwright.shapes import LanguageShape
 from formwright.training.recipe import Recipe
 
 WIDTHS = (32, 64, 96, 128, 192, 256, 384)
 DEPTHS = (2, 4, 6)
-
-
-@dataclass(frozen=True)
-class LanguageShape:
-    """What a space needs to know of the data: ids, ids of a window, ids of the training text."""
-
-    vocabulary: int
-    length: int
-    tokens: int
-
-    @property
-    def dropout(self) -> float:
-        """The shorter the text, the sooner it is known by heart."""
-        return 0.2 if self.tokens < 300_000 else 0.05 if self.tokens < 5_000_000 else 0.0
-
-    @property
-    def buckets(self) -> int:
-        """Vectors of the n-grams of each length: more for longer texts."""
-        return 2**12 if self.tokens < 300_000 else 2**14 if self.tokens < 20_000_000 else 2**16
-
-    @property
-    def batch(self) -> int:
-        """Windows a step: some 4,000 ids, and fewer of a short text, which then gets more steps."""
-        return max(4, min(4096, self.tokens // 64) // self.length)
 
 
 def _decoder(
@@ -99,12 +76,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+@SPACES.register("language-modelling")
 class LanguageSpace(Space):
     """Decoders for running text of a shape."""
 
     families = FAMILIES
     widths = WIDTHS
     depths = DEPTHS
+    peer = Peer("plain Transformer", "decoder")
 
     def __init__(self, shape: LanguageShape) -> None:
         self.shape = shape

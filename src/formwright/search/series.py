@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
 from formwright.models.series.temporal import patch_classifier, temporal_transformer
 from formwright.nn.specification import ChainSpec, PartSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.space import SPACES, Family, Peer, Proposal, Space
+from formwright.shapes import LabelledShape, SeriesShape
 from formwright.training.recipe import Recipe
 
 #: Channels of a token in a multiple of heads of 16.
 WIDTHS = (16, 32, 64, 128, 256)
 DEPTHS = (1, 2, 3)
 DROPOUT = 0.1
-
-
-@dataclass(frozen=True)
-class SeriesShape:
-    """What a space needs to know of the data: ``windows`` are those to train on."""
-
-    length: int
-    variates: int
-    covariates: int
-    horizon: int
-    windows: int
-
-
-@dataclass(frozen=True)
-class LabelledShape:
-    """What a space needs to know of series with classes."""
-
-    length: int
-    variates: int
-    classes: int
-    series: int
 
 
 def _sizes(shape: SeriesShape) -> dict[str, Any]:
@@ -100,12 +79,14 @@ FORECASTERS: Mapping[str, Family] = {
 }
 
 
+@SPACES.register("forecasting")
 class ForecastSpace(Space):
     """Forecasters for windows of a shape."""
 
     families = FORECASTERS
     widths = WIDTHS
     depths = DEPTHS
+    peer = Peer("plain DLinear", "linear_forecaster")
     left_out = "No family can take windows of this shape"
 
     def __init__(self, shape: SeriesShape) -> None:
@@ -180,12 +161,14 @@ CLASSIFIERS: Mapping[str, Family] = {
 }
 
 
+@SPACES.register("series-classification")
 class SeriesClassSpace(Space):
     """Classifiers for series of a shape."""
 
     families = CLASSIFIERS
     widths = WIDTHS
     depths = DEPTHS
+    peer = Peer("plain Transformer", "patch-attention")
     left_out = "No family can take series of this shape"
 
     def __init__(self, shape: LabelledShape) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from formwright.nn.specification import ChainSpec
+from formwright.registry import Registry
 from formwright.training.recipe import Recipe
 
 #: Factors on a family's own learning rate.
@@ -42,6 +43,14 @@ class Family:
         return depths[0] if width < self.narrow else self.depth
 
 
+@dataclass(frozen=True)
+class Peer:
+    """The plain model that stands beside every result: what it is called, and its family in the space."""
+
+    name: str
+    family: str
+
+
 class Space(ABC):
     """What may be proposed for a task.
 
@@ -51,6 +60,7 @@ class Space(ABC):
     Attributes:
         families: by name, in the order in which they are tried when time is short.
         widths, depths, rates: what may be chosen, from small to large.
+        peer: the plain model beside every result.
         left_out: what to say when no family can take the data; an example of why follows.
     """
 
@@ -58,6 +68,7 @@ class Space(ABC):
     widths: Sequence[int]
     depths: Sequence[int]
     rates: Sequence[float] = RATES
+    peer: Peer
     left_out: str = "No family can take data of this shape"
 
     @abstractmethod
@@ -67,3 +78,7 @@ class Space(ABC):
     def from_weights(self, specification: ChainSpec) -> list[Proposal]:
         """Candidates that start from a user's checkpoint; none where the task has no use for one."""
         return []
+
+
+#: What may be proposed for each task, by its name, given the shape of the data.
+SPACES: Registry[Callable[[Any], Space]] = Registry("space", group="formwright.spaces", package="formwright.search")

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from formwright.models.language.text_classifiers import bag_of_embeddings, text_cct, text_cnn
 from formwright.models.language.transformer import encoder
 from formwright.nn.specification import ChainSpec, part
-from formwright.search.space import Family, Proposal, Space
+from formwright.search.space import SPACES, Family, Peer, Proposal, Space
+from formwright.shapes import TextShape
 from formwright.training.recipe import Recipe
 
 WIDTHS = (16, 32, 64, 96, 128, 192)
 DEPTHS = (1, 2, 3)
-
-
-@dataclass(frozen=True)
-class TextShape:
-    """What a space needs to know of the data: tokens, longest text, classes, training texts."""
-
-    vocabulary: int
-    length: int
-    padding: int
-    classes: int
-    texts: int
-
-    @property
-    def dropout(self) -> float:
-        """The fewer texts, the sooner they are known by heart."""
-        return 0.5 if self.texts < 20_000 else 0.3 if self.texts < 200_000 else 0.1
-
-    @property
-    def input(self) -> dict[str, Any]:
-        return {
-            "vocabulary": self.vocabulary,
-            "length": self.length,
-            "padding": self.padding,
-            "classes": self.classes,
-        }
 
 
 def _heads(width: int) -> int:
@@ -95,12 +70,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+@SPACES.register("text-classification")
 class TextSpace(Space):
     """Four kinds of classifiers for texts of a shape."""
 
     families = FAMILIES
     widths = WIDTHS
     depths = DEPTHS
+    peer = Peer("plain Transformer", "encoder")
 
     def __init__(self, shape: TextShape) -> None:
         self.shape = shape

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+import numpy as np
+from numpy.typing import NDArray
 
 from formwright.data.tables import decode, read_bytes
 from formwright.data.token_rows import as_rows, encode
 from formwright.data.tokenization import Tokenizer, read_tokenizer, save_tokenizer
 from formwright.deployment.classes import Prediction, classify
-from formwright.deployment.preprocessing import FILE
+from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-from formwright.files import read_json, write_json
 from formwright.reporting import SILENT, Reporter
 
 BATCH = 64
@@ -26,47 +25,45 @@ BATCH = 64
 _FILE_SUFFIXES = (".txt", ".text", ".md", ".csv", ".tsv", ".json", ".jsonl", ".html")
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class _Fields:
-    """``length``: tokens that a text is cut or filled up to. ``labels``: the classes, as the model orders them."""
+@PREPARATIONS.register("text-classification")
+@dataclass(frozen=True)
+class TextPreparation(Preparation):
+    """From a text to a row of ids: the tokeniser of ``tokenizer.json``, cut or filled up to ``length``.
 
-    length: Annotated[int, Field(gt=0)]
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
-    task: Literal["text-classification"] = "text-classification"
-    schema_version: Literal[1] = 1
+    ``labels``: the classes, in the order of the model's outputs.
+    """
 
+    task: ClassVar[str] = "text-classification"
+    of: ClassVar[str] = "texts"
 
-class TextPreprocessing:
-    """From a text to a row of ids: the tokeniser of ``tokenizer.json``, cut or filled up to ``length``."""
+    tokenizer: Tokenizer
+    length: int
+    labels: tuple[str, ...]
 
-    def __init__(self, tokenizer: Tokenizer, length: int, labels: Sequence[str]) -> None:
-        self.tokenizer = tokenizer
-        self.fields = _Fields(length, tuple(labels))
+    def record(self) -> dict[str, Any]:
+        return {"length": self.length, "labels": list(self.labels)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
+        length, labels = int(record["length"]), tuple(map(str, record["labels"]))
+        if length < 1 or not labels:
+            raise ValueError("at least one token and one class are expected")
+        return cls(read_tokenizer(folder), length, labels)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` and ``preprocessing.json`` into ``folder``."""
         save_tokenizer(self.tokenizer, Path(folder))
-        write_json(Path(folder) / FILE, dataclasses.asdict(self.fields))
+        super().save(folder)
 
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> TextPreprocessing:
-        """Read what :meth:`save` wrote; raises :class:`UserError` where it is missing or not valid."""
-        path = Path(folder) / FILE
-        try:
-            fields = TypeAdapter(_Fields).validate_python(read_json(path))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"{path} does not describe a preprocessing of texts: at {first['loc']}, {first['msg']}."
-            ) from None
-        return cls(read_tokenizer(Path(folder)), fields.length, fields.labels)
+    def rows(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """``(texts, length)``, as the model takes them."""
+        return as_rows(encode(self.tokenizer, texts), self.length)
 
     def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
         """What ``model`` says of each input: a file, whose content is one text, or the text itself."""
         for start in range(0, len(inputs), BATCH):
             chunk = inputs[start : start + BATCH]
-            rows = as_rows(encode(self.tokenizer, [read_input(one) for one in chunk]), self.fields.length)
-            yield from classify(model, rows, chunk, self.fields.labels)
+            yield from classify(model, self.rows([read_input(one) for one in chunk]), chunk, self.labels)
 
 
 def read_input(given: str) -> str:

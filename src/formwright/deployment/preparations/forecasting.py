@@ -1,4 +1,4 @@
-"""Forecasts of an exported folder for tables of series: ``model.onnx`` and ``preprocessing.json``, without PyTorch."""
+"""What a shipped forecaster expects of a table of series, and the forecasts that it gives."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from formwright.data.calendar import Frequency, calendar_features
 from formwright.data.series import Layout, Scaling, Series, fill_forward
 from formwright.data.series_files import SeriesTable, read_table
 from formwright.data.time_axis import as_text
-from formwright.deployment.preprocessing import FILE
+from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-from formwright.files import read_json, write_atomically, write_json
+from formwright.files import write_atomically
 from formwright.reporting import SILENT, Reporter
 
 Values = NDArray[np.float64]
@@ -78,8 +78,9 @@ class Forecast:
         return row
 
 
+@PREPARATIONS.register("forecasting")
 @dataclass(frozen=True)
-class ForecastPreparation:
+class ForecastPreparation(Preparation):
     """From the table of a user to the model's input, and from its output to forecasts with intervals.
 
     Attributes:
@@ -94,6 +95,9 @@ class ForecastPreparation:
         coverage: how often the intervals are to hold.
     """
 
+    task: ClassVar[str] = "forecasting"
+    of: ClassVar[str] = "series"
+
     layout: Layout
     frequency: Frequency
     length: int
@@ -104,11 +108,8 @@ class ForecastPreparation:
     half_width: Values
     coverage: float
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``preprocessing.json`` into ``folder``."""
-        record = {
-            "task": "forecasting",
-            "schema_version": 1,
+    def record(self) -> dict[str, Any]:
+        return {
             "layout": dataclasses.asdict(self.layout),
             "frequency": dataclasses.asdict(self.frequency),
             "length": self.length,
@@ -121,36 +122,25 @@ class ForecastPreparation:
             "half_width": self.half_width.tolist(),
             "coverage": self.coverage,
         }
-        write_json(Path(folder) / FILE, record)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> ForecastPreparation:
-        """Read ``preprocessing.json`` in ``folder``.
-
-        Raises:
-            UserError: it is missing or not valid.
-        """
-        path = Path(folder) / FILE
-        record = read_json(path)
-        try:
-            layout = Layout(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
-            frequency = dict(record["frequency"])
-            return cls(
-                layout=layout,
-                frequency=Frequency(**{**frequency, "features": tuple(frequency["features"])}),
-                length=int(record["length"]),
-                horizon=int(record["horizon"]),
-                time_column=str(record["time_column"]),
-                series_column=record["series_column"],
-                scalings={
-                    name: Scaling(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
-                    for name, (mean, deviation) in record["scalings"].items()
-                },
-                half_width=np.asarray(record["half_width"], np.float64).reshape(-1, len(layout.targets)),
-                coverage=float(record["coverage"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} does not describe a preparation of series ({error}); export it again.") from None
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
+        layout = Layout(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
+        frequency = dict(record["frequency"])
+        return cls(
+            layout=layout,
+            frequency=Frequency(**{**frequency, "features": tuple(frequency["features"])}),
+            length=int(record["length"]),
+            horizon=int(record["horizon"]),
+            time_column=str(record["time_column"]),
+            series_column=record["series_column"],
+            scalings={
+                name: Scaling(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
+                for name, (mean, deviation) in record["scalings"].items()
+            },
+            half_width=np.asarray(record["half_width"], np.float64).reshape(-1, len(layout.targets)),
+            coverage=float(record["coverage"]),
+        )
 
     def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Forecast]:
         """The next steps of every series in the files ``inputs``.
@@ -166,6 +156,12 @@ class ForecastPreparation:
                 yield from self._forecasts(model, table, chunk)
                 done = start + len(chunk)
                 reporter.progress(done / len(table.series), f"{done:,} of {len(table.series):,} series")
+
+    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+        """Add the forecasts to a CSV file (:func:`append_forecasts`)."""
+        forecasts = list(answers)
+        reporter.note(f"{append_forecasts(out, forecasts):,} rows added to {out}.")
+        yield from forecasts
 
     def read(self, file: str | os.PathLike[str]) -> SeriesTable:
         """The table in a file, with the columns and the frequency that the model was trained on.

@@ -1,9 +1,7 @@
-"""Where a model errs, as the report shows it: the confusion matrix and the pictures of the worst mistakes."""
+"""Which classes a model takes for which, as the report shows it."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +10,8 @@ from numpy.typing import NDArray
 
 from formwright.fitting.metric import percent
 from formwright.fitting.records import FitResult
+from formwright.fitting.shown import png
 
-THUMBNAIL = 224  # pixels: the longer side of a picture of a mistake
 TABLE_CLASSES = 20  # up to so many, the confusion matrix is a table with figures
 MATRIX_PIXELS = 1000  # the side of a larger one
 LETTER_PIXELS = 10  # the least height of a class that still has its name beside it
@@ -39,16 +37,6 @@ class Confusion:
     weakest: list[tuple[str, str, int]]
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture as a data address, the sides it had, and whether it is to be shown pixel for pixel."""
-
-    source: str
-    height: int
-    width: int
-    tiny: bool
-
-
 def confusion(result: FitResult) -> Confusion | None:
     """What the test part was taken for, or none if that was not counted."""
     if not result.details.get("confusion"):
@@ -70,7 +58,7 @@ def confusion(result: FitResult) -> Confusion | None:
         if totals[index] and recall[index] < 1
     ]
     cell = min(24.0, MATRIX_PIXELS / len(classes))
-    picture = _png(_heat_map(counts)) if len(classes) > TABLE_CLASSES else ""
+    picture = png(_heat_map(counts)) if len(classes) > TABLE_CLASSES else ""
     every = max(1, round(LETTER_PIXELS / cell))
     return Confusion(classes, counts.tolist(), totals.tolist(), picture, cell, every, pairs, weakest)
 
@@ -83,23 +71,3 @@ def _heat_map(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     image[np.eye(len(counts), dtype=bool), :3] = (47, 118, 210)
     image[..., 3] = np.round(255 * np.sqrt(shares))
     return image
-
-
-def thumbnail(picture: NDArray[np.uint8] | None) -> Thumbnail | None:
-    """A picture ``(height, width, channels)`` made small enough for a page."""
-    if picture is None:
-        return None
-    height, width = picture.shape[:2]
-    return Thumbnail(_png(picture), height, width, tiny=max(height, width) < THUMBNAIL // 2)
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    """A picture ``(height, width, 1, 3 or 4 channels)`` as a data address."""
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if picture.shape[2] == 1 else picture))
-    if picture.shape[2] != 4:
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -5,36 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass as plain_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from formwright.data.language import windows
 from formwright.data.tokenization import Tokenizer, read_tokenizer, save_tokenizer
-from formwright.deployment.preprocessing import FILE
+from formwright.deployment.preparation import PREPARATIONS, Preparation
+from formwright.deployment.preparations.text_classification import read_input
 from formwright.deployment.runtime import OnnxModel
-from formwright.deployment.text import read_input
 from formwright.errors import UserError
-from formwright.files import read_json, write_json
 from formwright.metrics.language import next_token_nats
 from formwright.reporting import SILENT, Reporter
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class _Fields:
-    """``length``: ids of a window."""
-
-    length: Annotated[int, Field(gt=1)]
-    task: Literal["language-modelling"] = "language-modelling"
-    schema_version: Literal[1] = 1
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Surprise:
     """How well a text was foretold: bits for each of its bytes, and how many bytes it has after the first token."""
 
@@ -49,34 +37,35 @@ class Surprise:
         return {"file": self.file, "bits per byte": f"{self.bits_per_byte:.3f}", "bytes": f"{self.bytes:,}"}
 
 
-class LanguagePreprocessing:
-    """From a text to windows of ids: the tokeniser of ``tokenizer.json``, and how long windows are."""
+@PREPARATIONS.register("language-modelling")
+@dataclass(frozen=True)
+class LanguagePreparation(Preparation):
+    """From a text to windows of ids: the tokeniser of ``tokenizer.json``, and how many ids a window has."""
 
-    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
-        self.tokenizer = tokenizer
-        self.fields = _Fields(length)
+    task: ClassVar[str] = "language-modelling"
+    of: ClassVar[str] = "language"
+
+    tokenizer: Tokenizer
+    length: int
+
+    def record(self) -> dict[str, Any]:
+        return {"length": self.length}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
+        length = int(record["length"])
+        if length < 2:
+            raise ValueError("windows of at least two tokens are expected")
+        return cls(read_tokenizer(folder), length)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` and ``preprocessing.json`` into ``folder``."""
         save_tokenizer(self.tokenizer, Path(folder))
-        write_json(Path(folder) / FILE, dataclasses.asdict(self.fields))
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> LanguagePreprocessing:
-        """Read what :meth:`save` wrote; raises :class:`UserError` where it is missing or not valid."""
-        path = Path(folder) / FILE
-        try:
-            fields = TypeAdapter(_Fields).validate_python(read_json(path))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UserError(
-                f"{path} does not describe a preprocessing of language: at {first['loc']}, {first['msg']}."
-            ) from None
-        return cls(read_tokenizer(Path(folder)), fields.length)
+        super().save(folder)
 
     def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Surprise]:
         """How well ``model`` foretells each input: a file, or the text itself."""
-        length = self.fields.length
+        length = self.length
         for given in inputs:
             text = read_input(given)
             ids = np.array(self.tokenizer.encode(text), np.int64)

@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 
 from formwright.data.batches import normalise
-from formwright.deployment.preprocessing import Preprocessing
+from formwright.deployment.preparations.image_classification import PicturePreparation
 from formwright.errors import UserError
 
 
 @pytest.fixture
-def colour() -> Preprocessing:
-    return Preprocessing(size=(6, 4), channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), labels=("cat", "dog"))
+def colour() -> PicturePreparation:
+    return PicturePreparation(
+        size=(6, 4), channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5), labels=("cat", "dog")
+    )
 
 
 def test_normalises_each_channel(colour):
@@ -37,13 +39,13 @@ def test_pictures_of_any_size_and_mode_fit(colour, tmp_path):
     path = tmp_path / "wide.png"
     Image.new("L", (90, 30), 128).save(path)
     np.testing.assert_array_equal(colour.read(path), colour.apply(Image.new("RGB", (4, 6), (128, 128, 128))))
-    grey = Preprocessing(size=(8, 8), channels=1, mean=(0.0,), std=(1.0,), labels=("a",))
+    grey = PicturePreparation(size=(8, 8), channels=1, mean=(0.0,), std=(1.0,), labels=("a",))
     assert grey.read(path).shape == (1, 8, 8)
 
 
 def test_saved_and_loaded(colour, tmp_path):
     colour.save(tmp_path)
-    assert Preprocessing.load(tmp_path) == colour
+    assert PicturePreparation.load(tmp_path) == colour
     assert json.loads((tmp_path / "preprocessing.json").read_text())["labels"] == ["cat", "dog"]
 
 
@@ -63,16 +65,16 @@ def test_says_what_is_wrong_in_the_file(colour, tmp_path, change, place):
     colour.save(tmp_path)
     path = tmp_path / "preprocessing.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(UserError, match="does not describe a preprocessing") as caught:
-        Preprocessing.load(tmp_path)
+    with pytest.raises(UserError, match="does not describe a preparation of pictures") as caught:
+        PicturePreparation.load(tmp_path)
     assert place in str(caught.value)
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"preprocessing\.json"):
-        Preprocessing.load(tmp_path)
+        PicturePreparation.load(tmp_path)
 
 
 def test_checked_when_built():
     with pytest.raises(pydantic.ValidationError):
-        Preprocessing(size=(6, 4), channels=3, mean=(0.5,), std=(0.2,), labels=("cat",))
+        PicturePreparation(size=(6, 4), channels=3, mean=(0.5,), std=(0.2,), labels=("cat",))

@@ -1,29 +1,29 @@
-"""Classes of the series in a table, by an exported folder: ``model.onnx`` and ``preprocessing.json``."""
+"""What a shipped classifier of series expects of a table, and the names of its classes."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from formwright.data.labelled_series import Columns, prepared, split_rows
 from formwright.data.series import Scaling
 from formwright.data.series_files import column_of, read_frame
 from formwright.deployment.classes import Prediction, classify
-from formwright.deployment.preprocessing import FILE
+from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
-from formwright.errors import UserError
-from formwright.files import read_json, write_json
 from formwright.reporting import SILENT, Reporter
 
 BATCH = 256
 
 
+@PREPARATIONS.register("series-classification")
 @dataclass(frozen=True)
-class SeriesClassPreparation:
+class SeriesClassPreparation(Preparation):
     """From a table of series to the model's input.
 
     Attributes:
@@ -33,17 +33,17 @@ class SeriesClassPreparation:
         labels: the classes, in the order of the model's outputs.
     """
 
+    task: ClassVar[str] = "series-classification"
+    of: ClassVar[str] = "series"
+
     columns: Columns
     length: int
     scaling: Scaling
     labels: tuple[str, ...]
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``preprocessing.json`` into ``folder``."""
+    def record(self) -> dict[str, Any]:
         columns = self.columns
-        record = {
-            "task": "series-classification",
-            "schema_version": 1,
+        return {
             "label_column": columns.label,
             "value_columns": list(columns.values),
             "series_column": columns.series,
@@ -53,31 +53,24 @@ class SeriesClassPreparation:
             "deviation": self.scaling.deviation.tolist(),
             "labels": list(self.labels),
         }
-        write_json(Path(folder) / FILE, record)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> SeriesClassPreparation:
-        """Read ``preprocessing.json`` in ``folder``.
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
+        return cls(
+            columns=Columns(
+                str(record["label_column"]),
+                tuple(map(str, record["value_columns"])),
+                record["series_column"],
+                record["time_column"],
+            ),
+            length=int(record["length"]),
+            scaling=Scaling(np.asarray(record["mean"], np.float64), np.asarray(record["deviation"], np.float64)),
+            labels=tuple(map(str, record["labels"])),
+        )
 
-        Raises:
-            UserError: it is missing or not valid.
-        """
-        path = Path(folder) / FILE
-        record = read_json(path)
-        try:
-            return cls(
-                columns=Columns(
-                    str(record["label_column"]),
-                    tuple(map(str, record["value_columns"])),
-                    record["series_column"],
-                    record["time_column"],
-                ),
-                length=int(record["length"]),
-                scaling=Scaling(np.asarray(record["mean"], np.float64), np.asarray(record["deviation"], np.float64)),
-                labels=tuple(map(str, record["labels"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} does not describe a preparation of series ({error}); export it again.") from None
+    def inputs(self, raw: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+        """``(series, length, variates)``, as the model takes them, of one array ``(steps, variates)`` per series."""
+        return np.stack([prepared(values, self.scaling, self.length) for values in raw])
 
     def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
         """The class of every series in the tables ``inputs``.
@@ -93,6 +86,6 @@ class SeriesClassPreparation:
                 column_of(frame, name, "the model")
             raw, names, _ = split_rows(frame, self.columns)
             for start in range(0, len(raw), BATCH):
-                rows = [prepared(values, self.scaling, self.length) for values in raw[start : start + BATCH]]
-                yield from classify(model, np.stack(rows), names[start : start + BATCH], self.labels)
+                rows = self.inputs(raw[start : start + BATCH])
+                yield from classify(model, rows, names[start : start + BATCH], self.labels)
                 reporter.progress(min((start + BATCH) / len(raw), 1.0), f"{len(raw):,} series")
