@@ -119,7 +119,7 @@ def many_series() -> tuple[float, float]:
     import pandas as pd
 
     from formwright.deployment.export import export_onnx
-    from formwright.deployment.forecasting import ForecastPreparation
+    from formwright.deployment.preparations.forecasting import ForecastPreparation
     from formwright.deployment.prediction import MODEL_FILE, predict
 
     random = np.random.default_rng(0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from formwright.compression.groups import Group, Skeleton, groups_of
+from formwright.compression.costs import Skeleton
 from formwright.compression.importance import magnitude_importance, per_entry, taylor_importance
 from formwright.errors import UserError
 from formwright.measurement import count_macs
+from formwright.models.choices import Choice
 from formwright.nn.edits import keep_entries
+from formwright.nn.edits.groups import Group, groups_of
 from formwright.nn.part import Axis
 from formwright.objectives import Batch, Classification
 from tests.compression.models import batches, tiny
@@ -100,4 +102,4 @@ def test_an_entry_costs_what_the_whole_model_saves_without_it(name: str, macs: b
         else:
             saved = model.parameter_count() - smaller.parameter_count()
         assert cost == saved
-        assert skeleton.cost() - skeleton.cost([(group, group.size - 1)]) == saved
+        assert skeleton.cost() - skeleton.cost(Choice({(group.target, group.axis): group.size - 1})) == saved

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from formwright.compression import fold, prune
-from formwright.compression.groups import Skeleton, groups_of, width_groups
+from formwright.compression.costs import Skeleton
 from formwright.errors import UserError
 from formwright.measurement import count_macs
 from formwright.models import Model, from_pretrained
+from formwright.models.choices import Choice
+from formwright.nn.edits.groups import groups_of, width_groups
 from formwright.objectives import Classification
 from tests.compression.models import TINY, batches, tiny
 
@@ -64,7 +66,8 @@ def test_what_does_nothing_goes_first() -> None:
             else:
                 part.fc2.weight[:, 5::6] = 0
     idle = {"heads": 1, "hidden": 32}
-    target = Skeleton(model, macs=True).cost((group, group.size - idle[group.axis]) for group in groups)
+    left = {(group.target, group.axis): group.size - idle[group.axis] for group in groups}
+    target = Skeleton(model, macs=True).cost(Choice(left))
     image = torch.randn(2, 3, 32, 32)
     pruned = prune(model, batches(model), macs=target)
     assert [group.size - left.size for group, left in zip(groups, groups_of(pruned), strict=True)] == [1, 32, 1, 32]

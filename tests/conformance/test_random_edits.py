@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from formwright.compression.groups import Group, groups_of, width_groups
 from formwright.deployment.export import export_onnx
 from formwright.errors import UserError
 from formwright.models import Network, empty_copy
@@ -29,6 +28,7 @@ from formwright.nn.edits import (
     quantise_layers,
     replace_part,
 )
+from formwright.nn.edits.groups import Group, groups_of, width_groups
 from formwright.nn.frame import Branch
 from formwright.nn.layers import PLAIN, Layer
 from formwright.nn.norms import LayerNorm

@@ -17,7 +17,8 @@ from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.kind import Reading
 from formwright.fitting.task import find_task, task_type
-from formwright.search.series import FORECASTERS, ForecastSpace
+from formwright.shapes import SeriesShape
+from tests.fitting.sample import few_candidates
 
 HORIZON, LOOK_BACK = 6, 12
 
@@ -62,9 +63,7 @@ def fitted(table, tmp_path_factory, monkeymodule):
     monkeymodule.setattr(run, "SHRINK_LEAST", 2.0)
     monkeymodule.setattr(run, "SHIP_LEAST", 1.0)
     monkeymodule.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
-    families = {name: FORECASTERS[name] for name in ("itransformer", "linear_forecaster")}
-    monkeymodule.setattr(ForecastSpace, "families", families)
-    monkeymodule.setattr(ForecastSpace, "widths", (16, 32))
+    few_candidates(monkeymodule, "forecasting", ("itransformer", "linear_forecaster"), SeriesShape, (16, 32))
     folder = tmp_path_factory.mktemp("forecasting")
     table.to_csv(folder / "sites.csv", index=False)
     result = fit(

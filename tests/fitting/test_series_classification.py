@@ -14,7 +14,8 @@ from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.kind import Reading
 from formwright.fitting.task import task_type
-from formwright.search.series import CLASSIFIERS, SeriesClassSpace
+from formwright.shapes import LabelledShape
+from tests.fitting.sample import few_candidates
 
 
 def table(each, seed=0):
@@ -34,8 +35,8 @@ def fitted(tmp_path_factory):
         patch.setattr(run, "SHRINK_LEAST", 2.0)
         patch.setattr(run, "SHIP_LEAST", 1.0)
         patch.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
-        patch.setattr(SeriesClassSpace, "families", {name: CLASSIFIERS[name] for name in list(CLASSIFIERS)[:2]})
-        patch.setattr(SeriesClassSpace, "widths", (16, 32))
+        families = ("patch-convolutions", "patch-attention")
+        few_candidates(patch, "series-classification", families, LabelledShape, (16, 32))
         result = fit(folder / "charts.csv", out=folder / "run", task="series-classification", max_time=7, threads=1)
     return folder, result
 

@@ -16,10 +16,10 @@ from formwright.errors import UserError
 from formwright.fitting import FitResult, fit
 from formwright.fitting.task import find_task, task_type
 from formwright.models import create_model, from_pretrained
-from formwright.search.language import LanguageSpace
-from formwright.search.text import TextSpace
+from formwright.shapes import LanguageShape, TextShape
 from formwright.training.evaluation import runner
 from formwright.training.loop import Trainer
+from tests.fitting.sample import few_candidates
 from tests.fitting.test_report import Page
 
 LINES = "".join(
@@ -105,10 +105,7 @@ def test_candidates_learn(data, name, family, better):
 
 
 def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
-    monkeypatch.setattr(
-        TextSpace, "families", {name: TextSpace.families[name] for name in ("encoder", "bag_of_embeddings")}
-    )
-    monkeypatch.setattr(TextSpace, "widths", (16,))
+    few_candidates(monkeypatch, "text-classification", ("encoder", "bag_of_embeddings"), TextShape, (16,))
     root = data / "run"
     result = fit(data / "table.tsv", out=root, max_time=8, threads=1, label_column="2")
     assert (result.task, result.metric["key"]) == ("text-classification", "accuracy")
@@ -134,8 +131,7 @@ def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
 
 
 def test_a_run_on_language(data, short_runs, monkeypatch):
-    monkeypatch.setattr(LanguageSpace, "families", {"decoder": LanguageSpace.families["decoder"]})
-    monkeypatch.setattr(LanguageSpace, "widths", (32,))
+    few_candidates(monkeypatch, "language-modelling", ("decoder",), LanguageShape, (32,))
     monkeypatch.setattr("formwright.fitting.goals.modelling.SAMPLE_TOKENS", 20)
     root = data / "run"
     result = fit(data / "book.txt", out=root, max_time=8, threads=1)
@@ -165,8 +161,7 @@ def test_a_run_on_language(data, short_runs, monkeypatch):
 
 
 def test_a_text_run_that_was_stopped_is_continued(data, short_runs, monkeypatch):
-    monkeypatch.setattr(TextSpace, "families", {"bag_of_embeddings": TextSpace.families["bag_of_embeddings"]})
-    monkeypatch.setattr(TextSpace, "widths", (16,))
+    few_candidates(monkeypatch, "text-classification", ("bag_of_embeddings",), TextShape, (16,))
     from formwright.fitting import restarts, run
 
     class Killed(BaseException):

@@ -16,7 +16,8 @@ from formwright.batch import Batch
 from formwright.compression.values import KeptValues
 from formwright.errors import NonFiniteLossError, UserError
 from formwright.models import create_model
-from formwright.nn.nesting import Narrowed
+from formwright.models.choices import narrowed
+from formwright.models.nesting import nested_choice
 from formwright.objectives import Classification, Distillation, NestedTraining, Objective, Outcome, Phase, means
 from formwright.training import Trainer
 from formwright.training.evaluation import step_seconds
@@ -134,7 +135,8 @@ class Sizes(Objective):
     def phases(self, model: nn.Module) -> tuple[Phase, ...]:
         def of(ratio: float) -> Phase:
             def run(model, batch, progress):
-                return self.base(Narrowed(model, ratio), batch, progress)
+                with narrowed(model, nested_choice(model, ratio)):
+                    return self.base(model, batch, progress)
 
             return Phase(run, (model,), f"{ratio:g}")
 

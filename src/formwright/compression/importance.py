@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from formwright.batch import moved
-from formwright.compression.groups import Group, parameters_of
 from formwright.errors import UserError
 from formwright.measurement.macs import evaluation_mode
+from formwright.nn.edits.groups import Group, parameters_of
 from formwright.nn.part import Axis
 from formwright.objectives import Batch, Objective
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from formwright.compression.groups import Group, Skeleton, groups_of, width_groups
+from formwright.compression.costs import Skeleton
 from formwright.compression.importance import magnitude_importance, taylor_importance
 from formwright.errors import UserError
 from formwright.measurement.budget import format_count
 from formwright.models import Network
+from formwright.models.choices import Choice
 from formwright.nn.edits import keep_entries
+from formwright.nn.edits.groups import Group, groups_of, width_groups
 from formwright.objectives import Batch, Classification, Objective
 
 
@@ -139,7 +141,8 @@ def _fewest_cuts(
     """
 
     def cost_after(count: int) -> int:
-        return skeleton.cost((groups[index], size) for index, size in sizes_after(count).items())
+        sizes = {(groups[index].target, groups[index].axis): size for index, size in sizes_after(count).items()}
+        return skeleton.cost(Choice(sizes))
 
     def sizes_after(count: int) -> dict[int, int]:
         return {cut.group: cut.size for cut in cuts[:count]}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from formwright.batch import Batch
+from formwright.compression.choices import extract, mix_and_match
 from formwright.compression.depth import drop_branches
 from formwright.compression.factorization import factorise
 from formwright.compression.folding import fold
 from formwright.compression.growth import Growth, grow
-from formwright.compression.nesting import extract, mix_and_match
 from formwright.compression.norm_conversion import replace_layer_norms
 from formwright.compression.pruning import prune
 from formwright.compression.quantization import deployed_forms, quantise
@@ -23,6 +23,8 @@ from formwright.compression.values import cluster, sparsify, zeros
 from formwright.errors import UserError
 from formwright.measurement.macs import count_macs
 from formwright.models import Network
+from formwright.models.choices import Choice
+from formwright.models.nesting import nested_choice
 from formwright.nn.layers import Layer
 
 Report = dict[str, Any]
@@ -257,26 +259,38 @@ class Grow(Single):
 
 @COMPRESSORS.register("extract")
 class Extract(Single):
-    """The nested model of the first hidden channels (:func:`extract`), by shares or by a number of parameters.
+    """A smaller model of the first entries of axes, and without some branches (:func:`extract`).
 
     Args:
         ratios: share of the hidden channels, one for all or one per channel mixer.
         parameters: how many parameters may be left, in place of shares (:func:`mix_and_match`).
+        choice: sizes of axes by ``path:axis``, and dropped branches, in place of both
+            (:meth:`~formwright.models.choices.Choice.to_dict`).
 
     Source: MatFormer, arXiv 2310.07707.
     """
 
-    def __init__(self, ratios: float | Sequence[float] | None = None, parameters: int | None = None) -> None:
-        if (ratios is None) == (parameters is None):
-            raise UserError("A nested model is extracted by ratios or by a number of parameters: give one of them.")
+    def __init__(
+        self,
+        ratios: float | Sequence[float] | None = None,
+        parameters: int | None = None,
+        choice: Mapping[str, Any] | None = None,
+    ) -> None:
+        if [ratios, parameters, choice].count(None) != 2:
+            raise UserError(
+                "A smaller model is extracted by ratios, by a number of parameters or by a choice: give one of them."
+            )
         self.ratios, self.parameters = ratios, parameters
+        self.choice = None if choice is None else Choice.from_dict(choice)
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
-        ratios = self.ratios
-        if ratios is None:
-            assert self.parameters is not None
-            ratios = mix_and_match(model, self.parameters)
-        return _changed(extract, model, ratios=ratios)
+        chosen = self.choice
+        if self.ratios is not None:
+            chosen = nested_choice(model, self.ratios)
+        elif self.parameters is not None:
+            chosen = mix_and_match(model, self.parameters)
+        assert chosen is not None
+        return _changed(extract, model, choice=chosen)
 
 
 @COMPRESSORS.register("replace_layer_norms")

@@ -1,8 +1,8 @@
 """A kind of data: how it is recognised, read, split, batched, shown, and prepared for the exported model.
 
-A kind is a subclass of :class:`Data` in a module of ``formwright.fitting.data``; with a goal of the same target it makes
-a task (:mod:`formwright.fitting.task`). The command line imports these modules for their options, so what needs PyTorch
-is imported where it is used.
+A kind is a subclass of :class:`Data` in a module of ``formwright.fitting.data``; with a goal of the same target it
+makes a task (:mod:`formwright.fitting.task`). The command line imports these modules for their options, so what needs
+PyTorch is imported where it is used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from formwright.deployment.preparation import Preparation
 from formwright.fitting.shown import Shown
 from formwright.registry import Registry
+from formwright.shapes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,7 +189,7 @@ class Data(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> Any:
+    def shape(self) -> Shape:
         """What candidates need to know of the data to be built (:mod:`formwright.shapes`)."""
 
     @property

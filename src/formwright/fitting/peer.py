@@ -16,7 +16,10 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
     The race gives every candidate of a rung the same seconds, so the comparison at its last rung is fair as it stands.
     ``to_the_end`` trains it on for as many seconds as the winner had, beyond the time that was allowed for the run.
     """
-    state, name, family = session.folder.state, session.task.space.peer.name, session.task.space.peer.family
+    state, plain = session.folder.state, session.task.space.plain
+    if plain is None:
+        return
+    name, family = plain
     winner = session.trial(state.winner)
     peer = next((trial for trial in state.trials if trial.family == family and trial.curve), None)
     state.baselines = [baseline for baseline in state.baselines if baseline.name != name]

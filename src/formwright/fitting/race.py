@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
-from formwright.errors import CandidateError, LostError
+from formwright.errors import CandidateError, LostError, UserError
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import confirm_latency, drop, measure_candidate, to_trial, violations
@@ -93,7 +93,7 @@ def _newcomers(session: Session, count: int, seconds: float, end: float) -> list
         return []
     proposer = Proposer(space, families, seed=session.seed)
     for trial in known:
-        proposer.tell({key: trial.proposal.get(key) for key in ("family", "width", "depth", "rate")}, trial.score)
+        proposer.tell(trial.proposal, trial.score)
     fresh: list[Trial] = []
     for _ in range(3 * (count - len(added))):
         if len(fresh) >= count - len(added) or session.clock.spent > end:
@@ -152,7 +152,7 @@ def _last_hope(session: Session) -> list[Trial]:
     scored = [t for t in session.folder.state.trials if t.curve and t.status != "failed" and not t.teacher]
     if not scored:
         reason = next((t.reason for t in session.folder.state.trials if t.status == "failed"), "no candidate trained")
-        raise CandidateError(f"Every candidate failed to train; the first one: {reason}")
+        raise UserError(f"Every candidate failed to train; the first one: {reason}")
     return [max(scored, key=lambda trial: trial.score)]
 
 

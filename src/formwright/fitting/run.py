@@ -95,7 +95,7 @@ def fit(
     started = time.monotonic()
     given = {name: value for name, value in task_options.items() if value is not None}
     path = None if data is None else Path(data).expanduser()
-    kind, reason = find_task(path, task, given)
+    root = Path(out)
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
         raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
@@ -103,7 +103,7 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
-    root = Path(out)
+    kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -245,7 +245,8 @@ def _run(session: Session) -> FitResult:
         shipped_model = from_pretrained(session.folder.paths.variant(file_name(_label(chosen))))
         result = ship(session, shipped_model, chosen, float_variant)
     if session.plain_peer:
-        with clock.stage(session.task.space.peer.name):
+        plain = session.task.space.plain
+        with clock.stage(plain[0] if plain else "plain model"):
             train_plain_peer(session, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)

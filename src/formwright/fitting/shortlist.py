@@ -30,7 +30,8 @@ def shortlist(session: Session, training_seconds: float) -> None:
     space = session.task.space
     first = next(iter(space.families))
     session.ready()
-    choose_precision(session, space.propose(first, width=space.widths[len(space.widths) // 2], depth=space.depths[0]))
+    ladder = space.ladder(first)
+    choose_precision(session, space.propose(first, **ladder[len(ladder) // 2]))
     affordable = affordable_sample(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
@@ -81,16 +82,16 @@ def _from_weights(session: Session, proposal: Proposal, number: int, misses: dic
 def widest(
     session: Session, family: str, affordable: float, misses: dict[str, Cost], trials: list[Trial]
 ) -> tuple[Proposal, Cost] | None:
-    """The widest candidate of a family that meets the budget and whose training steps are affordable.
+    """The largest candidate of a family that meets the budget and whose training steps are affordable.
 
-    One whose process is lost is added to ``trials`` as dropped, and narrower ones are tried.
+    One whose process is lost is added to ``trials`` as dropped, and smaller ones are tried.
     """
     space = session.task.space
+    ladder = space.ladder(family)
     costs: dict[int, Cost | None] = {}
 
     def proposed(index: int) -> Proposal:
-        width = space.widths[index]
-        return space.propose(family, width=width, depth=space.families[family].first_depth(width, space.depths))
+        return space.propose(family, **ladder[index])
 
     def cost_of(index: int, *, confirmed: bool = False) -> Cost | None:
         proposal = proposed(index)
@@ -105,7 +106,7 @@ def widest(
             trials.append(drop(len(trials), proposal, error, session))
         return costs[index]
 
-    low, high = 0, len(space.widths) - 1
+    low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high + 1) // 2
         cost = cost_of(middle)

@@ -111,6 +111,13 @@ class RunFolder:
         return folder
 
     @staticmethod
+    def task_of(root: Path) -> str | None:
+        """The task of the run in a folder, where there is one: the data need not be looked at to continue it."""
+        values = read_json(root / STATE_FILE) if (root / STATE_FILE).is_file() else None
+        options = values.get("options") if isinstance(values, dict) else None
+        return options.get("task") if isinstance(options, dict) else None
+
+    @staticmethod
     def open(root: Path, options: dict[str, Any]) -> RunFolder:
         """Continue a run.
 

@@ -99,9 +99,9 @@ class Task:
     @cached_property
     def space(self) -> Space:
         """What may be proposed."""
-        from formwright.search.space import SPACES
+        from formwright.search.space import space_for
 
-        return SPACES[self.name](self.data.shape)
+        return space_for(self.name, self.data.shape)
 
     def distilled(self, recipe: Recipe, teacher: nn.Module) -> Objective:
         return self.goal.distilled(recipe, teacher)

@@ -232,9 +232,6 @@ class TemporalEmbedding(Part):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return grid
-
-    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
         return (self.length + self.horizon,)
 
     def forward(

@@ -9,14 +9,15 @@ from torch import nn
 
 from formwright.batch import Batch
 from formwright.errors import UserError
-from formwright.nn.nesting import RATIOS, Narrowed, nested_width
+from formwright.models.choices import narrowed
+from formwright.models.nesting import RATIOS, nested_choice, nested_width
 from formwright.objectives.objective import Objective, Outcome
 
 
 class NestedTraining(Objective):
     """``base`` on a nested model of one size, drawn anew for each batch, alike for all layers and with equal chances.
 
-    Sizes are shares of the hidden channels of every channel mixer (see :mod:`formwright.nn.nesting`). The first
+    Sizes are shares of the hidden channels of every channel mixer (see :mod:`formwright.models.nesting`). The first
     channels are trained by every batch, the last ones by some. In eval mode the whole model is asked.
 
     Args:
@@ -42,7 +43,8 @@ class NestedTraining(Objective):
         if not self.training:
             return self.base(model, batch, progress)
         ratio = self.ratios[int(torch.randint(len(self.ratios), ()))]
-        return self.base(Narrowed(model, ratio), batch, progress)
+        with narrowed(model, nested_choice(model, ratio)):
+            return self.base(model, batch, progress)
 
     def after_step(self) -> None:
         self.base.after_step()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from formwright.open_choices import Categorical, Open
 from formwright.search.space import Proposal, Space
 
 
 class Proposer:
-    """A tree-structured Parzen estimator over family, width, depth and learning rate.
+    """A tree-structured Parzen estimator over the families and what each of them leaves open.
+
+    What several families leave open in the same way is learned from all of them.
 
     Source: Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, as Optuna implements it.
     """
@@ -19,28 +22,38 @@ class Proposer:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
-        self._choices: dict[str, Any] = {
-            "family": optuna.distributions.CategoricalDistribution(tuple(sorted(families))),
-            "width": optuna.distributions.CategoricalDistribution(tuple(space.widths)),
-            "depth": optuna.distributions.CategoricalDistribution(tuple(space.depths)),
-            "rate": optuna.distributions.CategoricalDistribution(tuple(space.rates)),
-        }
+        self._families = Categorical(tuple(sorted(families)))
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
 
     def tell(self, choices: Mapping[str, Any], score: float | None) -> None:
-        """How a candidate with these choices scored; none, if it could not be used, counts as the worst one known."""
+        """How a candidate with these choices scored; none, if it could not be used, counts as the worst one known.
+
+        What this space does not offer (a user's checkpoint, a value of an earlier version) says nothing about it.
+        """
         import optuna
 
-        if set(choices) == set(self._choices) and choices["family"] in self._choices["family"].choices:
-            known = [trial.value for trial in self._study.trials if trial.value is not None]
-            value = min(known, default=0.0) if score is None else score
+        if not self._families.offers(choices.get("family")):
+            return
+        known = {"family": ("family", self._families), **self._open(choices["family"])}
+        if all(name in choices and choice.offers(choices[name]) for name, choice in known.values()):
+            scores = [trial.value for trial in self._study.trials if trial.value is not None]
             self._study.add_trial(
-                optuna.trial.create_trial(params=dict(choices), distributions=self._choices, value=value)
+                optuna.trial.create_trial(
+                    params={key: choices[name] for key, (name, _) in known.items()},
+                    distributions={key: choice.distribution() for key, (_, choice) in known.items()},
+                    value=min(scores, default=0.0) if score is None else score,
+                )
             )
 
     def ask(self) -> Proposal:
-        choices = self._study.ask(self._choices).params
-        return self._space.propose(
-            choices["family"], width=choices["width"], depth=choices["depth"], rate=choices["rate"]
-        )
+        trial = self._study.ask()
+        family = str(self._families.suggest(trial, "family"))
+        choices = {name: choice.suggest(trial, key) for key, (name, choice) in self._open(family).items()}
+        return self._space.propose(family, **choices)
+
+    def _open(self, family: str) -> dict[str, tuple[str, Open]]:
+        """By Optuna's name, under which a choice is the same for all: its name in the space, and the choice."""
+        own = self._space.families[family].choices or {}
+        choices = self._space.choices(family)
+        return {f"{family}.{name}" if name in own else name: (name, choice) for name, choice in choices.items()}

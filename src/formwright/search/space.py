@@ -1,18 +1,22 @@
-"""What a search space is: families of models with the same few choices, and what is made of them."""
+"""What a search space is: families of models, the choices that each leaves open, and what is made of them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from formwright.nn.specification import ChainSpec
-from formwright.registry import Registry
+from formwright.candidates import CANDIDATES, Candidate
+from formwright.errors import UserError
+from formwright.models import MODELS
+from formwright.nn.specification import ChainSpec, NetworkSpec
+from formwright.open_choices import Categorical, Integer, Open
+from formwright.shapes import Shape
 from formwright.training.recipe import Recipe
 
-#: Factors on a family's own learning rate.
-RATES = (1.0, 0.5, 2.0)
+#: What is open in the training of every family: a factor on its own learning rate.
+TRAINING: Mapping[str, Open] = {"rate": Categorical((1.0, 0.5, 2.0))}
 
 
 @dataclass(frozen=True)
@@ -22,63 +26,97 @@ class Proposal:
     family: str
     name: str
     choices: dict[str, Any]
-    specification: ChainSpec
+    specification: NetworkSpec
     recipe: Recipe
 
 
-@dataclass(frozen=True)
-class Family:
-    """A family in a space: how it is built from (shape of the data, width, depth), how trained, the depth tried first.
-
-    Attributes:
-        narrow: the width below which the least depth is tried first.
-    """
-
-    build: Callable[[Any, int, int], ChainSpec]
-    recipe: Recipe = field(default_factory=Recipe)
-    depth: int = 2
-    narrow: int = 24
-
-    def first_depth(self, width: int, depths: Sequence[int]) -> int:
-        return depths[0] if width < self.narrow else self.depth
-
-
-@dataclass(frozen=True)
-class Peer:
-    """The plain model that stands beside every result: what it is called, and its family in the space."""
-
-    name: str
-    family: str
-
-
-class Space(ABC):
+class Space:
     """What may be proposed for a task.
 
-    Every family has the same choices (width, depth, learning rate), which makes families comparable and a width that a
-    machine can afford easy to find.
-
-    Attributes:
+    Args:
         families: by name, in the order in which they are tried when time is short.
-        widths, depths, rates: what may be chosen, from small to large.
-        peer: the plain model beside every result.
-        left_out: what to say when no family can take the data; an example of why follows.
+        shape: what is known of the data.
     """
 
-    families: Mapping[str, Family]
-    widths: Sequence[int]
-    depths: Sequence[int]
-    rates: Sequence[float] = RATES
-    peer: Peer
-    left_out: str = "No family can take data of this shape"
+    def __init__(self, families: Mapping[str, Candidate], shape: Shape) -> None:
+        self.families, self.shape = families, shape
 
-    @abstractmethod
-    def propose(self, family: str, *, width: int, depth: int, rate: float = 1.0) -> Proposal:
-        """The candidate that these choices lead to."""
+    @property
+    def left_out(self) -> str:
+        """What to say when no family can take the data; an example of why follows."""
+        return f"No family can take {self.shape}"
+
+    @property
+    def plain(self) -> tuple[str, str] | None:
+        """The plain model beside every result: what it is called, and its family."""
+        return next(((entry.plain, name) for name, entry in self.families.items() if entry.plain), None)
+
+    def choices(self, family: str) -> dict[str, Open]:
+        """What is open for a family, by name: in the model first, then in its training."""
+        own = self.families[family].choices
+        return {**(self.shape.sizes if own is None else own), **TRAINING}
+
+    def ladder(self, family: str) -> list[dict[str, Any]]:
+        """What is tried first of a family, from the smallest model to the largest."""
+        entry, choices = self.families[family], self.choices(family)
+        least = {name: choice.first for name, choice in choices.items()}
+        scale = choices.get(entry.scale)
+        if not isinstance(scale, Categorical | Integer):
+            return [{**least, **entry.first}]
+        rungs = []
+        for size in scale.values:
+            assert isinstance(size, int | float)
+            rungs.append({**least, **(entry.first if size >= entry.narrow else {}), entry.scale: size})
+        return rungs
+
+    def propose(self, family: str, **chosen: Any) -> Proposal:
+        """The candidate that these choices lead to; what is not chosen has its first value.
+
+        Raises:
+            UserError: the family leaves no such choice open, or does not offer the value.
+        """
+        entry, choices = self.families[family], self.choices(family)
+        for name, value in chosen.items():
+            if name not in choices or not choices[name].offers(value):
+                known = ", ".join(f"{known} of {choice}" for known, choice in choices.items())
+                raise UserError(f"{family} does not offer {name} = {value!r}; it leaves open: {known}.")
+        whole = {name: choice.first for name, choice in choices.items()} | dict(entry.first) | chosen
+        model = {name: value for name, value in whole.items() if name not in TRAINING}
+        recipe = Recipe(**{"batch_size": self.shape.batch, "warmup": self.shape.warmup, **entry.recipe})
+        rates = {rate: whole["rate"] * getattr(recipe, rate) for rate in ("learning_rate", "vector_learning_rate")}
+        return Proposal(
+            family,
+            ", ".join([family.replace("_", " "), *(f"{name} {value}" for name, value in model.items())]),
+            {"family": family, **whole},
+            entry.build(self.shape, **model),
+            dataclasses.replace(recipe, **rates),
+        )
 
     def from_weights(self, specification: ChainSpec) -> list[Proposal]:
-        """Candidates that start from a user's checkpoint; none where the task has no use for one."""
-        return []
+        """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
+        own = self.shape.adapted(specification)
+        recipe = Recipe(optimizer="adamw", batch_size=min(self.shape.batch, 64), warmup=20, ema_decay=0.99)
+        ways = (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
+        return [
+            Proposal(
+                specification.family,
+                f"{specification.name}, your weights, {how}",
+                {"weights": True, "frozen": frozen},
+                own,
+                dataclasses.replace(recipe, learning_rate=rate, weight_decay=decay),
+            )
+            for how, frozen, rate, decay in ways
+        ]
 
 
-#: What may be proposed for each task, by its name, given the shape of the data.
-SPACES: Registry[Callable[[Any], Space]] = Registry("space", group="formwright.spaces", package="formwright.search")
+def space_for(task: str, shape: Shape) -> Space:
+    """What the families of the library, and of plug-ins, offer for a task.
+
+    Raises:
+        UserError: none does.
+    """
+    MODELS.names()  # imports plug-ins, whose families are candidates too
+    families = CANDIDATES.get(task, {})
+    if not families:
+        raise UserError(f"No family is a candidate for {task}: register one (formwright.candidates).")
+    return Space(dict(sorted(families.items(), key=lambda item: item[1].order)), shape)

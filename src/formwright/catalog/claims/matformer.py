@@ -33,7 +33,7 @@ from formwright.catalog.texts import (
 from formwright.compression import extract, mix_and_match
 from formwright.models import Network, create_model, load_checkpoint
 from formwright.models.language.matformer import matformer
-from formwright.nn.nesting import RATIOS
+from formwright.models.nesting import RATIOS, nested_choice
 from formwright.nn.specification import ChainSpec
 from formwright.objectives import NestedTraining, NextToken
 from formwright.reporting import Reporter, Share
@@ -55,7 +55,7 @@ def nested_differences() -> dict[str, float]:
     for ratio, output in figures["nested_outputs"].items():
         ids = torch.from_numpy(token_ids(output["input_shape"], output["vocabulary"], output["input_seed"]))
         with torch.inference_mode():
-            ours = np.array(sample(extract(model, float(ratio))(ids).numpy()))
+            ours = np.array(sample(extract(model, nested_choice(model, float(ratio)))(ids).numpy()))
         differences[NAMES[float(ratio)]] = float(np.abs(ours - output["values"]).max() / output["std"])
     return differences
 
@@ -91,13 +91,14 @@ def _losses(reporter: Reporter) -> dict[str, list[float]]:
             new_model(_specification(), seed), steps=STEPS, seed=seed, objective=objective, reporter=share
         )
         for ratio, name in NAMES.items():
-            note(f"nested {name}", extract(nested.model, ratio))
+            note(f"nested {name}", extract(nested.model, nested_choice(nested.model, ratio)))
             alone = train_text(new_model(_specification(ratio), seed), steps=STEPS, seed=seed, reporter=share).model
             note(f"alone {name}", alone)
         for ratio, name in NAMES.items():
             if ratio < 1:
-                note(f"truncated {name}", extract(alone, ratio))
-        budget = (extract(nested.model, 0.5).parameter_count() + extract(nested.model, 0.25).parameter_count()) // 2
+                note(f"truncated {name}", extract(alone, nested_choice(alone, ratio)))
+        neighbours = [extract(nested.model, nested_choice(nested.model, ratio)) for ratio in (0.5, 0.25)]
+        budget = sum(model.parameter_count() for model in neighbours) // 2
         note("mixed m and l", extract(nested.model, mix_and_match(nested.model, budget)))
     return losses
 

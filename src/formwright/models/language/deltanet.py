@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
 from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import SMALL_DECODER, decoder, small_decoder
 from formwright.nn.specification import ChainSpec, part
+from formwright.shapes import LanguageShape
 
 
 def gated_width(dim: int) -> int:
@@ -159,3 +161,9 @@ register_layout(
         {"qkv.weight": ("q_proj", "k_proj", "v_proj"), "conv_weight": ("q_conv1d", "k_conv1d", "v_conv1d")},
     ),
 )
+
+
+@candidate("language-modelling", "delta_rule_decoder", order=50, **SMALL_DECODER)
+def _for_language(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A plain decoder with the delta rule in every layer."""
+    return small_decoder(shape, width, depth, part("delta_rule"), "delta_rule_decoder")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from formwright.candidates import candidate
 from formwright.models import register_family
 from formwright.models.checkpoints import register_layout
 from formwright.models.language.deltanet import fla_layout, gated_width
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import SMALL_DECODER, decoder, small_decoder
 from formwright.nn.specification import ChainSpec, part
+from formwright.shapes import LanguageShape
 
 
 def gla(
@@ -86,3 +88,9 @@ register_layout(
         {"qk.weight": ("q_proj", "k_proj"), "value_gate.weight": ("v_proj", "g_proj")},
     ),
 )
+
+
+@candidate("language-modelling", "gated_linear_attention_decoder", order=40, **SMALL_DECODER)
+def _for_language(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A plain decoder with gated linear attention in every layer."""
+    return small_decoder(shape, width, depth, part("gated_linear_attention"), "gated_linear_attention_decoder")

@@ -1,7 +1,7 @@
 """MatFormer: a Llama that is trained so that the first hidden channels of its gated MLPs are smaller models.
 
 Built, it is a Llama; train it with :class:`~formwright.objectives.nested.NestedTraining`, and cut smaller models out of
-it with :func:`formwright.compression.nesting.extract`.
+it with :func:`formwright.compression.choices.extract`.
 
 Source: MatFormer, arXiv 2310.07707; the authors' code, devvrit/matformer, applies the activation to the product of both
 projections, by which it is no Llama any more (``channel_mixer="activated_product_glu"`` here).

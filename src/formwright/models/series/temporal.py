@@ -11,7 +11,22 @@ Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Bas
 
 from __future__ import annotations
 
-from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, SeriesInput, StageSpec, part
+from collections.abc import Mapping
+from typing import Any
+
+from formwright.candidates import candidate
+from formwright.models.series.itransformer import SMALL_FORECASTER
+from formwright.nn.specification import (
+    BlockSpec,
+    BranchSpec,
+    ChainSpec,
+    NetworkSpec,
+    PartSpec,
+    SeriesInput,
+    StageSpec,
+    part,
+)
+from formwright.shapes import LabelledShape, SeriesShape
 
 _NORM = part("layer_norm")
 
@@ -115,3 +130,57 @@ def patch_classifier(
         head=part("classifier", norm=_NORM),
         initialization="fan_in",
     )
+
+
+@candidate("forecasting", "temporal_transformer", order=50, **SMALL_FORECASTER)
+def _for_series(shape: SeriesShape, width: int, depth: int) -> NetworkSpec:
+    return temporal_transformer(
+        dim=width,
+        hidden=2 * width,
+        depth=depth,
+        heads=max(width // 16, 1),
+        dropout=0.1,
+        normalise=True,
+        **shape.input,
+    )
+
+
+_CLASSIFIER: Mapping[str, Any] = {
+    "recipe": {"optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.05, "ema_decay": 0.99},
+    "first": {"depth": 2},
+    "narrow": 0,
+}
+
+
+def _classifier(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *, positions: bool = True) -> ChainSpec:
+    """Some 32 overlapping patches of each series."""
+    return patch_classifier(
+        dim=width,
+        depth=depth,
+        mixer=mixer,
+        patch_size=max(2, min(shape.length // 4, round(shape.length / 16))),
+        positions=positions,
+        classes=shape.classes,
+        length=shape.length,
+        variates=shape.variates,
+    )
+
+
+@candidate("series-classification", "patch-convolutions", order=10, **_CLASSIFIER)
+def _convolutional(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("depthwise_convolution", kernel=7), positions=False)
+
+
+@candidate("series-classification", "patch-attention", order=20, plain="plain Transformer", **_CLASSIFIER)
+def _attending(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("attention", heads=max(width // 16, 1), qkv_bias=True))
+
+
+@candidate("series-classification", "patch-flow", order=30, **_CLASSIFIER)
+def _flowing(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("flow_attention", heads=max(width // 16, 1)))
+
+
+@candidate("series-classification", "patch-pooling", order=40, **_CLASSIFIER)
+def _pooling(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("pooling"))

@@ -14,7 +14,16 @@ from torch import nn
 from formwright.errors import UnknownNameError, UserError
 from formwright.nn.edits.axes import module_at, named_axes, tensor_at, widths_of
 from formwright.nn.edits.fold import fold
-from formwright.nn.edits.keep import extend, extend_entries, find_axis, keep, keep_entries, permute_entries
+from formwright.nn.edits.keep import (
+    Found,
+    extend,
+    extend_entries,
+    find_axis,
+    keep,
+    keep_entries,
+    permute_entries,
+    record_size,
+)
 from formwright.nn.edits.layers import (
     ADAPTERS,
     adapt,
@@ -33,6 +42,7 @@ __all__ = [
     "ADAPTERS",
     "EDITS",
     "Edit",
+    "Found",
     "adapt_layer",
     "apply_edits",
     "drop_branch",
@@ -46,6 +56,7 @@ __all__ = [
     "permute_entries",
     "quantisable_layers",
     "quantise_layers",
+    "record_size",
     "replace_layer",
     "replace_part",
     "set_module",

@@ -138,7 +138,7 @@ def extend_entries(model: nn.Module, target: str, axis: str, added: int) -> Edit
         shape[dimension + 1] = added
         tensor = torch.cat([entries, entries.new_zeros(shape)], dim=dimension + 1)
         replace_tensor(part, name, tensor.flatten(dimension, dimension + 2))
-    _record(found, found.size + added)
+    record_size(found, found.size + added)
     return EditSpec("extend", target, {"axis": axis, "added": added})
 
 
@@ -155,7 +155,7 @@ def _select(found: Found, entries: Sequence[int]) -> None:
         tensor = tensor_at(found.holder, name)
         rows = rows_of(axis, found.size, entries, tensor.shape[dimension]).to(tensor.device)
         replace_tensor(found.holder, name, tensor.index_select(dimension, rows))
-    _record(found, len(entries))
+    record_size(found, len(entries))
 
 
 def rows_of(axis: Axis, size: int, entries: Iterable[int], length: int) -> Tensor:
@@ -185,7 +185,7 @@ def replace_tensor(holder: nn.Module, name: str, value: Tensor) -> None:
         owner._parameters[leaf] = nn.Parameter(value, requires_grad=old.requires_grad)
 
 
-def _record(found: Found, size: int) -> None:
+def record_size(found: Found, size: int) -> None:
     """Make what modules record of their sizes agree with their tensors again."""
     for path, name in found.members:
         for _, module, own, lies in sharers(module_at(found.holder, path), Axis(name)):

@@ -10,7 +10,8 @@ import torch
 from formwright.compression import extract, mix_and_match
 from formwright.errors import UserError
 from formwright.models import Model, create_model, from_pretrained
-from formwright.nn.nesting import RATIOS, Narrowed, hidden_widths
+from formwright.models.choices import narrowed
+from formwright.models.nesting import RATIOS, hidden_widths, nested_choice
 from formwright.objectives import Batch, Classification, NestedTraining
 from tests.training.toy import toy_recipe, toy_trainer
 
@@ -30,8 +31,11 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_a_nested_model_is_the_one_that_is_cut_out(model: Model, images: torch.Tensor, ratio: float) -> None:
-    smaller = extract(model, ratio)
-    torch.testing.assert_close(Narrowed(model, ratio)(images), smaller(images), rtol=1e-12, atol=1e-12)
+    choice = nested_choice(model, ratio)
+    smaller = extract(model, choice)
+    with narrowed(model, choice):
+        inside = model(images)
+    torch.testing.assert_close(inside, smaller(images), rtol=1e-12, atol=1e-12)
     assert set(hidden_widths(smaller).values()) == {int(HIDDEN * ratio)}
     assert smaller.parameter_count() == model.parameter_count() - DEPTH * (2 * 16 + 1) * (HIDDEN - int(HIDDEN * ratio))
 
@@ -39,21 +43,22 @@ def test_a_nested_model_is_the_one_that_is_cut_out(model: Model, images: torch.T
 def test_a_layer_may_have_any_width_and_the_model_saves_and_reloads(
     model: Model, images: torch.Tensor, tmp_path: Path
 ) -> None:
-    smaller = extract(model, [0.125, 0.4, 1.0])
+    smaller = extract(model, nested_choice(model, [0.125, 0.4, 1.0]))
     assert list(hidden_widths(smaller).values()) == [8, 25, 64]
     smaller.save_pretrained(tmp_path)
     torch.testing.assert_close(from_pretrained(tmp_path).double()(images), smaller(images), rtol=1e-12, atol=1e-12)
-    assert list(hidden_widths(extract(smaller, 0.5)).values()) == [4, 12, 32]
+    assert list(hidden_widths(extract(smaller, nested_choice(smaller, 0.5))).values()) == [4, 12, 32]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.77, 1.0])
 def test_a_budget_is_met_by_widths_that_do_not_decrease(model: Model, share: float) -> None:
-    least = extract(model, RATIOS[0]).parameter_count()
+    least = extract(model, nested_choice(model, RATIOS[0])).parameter_count()
     budget = round(least + share * (model.parameter_count() - least))
-    ratios = mix_and_match(model, budget)
-    assert list(ratios) == sorted(ratios)
-    assert 0.98 * budget <= extract(model, ratios).parameter_count() <= budget
-    neighbours = [size for size in RATIOS if min(ratios) <= size <= max(ratios)]
+    choice = mix_and_match(model, budget)
+    widths = list(choice.sizes.values())
+    assert widths == sorted(widths)
+    assert 0.98 * budget <= extract(model, choice).parameter_count() <= budget
+    neighbours = [size for size in RATIOS if min(widths) <= HIDDEN * size <= max(widths)]
     assert len(neighbours) <= 2
 
 
@@ -73,7 +78,10 @@ def test_every_size_is_drawn_and_the_whole_model_is_evaluated(model: Model, imag
     objective = NestedTraining(Classification())
     torch.manual_seed(0)
     drawn = {objective.train()(model, batch, 0.0).loss.item() for _ in range(40)}
-    expected = {Classification()(Narrowed(model, ratio), batch, 0.0).loss.item() for ratio in RATIOS}
+    expected = set()
+    for ratio in RATIOS:
+        with narrowed(model, nested_choice(model, ratio)):
+            expected.add(Classification()(model, batch, 0.0).loss.item())
     assert drawn == expected
     assert objective.eval()(model, batch, 0.0).loss == Classification()(model, batch, 0.0).loss
 
@@ -89,14 +97,16 @@ def test_the_trainer_trains_nested_models() -> None:
 
 def test_what_cannot_be_nested_is_refused(model: Model) -> None:
     with pytest.raises(UserError, match=r"above 0 and up to 1 .* 1\.5"):
-        extract(model, 1.5)
+        nested_choice(model, 1.5)
     with pytest.raises(UserError, match="got 0"):
         NestedTraining(Classification(), ratios=(0.0,))
     with pytest.raises(UserError, match="at least one size"):
         NestedTraining(Classification(), ratios=())
     with pytest.raises(UserError, match="3 channel mixers, and 2 ratios"):
-        extract(model, [0.5, 0.5])
+        nested_choice(model, [0.5, 0.5])
     with pytest.raises(UserError, match="10 was asked"):
         mix_and_match(model, 10)
-    with pytest.raises(UserError, match="no channel mixers"):
+    with pytest.raises(UserError, match="there is none in a Linear"):
         hidden_widths(torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match="no channel mixers"):
+        hidden_widths(create_model("dlinear", length=8, horizon=2, variates=1))

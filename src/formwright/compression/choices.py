@@ -7,44 +7,38 @@ from collections.abc import Sequence
 
 from formwright.errors import UserError
 from formwright.models import Network
-from formwright.nn.edits import keep_entries, named_axes
-from formwright.nn.nesting import AXIS, RATIOS, hidden_widths, nested_width
-from formwright.nn.part import Part
+from formwright.models.choices import Choice
+from formwright.models.nesting import AXIS, RATIOS, hidden_widths, nested_choice, nested_width
+from formwright.nn.edits import drop_branch, keep_entries, named_axes
 
 
-def extract(model: Network, ratios: float | Sequence[float]) -> Network:
-    """A smaller model: the first hidden channels of each channel mixer of ``model``, physically cut out.
+def extract(model: Network, choice: Choice) -> Network:
+    """The smaller model of a choice, physically cut out: it computes what ``model`` does when narrowed to it.
+
+    >>> smaller = extract(model, nested_choice(model, 0.5))             # doctest: +SKIP
+    >>> smaller.save_pretrained("smaller")                              # doctest: +SKIP
 
     Args:
-        model: trained with :class:`~formwright.objectives.nested.NestedTraining`; it is left as it is.
-        ratios: the share of hidden channels, one for all channel mixers or one for each in their order (Mix'n'Match).
+        model: whatever it was trained by (:class:`~formwright.objectives.nested.NestedTraining`,
+            :class:`~formwright.objectives.supernet.SandwichTraining`); it is left as it is.
+        choice: the sizes of its axes, of which the first entries stay, and the branches that it does without.
 
     Raises:
-        UserError: a ratio is not in (0, 1], or their number is not that of the channel mixers.
-
-    Source: MatFormer, arXiv 2310.07707.
+        UserError: it is no choice out of this model.
     """
-    widths = hidden_widths(model)
-    shares = [float(ratios)] * len(widths) if isinstance(ratios, int | float) else list(ratios)
-    if len(shares) != len(widths):
-        raise UserError(
-            f"The model has {len(widths)} channel mixers, and {len(shares)} ratios came: give one for each."
-        )
+    choice.check(model)
     smaller = copy.deepcopy(model)
-    edits = []
-    for (name, hidden), share in zip(widths.items(), shares, strict=True):
-        width = nested_width(hidden, share)
-        if width < hidden:
-            edits.append(keep_entries(smaller, name, AXIS, range(width)))
+    edits = [keep_entries(smaller, path, axis, range(size)) for path, axis, _, size in choice.cuts(smaller)]
+    edits += [drop_branch(smaller, path) for path in choice.drops()]
     smaller.record_edits(edits)
     return smaller
 
 
-def mix_and_match(model: Network, parameters: int, ratios: Sequence[float] = RATIOS) -> tuple[float, ...]:
-    """Ratios of a nested model of about ``parameters`` parameters, for :func:`extract`.
+def mix_and_match(model: Network, parameters: int, ratios: Sequence[float] = RATIOS) -> Choice:
+    """A nested model of about ``parameters`` parameters, for :func:`extract`.
 
-    They do not decrease with depth and lie between two neighbouring sizes of training: early mixers have the smaller,
-    late ones the larger, and one between them what is left of the budget.
+    Shares of hidden channels do not decrease with depth and lie between two neighbouring sizes of training: early
+    mixers have the smaller, late ones the larger, and one between them what is left of the budget.
 
     Args:
         model: the whole model.
@@ -58,7 +52,7 @@ def mix_and_match(model: Network, parameters: int, ratios: Sequence[float] = RAT
     """
     widths = hidden_widths(model)
     sizes = sorted(ratios)
-    costs = [_channel_cost(model, name) for name in widths]
+    costs = [_channel_cost(model, name, hidden) for name, hidden in widths.items()]
     rest = model.parameter_count() - sum(cost * hidden for cost, hidden in zip(costs, widths.values(), strict=True))
 
     def count(shares: Sequence[float]) -> int:
@@ -79,14 +73,13 @@ def mix_and_match(model: Network, parameters: int, ratios: Sequence[float] = RAT
                 hidden = list(widths.values())[index]
                 spare = parameters - count([*shares[:index], before, *shares[index + 1 :]])
                 shares[index] = min(size, (nested_width(hidden, before) + spare // costs[index]) / hidden)
-                return tuple(shares)
-    return tuple(shares)
+                return nested_choice(model, shares)
+    return nested_choice(model, shares)
 
 
-def _channel_cost(model: Network, name: str) -> int:
+def _channel_cost(model: Network, name: str, hidden: int) -> int:
     """Parameters of one hidden channel of a channel mixer."""
     part = model.get_submodule(name)
-    assert isinstance(part, Part)
     own = dict(part.named_parameters())
     names = {tensor for tensor, _, _ in named_axes(part, AXIS)} & own.keys()
-    return sum(own[tensor].numel() for tensor in names) // int(getattr(part, part.resizable[AXIS]))
+    return sum(own[tensor].numel() for tensor in names) // hidden
