@@ -128,6 +128,8 @@ def fit(
     else:
         RunFolder.check(root)
     with ExitStack() as stack:
+        if folder is not None:
+            stack.callback(folder.release)
         process = None
         if worker:  # it reads the data while this process does
             setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
