@@ -1,7 +1,7 @@
 """The worker of a run whose candidates crash: ``python -m tests.fitting.saboteur RULES``.
 
-The rules are a JSON list of objects: in the work ``work``, a candidate whose specification contains ``marker`` meets
-``how``; in training after five steps.
+The rules are a JSON list of objects: in the work ``work``, a candidate of ``family`` meets ``how``; in training after
+five steps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from formwright.fitting import work, worker
 from formwright.training.loop import Trainer
+from tests.fitting import steady
 
 STEPS = 5
 
@@ -52,9 +53,9 @@ def sabotage(rules: list[dict[str, str]]) -> None:
             nonlocal taken
             armed.clear()
             taken = 0
-            specification = json.dumps(arguments.get("specification") or arguments["trial"]["specification"])
+            specification = arguments.get("specification") or arguments["trial"]["specification"]
             for rule in rules:
-                if rule["work"] == name and rule["marker"] in specification:
+                if rule["work"] == name and rule["family"] == specification["family"]:
                     armed.append(rule["how"])
                     if name != "train":
                         meet(rule["how"])
@@ -62,10 +63,11 @@ def sabotage(rules: list[dict[str, str]]) -> None:
 
         return run
 
-    for name in ("measure", "train", "finish", "export"):
+    for name in ("measure", "train"):
         work.WORK[name] = broken(name, work.WORK[name])
 
 
 if __name__ == "__main__":
+    steady.keep_time()
     sabotage(json.loads(sys.argv[1]))
     worker.main()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from formwright.training import loop
 OPTIONS = {"task": "image-classification", "data": None, "seed": 0, "skip_bad": False, "weights": None, "options": {}}
 #: Seconds of a step by that clock (exact in binary), and between two checkpoints.
 STEP, CHECKPOINTS = 1 / 128, 1 / 32
+FAMILIES = ("poolformer", "cct", "resnet")
 RUNGS = [{"entrants": 3, "seconds": 0.125, "survivors": 2}, {"entrants": 2, "seconds": 0.25, "survivors": 1}]
 LAST_STEPS = 24
 #: Of such a race without disturbance: three first rungs, two second ones, and the end.
@@ -60,36 +61,35 @@ def last_steps(here: Bench, *, trial: dict[str, Any]) -> None:
     here.finish(here.trainer(chosen), chosen, 1e6, f"trial-{chosen.number:02d}", most=LAST_STEPS)
 
 
-def session(root: Path, *, apart: bool) -> Session:
-    """A new or continued run with three candidates for the digits."""
+def session(root: Path, *, command: Sequence[str] | None = None, families: Sequence[str] = FAMILIES) -> Session:
+    """A new or continued run with candidates of these families for the digits; here, or with a worker."""
     setup = {"options": OPTIONS, "folder": str(root), "threads": 1}
     known = (root / STATE_FILE).is_file()
     folder = RunFolder.open(root, OPTIONS) if known else RunFolder.create(root, OPTIONS)
     here = Bench.open(setup, bench.nobody)
     if not known:
         here.task.data.content.save_splits(root / SPLITS_FILE)
-        _add_trials(here, folder)
-    command = (sys.executable, "-m", "tests.fitting.steady", "worker")
+        _add_trials(here, folder, families)
     return Session(
         task=here.task,
         budget=Budget(time=600.0),
         folder=folder,
         clock=Clock(600.0, spent=folder.state.spent),
         reporter=SILENT,
-        executor=WorkerProcess(command, setup, remedy="") if apart else InProcess(partial(work.perform, here)),
+        executor=WorkerProcess(command, setup, remedy="") if command else InProcess(partial(work.perform, here)),
         seed=0,
         threads=1,
     )
 
 
-def _add_trials(here: Bench, folder: RunFolder) -> None:
-    for number, family in enumerate(("poolformer", "cct", "resnet")):
+def _add_trials(here: Bench, folder: RunFolder, families: Sequence[str]) -> None:
+    for number, family in enumerate(families):
         proposal = here.task.space.propose(family, **here.task.space.ladder(family)[0])
         recipe = dataclasses.asdict(dataclasses.replace(proposal.recipe, batch_size=16))
         folder.state.trials.append(
             Trial(number, family, family, dict(proposal.choices), proposal.specification.to_dict(), recipe)
         )
-    folder.state.facts["rungs"] = RUNGS
+    folder.state.facts["rungs"] = [{**RUNGS[0], "entrants": len(families)}, *RUNGS[1:]]
     folder.save()
 
 
@@ -118,4 +118,4 @@ if __name__ == "__main__":
         keep_time(pause=0.02)
         worker.main()
     else:
-        run(session(Path(sys.argv[1]), apart=True))
+        run(session(Path(sys.argv[1]), command=(sys.executable, "-m", "tests.fitting.steady", "worker")))

@@ -16,40 +16,42 @@ from safetensors.torch import load_file
 
 from formwright.errors import LostError, UserError
 from formwright.fitting import fit, race, run, shortlist, work
-from formwright.fitting.records import FitResult
-from formwright.fitting.state import STATE_FILE
-from formwright.shapes import PictureShape
+from formwright.fitting.state import STATE_FILE, RunFolder
 from formwright.training.loop import Trainer
 from tests.fitting import steady
-from tests.fitting.sample import few_candidates
 from tests.fitting.test_race import bench_of, with_trials
 
 needs_signals = pytest.mark.skipif(sys.platform != "linux", reason="ends workers by signals and limits their memory")
+FAMILIES = ("poolformer", "cct", "convnext", "resnet")
 RULES = [
-    {"work": "measure", "marker": '"family": "cct"', "how": "kill"},
-    {"work": "train", "marker": '"family": "poolformer"', "how": "crash"},
-    {"work": "train", "marker": '"family": "convnext"', "how": "memory"},
+    {"work": "measure", "family": "resnet", "how": "kill"},
+    {"work": "train", "family": "poolformer", "how": "crash"},
+    {"work": "train", "family": "cct", "how": "kill"},
+    {"work": "train", "family": "convnext", "how": "memory"},
 ]
+KILLED = "The process of this candidate was ended by signal 9 (killed, as systems do when memory runs out)."
+CRASHED = "The process of this candidate was ended by signal 11 (segmentation fault)."
+NO_MEMORY = "There was not enough memory for this candidate."
 
 
 @needs_signals
-def test_a_run_survives_what_its_candidates_do_not(tmp_path, short_runs, monkeypatch):
-    families = ("cct", "poolformer", "convnext", "resnet")
-    few_candidates(monkeypatch, "image-classification", families, PictureShape, (8,))
-    monkeypatch.setattr(run, "WORKER", (sys.executable, "-m", "tests.fitting.saboteur", json.dumps(RULES)))
-    root = tmp_path / "run"
-    result = fit(out=root, max_time=60, threads=1, worker=True)
-    ended = {trial.family: (trial.status, trial.reason) for trial in result.trials}
-    killed = "The process of this candidate was ended by signal 9 (killed, as systems do when memory runs out)."
-    crashed = "The process of this candidate was ended by signal 11 (segmentation fault)."
-    assert ended["cct"] == ("dropped", killed)
-    assert ended["poolformer"] == ("failed", crashed)
-    assert ended["convnext"] == ("failed", "There was not enough memory for this candidate.")
-    assert ended["resnet"][0] == "finished"
-    page = (root / "report.html").read_text()
-    assert all(sentence in page for sentence in (killed, crashed, "There was not enough memory for this candidate."))
-    assert FitResult.from_dict(json.loads((root / "metrics.json").read_text())) == result
-    assert not list(root.rglob(".*"))
+def test_a_run_survives_what_its_candidates_do_not(tmp_path):
+    command = (sys.executable, "-m", "tests.fitting.saboteur", json.dumps(RULES))
+    made = steady.session(tmp_path / "run", command=command, families=FAMILIES)
+    survivor = made.folder.state.trials[3]
+    with pytest.raises(LostError) as caught:
+        made.do("measure", specification=survivor.specification, batch_size=16, precision="32-true")
+    assert str(caught.value) == KILLED
+    steady.run(made)
+    trials = RunFolder.open(tmp_path / "run", steady.OPTIONS).state.trials
+    assert [(trial.status, trial.reason) for trial in trials] == [
+        ("failed", CRASHED),
+        ("failed", KILLED),
+        ("failed", NO_MEMORY),
+        ("finished", ""),
+    ]
+    assert survivor.curve[-1].step == 32 + steady.LAST_STEPS
+    assert not list(tmp_path.rglob(".*"))
 
 
 def lose(monkeypatch, name: str, error: Exception, times: int = 1) -> list[int]:
@@ -74,7 +76,7 @@ def test_want_of_memory_costs_one_candidate_in_the_same_process_too(tmp_path, mo
     made = with_trials(tmp_path / "run")
     race.race(made, 30.0)
     trial = made.trial(0)
-    assert (trial.status, trial.reason) == ("failed", "There was not enough memory for this candidate.")
+    assert (trial.status, trial.reason) == ("failed", NO_MEMORY)
     assert made.folder.state.winner in (1, 2)
     assert 0 not in bench_of(made).trainers
 
@@ -88,25 +90,26 @@ def test_other_errors_are_not_taken_for_want_of_memory(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["finish", "export"])
 def test_a_winner_that_is_lost_is_replaced_by_the_next_best(tmp_path, short_runs, monkeypatch, name):
     monkeypatch.setattr(shortlist, "SHORTLIST_SHARE", 100.0)  # or there may be one candidate only
-    lost = lose(monkeypatch, name, LostError("The process of this candidate ended."))
+    lost = lose(monkeypatch, name, LostError(CRASHED))
     result = fit(out=tmp_path / "run", max_time=6, threads=1)
     failed = [trial for trial in result.trials if trial.status == "failed"]
     assert [trial.number for trial in failed] == lost
-    assert failed[0].reason == "The process of this candidate ended."
+    assert failed[0].reason == CRASHED
+    assert CRASHED in (tmp_path / "run" / "report.html").read_text()
     assert result.shipped.trial not in lost
     assert any("won the race and then failed" in note for note in result.notes)
 
 
 def test_what_is_lost_while_shrinking_costs_one_form(tmp_path, short_runs, monkeypatch):
     def lost(bench, **arguments):
-        raise LostError("The process of this candidate ended.")
+        raise LostError(CRASHED)
 
     monkeypatch.setitem(work.WORK, "quantize", lost)
     monkeypatch.setitem(work.WORK, "compress", lost)
     monkeypatch.setitem(work.WORK, "setting", lost)
     result = fit(out=tmp_path / "run", max_time=6, threads=1)
     assert [variant.name for variant in result.variants] == ["trained, float32"]
-    assert all("The process of this candidate ended." in step.reason for step in result.shrink if step.tried)
+    assert all(CRASHED in step.reason for step in result.shrink if step.tried)
     assert any(note.startswith("Whether bfloat16 is faster here is not known") for note in result.notes)
 
 
@@ -114,10 +117,10 @@ def test_when_all_are_lost_in_measuring_the_run_ends_with_the_reason_and_leaves_
     tmp_path, short_runs, monkeypatch
 ):
     def lost(bench, **arguments):
-        raise LostError("The process of this candidate ended.")
+        raise LostError(CRASHED)
 
     monkeypatch.setitem(work.WORK, "measure", lost)
-    with pytest.raises(UserError, match="is left out: The process of this candidate ended"):
+    with pytest.raises(UserError, match="is left out: The process of this candidate was ended by signal 11"):
         fit(out=tmp_path / "run", max_time=6, threads=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -161,7 +164,7 @@ def reference(tmp_path, monkeypatch):
     """A race that nobody disturbs, in this process: its numbers and weights."""
     steady.keep_time(monkeypatch.setattr)
     root = tmp_path / "reference"
-    steady.run(steady.session(root, apart=False))
+    steady.run(steady.session(root))
     return root
 
 
@@ -200,12 +203,12 @@ def test_killed_at_any_of_ten_random_moments_a_race_ends_with_the_same_numbers(t
     for moment in [draw.randrange(1, steady.ALL_STEPS) for _ in range(10)]:
         root = tmp_path / f"killed-{moment}"
         left = moment
-        made = steady.session(root, apart=False)
+        made = steady.session(root)
         with pytest.raises(Killed):
             steady.run(made)
         made.folder.release()
         left = 0
-        steady.run(steady.session(root, apart=False))
+        steady.run(steady.session(root))
         assert_same(root, reference)
 
 

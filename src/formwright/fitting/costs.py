@@ -8,8 +8,6 @@ from pathlib import Path
 
 import torch
 
-from formwright.deployment.export import export_onnx
-from formwright.deployment.runtime import OnnxModel
 from formwright.fitting.bench import Bench
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.machine import torch_threads
@@ -58,6 +56,9 @@ def measure_candidate(bench: Bench, model: Network, *, batch_size: int, precisio
 
 def onnx_seconds(bench: Bench, model: Network) -> float:
     """Median seconds for one sample of the float32 export in ONNX Runtime."""
+    from formwright.deployment.export import export_onnx
+    from formwright.deployment.runtime import OnnxModel
+
     example = bench.task.data.example()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

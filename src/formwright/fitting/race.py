@@ -19,8 +19,8 @@ RACE_SHARE = 0.35
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"
-#: A first rung of fewer seconds or steps than this says too little.
-SHORTEST_RUNG, FEWEST_RUNG_STEPS = 1.5, 60
+#: A first rung of fewer seconds than this says too little.
+SHORTEST_RUNG = 1.5
 
 
 def race(session: Session, seconds: float) -> None:

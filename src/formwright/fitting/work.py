@@ -1,4 +1,7 @@
-"""The pieces of work that a run has done by an executor: each a function of a bench and of arguments in JSON."""
+"""The pieces of work that a run has done by an executor: each a function of a bench and of arguments in JSON.
+
+What exports is imported where it is used: a worker that takes the place of a dead one shall be there soon.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any
 from formwright.errors import LostError, NonFiniteLossError
 from formwright.fitting.bench import Bench
 from formwright.fitting.costs import faster_setting, measure_candidate, onnx_seconds
-from formwright.fitting.exports import compress, export, quantize
 from formwright.fitting.records import trial_from_dict
 from formwright.fitting.refits import REFIT_SHARE, refit, refitted
 from formwright.fitting.restarts import begin_anew
@@ -94,6 +96,8 @@ def setting(bench: Bench, *, specification: dict[str, Any], batch_size: int) -> 
 
 def export_trained(bench: Bench, *, trial: dict[str, Any]) -> dict[str, Any]:
     """Export the model of a trial as it is shipped: refitted where the task does that, else its averaged weights."""
+    from formwright.fitting.exports import export
+
     chosen = trial_from_dict(trial)
     model = refitted(bench, chosen) if bench.task.refits else bench.trained(chosen)
     return dataclasses.asdict(export(bench, model, "trained", chosen.number))
@@ -101,11 +105,15 @@ def export_trained(bench: Bench, *, trial: dict[str, Any]) -> dict[str, Any]:
 
 def quantize_exported(bench: Bench, *, label: str, trial: int) -> dict[str, Any]:
     """The INT8 form of an exported model."""
+    from formwright.fitting.exports import quantize
+
     return dataclasses.asdict(quantize(bench, label, trial))
 
 
 def compress_exported(bench: Bench, *, label: str, recipe: dict[str, Any], **how: Any) -> dict[str, Any]:
     """A smaller model, made of an exported one."""
+    from formwright.fitting.exports import compress
+
     return dataclasses.asdict(compress(bench, label, recipe=Recipe(**recipe), **how))
 
 
