@@ -7,9 +7,10 @@ worker, whose steps take some real time, too, so that it can be killed in betwee
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from formwright.fitting.session import Session
 from formwright.fitting.state import SPLITS_FILE, STATE_FILE, RunFolder
 from formwright.measurement.budget import Budget
 from formwright.reporting import SILENT
-from formwright.search.executors import InProcess, WorkerProcess
+from formwright.search.executors import InProcess, Listener, WorkerProcess
 from formwright.training import loop
 
 OPTIONS = {"task": "image-classification", "data": None, "seed": 0, "skip_bad": False, "weights": None, "options": {}}
@@ -76,10 +77,19 @@ def session(root: Path, *, command: Sequence[str] | None = None, families: Seque
         folder=folder,
         clock=Clock(600.0, spent=folder.state.spent),
         reporter=SILENT,
-        executor=WorkerProcess(command, setup, remedy="") if command else InProcess(partial(work.perform, here)),
+        executor=WorkerProcess(command, setup, remedy="") if command else InProcess(partial(in_json, here)),
         seed=0,
         threads=1,
     )
+
+
+def in_json(here: Bench, name: str, arguments: Mapping[str, Any], listener: Listener) -> Any:
+    """The work in this process, with nothing passed that JSON cannot hold."""
+
+    def told(kind: str, values: Mapping[str, Any]) -> None:
+        listener(kind, json.loads(json.dumps(values)))
+
+    return json.loads(json.dumps(work.perform(here, name, json.loads(json.dumps(arguments)), told)))
 
 
 def _add_trials(here: Bench, folder: RunFolder, families: Sequence[str]) -> None:
