@@ -1,7 +1,8 @@
 """Kill ``formwright fit`` ten times at random moments and continue it: does it finish, and is anything lost?
 
 ``python -m benchmarks.kills [SEED]`` runs the digits for 60 seconds of the run's own time, with a worker; the kills are
-spread over that time by the seed. After each, what was finished must still be there. The last line of standard output is JSON.
+spread over that time by the seed. After each, what was finished must still be there. The last line of standard output
+is JSON.
 """
 
 from __future__ import annotations

@@ -79,7 +79,15 @@ class Bench:
 
     @classmethod
     def open(cls, setup: Mapping[str, Any], tell: Listener) -> Self:
-        """Read the data of a run again, from :func:`describe_run`; which tells of the progress."""
+        """Read the data of a run again.
+
+        Args:
+            setup: the ``options`` that the folder of the run keeps, the ``folder`` and the number of ``threads``.
+            tell: hears of the progress.
+
+        Raises:
+            UserError: the data cannot be read any more.
+        """
         options = setup["options"]
         kind = task_type(options["task"])
         weights = None if options["weights"] is None else read_pretrained(options["weights"])

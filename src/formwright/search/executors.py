@@ -260,7 +260,8 @@ def _interrupts_held() -> Iterator[None]:
 def _pump(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
     """Take what a worker says out of the pipe, which holds little; none when it says no more."""
     assert process.stdout is not None
-    with process.stdout, contextlib.suppress(ValueError):
+    with process.stdout:
         for line in process.stdout:
-            lines.put(line)
+            if line.endswith("\n"):  # or it died in the midst of it
+                lines.put(line)
     lines.put(None)
