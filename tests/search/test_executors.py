@@ -77,6 +77,7 @@ def test_an_error_that_nobody_expects_comes_with_its_traceback(shared):
         ("kill", "was ended by signal 9 (killed, as systems do when memory runs out)."),
         ("abort", "was ended by signal 6 (aborted: terminate called after throwing an instance of 'std::bad_alloc')."),
         ("exit", "ended with exit code 3 (something is missing)."),
+        ("half", "ended with exit code 4."),
     ],
 )
 def test_a_worker_that_dies_is_told_of_in_a_sentence_and_another_goes_on(shared, work, sentence):
