@@ -12,6 +12,7 @@ from torch import nn
 from formwright.compression import extract, fold, replace_layer_norms
 from formwright.errors import UserError
 from formwright.models import Model, create_model, from_pretrained
+from formwright.models.nesting import nested_choice
 from formwright.nn.norms import CRMSNorm, LayerNorm, RMSNorm
 from tests.conformance.instances import inputs, randomise
 
@@ -50,12 +51,17 @@ def test_it_computes_the_same(model: Model, by: str) -> None:
 @each_norm
 def test_it_saves_and_reloads_and_can_be_compressed_further(model: Model, by: str, tmp_path: Path) -> None:
     x = inputs(model)
-    converted = replace_layer_norms(extract(model, 0.5), by)
+    converted = replace_layer_norms(extract(model, nested_choice(model, 0.5)), by)
     converted.float().save_pretrained(tmp_path)
     again = from_pretrained(tmp_path).double()
     assert torch.equal(again(x), converted.double()(x))
-    torch.testing.assert_close(again(x), extract(model, 0.5)(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fold(extract(again, 0.5))(x), extract(model, 0.25)(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(again(x), extract(model, nested_choice(model, 0.5))(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        fold(extract(again, nested_choice(again, 0.5)))(x),
+        extract(model, nested_choice(model, 0.25))(x),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_a_compressed_stream_has_a_channel_less() -> None:

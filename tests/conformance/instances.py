@@ -247,6 +247,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("gated_linear_attention", options={"heads": 2}),
         Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
     ),
+    "frame_subsampling": (
+        Case("frame_subsampling"),
+        Case("frame_subsampling", "causal", options={"strides": (3, 1), "kernel": 5, "causal": True}),
+    ),
     "frame_convolutions": (
         Case("frame_convolutions", options={"layers": 2}),
         Case("frame_convolutions", "causal", options={"layers": 3, "causal": True}),
@@ -366,6 +370,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "deltanet": {"dim": 32, "depth": 3, "heads": 2, "hidden": 24, "attention_layers": (1,), "window": 4},
+    "ctc_encoder": {"dim": 16, "depth": 1, "heads": 2, "channels": 6, "length": 20, "sized": False},
     "lmuformer": {"dim": 16, "window": 8},
     "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},

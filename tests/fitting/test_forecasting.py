@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from formwright.cli import main
+from formwright.deployment.forecasts import append_forecasts
 from formwright.deployment.prediction import predict
-from formwright.deployment.preparations.forecasting import ForecastPreparation, append_forecasts
+from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.kind import Reading

@@ -58,10 +58,7 @@ def fit(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(
-            help="Pictures (a folder with a sub-folder a class, .npz or IDX files), texts (a table, or a folder of "
-            ".txt files a class), running text (a file or a folder), or series; scikit-learn's digits if left out."
-        ),
+        typer.Argument(help="What to learn from: {kinds}; scikit-learn's digits if left out."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
     task: Annotated[

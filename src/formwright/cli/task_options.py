@@ -16,10 +16,17 @@ _GIVEN = "formwright.task_options"
 
 
 class TaskCommand(TyperCommand):
-    """A command that takes the options of every task; its function finds them by :func:`given`."""
+    """A command that takes the options of every task; its function finds them by :func:`given`.
+
+    In the help of its own parameters, ``{kinds}`` stands for the kinds of data that are read.
+    """
 
     def get_params(self, ctx: Any) -> list[Any]:
-        own = super().get_params(ctx)
+        from formwright.fitting.task import expected
+
+        own: list[Any] = super().get_params(ctx)
+        for one in own:
+            one.help = one.help and one.help.replace("{kinds}", expected())
         return [*own[:-1], *task_parameters(), *own[-1:]]  # help is the last
 
     def invoke(self, ctx: Any) -> Any:

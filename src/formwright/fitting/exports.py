@@ -23,18 +23,14 @@ from formwright.training.recipe import Recipe
 RECOVERY_NUMBER = 900
 
 
-def file_name(label: str) -> str:
-    return label.replace(" ", "-")
-
-
 def export(bench: Bench, model: nn.Module, label: str, trial: int) -> Variant:
     """Export to float32 ONNX, save the model beside it and measure the file."""
     assert isinstance(model, Network)
     started = time.monotonic()
-    path = bench.paths.variant(f"{file_name(label)}-float32.onnx")
+    path = bench.paths.variant(f"{label}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(model, path, bench.task.data.example(), free=bench.task.data.free)
-    model.save_pretrained(bench.paths.variant(file_name(label)))
+    model.save_pretrained(bench.paths.variant(label))
     variant = measured(bench, model, label, "float32", path, trial)
     bench.tell("facts", {"export_seconds": time.monotonic() - started})
     return variant
@@ -42,9 +38,9 @@ def export(bench: Bench, model: nn.Module, label: str, trial: int) -> Variant:
 
 def quantize(bench: Bench, label: str, trial: int) -> Variant:
     """The INT8 form of what :func:`export` made, with training samples for calibration."""
-    model = from_pretrained(bench.paths.variant(file_name(label)))
-    source = bench.paths.variant(f"{file_name(label)}-float32.onnx")
-    path = bench.paths.variant(f"{file_name(label)}-int8.onnx")
+    model = from_pretrained(bench.paths.variant(label))
+    source = bench.paths.variant(f"{label}-float32.onnx")
+    path = bench.paths.variant(f"{label}-int8.onnx")
     quantize_onnx(source, path, bench.task.data.calibration())
     return measured(bench, model, label, "int8", path, trial)
 
@@ -69,6 +65,7 @@ def measured(
         macs=count_macs(model, bench.task.data.example()),
         parameters=model.parameter_count(),
         score=score,
+        form=label,
     )
 
 
@@ -92,7 +89,7 @@ def compress(
         seconds: for the recovery; ``most`` steps at most.
     """
     compressor = next(kind for kind in tried_in_fit() if kind.label == label)
-    model = from_pretrained(bench.paths.variant(file_name(source)))
+    model = from_pretrained(bench.paths.variant(source))
     size = recipe.batch_size
     batches = list(bench.task.data.evaluation_batches("train", batch_size=size, most=4 * size))
     job = Job(batches=batches, objective=bench.task.goal.objective(), teacher=model, seed=bench.seed)

@@ -71,7 +71,8 @@ class Goal(ABC, Generic[D]):
         model: what is made, such as ``a classifier of {samples}``.
         answer: what ``formwright predict`` answers, such as ``the class of {asked} and its probability``.
         figure: what the bars of the metric show, a sentence that begins a caption.
-        title: of the goal's own section in the report; ``template`` is its file in ``fitting/templates``.
+        title: of the goal's own section in the report; ``template`` is its file in ``fitting/templates``, or in a
+            folder ``templates`` beside the goal's own file.
         tolerance: how far outputs of the exported file may be from the model's and count as the same answer; without
             one, outputs are scores, and the answer is the place of the largest.
 

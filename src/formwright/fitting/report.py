@@ -6,6 +6,7 @@ security policy, may not fetch anything. (Plotly's script alone would add 4.8 MB
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,10 +92,12 @@ def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Sho
     Raises:
         UserError: the file cannot be written.
     """
-    environment = page_environment("formwright.fitting")
     folder = str(path.parent)
     shipped = result.shipped
     task = task_type(result.task)
+    environment = page_environment(
+        "formwright.fitting", folders=[Path(inspect.getfile(task.goal)).parent / "templates"]
+    )
     metric = task.metric
     environment.filters["score"] = metric.text
     html = environment.get_template("report.html.j2").render(

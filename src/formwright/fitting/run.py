@@ -16,11 +16,10 @@ from formwright.errors import CandidateError, UserError
 from formwright.files import read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
-from formwright.fitting.exports import file_name
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.race import RACE_SHARE, finish_winner, race, replace_winner, winner
-from formwright.fitting.records import FitResult, Variant
+from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
@@ -243,9 +242,8 @@ def _run(session: Session) -> FitResult:
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
         chosen = choose(state.variants, session.task.metric)
         session.save()
-        float_variant = next(v for v in state.variants if v.name == chosen.name.replace("int8", "float32"))
-        shipped_model = from_pretrained(session.folder.paths.variant(file_name(_label(chosen))))
-        result = ship(session, shipped_model, chosen, float_variant)
+        shipped_model = from_pretrained(session.folder.paths.variant(chosen.form))
+        result = ship(session, shipped_model, chosen, state.variant(chosen.form) or chosen)
     if session.plain_peer:
         plain = session.task.space.plain
         with clock.stage(plain[0] if plain else "plain model"):
@@ -253,10 +251,6 @@ def _run(session: Session) -> FitResult:
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result
-
-
-def _label(variant: Variant) -> str:
-    return variant.name.rpartition(",")[0]
 
 
 def _stopped(session: Session, error: UserError) -> UserError:

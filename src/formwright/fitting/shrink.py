@@ -110,7 +110,8 @@ def shrink(session: Session, end: float) -> None:
         end: second of the run at which shrinking must be over.
     """
     state = session.folder.state
-    trained = next(variant for variant in state.variants if variant.name == "trained, float32")
+    trained = state.variant("trained")
+    assert trained is not None, "the trained model is exported before it is shrunk"
     done = {step.name for step in state.shrink}
     if int8_step("trained") not in done:
         session.reporter.progress(0.1, "INT8")
@@ -120,7 +121,7 @@ def shrink(session: Session, end: float) -> None:
         if kind.title not in done:
             session.reporter.progress((0.3 + index) / len(tried), kind.title)
             try_step(session, kind, trained, end)
-        made = next((variant for variant in state.variants if variant.name == f"{kind.label}, float32"), None)
+        made = state.variant(kind.label)
         if made is not None and int8_step(kind.label) not in done:
             session.reporter.progress((0.8 + index) / len(tried), f"INT8 of the {kind.label} model")
             try_int8(session, made, kind.label)

@@ -14,7 +14,7 @@ from typing import Any
 
 from formwright.errors import UserError
 from formwright.files import is_leftover, not_written, read_json, remove_leftovers, write_json
-from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict
+from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict, variant_from_dict
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 STATE_FILE = "run.json"
@@ -41,6 +41,10 @@ class RunState:
     baselines: list[Baseline] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def variant(self, form: str, precision: str = "float32") -> Variant | None:
+        """The exported form of a model, if there is one."""
+        return next((one for one in self.variants if (one.form, one.precision) == (form, precision)), None)
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class RunFolder:
         try:
             values["trials"] = [trial_from_dict(trial) for trial in values["trials"]]
             values["shrink"] = [ShrinkStep(**step) for step in values["shrink"]]
-            values["variants"] = [Variant(**variant) for variant in values["variants"]]
+            values["variants"] = [variant_from_dict(variant) for variant in values["variants"]]
             values["baselines"] = [Baseline(**baseline) for baseline in values["baselines"]]
             state = RunState(**values)
         except (TypeError, KeyError, AttributeError):

@@ -149,17 +149,21 @@ def find_task(path: Path | None, name: str | None, options: Mapping[str, Any]) -
             task.check_options(options)
     if options and able:
         return able[0], ""
-    raise UserError(_unknown(path, tasks))
+    raise UserError(_unknown(path))
 
 
-def _unknown(path: Path | None, tasks: list[TaskType]) -> str:
-    expected = "; ".join(dict.fromkeys(task.data.expects for task in tasks))
+def expected() -> str:
+    """The kinds of data that are read, in words."""
+    return "; ".join(dict.fromkeys(task.data.expects for task in task_types().values()))
+
+
+def _unknown(path: Path | None) -> str:
     if path is None or not path.exists():
-        return f"There is no {path}; check the path. What is read: {expected}."
+        return f"There is no {path}; check the path. What is read: {expected()}."
     if path.is_dir():
         empty = not any(path.iterdir())
-        return f"{path} {'is empty' if empty else 'holds nothing that is recognised'}; what is read: {expected}."
+        return f"{path} {'is empty' if empty else 'holds nothing that is recognised'}; what is read: {expected()}."
     return (
         f"{path} is a file of a kind that is not recognised; unpack it, convert it, or name its task with --task. What "
-        f"is read: {expected}."
+        f"is read: {expected()}."
     )

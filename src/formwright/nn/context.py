@@ -40,6 +40,7 @@ class Context:
             forecasts values to put back.
         keys: offer; what the attention in front compared tokens by, averaged over its heads.
         keys_wanted: whether whoever called wants the part's keys beside its result (:attr:`Part.shares_keys`).
+        ended: whether no more tokens come in a stream, so that what waits for later ones is given now.
         checked: whether whoever called has made sure that somebody takes each offer; a network does, once.
     """
 
@@ -56,6 +57,7 @@ class Context:
     statistics: Float[Tensor, "batch variates 2"] | None = None
     keys: Float[Tensor, "batch tokens channels"] | None = None
     keys_wanted: bool = field(default=False, compare=False, repr=False)
+    ended: bool = field(default=False, compare=False, repr=False)
     checked: bool = field(default=False, compare=False, repr=False)
 
     def replace(self, **changes: object) -> Context:

@@ -131,8 +131,10 @@ class Part(nn.Module):
     shares_keys: ClassVar[bool] = False
     #: Whether the part, behind a branch, needs the keys of the part in the branch.
     needs_keys: bool = False
-    #: How many later tokens a token's result waits for when the part streams.
+    #: How many later tokens of its input a result waits for when the part streams.
     lookahead: int = 0
+    #: Whether the part gives another number of tokens than it takes; :meth:`stream` then returns their context too.
+    resamples: ClassVar[bool] = False
 
     def promise(self, **changes: Any) -> None:
         """Change what this instance promises, where its options decide (``causal=True``)."""
@@ -209,6 +211,10 @@ class Part(nn.Module):
     def offer(self, context: Context) -> Context:
         """The context for the parts behind this one, with what it offers."""
         return context
+
+    def emitted(self, seen: Tensor) -> Tensor:
+        """How many tokens each row ``(batch,)`` has given in a stream of which so many came in, and more may come."""
+        return seen
 
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         """The results for the next tokens ``(batch, n, channels)``, any number of them, and the state after them.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import Part, State
+from formwright.nn.part import Part, State, grid_after
 
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
 SEPARATOR = "/"
@@ -38,6 +39,8 @@ def initial_state(
     for path, part in parts:
         for name, tensor in part.begin(batch, capacity, context, device=device, dtype=dtype).items():
             state[f"{path}{SEPARATOR}{name}"] = tensor
+        if part.resamples:
+            (capacity,) = grid_after(part, (capacity,))
     return state
 
 
@@ -60,6 +63,7 @@ class Streams:
 
     def __init__(self, state: State) -> None:
         self.length: Int[Tensor, " batch"] = state[LENGTH]
+        self._seen = self.length
         self._parts: dict[str, State] = {}
         for key, tensor in state.items():
             path, separator, name = key.partition(SEPARATOR)
@@ -73,9 +77,19 @@ class Streams:
         self._parts[path] = {name: tensor for name, tensor in after.items() if name != LENGTH}
         return x
 
+    def resampled(self, path: str, part: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        """As :meth:`through`, by a part that may give another number of tokens; those behind it count its tokens."""
+        if not part.resamples:
+            return self.through(path, part, x, context), part.offer(context)
+        part.check_context(context)
+        stream: Any = part.stream
+        x, self._parts[path], context = stream(x, {**self._parts.get(path, {}), LENGTH: self.length}, context)
+        self.length = part.emitted(self.length)
+        return x, context
+
     def state(self, tokens: int, mask: Tensor | None) -> State:
         """The flat state after ``tokens`` more tokens, or as many as ``mask`` says are real in each row."""
-        state = {LENGTH: self.length + (tokens if mask is None else mask.sum(1))}
+        state = {LENGTH: self._seen + (tokens if mask is None else mask.sum(1))}
         for path, part in self._parts.items():
             for name, tensor in part.items():
                 state[f"{path}{SEPARATOR}{name}"] = tensor

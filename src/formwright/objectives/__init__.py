@@ -12,6 +12,7 @@ from formwright.objectives.language import NextToken
 from formwright.objectives.nested import NestedTraining
 from formwright.objectives.objective import Objective, Outcome, Phase, means
 from formwright.objectives.supernet import SandwichTraining
+from formwright.objectives.transcription import Transcription
 
 __all__ = [
     "BalancedClassification",
@@ -29,6 +30,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "SandwichTraining",
+    "Transcription",
     "WithAuxiliary",
     "means",
 ]

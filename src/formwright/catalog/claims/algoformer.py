@@ -11,8 +11,8 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
-from formwright.catalog.sequence_contests import SequenceContest, train_sequences
+from formwright.catalog.experiments.contest import Contest, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.in_context import (
     Prompts,
@@ -102,7 +102,7 @@ def _error(model: Network) -> float:
     return float((at_points(model(prompts.vectors)) - prompts.y).square().mean())
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {kind: functools.partial(_small, kind) for kind in ("algoformer", "looped", "standard")},
     _run,
     f"{POINTS} points of {DIM} channels behind a fixed random layer, {STEPS} steps of 32 prompts, mean squared error "
@@ -117,7 +117,7 @@ def _best(error: Mapping[str, float]) -> bool:
 
 
 def _further_loops(reporter: Reporter) -> ClaimResult:
-    CONTEST.scores(reporter)
+    CONTEST.results(reporter)
     models = [m for (name, _), m in _TRAINED.items() if name == "algoformer" and isinstance(m, Chain)]
     trained = statistics.mean(map(_error, models))
     further = statistics.mean(_error(with_loops(model, LOOPS + FURTHER)) for model in models)

@@ -11,9 +11,9 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import Contest, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.catalog.figures import output_claims
-from formwright.catalog.sequence_contests import SequenceContest, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.t_maze import ACTIONS, SIGNALS, Episodes, t_maze
 from formwright.models import model_specification
@@ -84,7 +84,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return statistics.mean(shares)
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {kind: functools.partial(_small, kind) for kind in KINDS},
     _run,
     f"corridors of {SHORTEST} to {LONGEST} steps, imitated for {STEPS} steps of 32 episodes by AdamW without "

@@ -10,8 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.forecasts import (
+from formwright.catalog.experiments.forecasts import (
     SEEDS,
     Errors,
     PublishedTraining,
@@ -24,6 +23,7 @@ from formwright.catalog.forecasts import (
     restrict,
     train_as_published,
 )
+from formwright.catalog.figures import output_claims, parameter_claims
 from formwright.data.series_batches import Windows
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer

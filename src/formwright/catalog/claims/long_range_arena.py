@@ -10,8 +10,8 @@ from formwright.arena.contest import train_and_score
 from formwright.arena.run import measure_speed
 from formwright.arena.tasks import Parts
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.mixers import linformer_state, mixer_claims, transformers_state
-from formwright.catalog.sequence_contests import SequenceContest
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.mixers import linformer_state, mixer_claims, transformers_state
 from formwright.data.images import read_images
 from formwright.data.synthetic.listops import listops
 from formwright.data.synthetic.pixels import pixel_sequences
@@ -82,13 +82,13 @@ def _accuracy(
     ).accuracy
 
 
-DIGITS = SequenceContest(
+DIGITS = Contest(
     {mixer: functools.partial(_digits_frame, mixer) for mixer in DIGITS_MIXERS},
     functools.partial(_accuracy, _digits, DIGITS_STEPS, 5e-3),
     f"scikit-learn's digits as 64 grey ids, {DIGITS_STEPS} steps of 32",
     _percent,
 )
-SHORT_LISTOPS = SequenceContest(
+SHORT_LISTOPS = Contest(
     {mixer: functools.partial(_listops_frame, mixer) for mixer in ("full", "linear", "performer", "bigbird")},
     functools.partial(_accuracy, _listops, LISTOPS_STEPS, 2e-3),
     f"ListOps of 10 to 60 tokens and 4 levels, {LISTOPS_STEPS} steps of 32",

@@ -9,8 +9,9 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.sequences import answered_rightly, train_sequences
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.sequence_contests import SequenceContest, answered_rightly, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.selective_copying import selective_copying
 from formwright.measurement.latency import compare
@@ -47,7 +48,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return answered_rightly(model, _rows(256, torch.Generator().manual_seed(2**31)))
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {"mamba": functools.partial(_small, True), "time-invariant": functools.partial(_small, False)},
     _run,
     f"{TOKENS} of {VOCABULARY - 2} kinds of tokens among {LENGTH} ids, {STEPS} steps of 32 rows, tokens "

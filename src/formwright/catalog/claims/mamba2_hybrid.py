@@ -9,8 +9,9 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.sequences import answered_rightly, train_sequences
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.sequence_contests import SequenceContest, answered_rightly, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.phonebook import SPECIAL, phonebook
 from formwright.models.language.mamba2 import allocate_layers, mamba2, mamba2_hybrid
@@ -58,7 +59,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return answered_rightly(model, _rows(256, TESTED, torch.Generator().manual_seed(2**31)))
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {"hybrid": functools.partial(_small, True), "mamba2": functools.partial(_small, False)},
     _run,
     f"books of {TRAINED} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits of 256 books of "

@@ -11,9 +11,9 @@ from torch import nn
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import Contest, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.catalog.reference import FLOAT64_TOLERANCE
-from formwright.catalog.sequence_contests import SequenceContest, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
 from formwright.models import create_model, empty_copy, model_specification
@@ -80,7 +80,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
         return float((model(ids).argmax(-1) == classes).float().mean())
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {f"{depth}x{heads}": functools.partial(_small, depth, heads) for depth, heads in ((4, 2), (2, 4), (1, 8))},
     _run,
     f"scikit-learn's digits as 64 tokens, 1,297 to train and 500 to test, {STEPS} steps of 32, layers x heads of 8 "

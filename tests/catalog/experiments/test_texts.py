@@ -9,19 +9,20 @@ import torch
 from formwright.catalog.claims.matformer import nested_differences
 from formwright.catalog.claims.polycom import output_differences as activation_differences
 from formwright.catalog.claims.pre_rmsnorm import example_differences
-from formwright.catalog.reference import FLOAT32_TOLERANCE, FLOAT64_TOLERANCE
-from formwright.catalog.texts import (
+from formwright.catalog.experiments.texts import (
+    IN_TRAINING,
     LENGTH,
     VOCABULARY,
-    TextContest,
     Windows,
     held_out_loss,
     new_model,
     once,
     small_decoder,
     small_text,
+    text_contest,
     train_text,
 )
+from formwright.catalog.reference import FLOAT32_TOLERANCE, FLOAT64_TOLERANCE
 from formwright.nn.specification import ChainSpec, part
 from formwright.reporting import SILENT
 
@@ -64,15 +65,15 @@ def test_a_training_learns_and_the_same_seed_gives_the_same_loss() -> None:
 
 
 def test_a_contest_trains_once_and_tells_losses_of_text_or_of_training() -> None:
-    contest = TextContest({"one": decoder, "other": lambda: small_decoder(part("glu"), dim=16, depth=1)}, steps=3)
+    contest = text_contest({"one": decoder, "other": lambda: small_decoder(part("glu"), dim=16, depth=1)}, steps=3)
     contest.seeds = (0,)
     first = contest.claim("a", "a", holds=lambda loss: set(loss) == {"one", "other"}).run(SILENT)
-    second = contest.claim("b", "b", holds=lambda loss: False, in_training=True).run(SILENT)
+    second = contest.claim("b", "b", holds=lambda loss: False, by=IN_TRAINING).run(SILENT)
     assert (first.holds, second.holds) == (True, False)
     assert first.measured in second.details
     assert second.measured in first.details
-    trained = contest.trained()
-    assert contest.trained() is trained
+    trained = contest.results()
+    assert contest.results() is trained
 
 
 def test_an_experiment_is_made_once() -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from formwright.catalog import contests
 from formwright.catalog.claims import cct, metaformer_baselines, poolformer
-from formwright.catalog.contests import Contest, macs, matched, parameters, small_images, train_small, with_mixer
+from formwright.catalog.experiments import pictures
+from formwright.catalog.experiments.contest import Contest, macs, matched, parameters, with_mixer
+from formwright.catalog.experiments.pictures import picture_contest, small_images, train_small
 from formwright.models import model_specification
 from formwright.nn.specification import ChainSpec, part
 from formwright.reporting import Reporter
@@ -47,20 +48,20 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         runs.append((specification.name, seed))
         return (0.9 if specification.stages[0].dim == 16 else 0.8) + seed / 100
 
-    monkeypatch.setattr(contests, "train_small", train)
+    monkeypatch.setattr(pictures, "train_small", train)
     return runs
 
 
-def contest() -> Contest:
-    return Contest(
+def contest() -> Contest[float]:
+    return picture_contest(
         {"narrow": tiny, "broad": lambda channels, classes: tiny(channels, classes, dims=(16, 8, 8, 8))}, steps=7
     )
 
 
 def test_each_model_is_trained_with_each_seed_once(trained: list[tuple[str, int]]) -> None:
     match = contest()
-    assert match.scores() == {"narrow": pytest.approx([0.8, 0.81, 0.82]), "broad": pytest.approx([0.9, 0.91, 0.92])}
-    match.scores()
+    assert match.results() == {"narrow": pytest.approx([0.8, 0.81, 0.82]), "broad": pytest.approx([0.9, 0.91, 0.92])}
+    match.results()
     assert trained == [(name, seed) for seed in (0, 1, 2) for name in ("narrow", "broad")]
 
 
@@ -100,8 +101,8 @@ def test_only_the_mixers_are_replaced() -> None:
     [(poolformer.MIXERS, macs), (cct.LADDER, parameters), (metaformer_baselines.ACTIVATIONS, macs)],
     ids=["mixers", "ladder", "activations"],
 )
-def test_contestants_cost_the_same(match: Contest, measure: Any) -> None:
-    sizes = [measure(specification) for specification in match.specifications(small_images()).values()]
+def test_contestants_cost_the_same(match: Contest[float], measure: Any) -> None:
+    sizes = [measure(specification) for specification in match.specifications().values()]
     assert max(sizes) <= 1.06 * min(sizes)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from formwright.catalog import transients as module
+from formwright.catalog.experiments import transients as module
 from formwright.metrics.classification import classification_scores
 from formwright.models import create_model
 

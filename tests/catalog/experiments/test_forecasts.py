@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from formwright.catalog import forecasts
 from formwright.catalog.cards import claims_of
 from formwright.catalog.claims.itransformer import MISSING
-from formwright.catalog.forecasts import (
+from formwright.catalog.experiments import forecasts
+from formwright.catalog.experiments.forecasts import (
     PublishedTraining,
     ett,
     few_windows,

@@ -1,13 +1,12 @@
-"""Claims that are directions in language: decoders of bytes that are trained alike, small, and compared over seeds."""
+"""A small text, and decoders of bytes that are trained on it alike."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,15 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from formwright.batch import Batch
-from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import Contest
 from formwright.models import Network, create_model
 from formwright.models.language.transformer import decoder
 from formwright.nn.specification import ChainSpec, PartSpec
 from formwright.objectives import NextToken, Objective
-from formwright.reporting import SILENT, Reporter, Share
+from formwright.reporting import SILENT, Reporter
 
-SEEDS = (0, 1, 2)
 STEPS = 240
 LENGTH, BATCH = 64, 16
 VOCABULARY = 256
@@ -170,53 +167,24 @@ def new_model(specification: ChainSpec, seed: int) -> Network:
     return create_model(specification)
 
 
-@dataclass(eq=False)
-class TextContest:
-    """Decoders of bytes that are trained alike, each with every seed; computed once in a process.
+#: What :func:`text_contest` scores models by.
+HELD_OUT, IN_TRAINING = "on held-out text", "at the end of training"
 
-    Attributes:
-        contestants: how each is built, by name.
-        steps: how long each is trained.
-    """
 
-    contestants: Mapping[str, Callable[[], ChainSpec]]
-    steps: int = STEPS
-    seeds: tuple[int, ...] = SEEDS
-    _trained: dict[str, list[Trained]] | None = field(default=None, init=False)
+def text_contest(contestants: Mapping[str, Callable[[], ChainSpec]], steps: int = STEPS) -> Contest[Trained]:
+    """A contest of decoders of bytes for the loss on held-out text, or at the end of training, in nats per byte."""
 
-    def specifications(self) -> dict[str, ChainSpec]:
-        return {name: dataclasses.replace(build(), name=name) for name, build in self.contestants.items()}
+    def run(specification: ChainSpec, seed: int, reporter: Reporter) -> Trained:
+        return train_text(new_model(specification, seed), steps=steps, seed=seed, reporter=reporter)
 
-    def trained(self, reporter: Reporter = SILENT) -> dict[str, list[Trained]]:
-        """Every contestant after training, one a seed."""
-        if self._trained is None:
-            self._trained = {name: [] for name in self.contestants}
-            runs = [(seed, *item) for seed in self.seeds for item in self.specifications().items()]
-            for index, (seed, name, specification) in enumerate(runs):
-                share = Share(reporter, index, len(runs))
-                model = new_model(specification, seed)
-                self._trained[name].append(train_text(model, steps=self.steps, seed=seed, reporter=share))
-        return self._trained
-
-    def claim(
-        self, name: str, statement: str, *, holds: Callable[[Mapping[str, float]], bool], in_training: bool = False
-    ) -> Claim:
-        """The claim that ``holds`` is true of the mean losses, on held-out text or at the end of training."""
-
-        def run(reporter: Reporter) -> ClaimResult:
-            trained = self.trained(reporter)
-            held_out = {contestant: [run.loss for run in runs] for contestant, runs in trained.items()}
-            training = {contestant: [run.training_loss for run in runs] for contestant, runs in trained.items()}
-            told, beside = (training, held_out) if in_training else (held_out, training)
-            means = {contestant: statistics.mean(values) for contestant, values in told.items()}
-            other = "on held-out text" if in_training else "at the end of training"
-            return ClaimResult(spread(told), holds(means), f"{self.conditions()}; {other}: {spread(beside)}")
-
-        return Claim(name, "direction", statement, published=statement, run=run, slow=True)
-
-    def conditions(self) -> str:
-        sizes = [f"{name} {parameters(spec) / 1e3:.0f} k parameters" for name, spec in self.specifications().items()]
-        return f"{conditions(self.steps, len(self.seeds))}; {', '.join(sizes)}"
+    return Contest(
+        contestants,
+        run,
+        functools.partial(conditions, steps),
+        "{:.3f}".format,
+        measures={HELD_OUT: lambda trained: trained.loss, IN_TRAINING: lambda trained: trained.training_loss},
+        largest_first=False,
+    )
 
 
 def once(experiment: Callable[[Reporter], Result]) -> Callable[[Reporter], Result]:
@@ -232,12 +200,12 @@ def once(experiment: Callable[[Reporter], Result]) -> Callable[[Reporter], Resul
     return result
 
 
-def conditions(steps: int, seeds: int) -> str:
+def conditions(steps: int, seeds: int | None = None) -> str:
     """On what, how long and how often was trained."""
     text = small_text()
     return (
         f"{text.source}, {len(text.train):,} bytes to train and {TEST_WINDOWS} windows of the rest to test, "
-        f"{steps} steps of {BATCH} x {LENGTH} bytes, {seeds} seeds"
+        f"{steps} steps of {BATCH} x {LENGTH} bytes{'' if seeds is None else f', {seeds} seeds'}"
     )
 
 

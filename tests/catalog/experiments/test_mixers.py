@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from formwright.catalog.mixers import (
+from formwright.catalog.experiments.mixers import (
     combiner_state,
     linformer_state,
     mixer_difference,
