@@ -37,7 +37,9 @@ class Alignment:
         self, begun: Float[Tensor, "batch block *rest"], new: Float[Tensor, "batch time *rest"]
     ) -> Float[Tensor, "batch blocks block *rest"]:
         """The tokens of the block that was begun, and the new ones behind them."""
-        x = torch.cat([begun, begun.new_zeros(begun.shape[0], self.blocks * self.block - self.block, *begun.shape[2:])], 1)
+        x = torch.cat(
+            [begun, begun.new_zeros(begun.shape[0], self.blocks * self.block - self.block, *begun.shape[2:])], 1
+        )
         x = x.scatter(1, self._index(new), new.to(x.dtype))
         return split_axis(x, 1, self.blocks, self.block)
 
