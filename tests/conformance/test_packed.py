@@ -165,12 +165,6 @@ def test_embeddings_that_look_at_earlier_ids(name: str, options: dict[str, int])
         assert torch.equal(packed[place], module(ids[place])[0])
 
 
-def test_two_texts_that_are_made_two_rows_cannot_be_packed() -> None:
-    ids = torch.tensor([[0, 0, 1, 1, 2, 2]] * 2)
-    with pytest.raises(UserError, match="PairEmbedding does not use segments"):
-        build_part(part("pair_embedding"), 5, 16)(ids, Context(segments=ids))
-
-
 def test_tokens_without_a_place_cannot_be_packed() -> None:
     with pytest.raises(UserError, match="belong to none of the sequences"):
         Context(prefix=1, segments=torch.zeros(1, 3, dtype=torch.int64))
