@@ -116,11 +116,10 @@ def run(made: Session) -> None:
     made.folder.release()
 
 
-def outcome(root: Path) -> list[tuple]:
-    """The numbers of a run: the curves without the loss between two evaluations, which depends on where those are."""
+def outcome(root: Path) -> list[Any]:
+    """The numbers of a run."""
     state = RunFolder.open(root, OPTIONS).state
-    curves = [[(point.step, point.seconds, point.score) for point in trial.curve] for trial in state.trials]
-    return [state.winner, *zip(curves, [trial.status for trial in state.trials], strict=True)]
+    return [state.winner, *state.trials]
 
 
 if __name__ == "__main__":

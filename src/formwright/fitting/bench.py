@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,6 +142,8 @@ class Bench:
             checkpoint = self.paths.checkpoint(f"trial-{trial.number:02d}")
             if checkpoint.is_file():
                 trainer.load(checkpoint)
+                if trial.curve and trial.curve[-1].step >= trainer.step:
+                    trainer.take_loss()  # it is told
         return self.trainers[trial.number]
 
     def new_trainer(
@@ -182,7 +183,6 @@ class Bench:
         """
         trainer = self.trainer(trial)
         path = self.paths.checkpoint(f"trial-{trial.number:02d}")
-        losses: list[float] = []
         if trainer.seconds < 0.5 * seconds:
             self.tune_threads(trainer)
         while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
@@ -190,17 +190,15 @@ class Bench:
                 break
             before = trainer.step
             chunk = self.evaluate_every if self.task.data.keeps_best else self.checkpoint_every
-            losses.append(trainer.train(until=time.monotonic() + min(left, chunk)))
+            trainer.train(until=time.monotonic() + min(left, chunk))
             if trainer.step == before:  # not even one more step fits
-                losses.pop()
                 break
             if left > self.checkpoint_every:
                 self.checkpoint(trainer, path)
             if left > chunk and self.task.data.keeps_best:
-                self.record(trial, trainer, losses[-1], most=self.task.data.race_samples)
+                self.record(trial, trainer, most=self.task.data.race_samples)
         self.checkpoint(trainer, path)
-        loss = float(np.mean(losses)) if losses else trainer.loss
-        self.record(trial, trainer, loss, most=self.task.data.race_samples)
+        self.record(trial, trainer, most=self.task.data.race_samples)
 
     def checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Write down where a training is and how much time the run has used; rarely, if it takes long."""
@@ -209,7 +207,7 @@ class Bench:
         self.tell("checkpoint", {})
         self.checkpoint_every = max(CHECKPOINT_EVERY, 20 * (time.monotonic() - started))
 
-    def record(self, trial: Trial, trainer: Trainer, loss: float | None, *, most: int | None = None) -> None:
+    def record(self, trial: Trial, trainer: Trainer, *, most: int | None = None) -> None:
         """Score the averaged weights of a trial and add the point to its curve."""
         started = time.monotonic()
         model = trainer.averaged_model()
@@ -217,7 +215,7 @@ class Bench:
         rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
         # A run that was killed between its checkpoint and this point scores the same weights again.
         trial.curve = [point for point in trial.curve if point.step < trainer.step]
-        self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
+        self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, trainer.take_loss(), score, rate))
         self.evaluate_every = max(EVALUATE_EVERY, 16 * (time.monotonic() - started))
 
     def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint) -> None:
@@ -284,7 +282,6 @@ class Bench:
         started_at = trainer.step
         every = max(seconds / evaluations, 2.0)
         evaluated = saved = tuned = time.monotonic()
-        losses: list[float] = []
 
         def show(progress: Progress) -> None:
             total = max((trainer.schedule.total or 1) - started_at, 1)
@@ -295,10 +292,9 @@ class Bench:
             before, used = trainer.step, trainer.seconds
             chunk = min(now + min(CHECKPOINT_EVERY, 0.25 * every), end)
             remaining = trainer.schedule.total - trainer.step
-            loss = trainer.train(steps=remaining, until=chunk, on_step=show)
+            trainer.train(steps=remaining, until=chunk, on_step=show)
             if trainer.step == before:  # not even one more step fits
                 break
-            losses.append(loss)
             recent = (trainer.seconds - used) / (trainer.step - before)
             if time.monotonic() - tuned > TUNE_EVERY and remaining > 100:
                 self.tune_threads(trainer)
@@ -308,8 +304,8 @@ class Bench:
                 self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and due:
-                self.record(trial, trainer, float(np.mean(losses)), most=self.task.data.race_samples)
-                losses, evaluated = [], time.monotonic()
+                self.record(trial, trainer, most=self.task.data.race_samples)
+                evaluated = time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
             fits = int(min(trainer.step + int((end - time.monotonic()) / recent), last))
             if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
@@ -317,4 +313,4 @@ class Bench:
         self.checkpoint(trainer, path)
         if trial is not None:
             most = self.task.data.race_samples if self.task.data.keeps_best else None
-            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=most)
+            self.record(trial, trainer, most=most)
