@@ -15,6 +15,7 @@ SOURCE = Path(formwright.__file__).parent
 LEVELS = (
     ("errors", "registry", "batch", "reporting", "files", "interrupts", "drawing", "ticks"),
     ("nn",),
+    ("candidates", "open_choices", "shapes"),
     ("models",),
     ("objectives", "data", "metrics"),
     ("deployment", "measurement", "inference"),

@@ -75,7 +75,16 @@ def test_a_part_of_quantised_layers(case: Case, grid: tuple[int, ...], options: 
 
 
 #: Networks whose file in integers holds what no other of them has: of each kind one, and convolutions of three axes.
-EXPORTED = {"t5_v1_1", "unet_2d_attention", "unet_3d", "tempo", "series_decoder", "dit"}
+EXPORTED = {
+    "t5_v1_1",
+    "unet_2d_attention",
+    "unet_3d",
+    "tempo",
+    "series_decoder",
+    "dit",
+    "pair",
+    "forecaster_covariates",
+}
 
 
 def test_each_kind_of_network_is_exported_in_integers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from formwright.batch import Inputs
 from formwright.models.network import NETWORKS, Network
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import EMPTY, Context, check_segments
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import GridInput, ImageInput, TokenInput
 from formwright.nn.part import Part, State, Width, build_part
@@ -28,6 +29,7 @@ class Chain(Network):
     """
 
     specification_type = ChainSpec
+    optional_inputs: ClassVar[frozenset[str]] = frozenset({"segments"})
     _specification: ChainSpec
 
     def build(self, specification: ChainSpec) -> None:
@@ -64,7 +66,11 @@ class Chain(Network):
         if isinstance(source, ImageInput | GridInput):
             self.backbone.check_size(tuple(x.shape[2:]))
 
-    def _context(self, x: Tensor, context: Context, lengths: Tensor | None = None) -> Context:
+    def _context(
+        self, x: Tensor, context: Context, lengths: Tensor | None = None, types: Tensor | None = None
+    ) -> Context:
+        if types is not None:
+            context = context.replace(types=types)
         return self.masked(self._specification.input, x, context, lengths)
 
     def forward(
@@ -73,14 +79,22 @@ class Chain(Network):
         context: Context = EMPTY,
         *,
         lengths: Int[Tensor, " batch"] | Int[Tensor, "batch axes"] | None = None,
+        segments: Int[Tensor, "batch time"] | None = None,
+        types: Int[Tensor, "batch time"] | None = None,
     ) -> Tensor:
         """Scores of images ``(batch, channels, height, width)``, ids ``(batch, time)`` or series.
 
         A classifier gives ``(batch, classes)``, a language model ``(batch, time, classes)``. With ``lengths``, what
-        lies beyond the size of a sample is padding.
+        lies beyond the size of a sample is padding; ``types`` say of which type each token is. ``segments`` say which
+        of several sequences in a row each token belongs to (:func:`formwright.data.packing.pack`); each gets the scores
+        that it gets alone.
         """
         self.check_input(input)
-        tokens, context = self.backbone(input, self._context(input, context, lengths))
+        if segments is not None:
+            context = context.replace(segments=segments)
+        if context.segments is not None:
+            check_segments(context.segments, input)
+        tokens, context = self.backbone(input, self._context(input, context, lengths, types))
         return self.head(tokens, context)
 
     def streamed_parts(self) -> Iterator[tuple[str, Part]]:

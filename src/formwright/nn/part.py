@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -230,6 +231,14 @@ class Part(nn.Module):
         """
         result = self(x, context)
         return (result[0] if isinstance(result, tuple) else result), state
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        """Whether the part can go on from ``state`` as if each row had seen its first ``length`` tokens only.
+
+        So it is where nothing is kept, or by places of which none that is needed was overwritten; what is summed up
+        cannot be taken back. ``length`` is at most what ``state`` has seen, and less for some row.
+        """
+        return state.keys() == {"length"}
 
     #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel.
     ignores_shift: ClassVar[bool] = False

@@ -23,7 +23,7 @@ from formwright.data.synthetic.in_context import (
 )
 from formwright.models import Chain, Network, create_model, model_specification
 from formwright.models.language.algoformer import algoformer, with_loops
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.in_context import InContextRegression
 from formwright.reporting import Reporter
 
@@ -81,8 +81,9 @@ def _batch(generator: torch.Generator) -> Batch:
 _TRAINED: dict[tuple[str, int], Network] = {}
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """Train with the loss over the last loops, if there are any; the squared error on new prompts."""
+    assert isinstance(specification, ChainSpec)
     loops = max(stage.repeats for stage in specification.stages)
     model = train_sequences(
         specification,

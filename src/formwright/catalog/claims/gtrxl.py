@@ -18,7 +18,7 @@ from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.t_maze import ACTIONS, SIGNALS, Episodes, t_maze
 from formwright.models import model_specification
 from formwright.models.language.gtrxl import gtrxl
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter, Share
 
@@ -63,7 +63,7 @@ def _batch(generator: torch.Generator) -> Batch:
     return _episodes(32, generator).batch()
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of right turns in new mazes, its mean over the learning rates."""
     shares = []
     for index, learning_rate in enumerate(LEARNING_RATES):

@@ -18,7 +18,7 @@ from formwright.data.synthetic.pixels import pixel_sequences
 from formwright.measurement.budget import format_bytes
 from formwright.models import empty_copy, model_specification
 from formwright.models.language.long_range_arena import long_range_arena
-from formwright.nn.specification import ChainSpec, part
+from formwright.nn.specification import NetworkSpec, part
 from formwright.reporting import Reporter
 
 #: By hand from the authors' configurations: no biases in attention; the sine table is no parameter there.
@@ -57,7 +57,7 @@ def _listops() -> Parts:
 SHORT_BLOCKS = {"local": part("local_attention", block=16), "bigbird": part("bigbird_attention", block=8)}
 
 
-def _frame(mixer: str, **sizes: Any) -> ChainSpec:
+def _frame(mixer: str, **sizes: Any) -> NetworkSpec:
     return long_range_arena(mixer=SHORT_BLOCKS.get(mixer, mixer), depth=2, heads=4, classes=10, **sizes)
 
 
@@ -73,7 +73,7 @@ def _accuracy(
     parts: Callable[[], Parts],
     steps: int,
     learning_rate: float,
-    specification: ChainSpec,
+    specification: NetworkSpec,
     seed: int,
     reporter: Reporter,
 ) -> float:

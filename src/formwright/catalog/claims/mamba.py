@@ -17,7 +17,7 @@ from formwright.data.synthetic.selective_copying import selective_copying
 from formwright.measurement.latency import compare
 from formwright.models.language.mamba import mamba
 from formwright.nn import build_part, part
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter
 
@@ -34,7 +34,7 @@ def _small(selective: bool) -> ChainSpec:
     return mamba(dim=32, depth=2, vocabulary=VOCABULARY, length=LENGTH + TOKENS, selective=selective)
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of tokens that are copied rightly, in rows that were not trained on."""
     model = train_sequences(
         specification,

@@ -15,7 +15,7 @@ from formwright.catalog.figures import output_claims, parameter_claims
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.phonebook import SPECIAL, phonebook
 from formwright.models.language.mamba2 import allocate_layers, mamba2, mamba2_hybrid
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter
 
@@ -45,7 +45,7 @@ def _small(attention: bool) -> ChainSpec:
     return mamba2_hybrid(heads=4, kv_heads=4, attention_ratio=0.5, mlp_ratio=0.0, groups=1, **sizes)  # type: ignore[arg-type]
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of digits that are right, in books that were not trained on."""
     model = train_sequences(
         specification,

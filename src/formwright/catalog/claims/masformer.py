@@ -16,7 +16,7 @@ from formwright.data.synthetic.associative_recall import associative_recall
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.models import create_model
 from formwright.models.language.masformer import full_layers, masformer
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives import NextToken
 from formwright.reporting import Reporter
 
@@ -69,7 +69,7 @@ def _frame(full: Sequence[int]) -> ChainSpec:
     return dataclasses.replace(specification, initialization="fan_in")
 
 
-def _train(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _train(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of questions that are answered rightly in new rows."""
     batches = GeneratedBatches(lambda generator: _rows(RECALL_BATCH, generator), seed=seed)
     model = train_sequences(

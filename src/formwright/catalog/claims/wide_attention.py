@@ -18,7 +18,7 @@ from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
 from formwright.models import create_model, empty_copy, model_specification
 from formwright.models.language.wide_attention import aspect_ratios, wide_attention
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.nn.token_mixers.attention import Attention
 from formwright.objectives import Classification
 from formwright.reporting import Reporter
@@ -72,7 +72,7 @@ def _small(depth: int, heads: int) -> ChainSpec:
     )
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     batches = GeneratedBatches(_batch, seed=seed)
     model = train_sequences(specification, Classification(), batches, steps=STEPS, seed=seed, reporter=reporter)
     *_, ids, classes = _digits()

@@ -13,7 +13,7 @@ import torch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.measurement.macs import count_macs
 from formwright.models import empty_copy
-from formwright.nn.specification import BlockSpec, ChainSpec, PartSpec
+from formwright.nn.specification import BlockSpec, ChainSpec, NetworkSpec, PartSpec
 from formwright.reporting import SILENT, Reporter, Share
 
 SEEDS = (0, 1, 2)
@@ -35,17 +35,17 @@ class Contest(Generic[Run]):
         size: what is told of a specification beside its name.
     """
 
-    contestants: Mapping[str, Callable[[], ChainSpec]]
-    run: Callable[[ChainSpec, int, Reporter], Run]
+    contestants: Mapping[str, Callable[[], NetworkSpec]]
+    run: Callable[[Any, int, Reporter], Run]
     conditions: str | Callable[[], str]
     show: Callable[[float], str]
     measures: Mapping[str, Callable[[Run], float]] = field(default_factory=lambda: {"": float})  # type: ignore[dict-item]
     largest_first: bool = True
-    size: Callable[[ChainSpec], str] = lambda specification: f"{parameters(specification) / 1e3:.0f} k parameters"
+    size: Callable[[Any], str] = lambda specification: f"{parameters(specification) / 1e3:.0f} k parameters"
     seeds: tuple[int, ...] = SEEDS
     _results: dict[str, list[Run]] | None = field(default=None, init=False)
 
-    def specifications(self) -> dict[str, ChainSpec]:
+    def specifications(self) -> dict[str, Any]:
         return {name: dataclasses.replace(build(), name=name) for name, build in self.contestants.items()}
 
     def results(self, reporter: Reporter = SILENT) -> dict[str, list[Run]]:
@@ -92,7 +92,7 @@ class Contest(Generic[Run]):
         )
 
 
-def parameters(specification: ChainSpec) -> int:
+def parameters(specification: NetworkSpec) -> int:
     return empty_copy(specification).parameter_count()
 
 

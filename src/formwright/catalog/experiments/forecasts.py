@@ -24,7 +24,7 @@ from formwright.errors import UserError
 from formwright.metrics.forecast_baselines import seasonal_naive
 from formwright.metrics.forecasting import mean_absolute_error, mean_squared_error
 from formwright.models import Network, create_model
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Forecasting
 from formwright.reporting import SILENT, Reporter
 from formwright.training import Progress, Schedule, Trainer
@@ -104,7 +104,7 @@ def forecast_errors(model: nn.Module, windows: Windows) -> Errors:
 
 
 def train_as_published(
-    specification: ChainSpec,
+    specification: NetworkSpec,
     data: SeriesData,
     *,
     training: PublishedTraining = PublishedTraining(),

@@ -8,7 +8,7 @@ import torch
 
 from formwright.batch import Batch
 from formwright.models import Network, create_model
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter
@@ -16,7 +16,7 @@ from formwright.training.loop import TrainingBatches
 
 
 def train_sequences(
-    specification: ChainSpec,
+    specification: NetworkSpec,
     objective: Objective,
     batches: TrainingBatches,
     *,
