@@ -53,10 +53,12 @@ def start(root: Path) -> subprocess.Popen[str]:
 
 def run_until(process: subprocess.Popen[str], root: Path, moment: float) -> bool:
     """Kill the run when it has used ``moment`` seconds by its own account, or as much later as that is written."""
-    begun: float | None = None
+    before = state_of(root).get("spent", 0.0)
+    begun: float | None = None  # not before it has written something: starting is not what is tested
     while process.poll() is None:
-        if begun is None and state_of(root):
-            begun = time.monotonic() - state_of(root)["spent"]
+        spent = state_of(root).get("spent", 0.0)
+        if begun is None and spent > before:
+            begun = time.monotonic() - spent
         if begun is not None and time.monotonic() - begun >= moment:
             process.send_signal(signal.SIGKILL)
             process.wait()
