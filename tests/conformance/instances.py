@@ -113,6 +113,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("cross_attention", options={"heads": 4}),
         Case("cross_attention", "wide", options={"heads": 2, "head_dim": 4, "scale": 1.0, "qkv_bias": True}),
     ),
+    "deformable_attention": (
+        Case("deformable_attention", options={"heads": 4, "levels": 2}),
+        Case("deformable_attention", "narrow", options={"heads": 2, "levels": 2, "points": 1}),
+    ),
     "learned_positions": (
         Case("learned_positions"),
         Case("learned_positions", "offset", options={"offset": 2, "norm": _NORM}),
@@ -421,6 +425,17 @@ _SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
 _DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
 
 #: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
+_FINDING = {
+    "dims": (8, 12),
+    "depths": (1, 1),
+    "levels": 2,
+    "dim": 16,
+    "depth": 2,
+    "heads": 2,
+    "queries": 5,
+    "classes": CLASSES,
+    "image_size": 32,
+}
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
@@ -453,6 +468,17 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
     "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "fpn": (
+        "resnet18_fpn",
+        {"options": {"depths": (1, 1), "dims": (8, 12)}, "dim": 8, "image_size": 32},
+    ),
+    "fpn_lengths": (
+        "convnext_tiny_fpn",
+        {"options": {"depths": (1, 1), "dims": (8, 12)}, "dim": 8, "image_size": 32, "sized": True},
+    ),
+    "query_detector": ("query_detector_small", _FINDING),
+    "query_detector_dense": ("query_detector_small_dense", {**_FINDING, "levels": 1}),
+    "query_detector_lengths": ("query_detector_small", {**_FINDING, "sized": True}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
@@ -565,6 +591,9 @@ def offered(module: Part, x: Tensor) -> dict[str, Any]:
         memory = torch.linspace(0, 50, 6 * x.shape[-1], dtype=x.dtype).sin().view(1, 6, -1)
         offers["memory"] = memory.expand(x.shape[0], -1, -1)
         offers["memory_mask"] = (torch.arange(6) < 5).expand(x.shape[0], -1)
+    if "memory_grids" in module.uses:
+        offers["memory_grids"] = ((2, 2), (1, 2))
+        offers["positions"] = torch.tensor([0.4, 0.7], dtype=x.dtype).expand(*x.shape[:2], 2)
     if "distance_bias" in module.uses:
         offers["distance_bias"] = torch.linspace(0, 40, 7 * 8, dtype=x.dtype).cos().view(7, 8)
     return offers

@@ -61,7 +61,7 @@ def pyramid(
 
 register_family(
     pyramid,
-    {"resnet18_fpn": {}, "resnet50_fpn": {"backbone": "resnet50"}},
+    {"resnet18_fpn": {}, "resnet50_fpn": {"backbone": "resnet50"}, "convnext_tiny_fpn": {"backbone": "convnext_tiny"}},
     family="fpn",
     task="features",
 )
