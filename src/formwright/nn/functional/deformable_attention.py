@@ -28,15 +28,15 @@ def deformable_attention(
     Source: Deformable DETR, arXiv 2010.04159.
     """
     batch, _, heads, channels = values.shape
-    queries = points.shape[1]
-    if not batch:  # PyTorch samples no grids of no samples
-        return values.new_zeros(batch, queries, heads, channels)
+    queries, count = points.shape[1], points.shape[4]
+    if not batch:  # PyTorch samples nothing of no samples
+        return (points.sum((3, 4, 5)) + shares.sum((3, 4)))[..., None].expand(-1, -1, -1, channels)
     wide = torch.promote_types(values.dtype, torch.float32)  # a CPU samples no half precision
     sampled = []
     for level, each in enumerate(values.to(wide).split([math.prod(grid) for grid in grids], dim=1)):
         maps = each.permute(0, 2, 3, 1).reshape(batch * heads, channels, *grids[level])
-        places = 2 * points[:, :, :, level].to(wide).transpose(1, 2).reshape(batch * heads, queries, -1, 2) - 1
+        places = 2 * points[:, :, :, level].to(wide).transpose(1, 2).reshape(batch * heads, queries, count, 2) - 1
         sampled.append(F.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False))
-    weights = shares.to(wide).transpose(1, 2).reshape(batch * heads, 1, queries, -1)
+    weights = shares.to(wide).transpose(1, 2).reshape(batch * heads, 1, queries, len(grids) * count)
     mixed = (torch.cat(sampled, dim=-1) * weights).sum(-1)
     return mixed.view(batch, heads, channels, queries).permute(0, 3, 1, 2).to(values.dtype)

@@ -44,8 +44,8 @@ class DeformableAttention(Part):
     Source: Deformable DETR, arXiv 2010.04159.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"memory", "memory_mask", "memory_grids", "positions"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), per_token=True, causal=True)
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "memory", "memory_mask", "memory_grids", "positions"})
+    promises: ClassVar[Promises] = Promises(dimensions=(1,))
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
     writes: ClassVar[tuple[str, ...]] = ("proj",)
 
