@@ -117,6 +117,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("deformable_attention", options={"heads": 4, "levels": 2}),
         Case("deformable_attention", "narrow", options={"heads": 2, "levels": 2, "points": 1}),
     ),
+    "mlp_scores": (Case("mlp_scores"), Case("mlp_scores", "zero", options={"hidden": 6, "zero_init": True})),
     "learned_positions": (
         Case("learned_positions"),
         Case("learned_positions", "offset", options={"offset": 2, "norm": _NORM}),

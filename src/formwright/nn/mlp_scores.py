@@ -23,10 +23,12 @@ class MLPScores(Part):
         dim: channels of the tokens.
         classes: how many numbers.
         hidden: width of both hidden layers; ``dim`` if unset.
+        zero_init: whether ``W3`` starts at zero, so that what is added to the numbers decides alone at first.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, *grid, classes)``.
 
-    Source: the boxes of End-to-End Object Detection with Transformers, arXiv 2005.12872.
+    Source: the boxes of End-to-End Object Detection with Transformers, arXiv 2005.12872; with ``zero_init`` those of
+    Deformable DETR, arXiv 2010.04159.
     """
 
     promises: ClassVar[Promises] = Promises(
@@ -35,12 +37,17 @@ class MLPScores(Part):
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
     reads: ClassVar[tuple[str, ...]] = ("fc1",)
 
-    def __init__(self, dim: int, classes: int, *, hidden: int | None = None) -> None:
+    def __init__(self, dim: int, classes: int, *, hidden: int | None = None, zero_init: bool = False) -> None:
         super().__init__()
+        self.zero_init = zero_init
         self.hidden = dim if hidden is None else hidden
         self.fc1 = nn.Linear(dim, self.hidden)
         self.fc2 = nn.Linear(self.hidden, self.hidden)
         self.fc3 = nn.Linear(self.hidden, classes)
+
+    def init_weights(self) -> None:
+        if self.zero_init:
+            nn.init.zeros_(self.fc3.weight)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         hidden = Axis("hidden")

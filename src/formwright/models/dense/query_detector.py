@@ -79,7 +79,7 @@ def query_detector(
         decoder=(StageSpec(dim=dim, blocks=(block,)),) * depth,
         norm=part("layer_norm"),
         class_head=part("token_scores", bias=True),
-        box_head=part("mlp_scores"),
+        box_head=part("mlp_scores", zero_init=places),
         anchors=part("token_scores", bias=True) if places else None,
         initialization="xavier",
     )
