@@ -44,8 +44,8 @@ def assert_equal(got: Outputs, expected: Outputs, tolerance: float = 1e-9) -> No
 def free_axes(model: Network) -> dict[str, dict[int, Any]]:
     """Every axis of every input that may have any size, up to what tables are made for; one dimension for each name.
 
-    Grids that become coarser, or coarser and finer again, have no such ranges: what holds for their sides is checked at each call,
-    because torch.export cannot prove it (a side is never a multiple of its double).
+    Grids that become coarser, or coarser and finer again, have no such ranges: what holds for their sides is checked at
+    each call, because torch.export cannot prove it (a side is never a multiple of its double).
     """
     longest = {"batch": 64}
     smaller = halves(model)

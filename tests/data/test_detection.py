@@ -56,7 +56,15 @@ def test_a_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     def trainer() -> Trainer:
         torch.manual_seed(0)
         model = create_model(
-            "query_detector_small", dims=(8, 8), depths=(1, 1), levels=2, dim=8, heads=2, depth=2, classes=3, image_size=24
+            "query_detector_small",
+            dims=(8, 8),
+            depths=(1, 1),
+            levels=2,
+            dim=8,
+            heads=2,
+            depth=2,
+            classes=3,
+            image_size=24,
         )
         batches = DetectionBatches(data(), batch_size=4, augmentation=AUGMENTATION)
         made = Trainer(model, SetPrediction(), batches, Recipe(warmup=2))

@@ -45,8 +45,8 @@ def test_boxes_still_enclose_what_was_drawn(name: str) -> None:
             found += 1
             if not len(inside):
                 continue  # less than a pixel of it
-            (high, low), (first, last) = zip(inside.min(0).values.tolist(), (inside.max(0).values + 1).tolist(), strict=True)
-            edges = np.array([low, high, last, first])
+            (high, low), (end, last) = inside.min(0).values.tolist(), (inside.max(0).values + 1).tolist()
+            edges = np.array([low, high, last, end])
             # Nearest neighbours move an edge by half a pixel, scaled by up to 1.6 and cropped once more.
             assert (np.abs(edges - [left, top, right, bottom]) <= 2.0).all(), (picture, row)
             compared += 1
@@ -57,7 +57,8 @@ def test_boxes_still_enclose_what_was_drawn(name: str) -> None:
 def test_a_mirrored_picture_is_the_mirror_image() -> None:
     before = scene()
     after = augment(before, CHANGES["flip"], np.random.default_rng(1))
-    assert after.masks is not None and before.masks is not None
+    assert after.masks is not None
+    assert before.masks is not None
     mirrored = 0
     for index in range(len(before.images)):
         same = torch.equal(after.images[index], before.images[index])
@@ -79,7 +80,8 @@ def test_colours_leave_places_alone() -> None:
     after = augment(before, CHANGES["colour"], np.random.default_rng(0))
     assert not torch.equal(after.images, before.images)
     torch.testing.assert_close(after.boxes, before.boxes, atol=1e-5, rtol=1e-5)
-    assert after.masks is not None and before.masks is not None
+    assert after.masks is not None
+    assert before.masks is not None
     assert torch.equal(after.masks, before.masks)
 
 
@@ -90,13 +92,15 @@ def test_an_object_that_is_cut_away_is_gone_and_one_that_is_cut_is_clipped() -> 
     before = Scene(images, objects, to_centres(corners).expand(32, -1, -1))
     after = augment(before, JointAugmentation(crop=0.15), np.random.default_rng(0))
     gone = after.objects == NO_OBJECT
-    assert 0 < gone[:, 0].sum()
+    assert gone[:, 0].sum() > 0
     assert not after.boxes[gone].any()
     edges = to_corners(after.boxes[~gone])
     assert (edges >= -1e-6).all()
     assert (edges <= 1 + 1e-6).all()
     wide = after.boxes[:, 2][~gone[:, 2]]
-    torch.testing.assert_close(wide[:, 2], torch.ones(len(wide)), atol=0.03, rtol=0)  # from side to side, whatever is left
+    torch.testing.assert_close(
+        wide[:, 2], torch.ones(len(wide)), atol=0.03, rtol=0
+    )  # from side to side, whatever is left
     assert after.masks is None
 
 

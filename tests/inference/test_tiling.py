@@ -82,7 +82,9 @@ def windows_around(size: Sequence[int], window: Sequence[int], overlap: float) -
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize(("size", "window", "overlap"), [((23,), (8,), 0.5), ((9, 14), (4, 6), 0.25), ((5, 7, 6), (3, 4, 6), 0.6)])
+@pytest.mark.parametrize(
+    ("size", "window", "overlap"), [((23,), (8,), 0.5), ((9, 14), (4, 6), 0.25), ((5, 7, 6), (3, 4, 6), 0.6)]
+)
 def test_one_window_at_a_time(weights: str, size: tuple[int, ...], window: tuple[int, ...], overlap: float) -> None:
     x, model = values(2, 3, *size), Neighbours()
     weight = WEIGHTS[weights](window).double()

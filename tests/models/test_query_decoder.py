@@ -62,7 +62,9 @@ def test_a_set_for_each_layer_in_training_and_the_last_one_afterwards(reading: s
         torch.testing.assert_close(every[name], each)
     # The set of the first layer is that of a decoder which has no other.
     alone = network(dataclasses.replace(model.specification, decoder=model.specification.decoder[:1])).double().eval()
-    alone.load_state_dict({name: x for name, x in model.state_dict().items() if not name.startswith(("decoder.1", "decoder.2"))})
+    alone.load_state_dict(
+        {name: x for name, x in model.state_dict().items() if not name.startswith(("decoder.1", "decoder.2"))}
+    )
     for name, each in alone(x).items():
         torch.testing.assert_close(every[f"{name}_0"], each)
     assert all(0 <= float(each.min()) <= float(each.max()) <= 1 for name, each in every.items() if "boxes" in name)

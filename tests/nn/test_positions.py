@@ -48,7 +48,10 @@ def test_another_grid_is_refused_with_both_token_counts(name):
 
 def _places_by_hand(grid: tuple[int, ...]) -> Tensor:
     return torch.tensor(
-        [[(index + 0.5) / side for index, side in zip(place, grid, strict=True)] for place in itertools.product(*map(range, grid))]
+        [
+            [(index + 0.5) / side for index, side in zip(place, grid, strict=True)]
+            for place in itertools.product(*map(range, grid))
+        ]
     ).view(1, *grid, len(grid))
 
 

@@ -60,7 +60,7 @@ class DetectionData:
 
 
 class DetectionBatches(EpochBatches):
-    """Endless training batches: pictures, and targets by name: ``classes (batch, most)`` and ``boxes (batch, most, 4)``.
+    """Endless batches of pictures, and of targets by name: ``classes (batch, most)`` and ``boxes (batch, most, 4)``.
 
     With an ``augmentation``, pictures and boxes are changed together, by chance that the seed and the step decide.
     """

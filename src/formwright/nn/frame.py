@@ -6,7 +6,6 @@ Blocks and stages map ``(x, context)`` to ``(x, context)``: what stands behind a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float

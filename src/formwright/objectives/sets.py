@@ -41,8 +41,8 @@ class SetPrediction(Objective):
         no_object: weight of the answers that found nothing.
 
     Raises:
-        UserError: targets do not fit the answers, a class is out of range, a box is not inside its picture, or a picture
-            has more objects than there are answers.
+        UserError: targets do not fit the answers, a class is out of range, a box is not inside its picture, or a
+            picture has more objects than there are answers.
 
     Source: End-to-End Object Detection with Transformers, arXiv 2005.12872.
     """
@@ -148,8 +148,9 @@ def _targets(
     most, kinds = classes.shape[-1], scores.shape[-1] - 1
     if classes.shape != (scores.shape[0], most) or boxes.shape != (*classes.shape, 4) or classes.is_floating_point():
         raise UserError(
-            f"For {scores.shape[0]} pictures, targets are whole numbers `classes` ({scores.shape[0]}, most) and `boxes` "
-            f"({scores.shape[0]}, most, 4); got {classes.dtype} {tuple(classes.shape)} and {tuple(boxes.shape)}."
+            f"For {scores.shape[0]} pictures, targets are whole numbers `classes` ({scores.shape[0]}, most) and "
+            f"`boxes` ({scores.shape[0]}, most, 4); got {classes.dtype} of shape {tuple(classes.shape)} and "
+            f"{tuple(boxes.shape)}."
         )
     there = classes != NO_OBJECT
     known = classes[there]

@@ -21,7 +21,9 @@ def drawn(count: int, seed: int) -> torch.Tensor:
 
 
 def test_both_forms() -> None:
-    assert to_corners(torch.tensor([[0.5, 0.4, 0.2, 0.4]])).tolist() == [[pytest.approx(x) for x in (0.4, 0.2, 0.6, 0.6)]]
+    assert to_corners(torch.tensor([[0.5, 0.4, 0.2, 0.4]])).tolist() == [
+        [pytest.approx(x) for x in (0.4, 0.2, 0.6, 0.6)]
+    ]
     boxes = drawn(20, 0)
     torch.testing.assert_close(to_corners(to_centres(boxes)), boxes)
 
@@ -65,7 +67,13 @@ def test_boxes_outside_of_the_picture_are_refused() -> None:
     inside = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.05, 0.9, 0.1, 0.2]])
     check_boxes(inside)
     check_boxes(inside[:0])
-    for wrong in ([0.95, 0.5, 0.2, 0.2], [0.1, 0.5, 0.3, 0.1], [0.5, 0.5, 0.0, 0.1], [0.5, 0.5, 0.1, -0.1], [32, 32, 8, 8]):
+    for wrong in (
+        [0.95, 0.5, 0.2, 0.2],
+        [0.1, 0.5, 0.3, 0.1],
+        [0.5, 0.5, 0.0, 0.1],
+        [0.5, 0.5, 0.1, -0.1],
+        [32, 32, 8, 8],
+    ):
         with pytest.raises(UserError, match=r"The box \(.*\) does not lie inside its picture"):
             check_boxes(torch.cat([inside, torch.tensor([wrong], dtype=torch.float32)]))
     with pytest.raises(UserError, match=r"The box \(nan"):

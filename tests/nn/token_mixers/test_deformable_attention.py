@@ -43,8 +43,15 @@ def test_equal_to_transformers() -> None:
     config = DeformableDetrConfig(d_model=DIM, num_feature_levels=2)
     theirs = DeformableDetrMultiscaleDeformableAttention(config, HEADS, POINTS).double()
     state = part.state_dict()
-    names = {"value_proj": "values", "sampling_offsets": "offsets", "attention_weights": "shares", "output_proj": "proj"}
-    theirs.load_state_dict({f"{a}.{leaf}": state[f"{b}.{leaf}"] for a, b in names.items() for leaf in ("weight", "bias")})
+    names = {
+        "value_proj": "values",
+        "sampling_offsets": "offsets",
+        "attention_weights": "shares",
+        "output_proj": "proj",
+    }
+    theirs.load_state_dict(
+        {f"{a}.{leaf}": state[f"{b}.{leaf}"] for a, b in names.items() for leaf in ("weight", "bias")}
+    )
     shapes = torch.tensor(GRIDS)
     expected, _ = theirs(
         x,
@@ -102,7 +109,9 @@ def test_it_starts_around_each_place_in_the_direction_of_its_head() -> None:
     for head in range(HEADS):
         for point in range(2):
             for level in range(2):
-                torch.testing.assert_close(offsets[head, level, point], (point + 1) * directions[head], atol=1e-6, rtol=0)
+                torch.testing.assert_close(
+                    offsets[head, level, point], (point + 1) * directions[head], atol=1e-6, rtol=0
+                )
     assert not part.shares(torch.randn(1, DIM)).any()
 
 

@@ -67,9 +67,7 @@ def box_of(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], np.float32)
 
 
-def _place(
-    random: np.random.Generator, side: int, taken: NDArray[np.uint8]
-) -> tuple[int, NDArray[np.bool_] | None]:
+def _place(random: np.random.Generator, side: int, taken: NDArray[np.uint8]) -> tuple[int, NDArray[np.bool_] | None]:
     """A class, and the pixels of a shape of it where nothing is yet; none where no room was found."""
     kind = int(random.integers(len(SHAPES)))
     rows, columns = np.mgrid[:side, :side] + 0.5

@@ -167,9 +167,7 @@ class QueryDecoder(Network):
             sines = sines_of_places(places, x.shape[-1]).to(x.dtype)
             tokens.append((x + sines + self.levels[level]).flatten(1, -2))
         masks = [about.mask.flatten(1) for _, about in maps if about.mask is not None]
-        memory = Context(
-            memory=torch.cat(tokens, 1), memory_mask=torch.cat(masks, 1) if masks else None, checked=True
-        )
+        memory = Context(memory=torch.cat(tokens, 1), memory_mask=torch.cat(masks, 1) if masks else None, checked=True)
         if "memory_grids" in self.offers:
             memory = memory.replace(memory_grids=tuple(tuple(x.shape[1:-1]) for x, _ in maps))
         return memory

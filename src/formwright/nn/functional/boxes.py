@@ -1,7 +1,7 @@
 """Boxes in pictures: their two forms, and how far two of them overlap.
 
-A box is ``(x, y, width, height)`` of its *centre*, or ``(left, top, right, bottom)`` of its *corners*; both count to the
-right and down, in pixels or as shares of the picture's sides.
+A box is ``(x, y, width, height)`` of its *centre*, or ``(left, top, right, bottom)`` of its *corners*; both
+count to the right and down, in pixels or as shares of the picture's sides.
 """
 
 from __future__ import annotations

@@ -49,9 +49,7 @@ class DeformableAttention(Part):
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
     writes: ClassVar[tuple[str, ...]] = ("proj",)
 
-    def __init__(
-        self, dim: int, *, heads: int, levels: int, points: int = 4, memory_dim: int | None = None
-    ) -> None:
+    def __init__(self, dim: int, *, heads: int, levels: int, points: int = 4, memory_dim: int | None = None) -> None:
         super().__init__()
         check_heads(dim, heads)
         self.heads, self.head_dim, self.levels, self.points = heads, dim // heads, levels, points
