@@ -60,7 +60,11 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         count = len(backbone.stages)
         self.stages = tuple(spec.stages)
-        if not self.stages or list(self.stages) != sorted({*self.stages}) or not 0 <= self.stages[-1] < count:
+        if (
+            not self.stages
+            or list(self.stages) != sorted({*self.stages})
+            or not 0 <= self.stages[0] <= self.stages[-1] < count
+        ):
             raise UserError(
                 f"A pyramid stands on stages of its backbone from fine to coarse, numbers from 0 to {count - 1}; got "
                 f"{self.stages}."
