@@ -1,7 +1,8 @@
-"""Kill ``formwright fit`` five times at random moments and continue it: does it finish, and is anything lost?
+"""Kill ``formwright fit`` ten times at random moments and continue it: does it finish, and is anything lost?
 
-``python -m benchmarks.kills [SEED]`` runs the digits for 60 seconds of the run's own time; the kills are spread over
-that time by the seed. After each, what was finished must still be there. The last line of standard output is JSON.
+``python -m benchmarks.kills [SEED]`` runs the digits for 60 seconds of the run's own time, with a worker; the kills are
+spread over that time by the seed. After each, what was finished must still be there. The last line of standard output
+is JSON.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-LIMIT, KILLS = 60.0, 5
-OPTIONS = ("--max-time", f"{LIMIT:.0f}s", "--threads", "1", "--quiet", "--json", "--yes")
+LIMIT, KILLS = 60.0, 10
+OPTIONS = ("--max-time", f"{LIMIT:.0f}s", "--threads", "1", "--worker", "--quiet", "--json", "--yes")
 
 
 def state_of(root: Path) -> dict[str, Any]:

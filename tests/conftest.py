@@ -1,7 +1,11 @@
-"""Checks the shapes written in signatures when asked to: ``FORMWRIGHT_CHECK_SHAPES=1 pytest``.
+"""One thread for every process of the tests, and the shapes of signatures checked when asked to.
 
-Not by default, because code that checks shapes can neither be compiled nor exported; ``test_shapes.py`` of the
-conformance suite runs the part and model checks once more in a process that does.
+Toys are computed faster by one thread than shared among several, above all beside another process of the suite: threads
+that wait for each other burn the processor that they wait for. The processes that tests start inherit it.
+
+Shapes are checked by ``FORMWRIGHT_CHECK_SHAPES=1 pytest``, not by default, because code that checks shapes can neither
+be compiled nor exported; ``test_shapes.py`` of the conformance suite runs the part and model checks once more in a
+process that does.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import pkgutil
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported, which reads it once
 
 if os.environ.get("FORMWRIGHT_CHECK_SHAPES") == "1":
     import jaxtyping

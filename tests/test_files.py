@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from formwright.errors import UserError
-from formwright.files import atomic_path, read_json, write_json
+from formwright.files import atomic_folder, atomic_path, read_json, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -70,3 +70,34 @@ def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no file .*value\.json"):
         read_json(tmp_path / "value.json")
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "result"
+    with atomic_folder(target) as temporary:
+        (temporary / "one.txt").write_text("half")
+        assert not target.exists()
+        assert temporary.parent == target.parent
+    assert (target / "one.txt").read_text() == "half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_that_fails_leaves_the_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "result").mkdir()
+
+    def write(folder: Path) -> None:
+        (folder / "one.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "result") as temporary:
+        write(temporary)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "result"]
+    with atomic_folder(tmp_path / "result") as temporary:
+        (temporary / "one.txt").write_text("whole")
+    assert (tmp_path / "result" / "one.txt").read_text() == "whole"
+
+
+def test_a_folder_in_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="could not be written"), atomic_folder(tmp_path / "file" / "result"):
+        pass

@@ -31,15 +31,20 @@ class Batch(NamedTuple):
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """The model's answer: a single tensor is its first argument, several are arguments by their names.
 
+    A network takes all its ``inputs``, and any of its ``optional_inputs``.
+
     Raises:
         UserError: a network takes inputs of other names, or of more.
     """
     takes = getattr(model, "inputs", None)
     if isinstance(takes, Mapping):
-        given = list(inputs) if isinstance(inputs, Mapping) else list(takes)[:1]
-        if set(given) != set(takes):
-            what = ", ".join(given) if isinstance(inputs, Mapping) else "a single tensor"
-            raise UserError(f"{type(model).__name__} takes {', '.join(takes)}; got {what or 'nothing'}.")
+        given = set(inputs) if isinstance(inputs, Mapping) else set(list(takes)[:1])
+        left_out = [name for name in takes if name not in given]
+        may = {*takes, *getattr(model, "optional_inputs", ())}
+        if not given <= may or any(not getattr(takes[name], "optional", False) for name in left_out):
+            names = [f"{name} (optional)" if getattr(takes[name], "optional", False) else name for name in takes]
+            what = ", ".join(inputs) if isinstance(inputs, Mapping) else "a single tensor"
+            raise UserError(f"{type(model).__name__} takes {', '.join(names)}; got {what or 'nothing'}.")
     return model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
 
 

@@ -7,6 +7,8 @@ through an entry-point group, so no file ever holds an import path.
 from __future__ import annotations
 
 import fnmatch
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
@@ -20,11 +22,16 @@ MODEL_PLUGINS = "formwright.models"
 
 
 class Registry(Generic[T]):
-    """A table from names to objects of one kind (``what``, used in messages), open to plug-ins."""
+    """A table from names to objects of one kind (``what``, used in messages), open to plug-ins.
 
-    def __init__(self, what: str, *, group: str) -> None:
+    With a ``package``, its modules are what registers: the module that is called like a name is imported when the name
+    is asked for, and all of them when names are listed.
+    """
+
+    def __init__(self, what: str, *, group: str, package: str = "") -> None:
         self.what = what
         self._group = group
+        self._package = package
         self._items: dict[str, T] = {}
         self._plugins_loaded = False
 
@@ -41,6 +48,8 @@ class Registry(Generic[T]):
         return decorate
 
     def __getitem__(self, name: str) -> T:
+        if name not in self._items:
+            self._load_modules(name.replace("-", "_"))
         if name not in self._items:
             self._load_plugins()
         if name not in self._items:
@@ -63,5 +72,13 @@ class Registry(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
+        self._load_modules()
         for point in entry_points(group=self._group):
             self._items.setdefault(point.name, point.load())
+
+    def _load_modules(self, only: str | None = None) -> None:
+        """Import the modules of the package, or the one of a name; each registers what it holds."""
+        if self._package:
+            for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+                if only in (None, module.name):
+                    importlib.import_module(f"{self._package}.{module.name}")

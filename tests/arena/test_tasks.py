@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from formwright.arena.tasks import TASKS, Sources, read_documents, task_named
+from formwright.batch import call
 from formwright.errors import UserError
-from formwright.models import Model, empty_copy
+from formwright.models import create_model, empty_copy
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -21,11 +22,8 @@ def test_rows_go_into_the_frame(name: str) -> None:
     assert train.length == test.length
     both = {row.tobytes() for row in train.ids} & {row.tobytes() for row in test.ids}
     assert not both, "no row is trained and tested with"
-    specification = task.specification(train, "local")
-    batch = test.ids[:2].astype(np.int64)
-    import torch
-
-    assert Model(specification)(torch.from_numpy(batch)).shape == (2, train.classes)
+    model = create_model(task.specification(train, "local"))
+    assert call(model, test.inputs(np.arange(2))).shape == (2, train.classes)
 
 
 @pytest.mark.parametrize(("name", "length"), [("listops", 2000), ("image", 1024), ("pathfinder", 1024)])

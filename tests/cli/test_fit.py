@@ -16,7 +16,20 @@ from PIL import Image
 
 from tests.cli.conftest import environment, process
 
-OPTIONS = ("--max-time", "45s", "--max-size", "4MB", "--threads", "1", "--seed", "3", "--out", "mine", "--yes")
+OPTIONS = (
+    "--max-time",
+    "45s",
+    "--max-size",
+    "4MB",
+    "--threads",
+    "1",
+    "--seed",
+    "3",
+    "--out",
+    "mine",
+    "--worker",
+    "--yes",
+)
 
 
 def start(cwd: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -138,7 +151,7 @@ main(sys.argv[1:])
 def test_predicting_needs_no_torch(run, tmp_path):
     from sklearn.datasets import load_digits
 
-    from formwright.deployment import OnnxModel, Preprocessing
+    from formwright.deployment import OnnxModel, load_preparation
 
     root, _, _ = run
     digits = load_digits()
@@ -161,7 +174,7 @@ def test_predicting_needs_no_torch(run, tmp_path):
     assert [prediction["file"] for prediction in predictions] == files
     assert all(sum(one["probabilities"].values()) == pytest.approx(1) for one in predictions)
     model = OnnxModel(root / "model.onnx", threads=1)
-    preprocessing = Preprocessing.load(root)
+    preprocessing = load_preparation(root)
     scores = model(np.stack([preprocessing.read(file) for file in files]))
     assert [one["label"] for one in predictions] == [preprocessing.labels[best] for best in scores.argmax(1)]
 

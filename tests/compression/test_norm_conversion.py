@@ -101,6 +101,12 @@ def test_a_stream_of_tokens_goes_on(by: str) -> None:
     [
         ("cct_2_3x2_32", {}, "norms the stream after its sum"),
         ("poolformer_s12", {}, "layers between its stages"),
+        (
+            "unet_1d_small",
+            {"dims": (8, 12), "depths": (1, 1), "image_size": 16},
+            "a UNet cannot be replaced: its",
+        ),
+        ("lra_retrieval", {"dim": 16, "depth": 1, "heads": 2, "length": 8}, "its head PairClassifier is not linear"),
         ("llama3_2_1b", {"dim": 16, "depth": 1, "heads": 2, "kv_heads": 2, "hidden": 8, "vocabulary": 9}, "RMSNorm"),
     ],
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from formwright.batch import call as ask
 from formwright.models import MODELS, Model, Network, create_model, model_specification
+from formwright.models.series.temporal import temporal_transformer
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
 from formwright.nn.context import OFFERS
-from formwright.nn.specification import ChainSpec, ImageInput, Input, SeriesInput, TokenInput, VectorInput
+from formwright.nn.specification import ChainSpec, ImageInput, Input, NetworkSpec, SeriesInput, TokenInput, VectorInput
 
 #: Odd and unequal sides, by number of axes; the second set is another size than the one a part is built for.
 GRIDS = {1: (7,), 2: (5, 7), 3: (3, 5, 4)}
@@ -252,6 +253,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("gated_linear_attention", options={"heads": 2}),
         Case("gated_linear_attention", "wide-keys", options={"heads": 4, "expand_keys": 1.0, "rank": 3}),
     ),
+    "frame_subsampling": (
+        Case("frame_subsampling"),
+        Case("frame_subsampling", "causal", options={"strides": (3, 1), "kernel": 5, "causal": True}),
+    ),
     "frame_convolutions": (
         Case("frame_convolutions", options={"layers": 2}),
         Case("frame_convolutions", "causal", options={"layers": 3, "causal": True}),
@@ -315,25 +320,19 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("inverted_embedding", "covariates", options={"covariates": 3}),
         Case("inverted_embedding", "plain", options={"normalise": False}),
     ),
-    "temporal_embedding": (
-        Case("temporal_embedding"),
-        Case("temporal_embedding", "horizon", options={"horizon": 4, "covariates": 2, "normalise": True}),
-    ),
     "prob_sparse_attention": (
         Case("prob_sparse_attention"),
         Case("prob_sparse_attention", "scrambled", options={"heads": 2, "factor": 2, "scrambled": True}),
     ),
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
-    "temporal_forecast": (Case("temporal_forecast", options={"norm": _NORM, "variates": 3}),),
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),
     "convolutional_ngrams": (),
     "convolutional_text_tokenizer": (),
     "token_embedding": (),  # takes ids: tests/models/test_streams.py
     "hidden_classifier": (Case("hidden_classifier", options={"hidden": 8, "norm": _NORM}),),
-    "pair_embedding": (),  # two rows of one, and one of two: tests/nn/test_pairs.py
-    "pair_classifier": (),
+    "pair_classifier": (),  # takes two vectors: tests/nn/test_pairs.py, and the network "pair"
     "local_attention": _sequence_cases("local_attention", block=3),
     "fixed_attention": (
         *_sequence_cases("fixed_attention", block=3, summary=1),
@@ -371,6 +370,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
 
 TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "deltanet": {"dim": 32, "depth": 3, "heads": 2, "hidden": 24, "attention_layers": (1,), "window": 4},
+    "ctc_encoder": {"dim": 16, "depth": 1, "heads": 2, "channels": 6, "length": 20, "sized": False},
     "lmuformer": {"dim": 16, "window": 8},
     "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
@@ -423,9 +423,10 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
 
 _SHORT = {"vocabulary": 11, "length": 9, "dim": 16, "depth": 2, "hidden": 24}
 
+_AHEAD = {"dim": 16, "hidden": 24, "depth": 1, "heads": 2, "length": 7, "horizon": 4, "variates": 3}
+
 _DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
 
-#: Networks that are no chains, by what sets them apart: a variant and options that make it small. Each kind has one.
 _FINDING = {
     "dims": (8, 12),
     "depths": (1, 1),
@@ -438,7 +439,10 @@ _FINDING = {
     "image_size": 32,
 }
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
-TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+
+#: Networks that are no chains, by what sets them apart: a variant, or the function of a family without named ones, and
+#: options that make it small. Each kind has one.
+TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]] = {
     "t5": ("t5_small", {**_SHORT, "heads": 2, "head_dim": 4, "buckets": 8, "reach": 6}),
     "t5_v1_1": ("t5_v1_1_small", {**_SHORT, "heads": 2, "head_dim": 4}),
     "bart": ("bart_base", {**_SHORT, "heads": 2}),
@@ -446,9 +450,8 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "unet_2d_sum": ("unet_2d_small", {**_SHALLOW, "join": "sum", "upsampling": part("interpolated_upsampling")}),
     "unet_2d_attention": (
         "unet_2d_attention",
-        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2))},
+        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2)), "sized": True},
     ),
-    "unet_2d_lengths": ("unet_2d_small", {**_SHALLOW, "sized": True}),
     "unet_3d": ("unet_3d_small", {**_SHALLOW, "image_size": 8}),
     "tempo": (
         "tempo",
@@ -480,6 +483,13 @@ TINY_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "query_detector": ("query_detector_small", _FINDING),
     "query_detector_dense": ("query_detector_small_dense", {**_FINDING, "levels": 1}),
     "query_detector_lengths": ("query_detector_small", {**_FINDING, "sized": True}),
+    "forecaster": (temporal_transformer, _AHEAD),
+    "forecaster_covariates": (temporal_transformer, {**_AHEAD, "covariates": 2, "normalise": True}),
+    "pair": ("lra_retrieval", {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES}),
+    "pair_mean": (
+        "lra_retrieval",
+        {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES, "padding": None, "class_token": False},
+    ),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
@@ -673,19 +683,28 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
     return torch.randn(batch, source.channels, *source.size, generator=generator, dtype=torch.float64)
 
 
+#: Options that leave one block of a kind, where several are traced for long and written as the same operators.
+ONE_BLOCK: dict[str, dict[str, Any]] = {
+    name: {"depth": 1}
+    for name in ("t5", "t5_v1_1", "bart", "tempo", "series_encoder", "series_decoder", "dit", "dit_flow")
+}
+
+
 def tiny_network(name: str, seed: int = 0, **changes: Any) -> Network:
     """The network of an entry of :data:`TINY_NETWORKS`, float64, in eval mode, randomised."""
     variant, options = TINY_NETWORKS[name]
+    options = {**options, **changes}
     torch.manual_seed(seed)
-    network = create_model(variant, **{**options, **changes}).double().eval()
+    network = create_model(variant, **options) if isinstance(variant, str) else create_model(variant(**options))
+    network = network.double().eval()
     randomise(network, seed)
     return network
 
 
 def named_inputs(network: Network, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """Inputs by name, float64 where they are no whole numbers."""
+    """All inputs by name, those that may be left out too; float64 where they are no whole numbers."""
     torch.manual_seed(seed)
-    example = network.example(batch)
+    example = network.example(batch, optional=True)
     named = example if isinstance(example, Mapping) else {next(iter(network.inputs)): example}
     return {name: x.double() if x.is_floating_point() else x for name, x in named.items()}
 

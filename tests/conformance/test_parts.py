@@ -307,6 +307,7 @@ def context_with(field: str) -> Context:
         "prefix": 1,
         "grid": (7,),
         "positions": torch.zeros(2, 7, 1),
+        "types": torch.zeros(2, 7, dtype=torch.int64),
         "token_size": torch.ones(2, 7),
         "condition": torch.zeros(2, 4),
         "memory": torch.zeros(2, 3, 4),

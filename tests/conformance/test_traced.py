@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
@@ -35,6 +35,9 @@ each_sequence_model = pytest.mark.parametrize(("family", "variant"), SEQUENCES.i
 BATCH = torch.export.Dim("batch", min=1, max=64)
 LONGEST = 4096
 LENGTH = torch.export.Dim("length", min=2, max=LONGEST)
+#: Families of which the exporter cannot prove for all lengths what it finds for one: frames that become fewer tokens.
+#: Two tokens take so many of them.
+UNPROVEN = {"ctc_encoder": 5}
 #: Families whose texts have one length, and why.
 ONE_LENGTH = {
     "lra": "the Long Range Arena pads all texts of a task to one length, of which there are places in a table"
@@ -84,7 +87,7 @@ class Untouched:
         raise AssertionError(f"the traced size {size} is compared with a threshold")
 
 
-def exported(module: nn.Module, x: Tensor, axes: dict[int, torch.export.Dim]) -> nn.Module:
+def exported(module: nn.Module, x: Tensor, axes: dict[int, Any]) -> nn.Module:
     """The exported program; every dense layer is one of those that a threshold concerns."""
     with torch.no_grad(), mock.patch.multiple(dense, _TYPES=(torch.float64,), _WORTH=Untouched()):
         return torch.export.export(module, (x,), dynamic_shapes=(axes,)).module()
@@ -129,8 +132,9 @@ def test_exported_model_agrees_for_any_batch_and_length(family: str, variant: st
         x = inputs(model, batch, seed)
         return x[:, :length].clone() if any_length else x
 
-    program = exported(model, some(2, 12), {0: BATCH, 1: LENGTH} if any_length else {0: BATCH})
-    for batch, length in ((2, 12), (1, 2), (3, 33), (2, 64), (1, 150)):
+    axis = torch.export.Dim.DYNAMIC if family in UNPROVEN else LENGTH
+    program = exported(model, some(2, 12), {0: BATCH, 1: axis} if any_length else {0: BATCH})
+    for batch, length in ((2, 12), (1, UNPROVEN.get(family, 2)), (3, 33), (2, 64), (1, 150)):
         assert_equal_outputs(model, program, some(batch, length, seed=length))
 
 

@@ -57,7 +57,7 @@ def test_a_row_a_step(tmp_path):
     assert (data.columns.series, data.columns.time, data.columns.values) == ("id", "time", ("x",))
     np.testing.assert_allclose(data.raw[7][:, 0], values[7, :41], rtol=1e-9)
     assert any("40 to 42 steps" in note for note in data.notes)
-    inputs = data.inputs(np.array([6, 7]))
+    inputs = np.stack([prepared(data.raw[index], data.scaling, data.length) for index in (6, 7)])
     assert inputs.shape == (2, 42, 1)
     assert inputs[0, 39, 0] == inputs[0, 41, 0]  # filled up with its last value
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from formwright.deployment.classes import Prediction, softmax
 from formwright.deployment.prediction import predict
-from formwright.deployment.preprocessing import Preprocessing
+from formwright.deployment.preparations.image_classification import PicturePreparation
 from formwright.errors import UserError
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
@@ -24,7 +24,7 @@ def folder(tmp_path, exported):
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     exported.rename(shipped / "model.onnx")
-    Preprocessing(size=(16, 16), channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, labels=LABELS).save(shipped)
+    PicturePreparation(size=(16, 16), channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, labels=LABELS).save(shipped)
     return shipped
 
 
@@ -71,7 +71,7 @@ def test_bad_input(folder, pictures, tmp_path):
         predict(folder, [])
     with pytest.raises(UserError, match="no folder"):
         predict(tmp_path / "nowhere", pictures)
-    Preprocessing(size=(16, 16), channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, labels=LABELS[:2]).save(folder)
+    PicturePreparation(size=(16, 16), channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, labels=LABELS[:2]).save(folder)
     with pytest.raises(UserError, match="5 values for 2 classes"):
         predict(folder, pictures)
     (folder / "model.onnx").unlink()

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from formwright.fitting import run, shrink
-from formwright.search.images import FAMILIES, ImageSpace
-from formwright.search.open_choices import Categorical
+from formwright.shapes import PictureShape
+from tests.fitting.sample import few_candidates
 
 
 @pytest.fixture
@@ -14,5 +14,4 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(run, "SHRINK_LEAST", 2.0)
     monkeypatch.setattr(run, "SHIP_LEAST", 1.0)
     monkeypatch.setattr(shrink, "SHORTEST_RECOVERY", -60.0)
-    monkeypatch.setattr(ImageSpace, "families", {name: FAMILIES[name] for name in ("cct", "poolformer")})
-    monkeypatch.setattr(ImageSpace, "shared", {**ImageSpace.shared, "width": Categorical((8, 16))})
+    few_candidates(monkeypatch, "image-classification", ("cct", "poolformer"), PictureShape, (8, 16))

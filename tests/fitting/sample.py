@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.candidates import CANDIDATES
 from formwright.fitting.records import (
     Agreement,
     Baseline,
@@ -16,6 +18,8 @@ from formwright.fitting.records import (
     Trial,
     Variant,
 )
+from formwright.open_choices import Categorical
+from formwright.shapes import Shape
 
 FAMILIES = ("convformer", "cct", "convnext", "poolformer", "efficientvit", "cvt", "iformer", "resnet")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -188,3 +192,11 @@ def sample_pictures(
         ).astype(np.uint8)
         for mistake in result.details["mistakes"]
     }
+
+
+def few_candidates(patch, task: str, families: Sequence[str], shape: type[Shape], widths: tuple[int, ...]) -> None:
+    """Lets runs of a task measure and race these families and widths alone."""
+    import formwright.models  # noqa: F401  (its families are the candidates)
+
+    patch.setitem(CANDIDATES, task, {name: CANDIDATES[task][name] for name in families})
+    patch.setattr(shape, "sizes", {**shape.sizes, "width": Categorical(widths)})

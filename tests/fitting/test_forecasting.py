@@ -11,17 +11,21 @@ import pandas as pd
 import pytest
 
 from formwright.cli import main
-from formwright.data.series_batches import Windows
-from formwright.deployment.forecasting import ForecastPreparation, append_forecasts
+from formwright.deployment.forecasts import append_forecasts
 from formwright.deployment.prediction import predict
+from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
-from formwright.fitting.task import find_task
-from formwright.fitting.tasks.forecasting import ForecastingTask
-from formwright.search.open_choices import Categorical
-from formwright.search.series import FORECASTERS, ForecastSpace
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import find_task, task_type
+from formwright.shapes import SeriesShape
+from tests.fitting.sample import few_candidates
 
 HORIZON, LOOK_BACK = 6, 12
+
+
+def read(path, **options):
+    return task_type("forecasting").read(path, Reading(options=options))
 
 
 def exit_code(arguments):
@@ -60,9 +64,7 @@ def fitted(table, tmp_path_factory, monkeymodule):
     monkeymodule.setattr(run, "SHRINK_LEAST", 2.0)
     monkeymodule.setattr(run, "SHIP_LEAST", 1.0)
     monkeymodule.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
-    families = {name: FORECASTERS[name] for name in ("itransformer", "linear_forecaster")}
-    monkeymodule.setattr(ForecastSpace, "families", families)
-    monkeymodule.setattr(ForecastSpace, "shared", {**ForecastSpace.shared, "width": Categorical((16, 32))})
+    few_candidates(monkeymodule, "forecasting", ("itransformer", "linear_forecaster"), SeriesShape, (16, 32))
     folder = tmp_path_factory.mktemp("forecasting")
     table.to_csv(folder / "sites.csv", index=False)
     result = fit(
@@ -105,13 +107,12 @@ def test_baselines_stand_in_the_same_table(fitted):
 
 def test_exponential_smoothing_follows_each_column(fitted):
     folder, _ = fitted
-    task = ForecastingTask.read(folder / "sites.csv", seed=0, target="north,south", known="price", horizon=HORIZON)
-    found = {
-        rival.name: (rival, val) for rival, val in task.measuring.baselines(Windows(task.data, "train"), seconds=60)
-    }
+    task = read(folder / "sites.csv", target="north,south", known="price", horizon=HORIZON)
+    measuring = task.goal.measuring
+    found = {rival.name: (rival, val) for rival, val in measuring.baselines(task.data.windows["train"], seconds=60)}
     smoothed, val = found["exponential smoothing"]
-    figures = task.measuring.figures(val, smoothed.values)
-    assert figures["mse"] < task.measuring.figures(found["naive"][1], found["naive"][0].values)["mse"]
+    figures = measuring.figures(val, smoothed.values)
+    assert figures["mse"] < measuring.figures(found["naive"][1], found["naive"][0].values)["mse"]
 
 
 def test_intervals_hold_about_as_often_as_stated(fitted):
@@ -159,11 +160,9 @@ def test_the_next_steps_come_from_the_exported_model(fitted, table, tmp_path):
 def test_shipped_inputs_are_those_of_training(fitted, table, tmp_path):
     """The window that ``predict`` makes of the first rows is the one that training would."""
     folder, _ = fitted
-    task = ForecastingTask.read(
-        folder / "sites.csv", seed=0, target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK
-    )
-    batch = next(task.evaluation_batches("val", most=1))
-    start = task.data.rows(task.data.series[0], "val")[0]
+    task = read(folder / "sites.csv", target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK)
+    batch = next(task.data.evaluation_batches("val", most=1))
+    start = task.data.content.rows(task.data.content.series[0], "val")[0]
     rows = table.iloc[: start + LOOK_BACK + HORIZON].copy()
     rows.iloc[start + LOOK_BACK :, 1:3] = np.nan
     rows.to_csv(tmp_path / "cut.csv", index=False)
@@ -244,28 +243,28 @@ def test_a_damaged_preparation_is_refused(fitted, tmp_path):
 def test_splits_are_recorded_and_checked(fitted, table, tmp_path):
     folder, _ = fitted
     options = {"target": "north", "horizon": HORIZON}
-    task = ForecastingTask.read(folder / "sites.csv", seed=0, **options)
-    task.save_splits(tmp_path / "splits.json")
-    task.check_splits(tmp_path / "splits.json")
+    content = read(folder / "sites.csv", **options).data.content
+    content.save_splits(tmp_path / "splits.json")
+    content.check_splits(tmp_path / "splits.json")
     table.assign(north=table["north"] + 1).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(UserError, match="not those that"):
-        ForecastingTask.read(tmp_path / "other.csv", seed=0, **options).check_splits(tmp_path / "splits.json")
+        read(tmp_path / "other.csv", **options).data.content.check_splits(tmp_path / "splits.json")
 
 
 def test_series_are_told_from_other_tables(tmp_path, table):
     path = tmp_path / "table.csv"
     table.to_csv(path, index=False)
-    assert find_task(path, None, {})[0] is ForecastingTask
+    assert find_task(path, None, {})[0].name == "forecasting"
     texts = pd.DataFrame({"date": ["2024-01-01"] * 3, "stars": [1, 2, 3], "review": ["a long text " * 20] * 3})
     texts.to_csv(path, index=False)
-    assert find_task(path, None, {})[0] is not ForecastingTask
+    assert find_task(path, None, {})[0].name != "forecasting"
 
 
 def test_the_built_in_series_needs_no_file():
-    task = ForecastingTask.read(None, seed=0)
-    assert task.data.frequency.name == "1 week"
-    assert task.data.horizon == 26
-    assert any("look" in note for note in task.notes)
+    data = read(None).data
+    assert data.content.frequency.name == "1 week"
+    assert data.content.horizon == 26
+    assert any("look" in note for note in data.notes)
 
 
 def test_a_mistake_leaves_nothing_behind(tmp_path, table, capsys):

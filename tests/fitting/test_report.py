@@ -17,6 +17,7 @@ from formwright.data import read_images
 from formwright.errors import UserError
 from formwright.fitting.records import FitResult
 from formwright.fitting.report import BUILT_IN, fit_command, write_report
+from formwright.fitting.shown import picture
 from formwright.measurement.budget import Budget, format_bytes, format_seconds
 from tests.fitting.sample import sample_pictures, sample_result
 
@@ -60,7 +61,8 @@ class Page(HTMLParser):
 
 def written(result: FitResult, folder: Path, **options) -> Page:
     path = folder / "run" / "report.html"
-    write_report(result, path, attachments=options.get("pictures", sample_pictures(result)))
+    pictures = options.get("pictures", sample_pictures(result))
+    write_report(result, path, attachments={number: picture(one) for number, one in pictures.items()})
     assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
     return Page(path.read_text(encoding="utf-8"))
 

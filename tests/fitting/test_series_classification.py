@@ -9,12 +9,13 @@ import pytest
 from formwright.data.array_batches import ArrayBatches
 from formwright.data.samples import control_charts
 from formwright.deployment.prediction import predict
-from formwright.deployment.series_classes import SeriesClassPreparation
+from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
-from formwright.fitting.tasks.series_classification import SeriesClassification
-from formwright.search.open_choices import Categorical
-from formwright.search.series import CLASSIFIERS, SeriesClassSpace
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import task_type
+from formwright.shapes import LabelledShape
+from tests.fitting.sample import few_candidates
 
 
 def table(each, seed=0):
@@ -34,8 +35,8 @@ def fitted(tmp_path_factory):
         patch.setattr(run, "SHRINK_LEAST", 2.0)
         patch.setattr(run, "SHIP_LEAST", 1.0)
         patch.setattr(shrink, "SHORTEST_RECOVERY", 60.0)
-        patch.setattr(SeriesClassSpace, "families", {name: CLASSIFIERS[name] for name in list(CLASSIFIERS)[:2]})
-        patch.setattr(SeriesClassSpace, "shared", {**SeriesClassSpace.shared, "width": Categorical((16, 32))})
+        families = ("patch-convolutions", "patch-attention")
+        few_candidates(patch, "series-classification", families, LabelledShape, (16, 32))
         result = fit(folder / "charts.csv", out=folder / "run", task="series-classification", max_time=7, threads=1)
     return folder, result
 
@@ -74,12 +75,12 @@ def test_a_damaged_preparation_is_refused(tmp_path):
 
 
 def test_the_built_in_charts_need_no_file(tmp_path):
-    task = SeriesClassification.read(None, seed=0)
-    assert sum(task.samples.values()) == 600
-    task.save_splits(tmp_path / "splits.json")
-    task.check_splits(tmp_path / "splits.json")
+    charts, others = (task_type("series-classification").read(None, Reading(seed=seed)).data for seed in (0, 1))
+    assert sum(charts.samples_of.values()) == 600
+    charts.content.save_splits(tmp_path / "splits.json")
+    charts.content.check_splits(tmp_path / "splits.json")
     with pytest.raises(UserError, match="parts differ"):
-        SeriesClassification.read(None, seed=1).check_splits(tmp_path / "splits.json")
+        others.content.check_splits(tmp_path / "splits.json")
 
 
 def test_batches_continue_where_they_stopped():

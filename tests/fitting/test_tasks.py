@@ -14,13 +14,12 @@ from formwright.cli import main
 from formwright.deployment import predict
 from formwright.errors import UserError
 from formwright.fitting import FitResult, fit
-from formwright.fitting.task import TASKS, find_task
+from formwright.fitting.task import find_task, task_type
 from formwright.models import create_model, from_pretrained
-from formwright.search.language import LanguageSpace
-from formwright.search.open_choices import Categorical
-from formwright.search.text import TextSpace
+from formwright.shapes import LanguageShape, TextShape
 from formwright.training.evaluation import runner
 from formwright.training.loop import Trainer
+from tests.fitting.sample import few_candidates
 from tests.fitting.test_report import Page
 
 LINES = "".join(
@@ -64,12 +63,14 @@ def test_the_task_is_inferred(data, name, task):
     found, reason = find_task(data / name, None, {})
     assert found.name == task
     assert reason.startswith("a ")
-    assert find_task(data / name, "image-classification", {}) == (TASKS["image-classification"], "")
+    assert find_task(data / name, "image-classification", {}) == (task_type("image-classification"), "")
 
 
-def test_what_nobody_knows_is_left_to_pictures_and_no_data_are_digits(tmp_path):
-    assert find_task(tmp_path, None, {})[0].name == "image-classification"
-    assert find_task(tmp_path / "missing", None, {})[0].name == "image-classification"
+def test_what_nobody_recognises_is_refused_with_what_is_read_and_no_data_are_digits(tmp_path):
+    (tmp_path / "old.txt").write_bytes("Größe".encode("latin-1") * 9)
+    for name, words in (("", "holds nothing that is"), ("missing", "There is no"), ("old.txt", "not recognised")):
+        with pytest.raises(UserError, match=f"{words}.*pictures.*running text"):
+            find_task(tmp_path / name, None, {})
     assert find_task(None, None, {})[1] == "scikit-learn's digits"
 
 
@@ -91,23 +92,20 @@ def page_of(root) -> Page:
     ("name", "family", "better"), [("table.tsv", "bag_of_embeddings", 0.95), ("book.txt", "ngram_decoder", -3.0)]
 )
 def test_candidates_learn(data, name, family, better):
-    task = find_task(data / name, None, {})[0].read(data / name, seed=0)
+    task = find_task(data / name, None, {})[0].read(data / name)
     torch.manual_seed(0)
     proposal = task.space.propose(family, width=32, depth=2)
     recipe = dataclasses.replace(proposal.recipe, warmup=5)
-    batches = task.training_batches(recipe.batch_size, seed=0)
-    trainer = Trainer(create_model(proposal.specification), task.objective(recipe), batches, recipe)
-    before = task.score(runner(trainer.averaged_model()), "val")
+    batches = task.data.training_batches(recipe.batch_size, seed=0)
+    trainer = Trainer(create_model(proposal.specification), task.goal.objective(recipe), batches, recipe)
+    before = task.goal.score(runner(trainer.averaged_model()), "val")
     trainer.train(steps=60)
-    after = task.score(runner(trainer.averaged_model()), "val")
+    after = task.goal.score(runner(trainer.averaged_model()), "val")
     assert before < better < after
 
 
 def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
-    monkeypatch.setattr(
-        TextSpace, "families", {name: TextSpace.families[name] for name in ("encoder", "bag_of_embeddings")}
-    )
-    monkeypatch.setattr(TextSpace, "shared", {**TextSpace.shared, "width": Categorical((16,))})
+    few_candidates(monkeypatch, "text-classification", ("encoder", "bag_of_embeddings"), TextShape, (16,))
     root = data / "run"
     result = fit(data / "table.tsv", out=root, max_time=8, threads=1, label_column="2")
     assert (result.task, result.metric["key"]) == ("text-classification", "accuracy")
@@ -133,9 +131,8 @@ def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
 
 
 def test_a_run_on_language(data, short_runs, monkeypatch):
-    monkeypatch.setattr(LanguageSpace, "families", {"decoder": LanguageSpace.families["decoder"]})
-    monkeypatch.setattr(LanguageSpace, "shared", {**LanguageSpace.shared, "width": Categorical((32,))})
-    monkeypatch.setattr("formwright.fitting.tasks.language.SAMPLE_TOKENS", 20)
+    few_candidates(monkeypatch, "language-modelling", ("decoder",), LanguageShape, (32,))
+    monkeypatch.setattr("formwright.fitting.goals.modelling.SAMPLE_TOKENS", 20)
     root = data / "run"
     result = fit(data / "book.txt", out=root, max_time=8, threads=1)
     assert (result.task, result.metric["lower_is_better"]) == ("language-modelling", True)
@@ -164,8 +161,7 @@ def test_a_run_on_language(data, short_runs, monkeypatch):
 
 
 def test_a_text_run_that_was_stopped_is_continued(data, short_runs, monkeypatch):
-    monkeypatch.setattr(TextSpace, "families", {"bag_of_embeddings": TextSpace.families["bag_of_embeddings"]})
-    monkeypatch.setattr(TextSpace, "shared", {**TextSpace.shared, "width": Categorical((16,))})
+    few_candidates(monkeypatch, "text-classification", ("bag_of_embeddings",), TextShape, (16,))
     from formwright.fitting import restarts, run
 
     class Killed(BaseException):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from formwright.data.tokenization import ByteTokenizer, train_tokenizer
 from formwright.errors import UserError
@@ -106,28 +108,49 @@ def test_a_training_model_is_quiet_meanwhile() -> None:
     assert model.training
 
 
-SCORES = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+SCORES = np.array([[2.0, 1.0, 0.0, -1.0]])
 
 
 def test_temperature_top_k_and_top_p() -> None:
-    softmax = SCORES.softmax(-1)
-    torch.testing.assert_close(Sampling().probabilities(SCORES), softmax)
-    torch.testing.assert_close(Sampling(temperature=2.0).probabilities(SCORES), (SCORES / 2).softmax(-1))
+    np.testing.assert_allclose(Sampling().probabilities(SCORES), softmax(SCORES, -1))
+    np.testing.assert_allclose(Sampling(temperature=2.0).probabilities(SCORES), softmax(SCORES / 2, -1))
     assert Sampling(temperature=0).probabilities(SCORES).tolist() == [[1, 0, 0, 0]]
-    two = SCORES[:, :2].softmax(-1)
-    torch.testing.assert_close(Sampling(top_k=2).probabilities(SCORES)[:, :2], two)
+    two = softmax(SCORES[:, :2], -1)
+    np.testing.assert_allclose(Sampling(top_k=2).probabilities(SCORES)[:, :2], two)
     assert Sampling(top_k=2).probabilities(SCORES)[0, 2:].tolist() == [0, 0]
-    assert Sampling(top_k=9).probabilities(SCORES).equal(Sampling().probabilities(SCORES))
-    torch.testing.assert_close(Sampling(top_p=0.7).probabilities(SCORES)[:, :2], two)
+    assert np.array_equal(Sampling(top_k=9).probabilities(SCORES), Sampling().probabilities(SCORES))
+    np.testing.assert_allclose(Sampling(top_p=0.7).probabilities(SCORES)[:, :2], two)
     assert Sampling(top_p=0.01).probabilities(SCORES).tolist() == [[1, 0, 0, 0]]
     shuffled = SCORES[:, [2, 0, 3, 1]]
     assert Sampling(top_p=0.7).probabilities(shuffled)[0, [0, 2]].tolist() == [0, 0]
 
 
+class Fixed(np.random.Generator):
+    """Draws what it was given."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(np.random.PCG64())
+        self.value = value
+
+    def random(self) -> float:  # type: ignore[override]
+        return self.value
+
+
+def test_each_token_is_drawn_as_often_as_it_is_likely() -> None:
+    sampling, count = Sampling(top_k=3), 4000
+    chosen = sampling.choose(SCORES.astype(np.float32).repeat(count, 0), sampling.generators(count))
+    shares = np.bincount(chosen, minlength=4) / count
+    np.testing.assert_allclose(shares, sampling.probabilities(SCORES)[0], atol=0.03)
+    assert shares[3] == 0
+    ends = [Fixed(0.0), Fixed(1 - 2**-53)]
+    unlikely_ends = np.array([[-np.inf, 0.3, 0.1, -np.inf]] * 2, np.float32)
+    assert Sampling().choose(unlikely_ends, ends).tolist() == [1, 2]
+
+
 def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
-    seen = torch.tensor([[True, False, False, True]])
-    expected = torch.tensor([[1.0, 1.0, 0.0, -2.0]]).softmax(-1)
-    torch.testing.assert_close(Sampling(repetition_penalty=2.0).probabilities(SCORES, seen), expected)
+    seen = np.array([[True, False, False, True]])
+    expected = softmax(np.array([[1.0, 1.0, 0.0, -2.0]]), -1)
+    np.testing.assert_allclose(Sampling(repetition_penalty=2.0).probabilities(SCORES, seen), expected)
 
 
 def test_seen_tokens_are_those_of_prompt_and_text() -> None:
@@ -136,9 +159,9 @@ def test_seen_tokens_are_those_of_prompt_and_text() -> None:
     for prompt, text in zip(PROMPTS, texts, strict=True):
         ids = list(prompt)
         for _ in range(6):
-            seen = torch.zeros(1, VOCABULARY, dtype=torch.bool)
+            seen = np.zeros((1, VOCABULARY), bool)
             seen[0, ids] = True
-            ids += sampling.choose(model(torch.tensor([ids]))[:, -1], [], seen).tolist()
+            ids += sampling.choose(model(torch.tensor([ids]))[:, -1].detach().numpy(), [], seen).tolist()
         assert ids[len(prompt) :] == text
     assert texts != continued(model, PROMPTS, tokens=6)
 
@@ -154,7 +177,8 @@ def test_sampling_agrees_with_transformers() -> None:
     warped = transformers.TopKLogitsWarper(20)(prompts, warped)
     warped = transformers.TopPLogitsWarper(0.8)(prompts, warped)
     sampling = Sampling(temperature=0.7, top_k=20, top_p=0.8, repetition_penalty=1.3)
-    torch.testing.assert_close(sampling.probabilities(scores, seen), warped.softmax(-1))
+    found = sampling.probabilities(scores.numpy(), seen.numpy())
+    torch.testing.assert_close(torch.from_numpy(found), warped.softmax(-1))
 
 
 def test_text_in_text_out() -> None:
@@ -194,7 +218,7 @@ def test_models_that_cannot_write_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"repetition_penalty": 0.0}],
+    [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"repetition_penalty": 0.0}, {"seed": -1}],
 )
 def test_values_out_of_range_are_refused(options: dict[str, float]) -> None:
     name = next(iter(options))

@@ -164,8 +164,9 @@ def test_a_model_that_is_in_training_draws_as_in_evaluation() -> None:
 
 @pytest.mark.parametrize("kind", [Ancestral, DDIM, Euler, Heun])
 def test_a_sampler_with_zero_steps_is_refused(kind: type) -> None:
-    with pytest.raises(UserError, match="at least one step, and 0 were asked for"):
-        kind(steps=0)
+    for steps in (0, -1, 2.5):
+        with pytest.raises(UserError, match=f"a whole number of steps, at least one, and {steps} were asked for"):
+            kind(steps=steps)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from formwright.models import create_model
 from formwright.models.topologies.encoder_decoder import EncoderDecoder, EncoderDecoderSpec
 from formwright.nn import BlockSpec, BranchSpec, Context, part
 from formwright.nn.specification import DecoderInput, ImageInput, Source, StageSpec, VectorInput
-from formwright.nn.streaming import LENGTH, rows_of
+from formwright.nn.streaming import LENGTH, select
 from formwright.objectives.language import NextToken
 from formwright.training import Recipe, Trainer
 from tests.conformance.instances import TINY_NETWORKS, named_inputs, randomise, tiny_network
@@ -85,7 +85,7 @@ def test_any_division_gives_the_whole(name: str, sizes: list[int]) -> None:
 
 
 @each_model
-def test_rows_of_other_lengths_go_on_side_by_side(name: str) -> None:
+def test_select_other_lengths_go_on_side_by_side(name: str) -> None:
     """Four ids and two in one call, then one each: as if every row had been alone."""
     model, read, written = padded(name)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -100,12 +100,12 @@ def test_rows_of_other_lengths_go_on_side_by_side(name: str) -> None:
 
 
 @each_model
-def test_rows_of_a_state_are_chosen_memory_included(name: str) -> None:
+def test_select_a_state_are_chosen_memory_included(name: str) -> None:
     model, read, written = padded(name)
     rows = torch.tensor([1, 0, 1])
     with torch.inference_mode():
         _, state = model.stream(written[:, :3], model.start(read, LENGTH_WRITTEN))
-        scores, _ = model.stream(written[rows, 3:5], rows_of(state, rows))
+        scores, _ = model.stream(written[rows, 3:5], select(state, rows))
         torch.testing.assert_close(scores, model(read, written)[rows, 3:5], rtol=1e-9, atol=1e-9)
 
 

@@ -14,7 +14,8 @@ from formwright.deployment.quantize import quantize_onnx
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.measurement import count_macs, measure
-from formwright.models import Chain, from_pretrained
+from formwright.models import Chain, create_model, from_pretrained
+from formwright.nn.context import Context
 from formwright.nn.inputs import ImageInput, Source, TokenInput, VectorInput
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
@@ -57,6 +58,14 @@ def test_pictures_of_several_sizes_give_what_they_give_alone() -> None:
         model(pictures)
     with pytest.raises(UserError, match="Lengths of 1 axes were given for samples of 2"):
         model(pictures, lengths=torch.tensor([3, 4, 5]))
+    with pytest.raises(UserError, match="There are 3 samples and 1 lengths; give one per sample"):
+        model(pictures, lengths=sizes[:1])
+    with pytest.raises(UserError, match=r"Lengths are whole numbers, one per sample and axis, and got torch\.float32"):
+        model(pictures, lengths=sizes.float())
+    with pytest.raises(UserError, match="Chain takes input, lengths; got a single tensor"):
+        call(model, pictures)
+    with pytest.raises(UserError, match="Chain takes input, lengths; got input, length"):
+        call(model, {"input": pictures, "length": sizes})
 
 
 @pytest.mark.parametrize(
@@ -125,3 +134,24 @@ def test_a_part_that_would_take_padding_for_real_tokens_is_refused_when_the_mode
     stages = (StageSpec(dim=8, blocks=(blind,)),)
     with pytest.raises(UserError, match=r"has padding, which SpatialLinear \(backbone\.stages\.0"):
         Chain({**specification.to_dict(), "stages": [dict(stage) for stage in map(vars, stages)]})
+
+
+def test_what_a_network_is_told_is_taken_by_a_part_of_it() -> None:
+    model, x = chain(ImageInput(2, (12, 16)), PATCHES), torch.randn(1, 2, 12, 16).double()
+    for offer in ("memory", "condition"):
+        with pytest.raises(UserError, match=f"No part of Chain uses {offer} of the context, so it would change"):
+            model(x, Context(**{offer: torch.zeros(1, 3, 8).double()}))
+    with pytest.raises(UserError, match="PatchEmbedding does not use segments of the context, and ignoring it would"):
+        model(x, Context(segments=torch.zeros(1, 48, dtype=torch.int64)))
+
+
+def test_inputs_that_may_be_left_out_do_not_keep_a_model_from_being_measured() -> None:
+    model = create_model("bert_tiny", vocabulary=11, dim=8, depth=1, heads=2, length=12).eval()
+    (line,) = measure(model, size=6)
+    assert line.input_size == (6,)
+    pair = create_model("lra_retrieval", dim=8, depth=1, heads=2, hidden=8, vocabulary=11, length=12).eval()
+    with pytest.raises(UserError, match="takes several inputs and is measured at its own size"):
+        measure(pair, size=3)
+    encoder = create_model("series_encoder_1k", heads=2, patch=4, components=2, length=6).eval()
+    with pytest.raises(UserError, match="has a size of its own alone; leave the size out"):
+        measure(encoder, size=3)

@@ -15,9 +15,16 @@ import torch
 from formwright.models import Network, from_pretrained
 from formwright.models.series.foundation import FoundationModel
 from formwright.models.series.tempo import Tempo
+from formwright.models.topologies.pair import Pair
 
 FOLDERS = sorted((Path(__file__).parent / "saved").iterdir())
-KINDS = {"tempo": "tempo", "foundation": "series_foundation", "foundation-decoder": "series_foundation"}
+KINDS = {
+    "tempo": "tempo",
+    "foundation": "series_foundation",
+    "foundation-decoder": "series_foundation",
+    "pairs": "pair",
+    "time-steps": "forecaster",
+}
 
 
 def answer(model: Network) -> torch.Tensor:
@@ -26,10 +33,13 @@ def answer(model: Network) -> torch.Tensor:
         return model.forecast(torch.randn(2, 96, generator=generator), 8)
     if isinstance(model, Tempo):
         return model(torch.randn(2, 32, 2, generator=generator))
-    (source,) = model.inputs.values()
+    source = next(iter(model.inputs.values()))
     x = source.example(2)
     if x.is_floating_point():
         return model(torch.randn(x.shape, generator=generator))
+    if isinstance(model, Pair):  # both texts were one row of the old one's input
+        rows = torch.randint(1, source.vocabulary, (2, 2 * x.shape[1]), generator=generator)  # type: ignore[union-attr]
+        return model(*rows.chunk(2, dim=1))
     return model(torch.randint(1, source.vocabulary, x.shape, generator=generator))  # type: ignore[union-attr]
 
 

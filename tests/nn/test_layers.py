@@ -25,6 +25,7 @@ from formwright.nn.layers import (
     Layer,
     LoRA,
     LowRank,
+    Quantised,
     effective_bias,
     effective_weight,
     scale_input,
@@ -274,3 +275,41 @@ def test_a_layer_that_is_listened_to_is_called(hook: str) -> None:
     assert heard == [hook]
     outputs_of(linear, x, slice(3)).sum().backward()
     assert heard == [hook] * 2
+
+
+class Halved(Layer):
+    """A layer of somebody else's, which says where its entries are and nothing of scales."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.form(x, self.effective_weight(), self.bias)
+
+    def locate(self, name: str, dimension: int) -> tuple[tuple[str, int], ...]:
+        return ((name, dimension),)
+
+    def effective_weight(self) -> Tensor:
+        return self.weight / 2
+
+    def effective_bias(self) -> Tensor | None:
+        return self.bias
+
+
+def test_a_layer_says_what_it_is_or_is_none() -> None:
+    with pytest.raises(TypeError, match="effective_bias"):
+        type("Half", (Layer,), {"locate": Halved.locate, "effective_weight": Halved.effective_weight})(nn.Linear(3, 2))
+    layer = Halved(nn.Linear(3, 2))
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(layer.plain()(x), layer(x))
+
+
+@pytest.mark.parametrize("layer", [Halved(nn.Linear(3, 2)), Quantised(nn.Linear(3, 2), bits=4)])
+def test_a_layer_without_scales_takes_none(layer: Layer) -> None:
+    assert not layer.scalable
+    assert not scale_input(layer, torch.ones(3))
+    assert not scale_output(layer, torch.ones(2))
+    for scale in (layer.scale_input, layer.scale_output):
+        with pytest.raises(UserError, match="cannot take a value per channel into its weights"):
+            scale(torch.ones(2))

@@ -9,7 +9,8 @@ import pytest
 
 from formwright.errors import UserError
 from formwright.models import MODELS, model_specification
-from formwright.nn import specification
+from formwright.nn import migrations
+from formwright.nn.migrations import migrate
 from formwright.nn.specification import (
     BlockSpec,
     BranchSpec,
@@ -17,7 +18,6 @@ from formwright.nn.specification import (
     EditSpec,
     NetworkSpec,
     PartSpec,
-    migrate,
     part,
 )
 
@@ -73,7 +73,7 @@ def test_a_missing_field_is_named(plain: dict[str, Any]) -> None:
         ChainSpec.from_dict(plain)
 
 
-@pytest.mark.parametrize("version", [specification.SCHEMA_VERSION + 1, "1", None])
+@pytest.mark.parametrize("version", [migrations.SCHEMA_VERSION + 1, "1", None])
 def test_a_newer_schema_is_refused(plain: dict[str, Any], version: object) -> None:
     plain["schema_version"] = version
     with pytest.raises(UserError, match="use a newer formwright"):
@@ -94,8 +94,8 @@ def test_older_schemas_are_migrated_step_by_step(plain: dict[str, Any], monkeypa
     def add(data: dict[str, Any]) -> dict[str, Any]:
         return {**data, "labels": data["labels"] + 1}
 
-    monkeypatch.setattr(specification, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr(specification, "MIGRATIONS", {1: add, 2: rename})
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(migrations, "MIGRATIONS", {1: add, 2: rename})
     plain["schema_version"] = 1
     plain["labels"] = plain.pop("classes")
     before = copy.deepcopy(plain)
@@ -123,3 +123,15 @@ def test_blocks_in_options_survive_json() -> None:
     again = PartSpec(**json.loads(json.dumps(dataclasses.asdict(spec))))
     assert again == spec
     assert isinstance(again.options["blocks"][0], BlockSpec)
+
+
+def test_a_damaged_specification_of_an_earlier_schema_is_refused_in_a_sentence(plain: dict[str, Any]) -> None:
+    old = {**plain, "schema_version": 2, "embed": {"name": "pair_embedding"}, "input": {}}
+    with pytest.raises(UserError, match="specification of schema version 2 cannot be read: KeyError"):
+        NetworkSpec.from_dict(old)
+
+
+@pytest.mark.parametrize("data", [5, "chain", None, [1]])
+def test_what_is_no_object_is_no_specification(data: Any) -> None:
+    with pytest.raises(UserError, match="A specification is an object of named fields, and got"):
+        NetworkSpec.from_dict(data)

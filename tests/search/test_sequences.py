@@ -7,13 +7,13 @@ import torch
 
 from formwright.models import Model
 from formwright.nn.embeddings import TokenEmbedding
-from formwright.search.language import LanguageShape, LanguageSpace
-from formwright.search.text import TextShape, TextSpace
+from formwright.search.space import space_for
+from formwright.shapes import LanguageShape, TextShape
 from formwright.training.muon import Muon
 from formwright.training.recipe import build_optimizers
 
-TEXTS = TextSpace(TextShape(vocabulary=300, length=24, padding=0, classes=3, texts=900))
-LANGUAGE = LanguageSpace(LanguageShape(vocabulary=258, length=32, tokens=40_000))
+TEXTS = space_for("text-classification", TextShape(vocabulary=300, length=24, padding=0, classes=3, texts=900))
+LANGUAGE = space_for("language-modelling", LanguageShape(vocabulary=258, length=32, tokens=40_000))
 
 
 def families():
@@ -51,7 +51,7 @@ def test_tables_of_ids_are_not_made_orthogonal(space, family):
 
 @pytest.mark.parametrize("texts", [12, 300, 5000, 100_000])
 def test_the_recipe_suits_the_number_of_texts(texts):
-    space = TextSpace(TextShape(vocabulary=300, length=24, padding=0, classes=3, texts=texts))
+    space = space_for("text-classification", TextShape(vocabulary=300, length=24, padding=0, classes=3, texts=texts))
     recipe = space.propose("encoder", width=32, depth=1).recipe
     assert recipe.batch_size <= max(16, texts // 7)
     assert 10 <= recipe.warmup <= 100

@@ -5,22 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from formwright.candidates import CANDIDATES
 from formwright.models import create_model
 from formwright.search.proposals import Proposer
-from formwright.search.series import (
-    CLASSIFIERS,
-    FORECASTERS,
-    ForecastSpace,
-    LabelledShape,
-    SeriesClassSpace,
-    SeriesShape,
-)
+from formwright.search.space import space_for
+from formwright.shapes import LabelledShape, SeriesShape
 
 
-@pytest.mark.parametrize("family", FORECASTERS)
+@pytest.mark.parametrize("family", CANDIDATES["forecasting"])
 def test_forecasters(family):
     for shape in (SeriesShape(24, 3, 2, 6, 600), SeriesShape(5, 1, 0, 9, 60)):
-        space = ForecastSpace(shape)
+        space = space_for("forecasting", shape)
         for chosen in space.ladder(family)[:2]:
             proposal = space.propose(family, **chosen)
             model = create_model(proposal.specification)
@@ -29,16 +24,16 @@ def test_forecasters(family):
             assert proposal.choices == {"family": family, **chosen}
 
 
-@pytest.mark.parametrize("family", CLASSIFIERS)
+@pytest.mark.parametrize("family", CANDIDATES["series-classification"])
 def test_classifiers(family):
     for shape in (LabelledShape(60, 1, 6, 300), LabelledShape(9, 4, 2, 30)):
-        proposal = SeriesClassSpace(shape).propose(family, width=32, depth=2, rate=0.5)
+        proposal = space_for("series-classification", shape).propose(family, width=32, depth=2, rate=0.5)
         model = create_model(proposal.specification)
         assert model(torch.randn(3, shape.length, shape.variates)).shape == (3, shape.classes)
 
 
 def test_rate_and_batch_follow_choices_and_data():
-    small, large = (ForecastSpace(SeriesShape(24, 3, 0, 6, windows)) for windows in (60, 9000))
+    small, large = (space_for("forecasting", SeriesShape(24, 3, 0, 6, windows)) for windows in (60, 9000))
     first, second = (
         small.propose("itransformer", width=32, depth=1),
         large.propose("itransformer", width=32, depth=1, rate=2.0),
@@ -48,7 +43,7 @@ def test_rate_and_batch_follow_choices_and_data():
 
 
 def test_a_run_of_before_says_more_of_a_linear_forecaster_than_is_open_now():
-    proposer = Proposer(ForecastSpace(SeriesShape(24, 3, 0, 6, 600)), ("linear_forecaster",), seed=0)
+    proposer = Proposer(space_for("forecasting", SeriesShape(24, 3, 0, 6, 600)), ("linear_forecaster",), seed=0)
     before = {"family": "linear_forecaster", "width": 64, "depth": 2, "rate": 0.5, "newcomer": True}
     proposer.tell(before, 0.7)
     assert [trial.params for trial in proposer._study.trials] == [{"family": "linear_forecaster", "rate": 0.5}]

@@ -6,11 +6,13 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from formwright.candidates import CANDIDATES
 from formwright.errors import UserError
 from formwright.models import MODELS, create_model
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.objectives import Classification
-from formwright.search.images import FAMILIES, ImageSpace, PictureShape
+from formwright.search.space import space_for
+from formwright.shapes import PictureShape
 from formwright.training.muon import Muon
 from formwright.training.recipe import Group, Recipe, Schedule, _parameters, build_optimizers
 from tests.conformance.instances import build, cases
@@ -23,9 +25,9 @@ def groups(optimizers):
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CANDIDATES["image-classification"])
 def test_every_trainable_parameter_is_in_exactly_one_group(family, optimizer):
-    model = create_model(ImageSpace(SHAPE).propose(family, width=16, depth=1).specification)
+    model = create_model(space_for("image-classification", SHAPE).propose(family, width=16, depth=1).specification)
     frozen = next(iter(model.backbone.parameters())).requires_grad_(False)
     optimizers = build_optimizers(Recipe(optimizer=optimizer), {"": model, "objective.": Classification()})
     trained = [id(parameter) for _, group in groups(optimizers) for parameter in group["params"]]

@@ -14,7 +14,7 @@ from formwright.data.synthetic.sequences import LabelledSequences, SequenceBatch
 from formwright.errors import UserError
 from formwright.measurement.budget import format_seconds
 from formwright.models import create_model
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Classification
 from formwright.reporting import SILENT, Reporter
 from formwright.training import Progress, Recipe, Trainer
@@ -42,7 +42,7 @@ class Trained:
 
 
 def _trainer(
-    specification: ChainSpec, data: Parts, seed: int, warmup: int, learning_rate: float, batch_size: int
+    specification: NetworkSpec, data: Parts, seed: int, warmup: int, learning_rate: float, batch_size: int
 ) -> Trainer:
     recipe = Recipe(
         optimizer="adamw",
@@ -65,7 +65,7 @@ def _score(trainer: Trainer, test: LabelledSequences, batch_size: int) -> Traine
 
 
 def train_and_score(
-    specification: ChainSpec,
+    specification: NetworkSpec,
     data: Parts,
     *,
     steps: int,
@@ -89,7 +89,7 @@ def train_and_score(
 
 
 def train_together(
-    contestants: Mapping[Key, tuple[ChainSpec, Parts, int]],
+    contestants: Mapping[Key, tuple[NetworkSpec, Parts, int]],
     *,
     seconds: float,
     learning_rate: float = 1e-3,

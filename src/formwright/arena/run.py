@@ -17,7 +17,7 @@ from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.memory import peak_memory
 from formwright.models import create_model, empty_copy
 from formwright.models.language.long_range_arena import ARENA_MIXERS, arena_mixer, long_range_arena
-from formwright.nn.specification import ChainSpec, PartSpec
+from formwright.nn.specification import NetworkSpec, PartSpec
 from formwright.reporting import SILENT, Reporter
 
 LENGTHS = (1024, 2048, 4096, 8192, 16_384)
@@ -180,7 +180,7 @@ def _free_memory() -> int | None:
         return None
 
 
-def speed_frame(mixer: str | PartSpec, length: int) -> ChainSpec:
+def speed_frame(mixer: str | PartSpec, length: int) -> NetworkSpec:
     """The small frame for rows of bytes of any length."""
     return long_range_arena(
         dim=64, depth=2, heads=4, hidden=128, mixer=mixer, vocabulary=257, length=length, padding=None, classes=2

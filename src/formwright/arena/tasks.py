@@ -22,7 +22,7 @@ from formwright.data.synthetic.pathfinder import pathfinder
 from formwright.data.synthetic.sequences import LabelledSequences
 from formwright.errors import UnknownNameError
 from formwright.models.language.long_range_arena import PAPER, long_range_arena
-from formwright.nn.specification import ChainSpec, PartSpec
+from formwright.nn.specification import NetworkSpec, PartSpec
 
 if TYPE_CHECKING:
     from formwright.data.images import ImageData
@@ -127,7 +127,7 @@ class ArenaTask:
 
     def specification(
         self, data: LabelledSequences, mixer: str | PartSpec, *, paper: bool = False, **size: int
-    ) -> ChainSpec:
+    ) -> NetworkSpec:
         """The frame for the task's rows with a mixer in every layer, in the paper's size or a small one.
 
         Args:

@@ -22,6 +22,7 @@ from formwright.cli.output import (
     reporter,
 )
 from formwright.cli.scaling import scaling
+from formwright.cli.task_options import TaskCommand, given
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -52,14 +53,12 @@ def options(
     """The Transformer, or its successor, that fits your data, your device and your budget."""
 
 
-@app.command()
+@app.command(cls=TaskCommand)
 def fit(
+    context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(
-            help="Pictures (a folder with a sub-folder a class, .npz or IDX files), texts (a table, or a folder of "
-            ".txt files a class), running text (a file or a folder), or series; scikit-learn's digits if left out."
-        ),
+        typer.Argument(help="What to learn from: {kinds}; scikit-learn's digits if left out."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
     task: Annotated[
@@ -81,29 +80,17 @@ def fit(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, instead of refusing the data.")
     ] = False,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of the texts, by name or number; inferred if unset.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of the classes, by name or number; inferred if unset.")
-    ] = None,
     plain_peer: Annotated[
         bool,
         typer.Option("--plain-peer", help="Then train the plain model as long as the winner; this exceeds --max-time."),
     ] = False,
-    target: Annotated[
-        str | None,
-        typer.Option(help="Series: column or columns to forecast, separated by commas."),
-    ] = None,
-    horizon: Annotated[int | None, typer.Option(help="Series: how many steps to forecast.")] = None,
-    look_back: Annotated[int | None, typer.Option(help="Series: how many steps to look back on.")] = None,
-    time: Annotated[str | None, typer.Option(help="Series: the column of times.")] = None,
-    series: Annotated[str | None, typer.Option(help="Series: the column that says which series a row is of.")] = None,
-    known: Annotated[
-        str | None, typer.Option(help="Series: columns that are known ahead of time, separated by commas.")
-    ] = None,
-    coverage: Annotated[
-        float | None, typer.Option(help="Series: how often the intervals are to hold, 0.9 if unset.")
+    worker: Annotated[
+        bool | None,
+        typer.Option(
+            "--worker/--no-worker",
+            help="Train in a process of its own, so that a candidate that crashes or takes too much memory costs the "
+            "run no more than itself; if unset, for runs of two minutes or more.",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before starting.")] = False,
     threads: Threads = None,
@@ -134,16 +121,9 @@ def fit(
                 skip_bad=skip_bad,
                 threads=threads,
                 plain_peer=plain_peer,
+                worker=worker,
                 reporter=listener,
-                target=target,
-                horizon=horizon,
-                look_back=look_back,
-                time=time,
-                series=series,
-                known=known,
-                coverage=coverage,
-                text_column=text_column,
-                label_column=label_column,
+                **given(context),
             )
     except KeyboardInterrupt:
         if (out / "run.json").is_file():
@@ -159,8 +139,13 @@ def fit(
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
     inputs: Annotated[list[str], typer.Argument(help="Files, or texts in quotes.")],
-    append: Annotated[
-        Path | None, typer.Option(help="Forecasts: a CSV file that their rows are added to, new or there already.")
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "--append",
+            help="Write the answers there instead: forecasts are added to a CSV file, new or there already.",
+        ),
     ] = None,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -170,13 +155,10 @@ def predict(
     from formwright.deployment import predict as run_predict
 
     with reporter(quiet=quiet or as_json) as listener:
-        predictions = run_predict(folder, inputs, threads=threads, reporter=listener)
-    if append is not None:
-        from formwright.deployment.forecasting import append_forecasts
-
-        added = append_forecasts(append, predictions)
-        print(f"formwright: {added:,} rows added to {append}.", file=sys.stderr)
-    elif as_json:
+        predictions = run_predict(folder, inputs, out=out, threads=threads, reporter=listener)
+    if out is not None:
+        return
+    if as_json:
         _print_json([prediction.to_json() for prediction in predictions])
     else:
         print_predictions(predictions)
@@ -257,7 +239,7 @@ def verify(
         raise typer.Exit(1)
 
 
-app.command()(compress)
+app.command(cls=TaskCommand)(compress)
 app.command()(generate)
 app.command()(scaling)
 app.add_typer(bench, name="bench")

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from formwright.cli.output import print_compression, reporter
+from formwright.cli.task_options import given
 
 
 def compress(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="Folder of a saved model, or of a run of fit.")],
     steps: Annotated[Path, typer.Option(help="The recipe: a YAML file with a list of steps.")],
     out: Annotated[Path, typer.Option(help="Folder for the smaller model, new or empty.")],
@@ -21,8 +23,6 @@ def compress(
     task: Annotated[str | None, typer.Option(help="What the model does; inferred if unset.")] = None,
     seed: Annotated[int, typer.Option(help="Decides splits and whatever is drawn.")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be read.")] = False,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts, by name or number.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the classes, by name or number.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads to use; all of them if unset.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on the terminal.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
@@ -41,8 +41,7 @@ def compress(
             skip_bad=skip_bad,
             threads=threads,
             reporter=listener,
-            text_column=text_column,
-            label_column=label_column,
+            **given(context),
         )
     if as_json:
         print(json.dumps(report, indent=2))

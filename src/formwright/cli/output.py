@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
     from formwright.cli.listing import Listed
-    from formwright.deployment.prediction import Answer
+    from formwright.deployment.preparation import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
 
@@ -114,9 +114,9 @@ def reporter(*, quiet: bool) -> Iterator[Reporter]:
 def print_fit(result: FitResult, out: Path) -> None:
     """The answer in a few lines, and where the rest is."""
     from formwright.fitting.report import interval
-    from formwright.fitting.task import TASKS
+    from formwright.fitting.task import task_type
 
-    task = TASKS[result.task]
+    task = task_type(result.task)
     metric, ends = task.metric, interval(result, task.metric)
     shipped = result.shipped
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
@@ -158,11 +158,10 @@ def print_compression(report: dict[str, Any], out: Path) -> None:
     )
     for name, form in rows:
         if name in report["before"]:
-            label = {"bytes": "file", "macs": "MACs", "validation": f"validation {report['metric']['name']}"}
+            label = {"bytes": "file", "macs": "MACs"}.get(name, name)
             if name == "validation":
-                table.add_row(label[name], *(form(each[name]) for each in (report["before"], *afters)))
-            else:
-                table.add_row(label.get(name, name), *(form(each[name]) for each in (report["before"], *afters)))
+                label = f"validation {report['metric']['name']}"
+            table.add_row(label, *(form(each[name]) for each in (report["before"], *afters)))
     console.print(table, highlight=False)
     for step in report["steps"]:
         told = {key: value for key, value in step.items() if key not in ("step", "options") and value is not None}

@@ -17,6 +17,16 @@ from formwright.nn.edits import extend_entries
 Growth = Literal["exact", "zero_keys", "random_keys"]
 
 
+def check_factor(factor: float) -> None:
+    """Refuse a factor by which nothing grows.
+
+    Raises:
+        UserError: it is not above 1.
+    """
+    if not factor > 1:
+        raise UserError(f"Growing multiplies the parameter tokens by more than 1, got {factor}; to shrink, prune.")
+
+
 @torch.no_grad()
 def grow(model: Network, factor: float = 2.0, *, form: Growth = "exact") -> Network:
     """A copy of ``model`` with ``factor`` times as many parameter tokens in every layer of them, to be trained on.
@@ -37,8 +47,7 @@ def grow(model: Network, factor: float = 2.0, *, form: Growth = "exact") -> Netw
 
     Source: TokenFormer, arXiv 2410.23168.
     """
-    if factor <= 1:
-        raise UserError(f"Growing multiplies the parameter tokens by more than 1, got {factor}; to shrink, prune.")
+    check_factor(factor)
     grown = copy.deepcopy(model)
     layers = [(name, layer) for name, layer in grown.named_modules() if isinstance(layer, Pattention)]
     if not layers:

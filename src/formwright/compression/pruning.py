@@ -69,8 +69,7 @@ def prune(
         UserError: more than one target is given, a number is out of range, the target cannot be reached (the message
             says what can), or the calibration is of no use.
     """
-    if not 0 <= floor <= 1 or multiple < 1:
-        raise UserError(f"The floor lies between 0 and 1 and the multiple is positive, got {floor} and {multiple}.")
+    check_targets(keep, macs, parameters, floor=floor, multiple=multiple)
     skeleton = Skeleton(model, macs=parameters is None)
     before = skeleton.cost()
     target = _target(keep, macs, parameters, before)
@@ -104,16 +103,25 @@ def prune(
 
 def _target(keep: float | None, macs: int | None, parameters: int | None, before: int) -> float:
     """What may be left of ``before``."""
+    if macs is not None or parameters is not None:
+        return float(macs if parameters is None else parameters)  # type: ignore[arg-type]
+    return (0.75 if keep is None else keep) * before
+
+
+def check_targets(keep: float | None, macs: int | None, parameters: int | None, *, floor: float, multiple: int) -> None:
+    """Refuse options of :func:`prune` that no model could be cut down by.
+
+    Raises:
+        UserError: more than one target is given, or a number is out of range.
+    """
+    if not 0 <= floor <= 1 or multiple < 1:
+        raise UserError(f"The floor lies between 0 and 1 and the multiple is positive, got {floor} and {multiple}.")
     given = {"keep": keep, "macs": macs, "parameters": parameters}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise UserError(f"Pruning has one target; got {' and '.join(named)}.")
-    if macs is not None or parameters is not None:
-        return float(macs if parameters is None else parameters)  # type: ignore[arg-type]
-    keep = 0.75 if keep is None else keep
-    if not 0 < keep <= 1:
+    if keep is not None and not 0 < keep <= 1:
         raise UserError(f"The share to keep lies between 0 and 1, got {keep}.")
-    return keep * before
 
 
 def _steps(group: Group, importance: Tensor, floor: float, unit: int) -> Iterator[tuple[float, int, int]]:

@@ -10,8 +10,9 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from formwright.batch import Batch
@@ -173,9 +174,22 @@ class Step:
             offered = ", ".join(accepted) or "none"
             raise UserError(f"The step {self.name!r} has no option {unknown[0]!r}; its options are: {offered}.")
         try:
-            return constructor(**self.options)
+            compressor = constructor(**self.options)
         except TypeError as error:
+            self._check_types(constructor)
             raise UserError(f"The step {self.name!r} cannot be taken: {error}.") from None
+        self._check_types(constructor)
+        return compressor
+
+    def _check_types(self, constructor: type[Compressor]) -> None:
+        """Refuse options of another type than the constructor says; what files hold is nothing else yet."""
+        types = get_type_hints(constructor.__init__)
+        for name, value in self.options.items():
+            try:
+                TypeAdapter(types.get(name, Any)).validate_python(value, strict=True)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].lower()
+                raise UserError(f"The step {self.name!r} cannot be taken with {name}={value!r}: {reason}.") from None
 
 
 def compress(

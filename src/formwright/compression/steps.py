@@ -11,21 +11,21 @@ import torch
 from formwright.batch import Batch
 from formwright.compression.choices import extract, mix_and_match
 from formwright.compression.depth import drop_branches
-from formwright.compression.factorization import factorise
+from formwright.compression.factorization import check_share, factorise
 from formwright.compression.folding import fold
-from formwright.compression.growth import Growth, grow
+from formwright.compression.growth import Growth, check_factor, grow
 from formwright.compression.norm_conversion import replace_layer_norms
-from formwright.compression.pruning import prune
+from formwright.compression.pruning import check_targets, prune
 from formwright.compression.quantization import deployed_forms, quantise
 from formwright.compression.registry import COMPRESSORS, Job, Need, Single
-from formwright.compression.token_merging import merge_in_blocks
-from formwright.compression.values import cluster, sparsify, zeros
+from formwright.compression.token_merging import merge_in_blocks, merging_schedule
+from formwright.compression.values import check_clusters, check_sparsity, cluster, sparsify, zeros
 from formwright.errors import UserError
 from formwright.measurement.macs import count_macs
 from formwright.models import Network
 from formwright.models.choices import Choice
 from formwright.models.nesting import nested_choice
-from formwright.nn.layers import Layer
+from formwright.nn.layers import Layer, check_bits
 
 Report = dict[str, Any]
 
@@ -90,6 +90,7 @@ class Prune(Single):
         multiple: int = 8,
         width: bool = False,
     ) -> None:
+        check_targets(keep, macs, parameters, floor=floor, multiple=multiple)
         target = {"keep": keep, "macs": macs, "parameters": parameters}
         self.options = {**target, "floor": floor, "multiple": multiple, "width": width}
 
@@ -148,6 +149,7 @@ class MergeTokens(Single):
     """
 
     def __init__(self, remove: int = 8, inflection: float = 0.0) -> None:
+        merging_schedule(1, remove, inflection)
         self.remove, self.inflection = remove, inflection
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
@@ -170,6 +172,7 @@ class Factorise(Single):
     recovers: ClassVar[bool] = True
 
     def __init__(self, keep: float = 0.5, layers: str = "*") -> None:
+        check_share(keep)
         self.keep, self.layers = keep, layers
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
@@ -205,6 +208,7 @@ class QuantiseWeights(Single):
     def __init__(
         self, bits: int = 8, granularity: Literal["tensor", "channel", "group"] = "channel", group: int = 32
     ) -> None:
+        check_bits(bits)
         self.options: dict[str, Any] = {"bits": bits, "granularity": granularity}
         if granularity == "group":
             self.options["group"] = group
@@ -225,7 +229,7 @@ class Train(Single):
     needs: ClassVar[frozenset[Need]] = frozenset({"training"})
 
     def __init__(self, minutes: float = 1.0) -> None:
-        if minutes <= 0:
+        if not minutes > 0:
             raise UserError(f"A model is trained for some minutes, got {minutes}.")
         self.minutes = minutes
 
@@ -250,6 +254,7 @@ class Grow(Single):
     recovers: ClassVar[bool] = True
 
     def __init__(self, factor: float = 2.0, form: Growth = "exact") -> None:
+        check_factor(factor)
         self.options = {"factor": factor, "form": form}
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
@@ -300,7 +305,7 @@ class ReplaceLayerNorms(Single):
     Source: Pre-RMSNorm and Pre-CRMSNorm Transformers, arXiv 2305.14858.
     """
 
-    def __init__(self, by: str = "rms_norm") -> None:
+    def __init__(self, by: Literal["rms_norm", "crms_norm"] = "rms_norm") -> None:
         self.by = by
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
@@ -314,6 +319,7 @@ class Sparsify(Single):
     recovers: ClassVar[bool] = True
 
     def __init__(self, sparsity: float = 0.5) -> None:
+        check_sparsity(sparsity)
         self.sparsity = sparsity
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:
@@ -332,6 +338,7 @@ class Cluster(Single):
     recovers: ClassVar[bool] = True
 
     def __init__(self, clusters: int = 16) -> None:
+        check_clusters(clusters)
         self.clusters = clusters
 
     def compress(self, model: Network, job: Job) -> tuple[Network, Report]:

@@ -30,6 +30,26 @@ def kernels(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield f"{path}.weight", module.weight
 
 
+def check_sparsity(sparsity: float) -> None:
+    """Refuse a share of zeros that leaves nothing.
+
+    Raises:
+        UserError: it is not from 0 to below 1.
+    """
+    if not 0 <= sparsity < 1:
+        raise UserError(f"The share of zeros lies from 0 to below 1, got {sparsity}.")
+
+
+def check_clusters(clusters: int) -> None:
+    """Refuse so few values that weights would be all alike.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    if clusters < 2:
+        raise UserError(f"Weights are put into at least 2 clusters, got {clusters}.")
+
+
 @torch.no_grad()
 def sparsify(model: M, sparsity: float) -> M:
     """A copy of ``model`` in whose every kernel of ``n`` weights the ``round(sparsity * n)`` smallest are zero.
@@ -43,8 +63,7 @@ def sparsify(model: M, sparsity: float) -> M:
 
     Source: magnitude pruning as in To Prune, or Not to Prune, arXiv 1710.01878.
     """
-    if not 0 <= sparsity < 1:
-        raise UserError(f"The share of zeros lies from 0 to below 1, got {sparsity}.")
+    check_sparsity(sparsity)
     sparse = copy.deepcopy(model)
     for _, weight in kernels(sparse):
         flat = weight.reshape(-1)
@@ -71,8 +90,7 @@ def cluster(model: M, clusters: int = 16) -> M:
 
     Source: Deep Compression, arXiv 1510.00149.
     """
-    if clusters < 2:
-        raise UserError(f"Weights are put into at least 2 clusters, got {clusters}.")
+    check_clusters(clusters)
     clustered = copy.deepcopy(model)
     for _, weight in kernels(clustered):
         flat = weight.reshape(-1)

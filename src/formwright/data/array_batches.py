@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from formwright.batch import Batch, Inputs
 from formwright.data.epochs import EpochBatches
+from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
 
 Arrays: TypeAlias = NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -37,6 +38,18 @@ class ArrayBatches(EpochBatches):
     def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
         rows = torch.from_numpy(chosen)
         return Batch(_rows(self._inputs, rows), _rows(self._targets, rows))
+
+
+def in_order(
+    inputs: NDArray[Any], targets: NDArray[Any], *, batch_size: int, most: int | None = None
+) -> Iterator[Batch]:
+    """The rows once, in order; with ``most``, so many at most, evenly spaced."""
+    chosen = np.arange(len(inputs))
+    if most is not None:
+        chosen = evenly_spaced(chosen, most)
+    for start in range(0, len(chosen), batch_size):
+        rows = chosen[start : start + batch_size]
+        yield Batch(torch.from_numpy(inputs[rows]), torch.from_numpy(targets[rows]))
 
 
 def _all(arrays: Arrays) -> list[NDArray[Any]]:

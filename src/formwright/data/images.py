@@ -69,6 +69,11 @@ class ImageData:
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each picture is called."""
+        return self.files
+
     def save_splits(self, path: str | Path) -> None:
         """Record which picture is in which part (JSON, atomically)."""
         save_splits(path, self.split, self.files, self.hash, self.seed)

@@ -78,10 +78,6 @@ class LabelledSeries:
     def variates(self) -> int:
         return self.raw[0].shape[1]
 
-    def inputs(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """``(series, length, variates)`` as a model takes them."""
-        return np.stack([prepared(self.raw[index], self.scaling, self.length) for index in indices])
-
     def save_splits(self, path: str | Path) -> None:
         save_splits(path, self.split, self.names, self.hash, self.seed)
 

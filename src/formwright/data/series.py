@@ -6,16 +6,21 @@ computed from the copy of the training part, and gaps are filled from the past a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency, calendar_features
+from formwright.data.splits import SCHEMA_VERSION
+from formwright.data.time_axis import as_text
 from formwright.errors import UserError
+from formwright.files import read_json, write_json
 
 Values = NDArray[np.float64]
 Part = Literal["train", "val", "test"]
@@ -141,6 +146,28 @@ class SeriesData:
 
     def training_end(self, series: Series) -> int:
         return self.rows(series, "train")[2]
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "borders": [as_text(border) for border in self.borders],
+            "length": self.length,
+            "horizon": self.horizon,
+            "columns": list(self.layout.columns),
+            "series": [[one.name, len(one.times), float(np.nansum(one.values))] for one in self.series],
+        }
+
+    def save_splits(self, path: str | Path) -> None:
+        """Record the series and where their parts begin (JSON, atomically)."""
+        write_json(Path(path), self._record())
+
+    def check_splits(self, path: str | Path) -> None:
+        """Raise a ``UserError`` unless series and parts are those recorded in ``path``."""
+        if read_json(Path(path)) != json.loads(json.dumps(self._record())):
+            raise UserError(
+                f"The series or their parts are not those that {path} was recorded with; restore the data and give the "
+                "same options, or start a new run in an empty folder."
+            )
 
 
 def fill_forward(values: Values) -> Values:

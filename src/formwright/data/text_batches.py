@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -55,10 +54,3 @@ def trimmed(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows without columns at the end that hold padding only."""
     used = int((rows != PADDING).any(0).nonzero()[0].max(initial=0)) + 1
     return np.ascontiguousarray(rows[:, : min(-(-used // _ROUND) * _ROUND, rows.shape[1])])
-
-
-def evaluation_rows(rows: NDArray[np.int64], labels: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
-    """All rows once, in order, at their full length, as an exported model takes them."""
-    for start in range(0, len(rows), batch_size):
-        stop = start + batch_size
-        yield Batch(torch.from_numpy(rows[start:stop]), torch.from_numpy(labels[start:stop]))

@@ -54,6 +54,12 @@ class Tokenizer(ABC):
     def stream(self) -> Callable[[int], str]:
         """A function of each next id: the text that is complete with it, often empty within a character."""
 
+    def pieces(self, steps: Iterable[Sequence[int | None]], rows: int) -> Iterator[list[str]]:
+        """The next piece of each row's text, from the next id of each; empty where there is none yet, or no more."""
+        decoders = [self.stream() for _ in range(rows)]
+        for step in steps:
+            yield ["" if id_ is None else decode(id_) for id_, decode in zip(step, decoders, strict=True)]
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """What ``tokenizer.json`` holds."""

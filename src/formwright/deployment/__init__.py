@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 _PUBLIC = {
     "ExportError": "export",
     "OnnxModel": "runtime",
+    "OnnxStream": "streaming",
     "Prediction": "classes",
-    "Preprocessing": "preprocessing",
+    "Preparation": "preparation",
     "Quantization": "quantize",
     "export_onnx": "export",
+    "load_preparation": "preparation",
+    "export_reader": "step",
+    "export_step": "step",
     "predict": "prediction",
     "quantize_onnx": "quantize",
 }
@@ -26,10 +30,14 @@ if TYPE_CHECKING:
     from formwright.deployment.export import ExportError as ExportError
     from formwright.deployment.export import export_onnx as export_onnx
     from formwright.deployment.prediction import predict as predict
-    from formwright.deployment.preprocessing import Preprocessing as Preprocessing
+    from formwright.deployment.preparation import Preparation as Preparation
+    from formwright.deployment.preparation import load_preparation as load_preparation
     from formwright.deployment.quantize import Quantization as Quantization
     from formwright.deployment.quantize import quantize_onnx as quantize_onnx
     from formwright.deployment.runtime import OnnxModel as OnnxModel
+    from formwright.deployment.step import export_reader as export_reader
+    from formwright.deployment.step import export_step as export_step
+    from formwright.deployment.streaming import OnnxStream as OnnxStream
 
 
 def __getattr__(name: str) -> Any:

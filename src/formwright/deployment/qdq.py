@@ -13,6 +13,7 @@ import torch
 from onnxscript import ir
 from torch import Tensor, nn
 
+from formwright.errors import UserError
 from formwright.nn.functional.quantisation import LEAST_SCALE, to_integers
 from formwright.nn.layers import Layer, Quantised, Quantiser
 from formwright.nn.part import Part
@@ -165,6 +166,9 @@ class _IntegerLayer(Layer):
 
     def effective_bias(self) -> Tensor | None:
         return self.bias
+
+    def locate(self, name: str, dimension: int) -> tuple[tuple[str, int], ...]:
+        raise UserError("A copy for the exporter is not cut; cut the model, and export that.")
 
     def forward(self, x: Tensor) -> Tensor:
         if self.input_quantiser is not None:

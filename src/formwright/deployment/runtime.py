@@ -17,13 +17,35 @@ if TYPE_CHECKING:
     from formwright.batch import Inputs
 
 Array = NDArray[Any]
-_KINDS: dict[str, type[np.generic]] = {
+NOTES = "formwright"  # the entry of a file's metadata that holds what we say of it
+KINDS: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
     "tensor(bool)": np.bool_,
 }
+
+
+def opened(source: str | os.PathLike[str] | bytes, threads: int | None) -> tuple[str, ort.InferenceSession]:
+    """A name for an ONNX model, a file or its bytes, and what runs it.
+
+    Raises:
+        UserError: the file is missing or is not a model.
+    """
+    name = "the ONNX model" if isinstance(source, bytes) else Path(source).name
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise UserError(f"There is no ONNX model at {os.fspath(source)}; export one first.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Products with weights of 8 or 4 bits are taken in float32; by default the runtime rounds what comes in, too.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    try:
+        return name, ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise UserError(f"{name} is not an ONNX model that can be run: {error}") from error
 
 
 class OnnxModel:
@@ -35,22 +57,10 @@ class OnnxModel:
     """
 
     def __init__(self, source: str | os.PathLike[str] | bytes, threads: int | None = None) -> None:
-        self.name = "the ONNX model" if isinstance(source, bytes) else Path(source).name
-        if not isinstance(source, bytes) and not Path(source).is_file():
-            raise UserError(f"There is no ONNX model at {os.fspath(source)}; export one first.")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Products with weights of 8 or 4 bits are taken in float32; by default the runtime rounds what comes in, too.
-        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-        try:
-            self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise UserError(f"{self.name} is not an ONNX model that can be run: {error}") from error
+        self.name, self._session = opened(source, threads)
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
-        self._kinds = {name: _KINDS.get(value.type, np.float32) for name, value in self._inputs.items()}
+        self._kinds = {name: KINDS.get(value.type, np.float32) for name, value in self._inputs.items()}
 
     @property
     def input_shapes(self) -> dict[str, tuple[int | None, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-import formwright.fitting.tasks  # noqa: F401  (each registers itself)
 from formwright.batch import call
 from formwright.compression.recipe import read_recipe
 from formwright.compression.registry import NEEDS, Compressed, Job, Step, compress
 from formwright.deployment.export import export_onnx
+from formwright.deployment.preparation import FILE, load_preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-from formwright.files import read_json, write_json
-from formwright.fitting.task import Task, find_task
+from formwright.files import atomic_folder, read_json, write_json
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import Task, find_task, task_types
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
 from formwright.models import Network, from_pretrained
@@ -111,23 +111,20 @@ def _data(
     given = {name: value for name, value in options.items() if value is not None}
     kind, _ = find_task(path, task or _task_of(model), given)
     reporter.stage("Reading the data")
-    learned = kind.read(path, seed=seed, skip_bad=skip_bad, pretrained=None, **given)
+    learned = kind.read(path, Reading(seed, skip_bad, options=given))
     if (source / "splits.json").is_file() and run is not None and run["data"] == str(path):
-        learned.check_splits(source / "splits.json")
+        learned.data.content.check_splits(source / "splits.json")
     _check_fit(model, learned, source)
     return learned
 
 
 def _check_fit(model: Network, task: Task, source: Path) -> None:
     """Refuse data that the model was not made for."""
-    example = task.batch(2)
-    classes = getattr(task, "class_names", None)
+    example = task.data.batch(2)
     try:
         with torch.inference_mode():
-            outputs = call(model, example.inputs)
-            if classes is not None and outputs.shape[-1] != len(classes):
-                raise UserError(f"it gives {outputs.shape[-1]} scores, and the data has {len(classes)} classes.")
-            task.objective()(model, example, 0.0)
+            task.goal.check_outputs(call(model, example.inputs))
+            task.goal.objective()(model, example, 0.0)
     except (UserError, RuntimeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"The data does not fit the model in {source}; give what it was trained on: {reason}") from None
@@ -135,16 +132,14 @@ def _check_fit(model: Network, task: Task, source: Path) -> None:
 
 def _task_of(model: Network) -> str | None:
     """The task that the model's specification names, where ``fit`` has one of this name."""
-    from formwright.fitting.task import TASKS
-
-    return model.specification.task if model.specification.task in TASKS else None
+    return model.specification.task if model.specification.task in task_types() else None
 
 
 def _job(task: Task, seed: int, reporter: Reporter) -> Job:
     def train(model: Network, teacher: nn.Module | None, seconds: float, seed: int) -> Network:
         recipe = Recipe(learning_rate=0.01, vector_learning_rate=1e-3, warmup=10)
-        objective = task.objective(recipe) if teacher is None else task.distilled(recipe, teacher)
-        batches = task.training_batches(recipe.batch_size, seed=seed)
+        objective = task.goal.objective(recipe) if teacher is None else task.goal.distilled(recipe, teacher)
+        batches = task.data.training_batches(recipe.batch_size, seed=seed)
         trainer = Trainer(model, objective, batches, recipe, seed=seed)
         end = time.monotonic() + seconds
         trainer.train(steps=2)
@@ -159,9 +154,9 @@ def _job(task: Task, seed: int, reporter: Reporter) -> Job:
         return averaged
 
     return Job(
-        batches=list(task.evaluation_batches("train", batch_size=128, most=LOOKED_AT)),
-        objective=task.objective(),
-        metric=lambda model: task.score(runner(model), "val"),
+        batches=list(task.data.evaluation_batches("train", batch_size=128, most=LOOKED_AT)),
+        objective=task.goal.objective(),
+        metric=lambda model: task.goal.score(runner(model), "val"),
         train=train,
         seed=seed,
         reporter=reporter,
@@ -171,39 +166,39 @@ def _job(task: Task, seed: int, reporter: Reporter) -> Job:
 def _write(
     source: Path, target: Path, before: Network, result: Compressed, task: Task | None, job: Job
 ) -> dict[str, Any]:
-    """Write every model; with several, each in a folder of its own."""
+    """Write every model, or nothing; with several, each in a folder of its own."""
     several = len(result.models) > 1
     made = []
-    for index, model in enumerate(result.models):
-        place = target / f"model-{index + 1}" if several else target
-        place.mkdir(parents=True, exist_ok=True)
-        model.eval().save_pretrained(place)
-        export_onnx(model, place / MODEL, _example(model, task))
-        for name in ("preprocessing.json", "tokenizer.json"):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, place / name)
-        made.append(_figures(model, place / MODEL, task, job))
-    original = target / ".before.onnx"
-    export_onnx(before.eval(), original, _example(before, task))
-    report = {
-        "before": _figures(before, original, task, job),
-        "after": made if several else made[0],
-        "steps": result.report["steps"],
-        "metric": None if task is None else task.metric.to_json(),
-    }
-    original.unlink()
-    write_json(target / REPORT, report)
+    with atomic_folder(target) as whole:
+        for index, model in enumerate(result.models):
+            place = whole / f"model-{index + 1}" if several else whole
+            model.eval().save_pretrained(place)
+            _export(model, place / MODEL, task)
+            if (source / FILE).is_file():
+                load_preparation(source).save(place)
+            made.append(_figures(model, place / MODEL, task, job))
+        original = whole / ".before.onnx"
+        _export(before.eval(), original, task)
+        report = {
+            "before": _figures(before, original, task, job),
+            "after": made if several else made[0],
+            "steps": result.report["steps"],
+            "metric": None if task is None else task.metric.to_json(),
+        }
+        original.unlink()
+        write_json(whole / REPORT, report)
     return report
 
 
-def _example(model: Network, task: Task | None) -> Any:
-    return model.example(2) if task is None else task.batch(2).inputs
+def _export(model: Network, path: Path, task: Task | None) -> None:
+    example = model.example(2) if task is None else task.data.example(2)
+    export_onnx(model, path, example, free=() if task is None else task.data.free)
 
 
 def _figures(model: Network, path: Path, task: Task | None, job: Job) -> dict[str, Any]:
     """Size and speed of the exported file, and the validation score of what it answers."""
     run = OnnxModel(path, threads=torch.get_num_threads())
-    inputs = model.example(1) if task is None else task.example()
+    inputs = model.example(1) if task is None else task.data.example()
     latency = measure_latency(lambda: run.on_tensors(inputs), min_time=0.3, warmup=5)
     figures: dict[str, Any] = {
         "parameters": model.parameter_count(),
@@ -212,5 +207,5 @@ def _figures(model: Network, path: Path, task: Task | None, job: Job) -> dict[st
         "latency": latency.median,
     }
     if task is not None:
-        figures["validation"] = task.score(run.on_tensors, "val")
+        figures["validation"] = task.goal.score(run.on_tensors, "val")
     return figures

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from formwright.data.splits import evenly_spaced
 from formwright.fitting.charts import Chart, Line, Mark, plain_axis, polyline
-from formwright.fitting.metric import Metric, percent
+from formwright.fitting.goal import Page
+from formwright.fitting.metric import percent
 from formwright.fitting.records import FitResult
-from formwright.fitting.task import Page
 
 #: Steps of the past that a picture shows, in horizons.
 PAST_HORIZONS = 2
@@ -32,27 +28,17 @@ def _text(key: str, value: float) -> str:
     return percent(value) if key in ("smape", "coverage") else f"{value:.4g}"
 
 
-def forecast_page(result: FitResult, metric: Metric) -> Page:
+def forecast_page(result: FitResult) -> Page:
     """The forecaster's share of the report, from the result alone."""
-    test, data, details = result.test, result.data, result.details
+    test, details = result.test, result.details
     stated = test["stated_coverage"]
-    names = ", ".join(data["targets"][:6]) + (", …" if len(data["targets"]) > 6 else "")
-    several = f"{data['series']:,} series, " if data["series"] > 1 else ""
     best = min((row for row in details["table"][1:]), key=lambda row: row["mse"], default=None)
     answer = [("Its mean squared error is", False), (f"{test['mse']:.4g}", True), ("of scaled values", False)]
     if best is not None:
         answer.append((f"({best['name']}: {best['mse']:.4g})", False))
     return Page(
         answer=answer,
-        asked=f"{several}{data['rows']:,} rows, {data['frequency']} apart",
         figures=[(title, meaning, _text(key, test[key])) for key, (title, meaning) in FIGURES.items() if key in test],
-        facts=[
-            ("columns", names + (f"; beside them {_beside(data)}" if _beside(data) else "")),
-            ("times", f"{data['first']} to {data['last']}, {data['frequency']} apart"),
-            ("look-back and horizon", f"{data['length']} and {data['horizon']} steps"),
-        ],
-        title="How it forecasts",
-        template="forecasting.html.j2",
         content={
             "columns": [(key, title) for key, (title, _) in FIGURES.items()],
             "rows": [
@@ -68,11 +54,6 @@ def forecast_page(result: FitResult, metric: Metric) -> Page:
             "correlation": details["residuals"]["correlation"],
         },
     )
-
-
-def _beside(data: Mapping[str, Any]) -> str:
-    kinds = (("past", "known up to now"), ("known", "known ahead"), ("calendar", "of the calendar"))
-    return ", ".join(f"{len(data[key])} {words}" for key, words in kinds if data[key])
 
 
 def _title(example: Mapping[str, Any]) -> str:
@@ -132,12 +113,3 @@ def _histogram(found: Mapping[str, Any]) -> list[tuple[float, float, str]]:
         )
         for index, count in enumerate(counts)
     ]
-
-
-def series_path(values: NDArray[np.floating], most: int) -> str:
-    """A small drawing of ``(steps,)``, 100 wide and 60 high, of at most so many points."""
-    chosen = evenly_spaced(np.arange(len(values)), most)
-    low, high = float(values.min()), float(values.max())
-    heights = 57 - 54 * (values[chosen] - low) / max(high - low, 1e-9)
-    places = 100 * chosen / max(len(values) - 1, 1)
-    return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in zip(places, heights, strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from formwright.fitting.metric import percent
@@ -11,12 +13,15 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def page_environment(*packages: str) -> Environment:
-    """The templates in the folder ``templates`` of each package, the first first; what is undefined is an error."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+def page_environment(*packages: str, folders: Sequence[Path] = ()) -> Environment:
+    """The templates in the folder ``templates`` of each package, and in folders; what is undefined is an error.
+
+    Earlier ones go before later ones of the same name.
+    """
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
+        loader=ChoiceLoader([*map(PackageLoader, packages), FileSystemLoader(folders)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -45,7 +45,7 @@ class Trial:
         recipe: how it is trained.
         teacher: whether it misses the budget and is trained only for the others to learn from.
         status: ``waiting``, ``racing``, ``stopped`` (by the race), ``finished``, ``dropped`` (before training: it
-            cannot meet the budget) or ``failed``.
+            cannot meet the budget, or was lost while it was measured) or ``failed``.
         reason: why it was stopped, dropped or failed.
         parameters, macs: of one input.
         eager_latency: seconds for one input in PyTorch.
@@ -92,6 +92,7 @@ class Variant:
 
     Attributes:
         name: such as ``trained, float32`` or ``pruned, int8``.
+        form: the model that was exported, ``trained`` or ``pruned``; it is saved in a folder of this name.
         trial: number of the trial that it comes from.
         precision: ``float32`` or ``int8``.
         file: the ONNX file, relative to the run's folder; empty if it was not kept.
@@ -118,6 +119,7 @@ class Variant:
     violations: list[str] = field(default_factory=list)
     chosen: bool = False
     reason: str = ""
+    form: str = ""
 
 
 @dataclass
@@ -208,8 +210,8 @@ class FitResult:
                 "them with the version that wrote them, or run fit again."
             )
         values["trials"] = [trial_from_dict(value) for value in values["trials"]]
+        values["variants"] = [variant_from_dict(value) for value in values["variants"]]
         for name, kind in (
-            ("variants", Variant),
             ("shrink", ShrinkStep),
             ("baselines", Baseline),
         ):
@@ -221,3 +223,8 @@ class FitResult:
 
 def trial_from_dict(values: Mapping[str, Any]) -> Trial:
     return Trial(**{**values, "curve": [CurvePoint(**point) for point in values.get("curve", [])]})
+
+
+def variant_from_dict(values: Mapping[str, Any]) -> Variant:
+    """A variant, also one that was written when its form stood in its name alone."""
+    return Variant(**{"form": values["name"].rpartition(",")[0], **values})

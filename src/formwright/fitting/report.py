@@ -6,11 +6,11 @@ security policy, may not fetch anything. (Plotly's script alone would add 4.8 MB
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from formwright.files import write_atomically
 from formwright.fitting.charts import (
@@ -27,7 +27,8 @@ from formwright.fitting.charts import (
 from formwright.fitting.metric import Metric
 from formwright.fitting.pages import page_environment
 from formwright.fitting.records import FitResult, Trial, Variant
-from formwright.fitting.task import TASKS, Task
+from formwright.fitting.shown import Shown
+from formwright.fitting.task import TaskType, task_type
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 BUILT_IN = "scikit-learn digits"  # the source that reading gives data which came with a dependency
@@ -81,20 +82,22 @@ class Bar:
     interval: tuple[float, float] | None = None
 
 
-def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Any]) -> None:
+def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Shown | None]) -> None:
     """Write the report of a run as one self-contained HTML file, whole or not at all.
 
-    ``attachments`` is what the task shows of its data by number (:meth:`~formwright.fitting.task.Task.attachments`); a
+    ``attachments`` is what the goal shows of the data by number (:meth:`~formwright.fitting.goal.Goal.attachments`); a
     mistake without its picture is listed without it. The commands in the report name the folder of ``path`` as it was
     given.
 
     Raises:
         UserError: the file cannot be written.
     """
-    environment = page_environment("formwright.fitting")
     folder = str(path.parent)
     shipped = result.shipped
-    task = TASKS[result.task]
+    task = task_type(result.task)
+    environment = page_environment(
+        "formwright.fitting", folders=[Path(inspect.getfile(task.goal)).parent / "templates"]
+    )
     metric = task.metric
     environment.filters["score"] = metric.text
     html = environment.get_template("report.html.j2").render(
@@ -102,7 +105,10 @@ def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Any
         shipped=shipped,
         metric=metric,
         words=task.words,
-        page=task.page(result, attachments),
+        page=task.goal.page(result, task.data, attachments),
+        goal=task.goal,
+        asked=task.data.summary(result.data),
+        facts=task.data.facts(result.data),
         interval=interval(result, metric),
         winner=next((trial for trial in result.trials if trial.number == shipped.trial), None),
         limits=_limits(result, task),
@@ -162,7 +168,7 @@ def _summary(result: FitResult) -> str:
     return f"{len(states)} candidate{'s were' if len(states) != 1 else ' was'} considered: {', '.join(parts)}."
 
 
-def _limits(result: FitResult, task: type[Task]) -> list[Limit]:
+def _limits(result: FitResult, task: TaskType) -> list[Limit]:
     one = f"one {task.words.sample}"
     shipped, budget = result.shipped, result.budget
     spread = f"{format_seconds(shipped.latency_low)} to {format_seconds(shipped.latency_high)} over repeats"
@@ -184,7 +190,7 @@ def _limits(result: FitResult, task: type[Task]) -> list[Limit]:
     return limits
 
 
-def _warnings(result: FitResult, task: type[Task]) -> list[str]:
+def _warnings(result: FitResult, task: TaskType) -> list[str]:
     """What the reader must not miss although the model may meet the budget."""
     warnings = [
         f"A simple competitor is better on the test {task.words.samples}: {rival.name}, "
@@ -241,7 +247,7 @@ def _stages(times: Mapping[str, float]) -> list[Bar]:
     return bars
 
 
-def _pareto(result: FitResult, task: type[Task]) -> list[tuple[str, Chart]]:
+def _pareto(result: FitResult, task: TaskType) -> list[tuple[str, Chart]]:
     """Score against latency and against size: the variants, and candidates as far as they were trained."""
     metric = task.metric
     by_latency = [_variant_point(metric, variant, variant.latency, _timed(variant)) for variant in _variants(result)]

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from formwright.deployment.runtime import OnnxModel
 from formwright.files import atomic_path, write_json
+from formwright.fitting.goal import Goal, Run
 from formwright.fitting.records import Agreement, FitResult, Variant
 from formwright.fitting.session import Session
-from formwright.fitting.task import Run, Task
 from formwright.models import Network
 from formwright.training.evaluation import runner
 
@@ -25,7 +25,7 @@ from formwright.training.evaluation import runner
 def trivial_baselines(session: Session, seconds: float) -> None:
     """The task's trivial competitors, scored on the test part once, at the end like everything else."""
     state = session.folder.state
-    made = session.task.baselines(seconds=seconds, seed=session.seed)
+    made = session.task.goal.baselines(seconds=seconds, seed=session.seed)
     names = {baseline.name for baseline in made}
     state.baselines = [baseline for baseline in state.baselines if baseline.name not in names] + made
     session.save()
@@ -39,14 +39,14 @@ def copy_file(source: Path, target: Path) -> None:
 class Witness:
     """The exported file as a function, compared with the PyTorch model on the way."""
 
-    def __init__(self, task: Task, eager: Run, exported: Run) -> None:
-        self._task, self._eager, self._exported = task, eager, exported
+    def __init__(self, goal: Goal[Any], eager: Run, exported: Run) -> None:
+        self._goal, self._eager, self._exported = goal, eager, exported
         self._same = self._count = 0
         self._largest = 0.0
 
     def __call__(self, inputs: Tensor) -> NDArray[np.float32]:
         ours, theirs = self._eager(inputs), self._exported(inputs)
-        same = self._task.same(ours, theirs)
+        same = self._goal.same(ours, theirs)
         self._same += int(same.sum())
         self._count += same.size
         self._largest = max(self._largest, float(np.abs(ours - theirs).max()))
@@ -58,25 +58,25 @@ class Witness:
 
 def ship(session: Session, model: Network, chosen: Variant, float_variant: Variant) -> FitResult:
     """Write the chosen model, examine it on the test part and compare it with PyTorch."""
-    root, state, task = session.folder.root, session.folder.state, session.task
+    root, state, data, goal = session.folder.root, session.folder.state, session.task.data, session.task.goal
     model.save_pretrained(root)
     copy_file(root / chosen.file, root / "model.onnx")
     exported = OnnxModel(root / float_variant.file, threads=session.threads).on_tensors
-    witness = Witness(task, runner(model), exported)
+    witness = Witness(goal, runner(model), exported)
     if chosen.precision == "int8":
-        float_score = task.score(witness, "test")
+        float_score = goal.score(witness, "test")
         shipped = OnnxModel(root / "model.onnx", threads=session.threads).on_tensors
-        findings = task.examine(shipped, model)
+        findings = goal.examine(shipped, model)
         agreement = witness.agreement()
-        agreement.score_difference = task.metric.score(findings.test[task.metric.key]) - float_score
+        agreement.score_difference = goal.metric.score(findings.test[goal.metric.key]) - float_score
     else:
-        findings = task.examine(witness, model)
+        findings = goal.examine(witness, model)
         agreement = witness.agreement()
-    task.preprocessing().save(root)  # which may hold what was found out about the model: how sure it is
+    goal.preparation.save(root)  # which may hold what was found out about the model: how sure it is
     return FitResult(
         formwright=_version(),
-        task=task.name,
-        metric=task.metric.to_json(),
+        task=session.task.name,
+        metric=goal.metric.to_json(),
         seed=session.seed,
         budget={
             "latency": session.budget.latency,
@@ -87,13 +87,13 @@ def ship(session: Session, model: Network, chosen: Variant, float_variant: Varia
         budget_met=not chosen.violations,
         violations=list(chosen.violations),
         data={
-            "source": task.source,
+            "source": data.content.source,
             "options": dict(state.options.get("options", {})),
-            **task.describe(),
-            "train": task.samples["train"],
-            "validation": task.samples["val"],
-            "test": task.samples["test"],
-            "notes": list(task.notes),
+            **data.describe(),
+            "train": data.samples_of["train"],
+            "validation": data.samples_of["val"],
+            "test": data.samples_of["test"],
+            "notes": list(data.notes),
         },
         machine=describe_machine(session.threads),
         model=_model_name(session, chosen),
@@ -114,7 +114,7 @@ def write_result(session: Session, result: FitResult) -> None:
 
     root = session.folder.root
     result.time = {**session.clock.stages, "total": session.clock.spent}
-    write_report(result, root / "report.html", attachments=session.task.attachments(result.details))
+    write_report(result, root / "report.html", attachments=session.task.goal.attachments(result.details))
     write_json(root / "metrics.json", result.to_dict())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from formwright.errors import UserError
 from formwright.files import is_leftover, not_written, read_json, remove_leftovers, write_json
-from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict
+from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict, variant_from_dict
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 STATE_FILE = "run.json"
@@ -42,12 +42,30 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def variant(self, form: str, precision: str = "float32") -> Variant | None:
+        """The exported form of a model, if there is one."""
+        return next((one for one in self.variants if (one.form, one.precision) == (form, precision)), None)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where what a run makes lies."""
+
+    root: Path
+
+    def checkpoint(self, name: str) -> Path:
+        return self.root / "checkpoints" / f"{name}.safetensors"
+
+    def variant(self, name: str) -> Path:
+        return self.root / "variants" / name
+
 
 class RunFolder:
-    """Paths of a run, and its state; ``made`` are the folders that were made for it, the innermost first."""
+    """The folder of a run, and its state; ``made`` are the folders that were made for it, the innermost first."""
 
     def __init__(self, root: Path, state: RunState, made: Sequence[Path] = ()) -> None:
         self.root = root
+        self.paths = RunPaths(root)
         self.state = state
         self._made = made
         self._unlock: weakref.finalize[..., RunFolder] | None = None
@@ -97,6 +115,13 @@ class RunFolder:
         return folder
 
     @staticmethod
+    def task_of(root: Path) -> str | None:
+        """The task of the run in a folder, where there is one: the data need not be looked at to continue it."""
+        values = read_json(root / STATE_FILE) if (root / STATE_FILE).is_file() else None
+        options = values.get("options") if isinstance(values, dict) else None
+        return options.get("task") if isinstance(options, dict) else None
+
+    @staticmethod
     def open(root: Path, options: dict[str, Any]) -> RunFolder:
         """Continue a run.
 
@@ -109,7 +134,7 @@ class RunFolder:
         try:
             values["trials"] = [trial_from_dict(trial) for trial in values["trials"]]
             values["shrink"] = [ShrinkStep(**step) for step in values["shrink"]]
-            values["variants"] = [Variant(**variant) for variant in values["variants"]]
+            values["variants"] = [variant_from_dict(variant) for variant in values["variants"]]
             values["baselines"] = [Baseline(**baseline) for baseline in values["baselines"]]
             state = RunState(**values)
         except (TypeError, KeyError, AttributeError):
@@ -170,12 +195,6 @@ class RunFolder:
         for folder in self._made:
             with contextlib.suppress(OSError):  # something else is in it
                 folder.rmdir()
-
-    def checkpoint(self, name: str) -> Path:
-        return self.root / "checkpoints" / f"{name}.safetensors"
-
-    def variant(self, name: str) -> Path:
-        return self.root / "variants" / name
 
 
 def _shown(name: str, value: Any) -> str:

@@ -1,45 +1,29 @@
-"""What a run learns. The stages of a run ask a task, and know nothing of pictures, texts or series themselves."""
+"""What a run learns: a kind of data times a goal. Any two of the same target make a task."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from formwright.batch import Batch
-from formwright.errors import UserError
+from formwright.errors import UnknownNameError, UserError
+from formwright.fitting.goal import GOALS, Goal
+from formwright.fitting.kind import DATA, Data, Option, Reading
 from formwright.fitting.metric import Metric
-from formwright.fitting.records import Baseline, FitResult
-from formwright.models.identification import Pretrained
-from formwright.objectives import Objective
-from formwright.registry import Registry
-from formwright.search.space import Space
-from formwright.training.loop import TrainingBatches
-from formwright.training.recipe import Recipe
 
-#: A model as a function, in PyTorch or in ONNX Runtime: inputs to outputs.
-Run = Callable[[Tensor], NDArray[np.float32]]
-#: Told how many of how many things are read.
-Reading = Callable[[int, int], None]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from formwright.objectives import Objective
+    from formwright.search.space import Space
+    from formwright.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Words:
-    """How the report and the terminal speak of a task.
-
-    Attributes:
-        model: what is made, such as ``an image classifier``.
-        sample: one input, such as ``picture``; ``samples`` several.
-        argument: what ``formwright predict`` is given, such as ``picture.png``.
-        answer: what it answers, such as ``the class and its probability``.
-        figure: what the bars of the metric show, a sentence that begins a caption.
-    """
+    """How the report and the terminal speak of a task; see :class:`Data` and :class:`Goal`."""
 
     model: str
     sample: str
@@ -50,253 +34,136 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """The plain model that stands beside every result: what it is called, and its family in the space."""
+class TaskType:
+    """A kind of data and a goal that takes it."""
 
-    name: str
-    family: str
+    data: type[Data]
+    goal: type[Goal[Any]]
 
+    @property
+    def name(self) -> str:
+        """What ``--task`` takes: ``image-classification``, ``forecasting``."""
+        return "-".join(filter(None, (self.data.subject, self.goal.name)))
 
-@dataclass(frozen=True)
-class Findings:
-    """What a model does on the test part: figures by name (the metric's under its key), and what the report shows."""
+    @property
+    def metric(self) -> Metric:
+        return self.goal.metric
 
-    test: dict[str, float]
-    details: dict[str, Any] = field(default_factory=dict)
+    @property
+    def options(self) -> dict[str, Option]:
+        """What may be given beyond what every run takes."""
+        return {**self.data.options, **self.goal.options}
 
+    @property
+    def words(self) -> Words:
+        data = self.data
+        named = {"samples": data.samples, "asked": data.asked}
+        model, answer, figure = (text.format(**named) for text in (self.goal.model, self.goal.answer, self.goal.figure))
+        return Words(model, data.sample, data.samples, data.argument, answer, figure)
 
-@dataclass(frozen=True)
-class Page:
-    """The task's share of the report, from the result alone.
-
-    Attributes:
-        answer: the sentence that says how good the shipped model is, without its full stop: pairs of a text and
-            whether it is emphasised.
-        asked: what the data is, in brackets behind its source.
-        figures: of the test part: name, meaning, text.
-        facts: of the data: name, text.
-        title: of the task's own section.
-        template: of that section, a file in ``fitting/templates``; it sees ``page.content``.
-        content: what the template needs.
-    """
-
-    answer: list[tuple[str, bool]]
-    asked: str
-    figures: list[tuple[str, str, str]]
-    facts: list[tuple[str, str]]
-    title: str
-    template: str
-    content: dict[str, Any] = field(default_factory=dict)
-
-
-class Shipping(Protocol):
-    """What lies beside ``model.onnx`` and turns what a user has into the model's input."""
-
-    def save(self, folder: Path) -> None: ...
-
-
-class Task(ABC):
-    """A kind of data to learn from, and an instance of it that was read.
-
-    Class attributes:
-        name: what ``--task`` takes.
-        order: the task with the lowest one that recognises the data takes it: the more particular first.
-        options: what may be given beyond what every run takes, with what it means.
-        metric: what candidates are compared by.
-        words: how the task is spoken of.
-        peer: the plain model beside every result.
-        race_samples: validation samples that a rung of the race looks at; the final choice looks at all.
-        keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
-            data that is soon known by heart.
-        leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
-            where the budget demands it.
-        refits: whether the winner learns the validation part too before it is shipped: a running text goes on there.
-        calibration_samples: training samples that INT8 ranges are taken from.
-
-    Attributes:
-        source: the path or name of the data.
-        notes: what was inferred, left out or noticed, in sentences.
-        samples: how many there are in the parts ``train``, ``val`` and ``test``.
-    """
-
-    name: ClassVar[str]
-    order: ClassVar[int] = 0
-    options: ClassVar[Mapping[str, str]] = {}
-    metric: ClassVar[Metric]
-    words: ClassVar[Words]
-    peer: ClassVar[Peer]
-    race_samples: ClassVar[int] = 2000
-    keeps_best: ClassVar[bool] = False
-    refits: ClassVar[bool] = False
-    leaves_range: ClassVar[bool] = False
-    calibration_samples: ClassVar[int] = 512
-
-    source: str
-    notes: tuple[str, ...]
-    samples: Mapping[str, int]
-
-    # Data
-
-    @classmethod
-    @abstractmethod
-    def recognise(cls, path: Path | None) -> str | None:
-        """What the data at ``path`` is, such as ``a folder with pictures``; none if it is not this task's."""
-
-    @classmethod
-    @abstractmethod
-    def read(
-        cls,
-        path: str | Path | None,
-        *,
-        seed: int,
-        skip_bad: bool = False,
-        pretrained: Pretrained | None = None,
-        progress: Reading | None = None,
-        **options: Any,
-    ) -> Self:
+    def read(self, path: str | Path | None, how: Reading | None = None) -> Task:
         """Read, check and split the data.
 
         Raises:
-            UserError: it is missing, unreadable, damaged, or cannot be learned from.
+            UserError: it is missing, unreadable, damaged, or cannot be learned from, or a checkpoint is of no use.
         """
+        how = how or Reading()
+        if how.pretrained is not None and not self.data.takes_weights:
+            raise UserError(f"A checkpoint (--weights) cannot join a race of {self.name}; leave it out.")
+        data_options, goal_options = (
+            {name: value for name, value in how.options.items() if name in declared}
+            for declared in (self.data.options, self.goal.options)
+        )
+        where = None if path is None else Path(path).expanduser()
+        asked = Reading(how.seed, how.skip_bad, how.pretrained, how.progress, data_options)
+        data = self.data.read(where, asked)
+        return Task(self, data, self.goal(data, **goal_options))
 
-    @abstractmethod
-    def save_splits(self, path: str | Path) -> None:
-        """Record which sample is in which part (JSON, atomically)."""
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise a ``UserError`` for an option that the task does not have."""
+        unknown = [name for name in options if name not in self.options]
+        if unknown:
+            offered = ", ".join(f"--{name.replace('_', '-')}" for name in self.options) or "none of its own"
+            raise UserError(
+                f"The task {self.name} has no option --{unknown[0].replace('_', '-')}; its options are: {offered}."
+            )
 
-    @abstractmethod
-    def check_splits(self, path: str | Path) -> None:
-        """Raise a ``UserError`` unless samples and parts are those recorded in ``path``."""
 
-    @abstractmethod
-    def training_batches(self, batch_size: int, *, seed: int) -> TrainingBatches:
-        """Endless batches of the training part that can be continued where they stopped."""
+class Task:
+    """Data that was read, and the goal that it is for."""
 
-    def refit_batches(self, batch_size: int, *, seed: int) -> tuple[TrainingBatches, int]:
-        """What a task that refits learns in the end, all but the test part, and how many batches an epoch has."""
-        return self.training_batches(batch_size, seed=seed), -(-self.samples["train"] // batch_size)
+    def __init__(self, kind: TaskType, data: Data, goal: Goal[Any]) -> None:
+        self.kind, self.data, self.goal = kind, data, goal
+        self.name, self.metric, self.refits = kind.name, kind.metric, data.refits
 
-    @abstractmethod
-    def evaluation_batches(
-        self, part: str, *, batch_size: int | None = None, most: int | None = None
-    ) -> Iterator[Batch]:
-        """The samples of a part once, in order and unchanged; with ``most``, so many at most, evenly spaced."""
-
-    def batch(self, size: int) -> Batch:
-        """Training samples as the model takes them."""
-        return next(iter(self.evaluation_batches("train", batch_size=size, most=size)))
-
-    def example(self, count: int = 1) -> Tensor:
-        """Inputs as the model takes them; one of them is what latency and multiply-accumulates are for."""
-        return self.batch(count).inputs
-
-    def calibration(self) -> NDArray[Any]:
-        """Training inputs that INT8 ranges are taken from."""
-        batches = self.evaluation_batches("train", most=self.calibration_samples)
-        return np.concatenate([np.ascontiguousarray(batch.inputs.numpy()) for batch in batches])
-
-    # Learning
-
-    @property
-    @abstractmethod
+    @cached_property
     def space(self) -> Space:
         """What may be proposed."""
+        from formwright.search.space import space_for
 
-    @abstractmethod
-    def objective(self, recipe: Recipe | None = None) -> Objective:
-        """What is optimised; without a recipe, for timing and for the importance of weights."""
+        return space_for(self.name, self.data.shape)
 
-    @abstractmethod
     def distilled(self, recipe: Recipe, teacher: nn.Module) -> Objective:
-        """What is optimised by a candidate that also learns from a teacher."""
-
-    @property
-    @abstractmethod
-    def worthwhile_samples(self) -> float:
-        """A training that sees fewer samples than this is not worth a larger model."""
-
-    # Scores
-
-    @abstractmethod
-    def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
-        """The sum that the metric's figure is the mean of, over a batch, and what to divide it by."""
-
-    def same(self, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which answers are equal: for scores of classes, the largest one's place."""
-        return np.asarray(ours.argmax(-1) == theirs.argmax(-1))
-
-    def score(self, run: Run, part: str, *, most: int | None = None) -> float:
-        """The score of a model on a part."""
-        total = count = 0.0
-        for batch in self.evaluation_batches(part, most=most):
-            summed, number = self.counted(run(batch.inputs), batch.targets.numpy())
-            total += summed
-            count += number
-        return self.metric.score(total / count)
-
-    @abstractmethod
-    def examine(self, run: Run, model: nn.Module) -> Findings:
-        """What the shipped file (``run``) does on the test part; ``model`` is the same in PyTorch."""
-
-    @abstractmethod
-    def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
-        """Trivial competitors on the test part, in about so many seconds; their names never change."""
-
-    # Shipping and reporting
-
-    @abstractmethod
-    def preprocessing(self) -> Shipping:
-        """What ``formwright predict`` needs beside the exported model."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """What the data is, as JSON."""
-
-    def attachments(self, details: Mapping[str, Any]) -> dict[int, Any]:
-        """What the report shows of the data itself and ``metrics.json`` does not hold, by number."""
-        return {}
-
-    @classmethod
-    @abstractmethod
-    def page(cls, result: FitResult, attachments: Mapping[int, Any]) -> Page:
-        """The task's share of the report."""
+        return self.goal.distilled(recipe, teacher)
 
 
-TASKS: Registry[type[Task]] = Registry("task", group="formwright.tasks")
+def task_types() -> dict[str, TaskType]:
+    """Every task by name, in the order in which they are asked whether they recognise data."""
+    kinds = sorted((DATA[name] for name in DATA), key=lambda kind: kind.order)
+    found = [TaskType(kind, GOALS[goal]) for kind in kinds for goal in GOALS if GOALS[goal].target == kind.target]
+    return {one.name: one for one in found}
 
 
-def find_task(path: Path | None, name: str | None, options: Mapping[str, Any]) -> tuple[type[Task], str]:
-    """The task that was named, or that recognises the data and takes the options; and why, where it was guessed.
-
-    What nobody recognises is left to the task of pictures, whose reader says what is wrong with it.
+def task_type(name: str) -> TaskType:
+    """The task of a name.
 
     Raises:
-        UserError: there is no such task, or none that takes these options.
+        UserError: there is none.
+    """
+    known = task_types()
+    if name not in known:
+        raise UnknownNameError("task", name, known)
+    return known[name]
+
+
+def find_task(path: Path | None, name: str | None, options: Mapping[str, Any]) -> tuple[TaskType, str]:
+    """The task that was named, or that recognises the data and takes the options; and why, where it was guessed.
+
+    Data that no task recognises is left to the one that takes the options, whose reader says what is wrong.
+
+    Raises:
+        UserError: there is no such task, none that takes these options, or none that recognises the data.
     """
     if name is not None:
-        task = TASKS[name]
-        _check_options(task, options)
-        return task, ""
-    tasks = sorted((TASKS[known] for known in TASKS), key=lambda task: task.order)
+        named = task_type(name)
+        named.check_options(options)
+        return named, ""
+    tasks = list(task_types().values())
     able = [task for task in tasks if set(options) <= set(task.options)]
     for task in able:
-        reason = task.recognise(path)
+        reason = task.data.recognise(path)
         if reason is not None:
             return task, reason
     for task in tasks:
-        if task.recognise(path) is not None:
-            _check_options(task, options)
+        if task.data.recognise(path) is not None:
+            task.check_options(options)
     if options and able:
         return able[0], ""
-    fallback = TASKS["image-classification"]
-    _check_options(fallback, options)
-    return fallback, ""
+    raise UserError(_unknown(path))
 
 
-def _check_options(task: type[Task], options: Mapping[str, Any]) -> None:
-    unknown = [name for name in options if name not in task.options]
-    if unknown:
-        offered = ", ".join(f"--{name.replace('_', '-')}" for name in task.options) or "none of its own"
-        raise UserError(
-            f"The task {task.name} has no option --{unknown[0].replace('_', '-')}; its options are: {offered}."
-        )
+def expected() -> str:
+    """The kinds of data that are read, in words."""
+    return "; ".join(dict.fromkeys(task.data.expects for task in task_types().values()))
+
+
+def _unknown(path: Path | None) -> str:
+    if path is None or not path.exists():
+        return f"There is no {path}; check the path. What is read: {expected()}."
+    if path.is_dir():
+        empty = not any(path.iterdir())
+        return f"{path} {'is empty' if empty else 'holds nothing that is recognised'}; what is read: {expected()}."
+    return (
+        f"{path} is a file of a kind that is not recognised; unpack it, convert it, or name its task with --task. What "
+        f"is read: {expected()}."
+    )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.inference.generation import begin, stopping_ids
 from formwright.models import Network
-from formwright.nn.streaming import rows_of
+from formwright.nn.streaming import select
 
 #: Stands behind the ids of a text that is shorter than others.
 _NOTHING = -1
@@ -121,7 +121,7 @@ def beam_search(
                 break
             rows = torch.arange(batch, device=scores.device)[:, None] * width + _taken(parents, order)
             # A beam goes on in the place of another one of its prompt, once there are as many as there will be.
-            state = rows_of(state, rows.flatten(), same_memory=width == going.scores.shape[1])
+            state = select(state, rows.flatten(), same_memory=width == going.scores.shape[1])
             scores, state = model.stream(going.ids[..., -1].reshape(-1, 1), state)
             scores = scores[:, -1]
     finally:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
-from formwright.inference.sampling import GREEDY, Sampling
+from formwright.inference.prompts import check_prompts, in_one_array, in_text
+from formwright.inference.sampling import GREEDY, Array, Sampling, draw
 from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn.context import Context
 from formwright.nn.part import State
+from formwright.nn.streaming import select
 
 #: Prompts are read in pieces, so that the memory for their scores does not grow with them.
 PROMPT_PIECE = 512
@@ -50,25 +52,18 @@ def generate(
     training = model.training
     model.eval()
     try:
-        rows, scores, state = begin(model, prompts, tokens)
-        device = scores.device
-        seen = _occurring(rows, scores.shape[-1], device) if sampling.repetition_penalty != 1 else None
-        generators = sampling.generators(len(rows), device)
-        stops = stopping_ids(model, stop, device)
-        going = torch.ones(len(rows), dtype=torch.bool, device=device)
-        for remaining in reversed(range(tokens)):
-            chosen = sampling.choose(scores, generators, seen)
-            going = going & ~torch.isin(chosen, stops)
-            if not bool(going.any()):
-                return
-            yield [token if alive else None for token, alive in zip(chosen.tolist(), going.tolist(), strict=True)]
-            if not remaining:
-                return
-            if seen is not None:
-                seen[torch.arange(len(rows), device=device), chosen] = True
-            context = Context() if bool(going.all()) else Context(mask=going[:, None])
-            scores, state = model.stream(chosen[:, None], state, context)
-            scores = scores[:, -1]
+        rows, first, state = begin(model, prompts, tokens)
+        device = first.device
+
+        def advance(kept: Array | None, chosen: Array) -> Array:
+            nonlocal state
+            if kept is not None:  # rows that have ended leave the stream
+                state = select(state, torch.from_numpy(kept).to(device))
+            scores, state = model.stream(torch.from_numpy(chosen).to(device)[:, None], state)
+            return _array(scores[:, -1])
+
+        stops = stopping_ids(model, stop, device).tolist()
+        yield from draw(_array(first), advance, rows, tokens=tokens, sampling=sampling, stops=stops)
     finally:
         model.train(training)
 
@@ -99,7 +94,7 @@ def begin(
             "language-modelling, such as a decoder, or for text-to-text."
         )
     rows = [[int(token) for token in prompt] for prompt in prompts]
-    _check_prompts(rows, specification.input.channels)
+    check_prompts(rows, specification.input.channels)
     scores, state = read_prompts(model, rows, model.init_state(len(rows), max(map(len, rows)) + tokens - 1))
     return rows, scores, state
 
@@ -112,13 +107,8 @@ def _begin_to_write(
         read = prompts.to(device)
     else:
         rows = [[int(token) for token in prompt] for prompt in prompts]
-        _check_prompts(rows, specification.input.channels)
-        padding = getattr(specification.input, "padding", None)
-        if padding is None and len({len(row) for row in rows}) > 1:
-            raise UserError(
-                f"{specification.name} knows no padding, so that it reads prompts of one length at a time; got several."
-            )
-        read = _in_one_tensor(rows, padding or 0).to(device)
+        check_prompts(rows, specification.input.channels)
+        read = torch.from_numpy(in_one_array(rows, getattr(specification.input, "padding", None))).to(device)
     state = model.start(read, tokens)
     start = torch.full((len(read), 1), specification.start, device=device)
     scores, state = model.stream(start, state)
@@ -131,32 +121,12 @@ def stopping_ids(model: Network, stop: Collection[int], device: torch.device) ->
     return torch.tensor(sorted({*stop, *([] if own is None else [own])}), dtype=torch.int64, device=device)
 
 
-def _in_one_tensor(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-    padded = torch.full((len(rows), max(map(len, rows))), padding)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = torch.tensor(row)
-    return padded
-
-
-def _check_prompts(rows: Sequence[Sequence[int]], vocabulary: int) -> None:
-    empty = [index for index, row in enumerate(rows) if not row]
-    if empty or not rows:
-        which = f"prompt {empty[0] + 1} of {len(rows)} is empty" if rows else "there is none"
-        raise UserError(f"A text is continued from a prompt of at least one token, and {which}.")
-    for row in rows:
-        if min(row) < 0 or max(row) >= vocabulary:
-            raise UserError(
-                f"The vocabulary has {vocabulary} tokens, and a prompt has ids from {min(row)} to {max(row)}: it was "
-                "split by another tokeniser than the model was made for."
-            )
-
-
 def read_prompts(model: Network, rows: Sequence[Sequence[int]], state: State) -> tuple[Tensor, State]:
     """Scores ``(batch, vocabulary)`` of the token after each prompt, and the state from which the texts go on."""
     device = state["length"].device
     lengths = torch.tensor([len(row) for row in rows], device=device)
     longest = int(lengths.max())
-    padded = _in_one_tensor(rows, 0).to(device)
+    padded = torch.from_numpy(in_one_array(rows, 0)).to(device)
     mask = torch.arange(longest, device=device) < lengths[:, None]
     found: Tensor | None = None
     for start in range(0, longest, PROMPT_PIECE):
@@ -170,11 +140,9 @@ def read_prompts(model: Network, rows: Sequence[Sequence[int]], state: State) ->
     return found, state
 
 
-def _occurring(rows: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> Tensor:
-    seen = torch.zeros(len(rows), vocabulary, dtype=torch.bool, device=device)
-    for index, row in enumerate(rows):
-        seen[index, list(row)] = True
-    return seen
+def _array(scores: Tensor) -> Array:
+    """The scores for :func:`~formwright.inference.sampling.draw`, in float32 at least."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).cpu().numpy()
 
 
 def generate_text(
@@ -193,9 +161,10 @@ def generate_text(
     Raises:
         UserError: as :func:`generate`, or the tokeniser belongs to another model.
     """
-    tokenizer.check_fits(model.specification.input.channels)
-    ended = {tokenizer.end} if tokenizer.end is not None else set()
-    rows = [tokenizer.encode(prompt, special=True) for prompt in prompts]
-    decoders = [tokenizer.stream() for _ in rows]
-    for step in generate(model, rows, tokens=tokens, sampling=sampling, stop={*stop, *ended}):
-        yield ["" if token is None else decode(token) for token, decode in zip(step, decoders, strict=True)]
+    yield from in_text(
+        tokenizer,
+        prompts,
+        lambda rows, stops: generate(model, rows, tokens=tokens, sampling=sampling, stop=stops),
+        vocabulary=model.specification.input.channels,
+        stop=stop,
+    )

@@ -209,8 +209,8 @@ class Heun(Euler):
 
 
 def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise UserError(f"A sampler takes at least one step, and {steps} were asked for.")
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"A sampler takes a whole number of steps, at least one, and {steps} were asked for.")
 
 
 @torch.inference_mode()

@@ -178,7 +178,7 @@ def _example(model: nn.Module, size: Size, batch: int) -> Inputs:
 
     source: Any = None
     if isinstance(model, Network):
-        (source, *others) = model.inputs.values()
+        source, *others = (own for own in model.inputs.values() if not getattr(own, "optional", False))
         if others or not isinstance(source, ImageInput):
             resized = source if size is None else _resized(source, size)
             if others and resized != source:
@@ -196,6 +196,8 @@ def _example(model: nn.Module, size: Size, batch: int) -> Inputs:
 
 def _resized(source: Any, size: Size) -> Any:
     """The input in another length, or along every axis of a grid."""
+    if not hasattr(source, "size"):
+        raise UserError("The model's input has a size of its own alone; leave the size out.")
     if hasattr(source, "length"):
         return dataclasses.replace(source, length=size)
     sides = (size,) * len(source.size) if isinstance(size, int) else size

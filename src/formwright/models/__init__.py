@@ -13,6 +13,7 @@ from typing import Any
 from formwright.errors import UserError
 from formwright.models.chain import Chain
 from formwright.models.checkpoints import load_checkpoint
+from formwright.models.derivation import derive
 from formwright.models.network import NETWORKS, Network, empty_copy, load_folder, network
 from formwright.nn.specification import NetworkSpec
 from formwright.registry import MODEL_PLUGINS, Registry
@@ -25,6 +26,7 @@ __all__ = [
     "Network",
     "Variant",
     "create_model",
+    "derive",
     "empty_copy",
     "from_pretrained",
     "list_models",

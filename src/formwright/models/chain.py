@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from formwright.batch import Inputs
 from formwright.models.network import NETWORKS, Network
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import EMPTY, Context, check_segments
 from formwright.nn.frame import Backbone, Stage
-from formwright.nn.inputs import GridInput, ImageInput
+from formwright.nn.inputs import GridInput, ImageInput, TokenInput
 from formwright.nn.part import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
-from formwright.nn.streaming import Streams
+from formwright.nn.streaming import LENGTH, Streams
 
 
 @NETWORKS.register("chain")
@@ -27,6 +29,7 @@ class Chain(Network):
     """
 
     specification_type = ChainSpec
+    optional_inputs: ClassVar[frozenset[str]] = frozenset({"segments"})
     _specification: ChainSpec
 
     def build(self, specification: ChainSpec) -> None:
@@ -63,7 +66,11 @@ class Chain(Network):
         if isinstance(source, ImageInput | GridInput):
             self.backbone.check_size(tuple(x.shape[2:]))
 
-    def _context(self, x: Tensor, context: Context, lengths: Tensor | None = None) -> Context:
+    def _context(
+        self, x: Tensor, context: Context, lengths: Tensor | None = None, types: Tensor | None = None
+    ) -> Context:
+        if types is not None:
+            context = context.replace(types=types)
         return self.masked(self._specification.input, x, context, lengths)
 
     def forward(
@@ -72,14 +79,22 @@ class Chain(Network):
         context: Context = EMPTY,
         *,
         lengths: Int[Tensor, " batch"] | Int[Tensor, "batch axes"] | None = None,
+        segments: Int[Tensor, "batch time"] | None = None,
+        types: Int[Tensor, "batch time"] | None = None,
     ) -> Tensor:
         """Scores of images ``(batch, channels, height, width)``, ids ``(batch, time)`` or series.
 
         A classifier gives ``(batch, classes)``, a language model ``(batch, time, classes)``. With ``lengths``, what
-        lies beyond the size of a sample is padding.
+        lies beyond the size of a sample is padding; ``types`` say of which type each token is. ``segments`` say which
+        of several sequences in a row each token belongs to (:func:`formwright.data.packing.pack`); each gets the scores
+        that it gets alone.
         """
         self.check_input(input)
-        tokens, context = self.backbone(input, self._context(input, context, lengths))
+        if segments is not None:
+            context = context.replace(segments=segments)
+        if context.segments is not None:
+            check_segments(context.segments, input)
+        tokens, context = self.backbone(input, self._context(input, context, lengths, types))
         return self.head(tokens, context)
 
     def streamed_parts(self) -> Iterator[tuple[str, Part]]:
@@ -88,11 +103,39 @@ class Chain(Network):
 
     def stream(self, input: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         self.check_input(input)
-        context = self._context(input, context)
+        sized = self._specification.input.sized  # how long a row is shows when it has ended
+        context = self.settle(context) if sized else self._context(input, context)
+        return self._streamed(input, state, context)
+
+    def finish(self, state: State) -> tuple[Tensor, State]:
+        """The answers that still wait for later tokens when a stream ends, and the state, of which nothing may follow.
+
+        There are some where a part looks ahead (:attr:`~formwright.nn.part.Part.lookahead`).
+        """
+        source, like = self._specification.input, next(self.parameters())
+        shape = (len(state[LENGTH]), 0) if isinstance(source, TokenInput) else (len(state[LENGTH]), 0, source.channels)
+        none = torch.zeros(
+            shape, device=like.device, dtype=torch.long if isinstance(source, TokenInput) else like.dtype
+        )
+        return self._streamed(none, state, EMPTY.replace(ended=True))
+
+    def _streamed(self, input: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         streams = Streams(state)
-        tokens = self.backbone.stream(input, streams, context)
-        scores = streams.through("head", self.head, tokens, context)
+        tokens, of_tokens = self.backbone.stream(input, streams, context)
+        scores = streams.through("head", self.head, tokens, of_tokens)
         return scores, streams.state(input.shape[1], context.mask)
+
+    def answers(self, lengths: Int[Tensor, " batch"], *, streamed: bool = False) -> Int[Tensor, " batch"]:
+        """How many tokens the head sees of rows of these lengths: as many as each row alone gives.
+
+        Args:
+            lengths: how many tokens (ids, frames) of each row are real.
+            streamed: count what a stream has given that has seen so many and waits for more.
+        """
+        if streamed:
+            return self.backbone.emitted(lengths)
+        counts = {n: self.backbone.grids((n,))[-1][0] if n else 0 for n in set(lengths.tolist())}
+        return torch.tensor([counts[n] for n in lengths.tolist()], device=lengths.device)
 
     def features(self, inputs: Inputs, at: Sequence[int | str] | None = None) -> list[Float[Tensor, "batch *grid dim"]]:
         if not isinstance(inputs, Tensor):  # the whole is run, and listened to

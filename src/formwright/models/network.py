@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInpu
 from formwright.nn.masks import mask_of_lengths
 from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
-from formwright.nn.streaming import initial_state
+from formwright.nn.streaming import crop, initial_state
 from formwright.registry import Registry
 
 WEIGHTS_FILE = "model.safetensors"
@@ -70,10 +70,12 @@ class Network(
         specification_type: the dataclass that describes the kind.
         offers: what ``forward`` puts into the context for its parts (``condition``, ``memory``): at least one part must
             take each, which is checked when the network is built or edited.
+        optional_inputs: names of further arguments of ``forward`` that may come beside the inputs.
     """
 
     specification_type: ClassVar[type[NetworkSpec]] = NetworkSpec
     offers: ClassVar[frozenset[str]] = frozenset()
+    optional_inputs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, specification: NetworkSpec | Mapping[str, Any]) -> None:
         super().__init__()
@@ -171,6 +173,8 @@ class Network(
         """
         if lengths is not None:
             size = x.shape[2:] if isinstance(source, ImageInput | GridInput) else x.shape[1:2]
+            if lengths.shape[0] != x.shape[0]:
+                raise UserError(f"There are {x.shape[0]} samples and {lengths.shape[0]} lengths; give one per sample.")
             real = mask_of_lengths(lengths, tuple(size))
         elif isinstance(source, TokenInput) and source.padding is not None:
             real = x != source.padding
@@ -190,9 +194,13 @@ class Network(
         """What the network takes, by the names of its ``forward``."""
         return self._specification.inputs
 
-    def example(self, batch: int = 1) -> Inputs:
-        """Inputs for ``batch`` samples: a tensor where there is one input, a mapping by name where there are more."""
-        examples = {name: source.example(batch) for name, source in self.inputs.items()}
+    def example(self, batch: int = 1, *, optional: bool = False) -> Inputs:
+        """Inputs for ``batch`` samples: a tensor where there is one input, a mapping by name where there are more.
+
+        What the network answers without is left out, or with ``optional`` as well.
+        """
+        wanted = {name: own for name, own in self.inputs.items() if optional or not getattr(own, "optional", False)}
+        examples = {name: source.example(batch) for name, source in wanted.items()}
         return next(iter(examples.values())) if len(examples) == 1 else examples
 
     def parameter_count(self, *, trainable: bool = False) -> int:
@@ -294,6 +302,16 @@ class Network(
         """
         next(self.streamed_parts())
         raise TypeError(f"{type(self).__name__} does not say how it streams.")
+
+    def crop(self, state: State, length: int | Int[Tensor, " batch"]) -> State:
+        """The state of a stream that has seen the first ``length`` tokens of each row only: a step back in a text.
+
+        Shorter rows stay as they are. Keys and values of later tokens are forgotten; ``state`` shares its tensors.
+
+        Raises:
+            UserError: a part, such as a recurrent one, does not hold any more what it knew then.
+        """
+        return crop(self.streamed_parts(), state, length)
 
     # Saving and loading. The mixin supplies `push_to_hub`; what is written is always the present specification.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -65,6 +65,10 @@ class Composite(Part):
         streams = Streams(state)
         x = self.step(x, streams, settled(self, context))
         return x, {name: tensor for name, tensor in streams.state(0, None).items() if name != LENGTH}
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        streams = Streams(state)
+        return all(part.remembers(streams.of(path), length) for path, part in self.named_parts())
 
 
 def _common_promises(promises: Sequence[Promises]) -> Promises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from formwright.errors import UserError
+from formwright.nn.functional.packing import Sequences, starts_of
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Context:
         grid: fact; the grid on which the other tokens of the one axis lie, row by row.
         token_size: fact; how many original tokens each token stands for, after merging.
         segments: fact; which of several sequences in a row each token belongs to. Tokens of one sequence stand
-            together, and no token sees another sequence.
+            together, neighbouring sequences have different numbers, and no token sees another sequence.
         positions: offer; coordinates of each token, where they are not those of the grid.
+        types: offer; which of several types each token is of, such as those of a first and of a second text.
         condition: offer; what generation is conditioned on (timestep, class, text): one vector per sample, or one per
             token.
         memory: offer; tokens to attend to in cross-attention.
@@ -41,6 +44,7 @@ class Context:
             forecasts values to put back.
         keys: offer; what the attention in front compared tokens by, averaged over its heads.
         keys_wanted: whether whoever called wants the part's keys beside its result (:attr:`Part.shares_keys`).
+        ended: whether no more tokens come in a stream, so that what waits for later ones is given now.
         checked: whether whoever called has made sure that somebody takes each offer; a network does, once.
     """
 
@@ -50,6 +54,7 @@ class Context:
     token_size: Float[Tensor, "batch tokens"] | None = None
     segments: Int[Tensor, "batch tokens"] | None = None
     positions: Float[Tensor, "batch tokens axes"] | None = None
+    types: Int[Tensor, "batch tokens"] | None = None
     condition: Float[Tensor, "batch *tokens channels"] | None = None
     memory: Float[Tensor, "batch memory channels"] | None = None
     memory_mask: Bool[Tensor, "batch memory"] | None = None
@@ -58,7 +63,15 @@ class Context:
     statistics: Float[Tensor, "batch variates 2"] | None = None
     keys: Float[Tensor, "batch tokens channels"] | None = None
     keys_wanted: bool = field(default=False, compare=False, repr=False)
+    ended: bool = field(default=False, compare=False, repr=False)
     checked: bool = field(default=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.prefix and self.segments is not None:
+            raise UserError(
+                f"{self.prefix} tokens without a place stand in front of a row, and belong to none of the sequences "
+                "that are packed in it: pack texts for models without class tokens."
+            )
 
     def replace(self, **changes: object) -> Context:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -73,6 +86,17 @@ class Context:
         return [name for name in (*FACTS, *OFFERS) if self.says(name)]
 
     @property
+    def starts(self) -> Bool[Tensor, "batch tokens"] | None:
+        """Where a row goes on with another of its ``segments``."""
+        return None if self.segments is None else starts_of(self.segments)
+
+    @functools.cached_property
+    def sequences(self) -> Sequences:
+        """The ``segments`` as rows of their own, found once for all parts that ask for them."""
+        assert self.segments is not None
+        return Sequences(starts_of(self.segments))
+
+    @property
     def flat(self) -> bool:
         """Whether the tokens lie on one axis although they have a grid."""
         return self.grid is not None
@@ -81,12 +105,35 @@ class Context:
 #: What a part that mixes tokens would give a wrong answer without.
 FACTS = ("mask", "prefix", "grid", "token_size", "segments")
 #: What is there for the parts that take it.
-OFFERS = ("positions", "condition", "memory", "memory_mask", "memory_grids", "distance_bias", "statistics", "keys")
+OFFERS = (
+    "positions",
+    "types",
+    "condition",
+    "memory",
+    "memory_mask",
+    "memory_grids",
+    "distance_bias",
+    "statistics",
+    "keys",
+)
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()
 #: The same, within a network that has made sure of what it offers.
 SETTLED = Context(checked=True)
+
+
+def check_segments(segments: Tensor, x: Tensor) -> None:
+    """Refuse segments that are not those of the tokens ``x`` ``(batch, time, ...)``.
+
+    Raises:
+        UserError: names what came and what was expected.
+    """
+    if segments.shape != x.shape[:2] or segments.is_floating_point():
+        raise UserError(
+            f"Segments are whole numbers of shape {tuple(x.shape[:2])}, one for each token; got {segments.dtype} of "
+            f"shape {tuple(segments.shape)}."
+        )
 
 
 def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ from formwright.nn.convolution import (
     to_channels_last,
 )
 from formwright.nn.functional.convolution import convolved_side
-from formwright.nn.functional.transforms import mapped
+from formwright.nn.functional.packing import places_of
+from formwright.nn.functional.transforms import mapped, values_are_known
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
 from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
@@ -369,13 +370,14 @@ class LearnedPositions(Part):
         std: standard deviation of the initial values.
         offset: rows of the table before that of the first place, which nothing uses; BART's checkpoints have two.
 
-    Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence.
+    Shapes: ``(batch, time, dim)`` to the same, ``time`` up to the longest sequence. Places of a packed row are counted
+    from the beginning of each sequence.
 
     Raises:
         UserError: a sequence is longer than the table.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
     writes: ClassVar[tuple[str, ...]] = ("table",)
     no_decay: ClassVar[tuple[str, ...]] = ("table",)
@@ -405,9 +407,17 @@ class LearnedPositions(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time channels"], Context]:
-        self._check(x.shape[1])
-        x = x + self.table[self.offset : self.offset + x.shape[1]]
+        x = x + self._rows(x.shape[1], context)
         return (x if self.norm is None else self.norm(x, context)), context
+
+    def _rows(self, length: int, context: Context) -> Float[Tensor, "*batch time channels"]:
+        if context.starts is None:
+            self._check(length)
+            return self.table[self.offset : self.offset + length]
+        places = places_of(context.starts)
+        if values_are_known(places) and places.numel():
+            self._check(int(places.max()) + 1)
+        return F.embedding(self.offset + places, self.table)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -58,45 +58,6 @@ class ForecastHead(Part):
         return put_back_statistics(self.linear(x).transpose(1, 2), context.statistics)
 
 
-@PARTS.register("temporal_forecast")
-class TemporalForecastHead(Part):
-    """The last ``horizon`` tokens, one a time step, to the values of all variates: ``y_t = W norm(z_t) + b``.
-
-    Args:
-        dim: channels of a token.
-        classes: the horizon, in steps.
-        variates: how many values a step has.
-        norm: norm of the tokens.
-
-    Shapes: ``(batch, time + horizon, dim)`` to ``(batch, horizon, variates)``.
-    """
-
-    uses: ClassVar[frozenset[str]] = frozenset({"statistics"})
-    promises: ClassVar[Promises] = _HEAD
-
-    def __init__(self, dim: int, classes: int, *, variates: int, norm: PartSpec | None = None) -> None:
-        super().__init__()
-        self.horizon = classes
-        self.norm = None if norm is None else build_part(norm, dim)
-        self.linear = nn.Linear(dim, variates)
-
-    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL)}
-
-    def inner_axes(self) -> InnerAxes:
-        return sharing("norm")
-
-    def forward(
-        self, x: Float[Tensor, "batch tokens dim"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch horizon variates"]:
-        if x.shape[1] < self.horizon:
-            raise UserError(f"{x.shape[1]} tokens hold no forecast of {self.horizon} steps; give at least as many.")
-        x = x[:, -self.horizon :]
-        if self.norm is not None:
-            x = self.norm(x)
-        return put_back_statistics(self.linear(x), context.statistics)
-
-
 @PARTS.register("decomposed_linear")
 class DecomposedLinearHead(Part):
     """DLinear: ``y = W_s (x - trend) + W_t trend + b_s + b_t``, the trend being a moving average of the window.

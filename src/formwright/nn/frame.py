@@ -287,21 +287,31 @@ class Stage(nn.Module):
                 x, context = block(x, context)
             yield x, context
 
-    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
+    def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> tuple[Tensor, Context]:
         """The stage on the next tokens; ``path`` is its name in the backbone."""
+        if self.downsample is not None:
+            x, context = streams.resampled(f"{path}.downsample", self.downsample, x, context)
         for e, entry in enumerate(self.entry):
-            x = streams.through(f"{path}.entry.{e}", entry, x, context)  # type: ignore[arg-type]
-            context = entry.offer(context)  # type: ignore[operator]
+            x, context = streams.resampled(f"{path}.entry.{e}", entry, x, context)  # type: ignore[arg-type]
         entered = x
         for repeat, where in enumerate(self._loop_paths(path)):
             if repeat and self.inject:
                 x = x + entered
             for b, block in enumerate(self.blocks):
                 x = block.stream(x, f"{where}.blocks.{b}", streams, context)  # type: ignore[operator]
-        return x
+        return x, context
 
     def parts(self, path: str) -> Iterator[tuple[str, Part]]:
-        """The parts that a stream passes through, in order, by name; each repeat has a state of its own."""
+        """The parts that a stream passes through, in order, by name; each repeat has a state of its own.
+
+        Raises:
+            UserError: tokens are merged before the blocks in a way that a stream cannot follow.
+        """
+        if self.downsample is not None:
+            if not self.downsample.resamples:
+                how = type(self.downsample).__name__
+                raise UserError(f"A model that downsamples by {how} cannot stream; one by frame_subsampling can.")
+            yield f"{path}.downsample", self.downsample
         for e, entry in enumerate(self.entry):
             yield f"{path}.entry.{e}", entry  # type: ignore[misc]
         for where in self._loop_paths(path):
@@ -406,16 +416,20 @@ class Backbone(nn.Module):
         """
         yield "embed", self.embed
         for s, stage in enumerate(self.stages):
-            if stage.downsample is not None:
-                raise UserError("A model that downsamples between its stages cannot stream.")
-            yield from stage.parts(f"stages.{s}")
+            yield from stage.parts(f"stages.{s}")  # type: ignore[operator]
 
-    def stream(self, x: Tensor, streams: Streams, context: Context = EMPTY) -> Tensor:
-        """Tokens ``(batch, n, dim)`` of the next ``n`` inputs of every row."""
-        x = streams.through("embed", self.embed, x, context)
+    def stream(self, x: Tensor, streams: Streams, context: Context = EMPTY) -> tuple[Tensor, Context]:
+        """Tokens ``(batch, m, dim)`` that the next ``n`` inputs of every row complete, and their context."""
+        x, context = streams.resampled("embed", self.embed, x, context)
         for s, stage in enumerate(self.stages):
-            x = stage.stream(x, f"stages.{s}", streams, context)  # type: ignore[operator]
-        return x
+            x, context = stage.stream(x, f"stages.{s}", streams, context)  # type: ignore[operator]
+        return x, context
+
+    def emitted(self, seen: Tensor) -> Tensor:
+        """How many tokens each row has given in a stream of which so many inputs came in, and more may come."""
+        for _, part in self.parts():
+            seen = part.emitted(seen)
+        return seen
 
     def _embed(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         check_input = getattr(self.embed, "check_input", None)

@@ -235,8 +235,14 @@ class MLPClassifier(Part):
         return self.linear(self.pooled(x, context))
 
 
+class DistillationHead(Part):
+    """A head with a classifier of its own, ``distilled``, that follows a teacher when a network learns from one."""
+
+    distilled: nn.Linear
+
+
 @PARTS.register("distilled_classifier")
-class DistilledClassifier(Part):
+class DistilledClassifier(DistillationHead):
     """Two linear classifiers, on the class token and on the distillation token; their mean in eval mode.
 
     In training mode the scores of the class token come back; :meth:`both` gives both, for a distillation loss.
@@ -276,7 +282,7 @@ class DistilledClassifier(Part):
 
 
 @PARTS.register("normed_distilled_classifier")
-class NormedDistilledClassifier(Part):
+class NormedDistilledClassifier(DistillationHead):
     """Two classifiers ``W norm(mean(x)) + b``, batch norms of their own; their mean in eval mode.
 
     In training mode the scores of the first come back; ``distilled`` is the second's linear layer, for a distillation

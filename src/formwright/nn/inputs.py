@@ -102,13 +102,16 @@ class TokenInput:
     """Token ids ``(batch, time)``, whole numbers below ``vocabulary``.
 
     ``length`` is what position tables are built for; ids equal to ``padding`` are no tokens and are masked. Where texts
-    say their lengths instead (``sized``), these come beside them as ``lengths`` ``(batch,)``.
+    say their lengths instead (``sized``), these come beside them as ``lengths`` ``(batch,)``. Where tokens are of
+    several ``types``, such as those of a first and of a second text, these may come beside them as ``types``
+    ``(batch, time)``.
     """
 
     vocabulary: int
     length: int = 1024
     padding: int | None = None
     sized: bool = False
+    types: int | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -338,13 +341,15 @@ class ClassInput:
 class ArrayInput:
     """Anything else, ``(batch, *sizes)``: real numbers, flags, or whole numbers from 0 to below ``below``.
 
-    ``axes`` names the axes after the batch that may have any size; an empty name stands for a fixed one.
+    ``axes`` names the axes after the batch that may have any size; an empty name stands for a fixed one. A network that
+    knows what to do without it says that it is ``optional``.
     """
 
     sizes: tuple[int, ...]
     values: Literal["real", "flag", "whole"] = "real"
     below: int = 2
     axes: tuple[str, ...] = ()
+    optional: bool = False
 
     __pydantic_config__ = _STRICT
 
@@ -383,10 +388,48 @@ class ArrayInput:
 
 #: What a chain may take. Files tell inputs apart by their fields.
 Source = ImageInput | GridInput | TokenInput | SeriesInput | VectorInput
+
+
+@dataclass(frozen=True)
+class AnotherInput:
+    """One more of what ``source`` describes, of a size of its own: its free axes but the batch are ``name_axis``."""
+
+    source: Source
+    name: str
+
+    __pydantic_config__ = _STRICT
+
+    sized = False
+
+    @property
+    def free(self) -> Mapping[int, str]:
+        """The axes that may have any size, and their names."""
+        return {axis: f"{self.name}_{what}" if axis else what for axis, what in self.source.free.items()}
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is no such input.
+
+        Raises:
+            UserError: names what came and what was expected.
+        """
+        self.source.check(x)
+
+    def example(self, batch: int = 1) -> Tensor:
+        """Another example of the same."""
+        return self.source.example(batch)
+
+
 #: What any network may take under some name.
-Input = Source | LengthsInput | TimeInput | ClassInput | ArrayInput
+Input = Source | AnotherInput | LengthsInput | TimeInput | ClassInput | ArrayInput
 
 
 def lengths_of(source: Source) -> dict[str, LengthsInput]:
     """The further input ``lengths`` of a network whose samples say their sizes."""
     return {"lengths": LengthsInput(source.size)} if source.sized else {}
+
+
+def types_of(source: Source) -> dict[str, ArrayInput]:
+    """The further input ``types`` of a network whose tokens are of several types; it may be left out."""
+    if not isinstance(source, TokenInput) or source.types is None:
+        return {}
+    return {"types": ArrayInput(source.size, "whole", below=source.types, axes=("time",), optional=True)}

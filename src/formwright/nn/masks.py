@@ -21,8 +21,10 @@ def mask_of_lengths(
         size: the padded size of the batch.
 
     Raises:
-        UserError: the number of axes does not match.
+        UserError: the number of axes does not match, or the lengths are no whole numbers.
     """
+    if lengths.is_floating_point():
+        raise UserError(f"Lengths are whole numbers, one per sample and axis, and got {lengths.dtype}.")
     by_axis = lengths[:, None] if lengths.ndim == 1 else lengths
     if by_axis.shape[1] != len(size):
         raise UserError(

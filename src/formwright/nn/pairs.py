@@ -1,49 +1,19 @@
-"""Two texts in one input, read by one encoder, and classifiers with a hidden layer."""
+"""Classifiers with a hidden layer: of one text, and of two that are compared."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _MEAN = part("mean_pool")
-
-
-@PARTS.register("pair_embedding")
-class PairEmbedding(TokenEmbedding):
-    """Token embedding of two texts that stand one behind the other: the encoder sees twice as many rows.
-
-    Shapes: ids ``(batch, 2 * time)`` to ``(2 * batch, time, dim)``, the first texts of all rows before the second ones.
-
-    Raises:
-        UserError: the number of ids is odd, or an id is not in the vocabulary.
-    """
-
-    promises: ClassVar[Promises] = Promises(
-        dimensions=(1,), per_token=True, exemptions={"tokens": "takes ids, and makes two rows of one"}
-    )
-
-    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return (grid[0] // 2,)
-
-    def check_input(self, ids: Tensor) -> None:
-        super().check_input(ids)
-        if ids.shape[1] % 2:
-            raise UserError(f"Two texts of equal length are expected in a row, and {ids.shape[1]} ids came; pad one.")
-
-    def forward(
-        self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "rows time dim"], Context]:
-        mask = None if context.mask is None else torch.cat(context.mask.chunk(2, dim=1))
-        return super().forward(torch.cat(ids.chunk(2, dim=1)), context.replace(mask=mask))
 
 
 class _HiddenClassifier(Part):
@@ -60,7 +30,7 @@ class _HiddenClassifier(Part):
         return sharing("norm", "pool")
 
     def pooled(self, x: Tensor, context: Context = EMPTY) -> Tensor:
-        """One vector a row, ``(rows, dim)``."""
+        """One vector per sample, ``(batch, dim)``."""
         return self.pool(x if self.norm is None else self.norm(x, context), context)
 
 
@@ -98,9 +68,9 @@ class HiddenClassifier(_HiddenClassifier):
 
 @PARTS.register("pair_classifier")
 class PairClassifier(_HiddenClassifier):
-    """Scores of pairs from what their texts are pooled to: ``W3 relu(W2 relu(W1 [a, b, a * b, a - b]))``, with biases.
+    """Scores of pairs of vectors: ``W3 relu(W2 relu(W1 [a, b, a * b, a - b]))``, with biases.
 
-    The hidden widths are ``hidden`` and half of it.
+    ``a`` and ``b`` are what :meth:`pooled` makes of the tokens of each; the hidden widths are ``hidden`` and its half.
 
     Args:
         dim: channels of the tokens.
@@ -109,12 +79,16 @@ class PairClassifier(_HiddenClassifier):
         norm: norm of the tokens, before pooling.
         pool: how tokens become one vector.
 
-    Shapes: ``(2 * batch, *grid, dim)``, the first texts before the second ones, to ``(batch, classes)``. Source: Long
-    Range Arena, arXiv 2011.04006 (its "NLI" interaction).
+    Shapes: ``(batch, 2, dim)`` to ``(batch, classes)``.
+
+    Raises:
+        UserError: not two vectors came for each sample.
+
+    Source: Long Range Arena, arXiv 2011.04006 (its "NLI" interaction).
     """
 
     promises: ClassVar[Promises] = Promises(
-        batch_invariant=False, exemptions={"tokens": "gives one vector for two rows"}
+        dimensions=(1,), any_grid=False, exemptions={"tokens": "gives scores of two vectors"}
     )
 
     def __init__(
@@ -128,9 +102,9 @@ class PairClassifier(_HiddenClassifier):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"fc1.weight": (None, Axis("residual", repeats=4))}
 
-    def forward(
-        self, x: Float[Tensor, "rows *grid channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch classes"]:
-        a, b = self.pooled(x, context).chunk(2)
+    def forward(self, x: Float[Tensor, "batch 2 dim"], context: Context = EMPTY) -> Float[Tensor, "batch classes"]:
+        if x.ndim != 3 or x.shape[1] != 2:
+            raise UserError(f"Two vectors per sample are compared, (batch, 2, dim); got {tuple(x.shape)}.")
+        a, b = x.unbind(1)
         pair = torch.cat([a, b, a * b, a - b], dim=-1)
         return self.fc3(self.fc2(self.fc1(pair).relu()).relu())

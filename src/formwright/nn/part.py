@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -131,8 +132,10 @@ class Part(nn.Module):
     shares_keys: ClassVar[bool] = False
     #: Whether the part, behind a branch, needs the keys of the part in the branch.
     needs_keys: bool = False
-    #: How many later tokens a token's result waits for when the part streams.
+    #: How many later tokens of its input a result waits for when the part streams.
     lookahead: int = 0
+    #: Whether the part gives another number of tokens than it takes; :meth:`stream` then returns their context too.
+    resamples: ClassVar[bool] = False
 
     def promise(self, **changes: Any) -> None:
         """Change what this instance promises, where its options decide (``causal=True``)."""
@@ -210,6 +213,10 @@ class Part(nn.Module):
         """The context for the parts behind this one, with what it offers."""
         return context
 
+    def emitted(self, seen: Tensor) -> Tensor:
+        """How many tokens each row ``(batch,)`` has given in a stream of which so many came in, and more may come."""
+        return seen
+
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         """The results for the next tokens ``(batch, n, channels)``, any number of them, and the state after them.
 
@@ -223,6 +230,14 @@ class Part(nn.Module):
         """
         result = self(x, context)
         return (result[0] if isinstance(result, tuple) else result), state
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        """Whether the part can go on from ``state`` as if each row had seen its first ``length`` tokens only.
+
+        So it is where nothing is kept, or by places of which none that is needed was overwritten; what is summed up
+        cannot be taken back. ``length`` is at most what ``state`` has seen, and less for some row.
+        """
+        return state.keys() == {"length"}
 
     #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel.
     ignores_shift: ClassVar[bool] = False

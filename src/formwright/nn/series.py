@@ -45,11 +45,11 @@ def put_back_statistics(
     return torch.addcmul(mean, forecast, deviation)
 
 
-def normalise_targets(series: Tensor, covariates: int, context: Context) -> tuple[Tensor, Context]:
-    """:func:`take_out_statistics` of all variates but the last ``covariates``, with what was taken in the context."""
+def normalise_targets(series: Tensor, covariates: int) -> tuple[Tensor, Tensor]:
+    """:func:`take_out_statistics` of all variates but the last ``covariates``."""
     targets, statistics = take_out_statistics(series[..., : series.shape[-1] - covariates])
     series = torch.cat([targets, series[..., series.shape[-1] - covariates :]], dim=-1) if covariates else targets
-    return series, context.replace(statistics=statistics)
+    return series, statistics
 
 
 def check_series(series: Tensor, *, length: int | None = None, variates: int | None = None) -> None:
@@ -127,7 +127,8 @@ class InvertedEmbedding(Part):
     ) -> tuple[Float[Tensor, "batch variates dim"], Context]:
         self.check_input(x)
         if self.normalise:
-            x, context = normalise_targets(x, self.covariates, context)
+            x, statistics = normalise_targets(x, self.covariates)
+            context = context.replace(statistics=statistics)
         tokens = self.linear(x.transpose(1, 2))
         return (tokens if self.dropout is None else self.dropout(tokens)), context
 
@@ -180,46 +181,31 @@ def sinusoidal_positions(length: int, dim: int) -> Float[Tensor, "length dim"]:
 
 @PARTS.register("temporal_embedding")
 class TemporalEmbedding(Part):
-    """One token a time step: a circular convolution of three steps over all variates, plus sinusoidal positions.
-
-    With a ``horizon``, so many steps of zeros are appended, which a head turns into the forecast.
+    """One token per time step: a circular convolution of three steps over all variates, plus sinusoidal positions.
 
     Args:
         in_dim: number of variates.
         dim: channels of a token.
-        grid: the length of the window.
-        horizon: how many steps are to be forecast.
-        covariates: how many of the last variates are covariates, which are not normalised.
-        normalise: whether mean and standard deviation of each window are taken out, for the head to put them back.
+        grid: the number of steps.
         dropout: share of token values that are dropped in training.
 
-    Shapes: ``(batch, time, variates)`` to ``(batch, time + horizon, dim)``.
+    Shapes: ``(batch, time, variates)`` to ``(batch, time, dim)``.
 
     Raises:
-        UserError: the window has another length, or another number of variates.
+        UserError: the number of steps or of variates does not match.
 
-    Source: the embedding of Informer, arXiv 2012.07436, whose decoder is given zeros in the same way.
+    Source: the embedding of Informer, arXiv 2012.07436.
     """
 
     positions: Tensor
     promises: ClassVar[Promises] = _INPUT
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        *,
-        grid: tuple[int, ...],
-        horizon: int = 0,
-        covariates: int = 0,
-        normalise: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, *, grid: tuple[int, ...], dropout: float = 0.0) -> None:
         super().__init__()
         (self.length,) = grid
-        self.variates, self.horizon, self.covariates, self.normalise = in_dim, horizon, covariates, normalise
+        self.variates = in_dim
         self.conv = nn.Conv1d(in_dim, dim, 3, bias=False)
-        self.register_buffer("positions", sinusoidal_positions(self.length + horizon, dim), persistent=False)
+        self.register_buffer("positions", sinusoidal_positions(self.length, dim), persistent=False)
         self.dropout = nn.Dropout(dropout) if dropout else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
@@ -232,16 +218,13 @@ class TemporalEmbedding(Part):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return (self.length + self.horizon,)
+        return grid
 
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch tokens dim"], Context]:
+    ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         self.check_input(x)
-        if self.normalise:
-            x, context = normalise_targets(x, self.covariates, context)
-        x = F.pad(x, (0, 0, 0, self.horizon)).transpose(1, 2)
-        tokens = self.conv(F.pad(x, (1, 1), mode="circular")).transpose(1, 2) + self.positions
+        tokens = self.conv(F.pad(x.transpose(1, 2), (1, 1), mode="circular")).transpose(1, 2) + self.positions
         return (tokens if self.dropout is None else self.dropout(tokens)), context
 
 

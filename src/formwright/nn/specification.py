@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
@@ -30,7 +30,9 @@ from formwright.nn.inputs import (
     TokenInput,
     VectorInput,
     lengths_of,
+    types_of,
 )
+from formwright.nn.migrations import SCHEMA_VERSION, migrate
 
 __all__ = [
     "BlockSpec",
@@ -52,12 +54,9 @@ __all__ = [
     "TimeInput",
     "TokenInput",
     "VectorInput",
-    "migrate",
     "part",
     "register_specification",
 ]
-
-SCHEMA_VERSION = 2
 
 S = TypeVar("S", bound="NetworkSpec")
 
@@ -247,7 +246,7 @@ class ChainSpec(NetworkSpec):
 
     @property
     def inputs(self) -> Mapping[str, Input]:
-        return {"input": self.input, **lengths_of(self.input)}
+        return {"input": self.input, **lengths_of(self.input), **types_of(self.input)}
 
 
 #: Its name before there were networks of other kinds.
@@ -257,34 +256,3 @@ ModelSpec = ChainSpec
 @functools.cache
 def _adapter(specification: type[S]) -> TypeAdapter[S]:
     return TypeAdapter(specification)
-
-
-def _name_the_kind(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew chains alone."""
-    return {"kind": "chain", **data}
-
-
-#: From version N to N + 1, one function each; a specification is never rewritten in place.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_the_kind}
-
-
-def migrate(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring a specification of an older schema version to the present one.
-
-    Raises:
-        UserError: there is no way from its version to the present one.
-    """
-    data = dict(data)
-    version = data.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise UserError(
-            f"This specification has schema version {version!r}, and this program reads up to {SCHEMA_VERSION}: "
-            "use a newer formwright."
-        )
-    while version < SCHEMA_VERSION:
-        if version not in MIGRATIONS:
-            raise UserError(f"There is no schema version {version}; was the specification written by hand?")
-        data = MIGRATIONS[version](data)
-        version += 1
-        data["schema_version"] = version
-    return data

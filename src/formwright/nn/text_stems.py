@@ -41,6 +41,7 @@ class NgramEmbedding(TokenEmbedding):
     Source: Bag of Tricks for Efficient Text Classification, arXiv 1607.01759.
     """
 
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     no_decay: ClassVar[tuple[str, ...]] = ("weight", "tables")
 
     def __init__(
@@ -61,15 +62,22 @@ class NgramEmbedding(TokenEmbedding):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         x, context = super().forward(ids, context)
-        for table, code in zip(self.tables, self._codes(ids), strict=True):
+        for table, code in zip(self.tables, self._codes(ids, context.starts), strict=True):
             x = x + F.embedding(code, table)
         return (x if self.dropout is None else self.dropout(x)), context
 
-    def _codes(self, ids: Int[Tensor, "batch time"]) -> Iterator[Int[Tensor, "batch time"]]:
-        """The bucket of the n-gram that ends at each place, for n = 2, 3, ...; zeros stand before the first."""
+    def _codes(
+        self, ids: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"] | None = None
+    ) -> Iterator[Int[Tensor, "batch time"]]:
+        """The bucket of the n-gram that ends at each place, for n = 2, 3, ...; zeros stand before the first.
+
+        Before the first of each sequence, where several are packed.
+        """
         code = ids
         for _ in self.tables:
-            code = (F.pad(code, (1, 0))[:, :-1] * _HASH_OLD + ids * _HASH_NEW) % self.buckets
+            before = F.pad(code, (1, 0))[:, :-1]
+            before = before if starts is None else before.masked_fill(starts, 0)
+            code = (before * _HASH_OLD + ids * _HASH_NEW) % self.buckets
             yield code
 
     def init_state(

@@ -13,6 +13,7 @@ from formwright.objectives.nested import NestedTraining
 from formwright.objectives.objective import Objective, Outcome, Phase, means
 from formwright.objectives.sets import SetPrediction
 from formwright.objectives.supernet import SandwichTraining
+from formwright.objectives.transcription import Transcription
 
 __all__ = [
     "BalancedClassification",
@@ -31,6 +32,7 @@ __all__ = [
     "Phase",
     "SandwichTraining",
     "SetPrediction",
+    "Transcription",
     "WithAuxiliary",
     "means",
 ]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from formwright.batch import Batch, call
 from formwright.errors import UserError
+from formwright.nn.heads import DistillationHead
 from formwright.nn.taps import read_taps
 from formwright.objectives.objective import Objective, Outcome
 
@@ -20,8 +21,8 @@ class Distillation(Objective):
 
     The teacher sees what the student saw, in eval mode and without gradient. It belongs to whoever made it: it follows
     ``.to(...)``, and is neither trained nor saved, neither with the student nor with this objective. A student with a
-    distillation head (``model.head.distilled``) follows the teacher with that head. Counted besides what ``base``
-    counts: ``distillation``, the term ``T² KL``, and ``loss`` becomes the whole.
+    :class:`~formwright.nn.heads.DistillationHead` follows the teacher with its second classifier. Counted besides what
+    ``base`` counts: ``distillation``, the term ``T² KL``, and ``loss`` becomes the whole.
 
     Args:
         teacher: gives scores for the same classes.
@@ -55,8 +56,9 @@ class Distillation(Objective):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
-        has_own_head = hasattr(getattr(model, "head", None), "distilled")
-        answer = "head.distilled:output" if has_own_head else ":output"
+        heads = (name for name, module in model.named_modules() if isinstance(module, DistillationHead))
+        own = next(heads, None)
+        answer = ":output" if own is None else f"{own}.distilled:output".lstrip(".")
         with read_taps(model, (":input", answer)) as values:
             outcome = self.base(model, batch, progress)
         student: Tensor = values[answer]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +19,8 @@ class NextToken(Objective):
     """``-log softmax(model(ids))[t, ids[t + 1]]``, its mean over all places whose target is not ``IGNORED``.
 
     Inputs are ids ``(batch, time)``, targets what follows each of them, of the same shape. Counted as ``loss`` (nats).
+    With ``segments`` beside the ids, no sequence is asked for the first token of the next one, and padding (a negative
+    segment) for nothing.
 
     Args:
         label_smoothing: share of the target that is spread over the vocabulary.
@@ -36,11 +40,21 @@ class NextToken(Objective):
                 f"For scores of shape {tuple(scores.shape)}, targets of shape {tuple(scores.shape[:-1])} are expected; "
                 f"got {tuple(batch.targets.shape)}."
             )
+        targets = _within_sequences(batch)
         loss = F.cross_entropy(
             scores.flatten(0, -2),
-            batch.targets.flatten(),
+            targets.flatten(),
             ignore_index=IGNORED,
             label_smoothing=self.label_smoothing,
         )
-        count = int((batch.targets != IGNORED).sum())
+        count = int((targets != IGNORED).sum())
         return Outcome(loss, sums={"loss": loss.detach() * count}, counts={"loss": count})
+
+
+def _within_sequences(batch: Batch) -> Tensor:
+    """The targets, ``IGNORED`` where a sequence that is packed with others ends, and in padding."""
+    segments = batch.inputs.get("segments") if isinstance(batch.inputs, Mapping) else None
+    if segments is None:
+        return batch.targets
+    ends = F.pad(segments[:, 1:] != segments[:, :-1], (0, 1))
+    return batch.targets.masked_fill(ends | (segments < 0), IGNORED)

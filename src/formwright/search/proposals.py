@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from formwright.search.open_choices import Categorical, Open
+from formwright.open_choices import Categorical, Open
 from formwright.search.space import Proposal, Space
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from formwright.candidates import CANDIDATES, Candidate
 from formwright.errors import UserError
-from formwright.nn.specification import ChainSpec
-from formwright.search.open_choices import Categorical, Integer, Open
+from formwright.models import MODELS
+from formwright.nn.specification import ChainSpec, NetworkSpec
+from formwright.open_choices import Categorical, Integer, Open
+from formwright.shapes import Shape
 from formwright.training.recipe import Recipe
 
 #: What is open in the training of every family: a factor on its own learning rate.
@@ -24,51 +26,35 @@ class Proposal:
     family: str
     name: str
     choices: dict[str, Any]
-    specification: ChainSpec
+    specification: NetworkSpec
     recipe: Recipe
 
 
-@dataclass(frozen=True)
-class Family:
-    """A family in a space: how it is built, how trained, and what it leaves open.
-
-    Attributes:
-        build: the specification, from the shape of the data and the choices by name.
-        choices: what is open in the model, by name; what the space says for all if unset.
-        first: what is tried first of the choices other than ``scale``, where it is not their own first value.
-        scale: the choice, with values from small to large, by which a candidate is made as large as a machine can
-            afford; if the family has no such choice, there is one size.
-        narrow: the scale below which the own first values are tried in place of ``first``.
-    """
-
-    build: Callable[..., ChainSpec]
-    recipe: Recipe = field(default_factory=Recipe)
-    choices: Mapping[str, Open] | None = None
-    first: Mapping[str, Any] = field(default_factory=dict)
-    scale: str = "width"
-    narrow: int = 24
-
-
-class Space(ABC):
+class Space:
     """What may be proposed for a task.
 
-    Attributes:
+    Args:
         families: by name, in the order in which they are tried when time is short.
-        shared: what is open in the models of all families that declare nothing of their own, which makes them
-            comparable: a width, which a machine can afford or not, and a depth.
-        shape: what the space knows of the data.
-        left_out: what to say when no family can take the data; an example of why follows.
+        shape: what is known of the data.
     """
 
-    families: Mapping[str, Family]
-    shared: Mapping[str, Open]
-    shape: Any
-    left_out: str = "No family can take data of this shape"
+    def __init__(self, families: Mapping[str, Candidate], shape: Shape) -> None:
+        self.families, self.shape = families, shape
+
+    @property
+    def left_out(self) -> str:
+        """What to say when no family can take the data; an example of why follows."""
+        return f"No family can take {self.shape}"
+
+    @property
+    def plain(self) -> tuple[str, str] | None:
+        """The plain model beside every result: what it is called, and its family."""
+        return next(((entry.plain, name) for name, entry in self.families.items() if entry.plain), None)
 
     def choices(self, family: str) -> dict[str, Open]:
         """What is open for a family, by name: in the model first, then in its training."""
         own = self.families[family].choices
-        return {**(self.shared if own is None else own), **TRAINING}
+        return {**(self.shape.sizes if own is None else own), **TRAINING}
 
     def ladder(self, family: str) -> list[dict[str, Any]]:
         """What is tried first of a family, from the smallest model to the largest."""
@@ -96,25 +82,41 @@ class Space(ABC):
                 raise UserError(f"{family} does not offer {name} = {value!r}; it leaves open: {known}.")
         whole = {name: choice.first for name, choice in choices.items()} | dict(entry.first) | chosen
         model = {name: value for name, value in whole.items() if name not in TRAINING}
-        specification = entry.build(self.shape, **model)
-        rate = whole["rate"]
-        recipe = dataclasses.replace(
-            self.recipe(entry.recipe),
-            learning_rate=entry.recipe.learning_rate * rate,
-            vector_learning_rate=entry.recipe.vector_learning_rate * rate,
-        )
+        recipe = Recipe(**{"batch_size": self.shape.batch, "warmup": self.shape.warmup, **entry.recipe})
+        rates = {rate: whole["rate"] * getattr(recipe, rate) for rate in ("learning_rate", "vector_learning_rate")}
         return Proposal(
-            family, self.title(family, specification, model), {"family": family, **whole}, specification, recipe
+            family,
+            ", ".join([family.replace("_", " "), *(f"{name} {value}" for name, value in model.items())]),
+            {"family": family, **whole},
+            entry.build(self.shape, **model),
+            dataclasses.replace(recipe, **rates),
         )
-
-    @abstractmethod
-    def recipe(self, recipe: Recipe) -> Recipe:
-        """A family's recipe with the batches and the warm-up that suit the data."""
-
-    @abstractmethod
-    def title(self, family: str, specification: ChainSpec, choices: Mapping[str, Any]) -> str:
-        """What people call a candidate."""
 
     def from_weights(self, specification: ChainSpec) -> list[Proposal]:
-        """Candidates that start from a user's checkpoint; none where the task has no use for one."""
-        return []
+        """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
+        own = self.shape.adapted(specification)
+        recipe = Recipe(optimizer="adamw", batch_size=min(self.shape.batch, 64), warmup=20, ema_decay=0.99)
+        ways = (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
+        return [
+            Proposal(
+                specification.family,
+                f"{specification.name}, your weights, {how}",
+                {"weights": True, "frozen": frozen},
+                own,
+                dataclasses.replace(recipe, learning_rate=rate, weight_decay=decay),
+            )
+            for how, frozen, rate, decay in ways
+        ]
+
+
+def space_for(task: str, shape: Shape) -> Space:
+    """What the families of the library, and of plug-ins, offer for a task.
+
+    Raises:
+        UserError: none does.
+    """
+    MODELS.names()  # imports plug-ins, whose families are candidates too
+    families = CANDIDATES.get(task, {})
+    if not families:
+        raise UserError(f"No family is a candidate for {task}: register one (formwright.candidates).")
+    return Space(dict(sorted(families.items(), key=lambda item: item[1].order)), shape)

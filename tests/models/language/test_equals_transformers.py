@@ -184,3 +184,13 @@ def test_counts_of_published_sizes(name: str, kind: str, config: str, options: d
     with torch.device("meta"):
         source = getattr(transformers, kind)(getattr(transformers, config)(**options))
     assert empty_copy(model_specification(name)).parameter_count() == source.num_parameters()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_bert_takes_types_that_do_not_follow_from_the_ids(dtype: torch.dtype, tolerance: float) -> None:
+    source = theirs("BertForMaskedLM", "BertConfig", **BERT).to(dtype)
+    model = ours("bert_base_uncased", source, length=12, padding=PADDING).to(dtype)
+    types = torch.tensor([[0, 1, 1, 0, 1, 0, 1], [1] * 7])
+    with torch.inference_mode():
+        expected = source(IDS, token_type_ids=types).logits
+        assert (model(IDS, types=types) - expected).abs().max() <= tolerance * expected.std()

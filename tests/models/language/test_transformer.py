@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from formwright.batch import call
+from formwright.deployment import OnnxModel, export_onnx
 from formwright.errors import UserError
-from formwright.models import create_model, model_specification
+from formwright.models import create_model, from_pretrained, model_specification
 from formwright.models.language.transformer import layer_mixers
 from formwright.nn import part
+from formwright.nn.context import EMPTY, Context
 
 
 def names(**options: object) -> list[str]:
@@ -75,7 +81,7 @@ def test_a_text_longer_than_learned_positions_is_refused() -> None:
 def test_types_follow_separators_at_once_and_in_a_stream() -> None:
     embedding = create_model("bert_tiny", vocabulary=11, dim=8, depth=1, heads=2, separator=7).backbone.embed
     ids = torch.tensor([[1, 7, 2, 7, 3], [7, 7, 7, 1, 2]])
-    assert embedding._type(ids, torch.zeros(2).long()).eq(embedding.types[0]).all(-1).tolist() == [
+    assert embedding._type(ids, torch.zeros(2).long(), EMPTY).eq(embedding.types[0]).all(-1).tolist() == [
         [True, True, False, False, False],
         [True, False, False, False, False],
     ]
@@ -84,3 +90,45 @@ def test_types_follow_separators_at_once_and_in_a_stream() -> None:
         y, state = embedding.stream(piece, state)
         pieces.append(y)
     assert torch.equal(torch.cat(pieces, dim=1), whole)
+
+
+def test_types_may_be_given_by_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("bert_tiny", vocabulary=11, dim=8, depth=1, heads=2, separator=7, length=12).eval()
+    ids = torch.tensor([[1, 7, 2, 7, 3], [7, 7, 7, 1, 2]])
+    derived = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])
+    torch.testing.assert_close(model(ids, types=derived), model(ids))
+    given = {"input": ids, "types": 1 - derived}
+    assert not torch.allclose(call(model, given), model(ids))
+    assert {name: x.shape for name, x in model.example(2, optional=True).items()} == dict.fromkeys(given, (2, 12))
+    assert isinstance(model.example(2), torch.Tensor), "who gives none gets those that follow from the ids"
+    export_onnx(model, tmp_path / "model.onnx", given, free=("time",))
+    run = OnnxModel(tmp_path / "model.onnx", threads=1)
+    assert run.input_shapes == {"input": (None, None), "types": (None, None)}
+    expected = call(model, given).detach().numpy()
+    np.testing.assert_allclose(run.on_tensors(given), expected, rtol=1e-4, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(call(from_pretrained(tmp_path), given), call(model, given))
+
+
+def test_given_types_reach_a_stream_of_ids() -> None:
+    embedding = create_model("bert_tiny", vocabulary=11, dim=8, depth=1, heads=2, separator=7).backbone.embed
+    ids, types = torch.tensor([[1, 7, 2, 7, 3]]), torch.tensor([[1, 0, 0, 1, 1]])
+    whole, context = embedding(ids, Context(types=types))
+    assert context.types is None, "nobody behind the embedding takes them"
+    state, pieces = embedding.init_state(1, 5), []
+    for piece, kinds in zip(ids.split([2, 3], dim=1), types.split([2, 3], dim=1), strict=True):
+        y, state = embedding.stream(piece, state, Context(types=kinds))
+        pieces.append(y)
+    assert torch.equal(torch.cat(pieces, dim=1), whole)
+
+
+def test_types_that_do_not_fit_are_refused() -> None:
+    model = create_model("bert_tiny", vocabulary=11, dim=8, depth=1, heads=2)
+    ids = torch.tensor([[1, 7, 2]])
+    with pytest.raises(UserError, match="There are 2 types of tokens, and numbers from 0 to 2 came"):
+        model(ids, types=torch.tensor([[0, 1, 2]]))
+    with pytest.raises(UserError, match=r"Ids of shape \(1, 3\) have types of the same shape"):
+        model(ids, types=torch.tensor([0, 1, 1]))
+    with pytest.raises(UserError, match="No part of Chain uses types"):
+        create_model("gpt2", vocabulary=11, dim=8, depth=1, heads=2)(ids, types=torch.tensor([[0, 1, 1]]))

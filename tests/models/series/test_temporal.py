@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from formwright.errors import UserError
-from formwright.models import Model, from_pretrained
+from formwright.models import Model, create_model, from_pretrained
 from formwright.models.series.temporal import patch_classifier, temporal_transformer
 from formwright.nn.series import sinusoidal_positions
 from formwright.nn.specification import part
@@ -15,7 +15,7 @@ from formwright.nn.specification import part
 def forecaster(**changes):
     torch.manual_seed(0)
     options = {"dim": 16, "hidden": 16, "heads": 2, "length": 12, "horizon": 5, "variates": 3} | changes
-    return Model(temporal_transformer(**options)).double().eval()
+    return create_model(temporal_transformer(**options)).double().eval()
 
 
 def classifier(**changes):

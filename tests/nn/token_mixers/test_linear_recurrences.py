@@ -9,12 +9,13 @@ import torch
 
 from formwright.measurement.macs import count_macs
 from formwright.models import empty_copy, model_specification
-from formwright.nn import build_part, part, streaming
+from formwright.nn import build_part, part
 from formwright.nn.functional.decode import blockwise_attention
 from formwright.nn.functional.delta_rule import delta_rule
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.legendre_memory import legendre_memory, legendre_tables
 from formwright.nn.functional.linear_attention import causal_linear_attention
+from formwright.nn.token_mixers import recurrent
 
 LAYERS: dict[str, dict[str, Any]] = {
     "delta_rule": {"heads": 2},
@@ -26,11 +27,11 @@ each_layer = pytest.mark.parametrize("name", LAYERS)
 
 
 @each_layer
-def test_a_long_text_in_segments_is_as_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_in_pieces_is_as_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = build_part(part(name, **LAYERS[name]), 16).double().eval()
     x = torch.randn(2, 50, 16, dtype=torch.float64)
     whole = layer(x)
-    monkeypatch.setattr(streaming, "SEGMENT", 12)
+    monkeypatch.setattr(recurrent, "PIECE", 12)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), whole, rtol=1e-9, atol=1e-9)
 

@@ -1,4 +1,4 @@
-"""Mamba and Mamba-2: long texts in segments, and sizes that cannot be."""
+"""Mamba and Mamba-2: long texts in pieces, and sizes that cannot be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from formwright.errors import UserError
-from formwright.nn import build_part, part, streaming
+from formwright.nn import build_part, part
+from formwright.nn.token_mixers import recurrent
 
 LAYERS = {
     "mamba": {"states": 3},
@@ -17,11 +18,11 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_long_text_in_segments_is_as_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_in_pieces_is_as_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = build_part(part(name, **LAYERS[name]), 16).double()
     x = torch.randn(2, 50, 16, dtype=torch.float64)
     whole = layer(x)
-    monkeypatch.setattr(streaming, "SEGMENT", 12)
+    monkeypatch.setattr(recurrent, "PIECE", 12)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), whole, rtol=1e-12, atol=1e-12)
 

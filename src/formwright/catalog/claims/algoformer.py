@@ -11,8 +11,8 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
-from formwright.catalog.sequence_contests import SequenceContest, train_sequences
+from formwright.catalog.experiments.contest import Contest, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.in_context import (
     Prompts,
@@ -23,7 +23,7 @@ from formwright.data.synthetic.in_context import (
 )
 from formwright.models import Chain, Network, create_model, model_specification
 from formwright.models.language.algoformer import algoformer, with_loops
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.in_context import InContextRegression
 from formwright.reporting import Reporter
 
@@ -81,8 +81,9 @@ def _batch(generator: torch.Generator) -> Batch:
 _TRAINED: dict[tuple[str, int], Network] = {}
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """Train with the loss over the last loops, if there are any; the squared error on new prompts."""
+    assert isinstance(specification, ChainSpec)
     loops = max(stage.repeats for stage in specification.stages)
     model = train_sequences(
         specification,
@@ -102,7 +103,7 @@ def _error(model: Network) -> float:
     return float((at_points(model(prompts.vectors)) - prompts.y).square().mean())
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {kind: functools.partial(_small, kind) for kind in ("algoformer", "looped", "standard")},
     _run,
     f"{POINTS} points of {DIM} channels behind a fixed random layer, {STEPS} steps of 32 prompts, mean squared error "
@@ -117,7 +118,7 @@ def _best(error: Mapping[str, float]) -> bool:
 
 
 def _further_loops(reporter: Reporter) -> ClaimResult:
-    CONTEST.scores(reporter)
+    CONTEST.results(reporter)
     models = [m for (name, _), m in _TRAINED.items() if name == "algoformer" and isinstance(m, Chain)]
     trained = statistics.mean(map(_error, models))
     further = statistics.mean(_error(with_loops(model, LOOPS + FURTHER)) for model in models)

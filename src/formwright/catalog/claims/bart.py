@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from formwright.catalog.claim import Claim
+from formwright.catalog.experiments.writing import stream_claim, text_claims
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.writing import stream_claim, text_claims
 
 CLAIMS: list[Claim] = [
     *parameter_claims({"bart_base": 139_420_416, "bart_large": 406_291_456}),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from formwright.catalog.claim import Claim
-from formwright.catalog.contests import SIDE, Contest, matched, parameters
+from formwright.catalog.experiments.contest import matched, parameters
+from formwright.catalog.experiments.pictures import SIDE, picture_contest
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
 from formwright.models.vision.cct import cct, convolutional_stem, patch_stem
 from formwright.nn.specification import ChainSpec, PartSpec
@@ -36,7 +37,7 @@ def _cct(channels: int, classes: int) -> ChainSpec:
     )
 
 
-LADDER = Contest(
+LADDER = picture_contest(
     {
         "cct": _cct,
         "cvt": lambda channels, classes: _small(channels, classes, stem=patch_stem(4)),

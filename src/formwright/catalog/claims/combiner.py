@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.mixers import combiner_state, mixer_claims
-from formwright.catalog.texts import LENGTH, TextContest, small_decoder
+from formwright.catalog.experiments.mixers import combiner_state, mixer_claims
+from formwright.catalog.experiments.texts import LENGTH, small_decoder, text_contest
 from formwright.measurement.macs import count_macs
 from formwright.nn import build_part, part
 from formwright.nn.functional.combiner import combiner_fixed_attention, combiner_logsparse_attention, levels
@@ -27,7 +27,7 @@ def _decoder(mixer: PartSpec) -> ChainSpec:
     return small_decoder(part("glu"), mixers=mixer, rotary=None, positions=part("learned_positions"))
 
 
-LOSSES = TextContest(
+LOSSES = text_contest(
     {
         "full": lambda: _decoder(part("attention")),
         "combiner-fixed": lambda: _decoder(part("combiner_fixed_attention", segment=SMALL_SEGMENT)),

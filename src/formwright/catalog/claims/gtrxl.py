@@ -11,14 +11,14 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import Contest, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.catalog.figures import output_claims
-from formwright.catalog.sequence_contests import SequenceContest, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.t_maze import ACTIONS, SIGNALS, Episodes, t_maze
 from formwright.models import model_specification
 from formwright.models.language.gtrxl import gtrxl
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter, Share
 
@@ -63,7 +63,7 @@ def _batch(generator: torch.Generator) -> Batch:
     return _episodes(32, generator).batch()
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of right turns in new mazes, its mean over the learning rates."""
     shares = []
     for index, learning_rate in enumerate(LEARNING_RATES):
@@ -84,7 +84,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return statistics.mean(shares)
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {kind: functools.partial(_small, kind) for kind in KINDS},
     _run,
     f"corridors of {SHORTEST} to {LONGEST} steps, imitated for {STEPS} steps of 32 episodes by AdamW without "

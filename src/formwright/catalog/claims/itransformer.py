@@ -10,8 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.forecasts import (
+from formwright.catalog.experiments.forecasts import (
     SEEDS,
     Errors,
     PublishedTraining,
@@ -24,11 +23,12 @@ from formwright.catalog.forecasts import (
     restrict,
     train_as_published,
 )
+from formwright.catalog.figures import output_claims, parameter_claims
 from formwright.data.series_batches import Windows
 from formwright.models import model_specification
 from formwright.models.series.itransformer import itransformer
 from formwright.models.series.temporal import temporal_transformer
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.reporting import SILENT, Reporter, Share
 
 #: Mean squared and absolute error of the paper's table, look-back of 96.
@@ -133,7 +133,7 @@ def _inverted(length: int, *, variates: int = 7) -> ChainSpec:
     return itransformer(dim=64, hidden=64, heads=4, dropout=0.0, length=length, variates=variates)
 
 
-def _temporal(length: int, *, normalise: bool) -> ChainSpec:
+def _temporal(length: int, *, normalise: bool) -> NetworkSpec:
     """The temporal-token Transformer of the same width, with a third block in the place of the decoder's."""
     return temporal_transformer(dim=64, hidden=64, depth=3, heads=4, dropout=0.0, length=length, normalise=normalise)
 
@@ -142,7 +142,7 @@ def _temporal(length: int, *, normalise: bool) -> ChainSpec:
 def _small_mse(kind: str, length: int, seed: int) -> float:
     """Mean squared error on ETTh1 at horizon 96 after one short pass."""
     data = ett("ETTh1", horizon=96, length=length, calendar=False)
-    build: dict[str, Callable[[], ChainSpec]] = {
+    build: dict[str, Callable[[], NetworkSpec]] = {
         "inverted": lambda: _inverted(length),
         "temporal": lambda: _temporal(length, normalise=False),
         "temporal, normalised": lambda: _temporal(length, normalise=True),

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.reference import FLOAT64_TOLERANCE
-from formwright.catalog.texts import (
+from formwright.catalog.experiments.contest import SEEDS
+from formwright.catalog.experiments.texts import (
     LENGTH,
-    SEEDS,
     conditions,
     new_model,
     once,
@@ -25,6 +24,7 @@ from formwright.catalog.texts import (
     train_text,
     windows,
 )
+from formwright.catalog.reference import FLOAT64_TOLERANCE
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
 from formwright.metrics.classification import classification_scores, softmax

@@ -12,9 +12,9 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import SEEDS, parameters
+from formwright.catalog.experiments.contest import SEEDS, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.sequence_contests import train_sequences
 from formwright.data.spoken_digits import BANDS, FRAMES, Sounds, generated_sounds, read_spoken_digits
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.models import create_model, model_specification

@@ -10,15 +10,15 @@ from formwright.arena.contest import train_and_score
 from formwright.arena.run import measure_speed
 from formwright.arena.tasks import Parts
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.mixers import linformer_state, mixer_claims, transformers_state
-from formwright.catalog.sequence_contests import SequenceContest
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.mixers import linformer_state, mixer_claims, transformers_state
 from formwright.data.images import read_images
 from formwright.data.synthetic.listops import listops
 from formwright.data.synthetic.pixels import pixel_sequences
 from formwright.measurement.budget import format_bytes
 from formwright.models import empty_copy, model_specification
 from formwright.models.language.long_range_arena import long_range_arena
-from formwright.nn.specification import ChainSpec, part
+from formwright.nn.specification import NetworkSpec, part
 from formwright.reporting import Reporter
 
 #: By hand from the authors' configurations: no biases in attention; the sine table is no parameter there.
@@ -57,7 +57,7 @@ def _listops() -> Parts:
 SHORT_BLOCKS = {"local": part("local_attention", block=16), "bigbird": part("bigbird_attention", block=8)}
 
 
-def _frame(mixer: str, **sizes: Any) -> ChainSpec:
+def _frame(mixer: str, **sizes: Any) -> NetworkSpec:
     return long_range_arena(mixer=SHORT_BLOCKS.get(mixer, mixer), depth=2, heads=4, classes=10, **sizes)
 
 
@@ -73,7 +73,7 @@ def _accuracy(
     parts: Callable[[], Parts],
     steps: int,
     learning_rate: float,
-    specification: ChainSpec,
+    specification: NetworkSpec,
     seed: int,
     reporter: Reporter,
 ) -> float:
@@ -82,13 +82,13 @@ def _accuracy(
     ).accuracy
 
 
-DIGITS = SequenceContest(
+DIGITS = Contest(
     {mixer: functools.partial(_digits_frame, mixer) for mixer in DIGITS_MIXERS},
     functools.partial(_accuracy, _digits, DIGITS_STEPS, 5e-3),
     f"scikit-learn's digits as 64 grey ids, {DIGITS_STEPS} steps of 32",
     _percent,
 )
-SHORT_LISTOPS = SequenceContest(
+SHORT_LISTOPS = Contest(
     {mixer: functools.partial(_listops_frame, mixer) for mixer in ("full", "linear", "performer", "bigbird")},
     functools.partial(_accuracy, _listops, LISTOPS_STEPS, 2e-3),
     f"ListOps of 10 to 60 tokens and 4 levels, {LISTOPS_STEPS} steps of 32",

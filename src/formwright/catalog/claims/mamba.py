@@ -9,14 +9,15 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.sequences import answered_rightly, train_sequences
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.sequence_contests import SequenceContest, answered_rightly, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.selective_copying import selective_copying
 from formwright.measurement.latency import compare
 from formwright.models.language.mamba import mamba
 from formwright.nn import build_part, part
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter
 
@@ -33,7 +34,7 @@ def _small(selective: bool) -> ChainSpec:
     return mamba(dim=32, depth=2, vocabulary=VOCABULARY, length=LENGTH + TOKENS, selective=selective)
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of tokens that are copied rightly, in rows that were not trained on."""
     model = train_sequences(
         specification,
@@ -47,7 +48,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return answered_rightly(model, _rows(256, torch.Generator().manual_seed(2**31)))
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {"mamba": functools.partial(_small, True), "time-invariant": functools.partial(_small, False)},
     _run,
     f"{TOKENS} of {VOCABULARY - 2} kinds of tokens among {LENGTH} ids, {STEPS} steps of 32 rows, tokens "

@@ -9,12 +9,13 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.sequences import answered_rightly, train_sequences
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.sequence_contests import SequenceContest, answered_rightly, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.phonebook import SPECIAL, phonebook
 from formwright.models.language.mamba2 import allocate_layers, mamba2, mamba2_hybrid
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives.language import NextToken
 from formwright.reporting import Reporter
 
@@ -44,7 +45,7 @@ def _small(attention: bool) -> ChainSpec:
     return mamba2_hybrid(heads=4, kv_heads=4, attention_ratio=0.5, mlp_ratio=0.0, groups=1, **sizes)  # type: ignore[arg-type]
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of digits that are right, in books that were not trained on."""
     model = train_sequences(
         specification,
@@ -58,7 +59,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return answered_rightly(model, _rows(256, TESTED, torch.Generator().manual_seed(2**31)))
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {"hybrid": functools.partial(_small, True), "mamba2": functools.partial(_small, False)},
     _run,
     f"books of {TRAINED} of {NAMES} names with a digit each, {STEPS} steps of 32 books, digits of 256 books of "

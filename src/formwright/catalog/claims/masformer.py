@@ -9,13 +9,14 @@ import torch
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.contest import Contest
+from formwright.catalog.experiments.sequences import answered_rightly, train_sequences
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.sequence_contests import SequenceContest, answered_rightly, train_sequences
 from formwright.data.synthetic.associative_recall import associative_recall
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.models import create_model
 from formwright.models.language.masformer import full_layers, masformer
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.objectives import NextToken
 from formwright.reporting import Reporter
 
@@ -68,7 +69,7 @@ def _frame(full: Sequence[int]) -> ChainSpec:
     return dataclasses.replace(specification, initialization="fan_in")
 
 
-def _train(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _train(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     """The share of questions that are answered rightly in new rows."""
     batches = GeneratedBatches(lambda generator: _rows(RECALL_BATCH, generator), seed=seed)
     model = train_sequences(
@@ -83,7 +84,7 @@ def _train(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
     return answered_rightly(model, _rows(256, torch.Generator().manual_seed(2**31)))
 
 
-RECALL = SequenceContest(
+RECALL = Contest(
     {
         "full": lambda: _frame(range(RECALL_LAYERS)),
         "a quarter full": lambda: _frame(full_layers(RECALL_LAYERS, 1, "even")),

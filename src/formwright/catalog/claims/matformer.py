@@ -9,18 +9,9 @@ import numpy as np
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.reference import (
-    FLOAT32_TOLERANCE,
-    reference_specification,
-    reference_state,
-    reference_variants,
-    sample,
-    token_ids,
-)
-from formwright.catalog.texts import (
+from formwright.catalog.experiments.contest import SEEDS
+from formwright.catalog.experiments.texts import (
     LENGTH,
-    SEEDS,
     VOCABULARY,
     conditions,
     held_out_loss,
@@ -29,6 +20,15 @@ from formwright.catalog.texts import (
     small_text,
     spread,
     train_text,
+)
+from formwright.catalog.figures import output_claims, parameter_claims
+from formwright.catalog.reference import (
+    FLOAT32_TOLERANCE,
+    reference_specification,
+    reference_state,
+    reference_variants,
+    sample,
+    token_ids,
 )
 from formwright.compression import extract, mix_and_match
 from formwright.models import Network, create_model, load_checkpoint

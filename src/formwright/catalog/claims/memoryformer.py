@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import parameters
+from formwright.catalog.experiments.texts import LENGTH, VOCABULARY, small_decoder, text_contest
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.texts import LENGTH, VOCABULARY, TextContest, small_decoder
 from formwright.measurement.latency import compare
 from formwright.measurement.macs import count_macs
 from formwright.models import empty_copy, model_specification
@@ -30,7 +30,7 @@ def _tables(score: str) -> ChainSpec:
     return memoryformer(dim=64, depth=2, heads=2, score=score, tied=True, vocabulary=VOCABULARY, length=LENGTH)
 
 
-LOSSES = TextContest(
+LOSSES = text_contest(
     {
         "tables": lambda: _tables("vertex_probability"),
         "tables, released score": lambda: _tables("scaled_vertex_probability"),

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import SIDE, Contest
+from formwright.catalog.experiments.pictures import SIDE, picture_contest
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
 from formwright.models.vision.metaformer_baselines import metaformer_baselines
 from formwright.nn.activations import build_activation
@@ -60,7 +60,7 @@ def _small(channels: int, classes: int, *, activation: str) -> ChainSpec:
     )
 
 
-ACTIVATIONS = Contest(
+ACTIVATIONS = picture_contest(
     {
         "star_relu": lambda channels, classes: _small(channels, classes, activation="star_relu"),
         "gelu": lambda channels, classes: _small(channels, classes, activation="gelu"),

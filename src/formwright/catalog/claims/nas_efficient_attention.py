@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.texts import TextContest, small_decoder
+from formwright.catalog.experiments.texts import small_decoder, text_contest
 from formwright.measurement.macs import count_macs
 from formwright.nn import build_part, part
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
@@ -67,7 +67,7 @@ def _decoder(mixers: PartSpec | tuple[PartSpec, ...]) -> ChainSpec:
 
 
 _SOFTMAX, _LINEAR = part("attention"), part("cosformer_attention")
-LOSSES = TextContest(
+LOSSES = text_contest(
     {
         "softmax": lambda: _decoder(_SOFTMAX),
         "one layer of softmax in four": lambda: _decoder((_LINEAR, _LINEAR, _LINEAR, _SOFTMAX)),

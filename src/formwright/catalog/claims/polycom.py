@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.contest import SEEDS
+from formwright.catalog.experiments.texts import IN_TRAINING, small_decoder, spread, text_contest
 from formwright.catalog.figures import parameter_claims
 from formwright.catalog.reference import FLOAT64_TOLERANCE, fill, images, reference_figures, sample
-from formwright.catalog.texts import SEEDS, TextContest, small_decoder, spread
 from formwright.data.array_batches import ArrayBatches
 from formwright.nn.activations import build_activation
 from formwright.nn.specification import ChainSpec, part
@@ -30,7 +31,7 @@ def _plain(activation: str) -> ChainSpec:
     return small_decoder(part("mlp", hidden=HIDDEN * 3 // 2, activation=activation, bias=False))
 
 
-LOSSES = TextContest(
+LOSSES = text_contest(
     {
         "poly_norm": lambda: _plain("poly_norm"),
         "poly_relu": lambda: _plain("poly_relu"),
@@ -95,19 +96,19 @@ CLAIMS: list[Claim] = [
         "lower-loss-than-relu",
         "PolyNorm and PolyReLU both train to a lower loss than ReLU at equal parameters",
         holds=lambda loss: max(loss["poly_norm"], loss["poly_relu"]) < loss["relu"],
-        in_training=True,
+        by=IN_TRAINING,
     ),
     LOSSES.claim(
         "not-above-gelu",
         f"PolyNorm trains to a loss at most {LEVEL:g} nats a byte above GELU at equal parameters",
         holds=lambda loss: loss["poly_norm"] <= loss["gelu"] + LEVEL,
-        in_training=True,
+        by=IN_TRAINING,
     ),
     LOSSES.claim(
         "not-above-swiglu",
         f"PolyNorm trains to a loss at most {LEVEL:g} nats a byte above SwiGLU at equal parameters",
         holds=lambda loss: loss["poly_norm"] <= loss["swiglu"] + LEVEL,
-        in_training=True,
+        by=IN_TRAINING,
     ),
     Claim(
         "sine-fit",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from formwright.catalog.claim import Claim
-from formwright.catalog.contests import SIDE, Contest, macs, matched, with_mixer
+from formwright.catalog.experiments.contest import macs, matched, with_mixer
+from formwright.catalog.experiments.pictures import SIDE, picture_contest
 from formwright.catalog.figures import mac_claims, output_claims, parameter_claims
 from formwright.models.vision.poolformer import poolformer
 from formwright.nn.specification import ChainSpec, part
@@ -38,7 +39,7 @@ def _attention(channels: int, classes: int) -> ChainSpec:
     )
 
 
-MIXERS = Contest(
+MIXERS = picture_contest(
     {
         "pooling": lambda channels, classes: _small(channels, classes, mixer="pooling"),
         "identity": lambda channels, classes: _small(channels, classes, mixer="identity"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from formwright.catalog.cards import read_cards
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.forecasts import SEEDS, ett, ett_folder, few_windows, forecast_errors
+from formwright.catalog.experiments.forecasts import SEEDS, ett, ett_folder, few_windows, forecast_errors
 from formwright.data.series_batches import SeriesBatches, Windows
 from formwright.models import create_model
 from formwright.models.series.seasonal_trend import SeasonalTrend

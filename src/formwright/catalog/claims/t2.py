@@ -10,9 +10,7 @@ import numpy as np
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.figures import parameter_claims
-from formwright.catalog.reference import FLOAT32_TOLERANCE, images, reference_figures, reference_state, sample
-from formwright.catalog.transients import (
+from formwright.catalog.experiments.transients import (
     STEPS,
     TEST_CURVES,
     TRAIN_CURVES,
@@ -21,6 +19,8 @@ from formwright.catalog.transients import (
     train_on,
     transients,
 )
+from formwright.catalog.figures import parameter_claims
+from formwright.catalog.reference import FLOAT32_TOLERANCE, images, reference_figures, reference_state, sample
 from formwright.data.light_curves import append_features
 from formwright.metrics.classification import classification_scores
 from formwright.metrics.ranking import balanced_log_loss, ranking_scores

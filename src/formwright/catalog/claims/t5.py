@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from formwright.catalog.claim import Claim
+from formwright.catalog.experiments.writing import stream_claim, text_claims
 from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.writing import stream_claim, text_claims
 
 CLAIMS: list[Claim] = [
     *parameter_claims(

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.forecasts import MONTH, ett_folder
 from formwright.catalog.figures import output_claims
-from formwright.catalog.forecasts import MONTH, ett_folder
 from formwright.data.array_batches import ArrayBatches
 from formwright.data.decomposition import stl_components
 from formwright.data.synthetic.series import synthetic_series

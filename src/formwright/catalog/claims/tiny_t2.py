@@ -15,7 +15,7 @@ import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.claims.t2 import SEEDS, trained_t2
-from formwright.catalog.transients import Floats, probabilities, train_on, transients
+from formwright.catalog.experiments.transients import Floats, probabilities, train_on, transients
 from formwright.compression.files import WrittenFile, write_formats
 from formwright.compression.values import KeptValues, cluster, sparsify, unique_values, zeros
 from formwright.deployment.export import export_onnx

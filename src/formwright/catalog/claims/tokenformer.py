@@ -8,10 +8,9 @@ import statistics
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.figures import output_claims, parameter_claims
-from formwright.catalog.texts import (
+from formwright.catalog.experiments.contest import SEEDS
+from formwright.catalog.experiments.texts import (
     LENGTH,
-    SEEDS,
     VOCABULARY,
     conditions,
     held_out_loss,
@@ -21,6 +20,7 @@ from formwright.catalog.texts import (
     spread,
     train_text,
 )
+from formwright.catalog.figures import output_claims, parameter_claims
 from formwright.compression.growth import Growth, grow
 from formwright.models import Network
 from formwright.models.language.tokenformer import tokenformer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import parameters
 from formwright.catalog.figures import output_claims
 from formwright.models import model_specification
 from formwright.reporting import Reporter

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from formwright.catalog.claim import Claim, ClaimResult
+from formwright.catalog.experiments.forecasts import ett_folder
 from formwright.catalog.figures import output_claims
-from formwright.catalog.forecasts import ett_folder
 from formwright.catalog.reference import FLOAT64_TOLERANCE
 from formwright.models import empty_copy
 from formwright.models.series.foundation import SIZES, FoundationModel, decoder

@@ -11,14 +11,14 @@ from torch import nn
 
 from formwright.batch import Batch
 from formwright.catalog.claim import Claim, ClaimResult
-from formwright.catalog.contests import parameters
+from formwright.catalog.experiments.contest import Contest, parameters
+from formwright.catalog.experiments.sequences import train_sequences
 from formwright.catalog.reference import FLOAT64_TOLERANCE
-from formwright.catalog.sequence_contests import SequenceContest, train_sequences
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.measurement.latency import compare
 from formwright.models import create_model, empty_copy, model_specification
 from formwright.models.language.wide_attention import aspect_ratios, wide_attention
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.nn.token_mixers.attention import Attention
 from formwright.objectives import Classification
 from formwright.reporting import Reporter
@@ -72,7 +72,7 @@ def _small(depth: int, heads: int) -> ChainSpec:
     )
 
 
-def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
+def _run(specification: NetworkSpec, seed: int, reporter: Reporter) -> float:
     batches = GeneratedBatches(_batch, seed=seed)
     model = train_sequences(specification, Classification(), batches, steps=STEPS, seed=seed, reporter=reporter)
     *_, ids, classes = _digits()
@@ -80,7 +80,7 @@ def _run(specification: ChainSpec, seed: int, reporter: Reporter) -> float:
         return float((model(ids).argmax(-1) == classes).float().mean())
 
 
-CONTEST = SequenceContest(
+CONTEST = Contest(
     {f"{depth}x{heads}": functools.partial(_small, depth, heads) for depth, heads in ((4, 2), (2, 4), (1, 8))},
     _run,
     f"scikit-learn's digits as 64 tokens, 1,297 to train and 500 to test, {STEPS} steps of 32, layers x heads of 8 "

@@ -1,5 +1,5 @@
 """Layers as products of thinner ones."""
 
-from formwright.compression.factorization.svd import factorise
+from formwright.compression.factorization.svd import check_share, factorise
 
-__all__ = ["factorise"]
+__all__ = ["check_share", "factorise"]

@@ -12,6 +12,16 @@ from formwright.models import Network
 from formwright.nn.edits import factorise_layer
 
 
+def check_share(keep: float) -> None:
+    """Refuse a share of a layer's weights that no product of two thin layers has.
+
+    Raises:
+        UserError: it is not above 0 and below 1.
+    """
+    if not 0 < keep < 1:
+        raise UserError(f"A factorised layer keeps a share of its weights above 0 and below 1, got {keep}.")
+
+
 def factorise(model: Network, *, keep: float = 0.5, layers: str = "*") -> tuple[Network, dict[str, int]]:
     """A copy of ``model`` whose dense layers are products ``U V`` of a rank that leaves ``keep`` of their weights.
 
@@ -28,8 +38,7 @@ def factorise(model: Network, *, keep: float = 0.5, layers: str = "*") -> tuple[
     Raises:
         UserError: ``keep`` is out of range, or no layer can be factorised.
     """
-    if not 0 < keep < 1:
-        raise UserError(f"A factorised layer keeps a share of its weights above 0 and below 1, got {keep}.")
+    check_share(keep)
     smaller = copy.deepcopy(model)
     ranks: dict[str, int] = {}
     edits = []

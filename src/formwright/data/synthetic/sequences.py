@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from formwright.batch import Batch
+from formwright.batch import Batch, Inputs
 from formwright.data.epochs import EpochBatches
 
 Ids = NDArray[np.int16]
@@ -24,7 +24,7 @@ class LabelledSequences:
     Attributes:
         ids: ``(n, length)``, below ``vocabulary``; ``padding`` fills short rows, if there is such an id.
         labels: ``(n,)``, below ``classes``.
-        pairs: whether a row holds two texts of half the length.
+        pairs: whether a row holds two texts of half the length, which a model takes as ``first`` and ``second``.
         source: what they were made of, as a person would say it.
     """
 
@@ -42,6 +42,11 @@ class LabelledSequences:
     @property
     def length(self) -> int:
         return int(self.ids.shape[1])
+
+    def inputs(self, rows: NDArray[np.int64]) -> Inputs:
+        """What a model takes of these rows: ids, or the ids of both texts by name."""
+        ids = torch.from_numpy(self.ids[rows].astype(np.int64))
+        return dict(zip(("first", "second"), ids.chunk(2, dim=1), strict=True)) if self.pairs else ids
 
     def first(self, count: int) -> LabelledSequences:
         """At most so many rows from the beginning."""
@@ -74,4 +79,4 @@ def evaluation_sequences(data: LabelledSequences, batch_size: int) -> Iterator[B
 
 
 def _batch(data: LabelledSequences, rows: NDArray[np.int64]) -> Batch:
-    return Batch(torch.from_numpy(data.ids[rows].astype(np.int64)), torch.from_numpy(data.labels[rows]))
+    return Batch(data.inputs(rows), torch.from_numpy(data.labels[rows]))

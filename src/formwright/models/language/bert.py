@@ -37,7 +37,7 @@ def bert(
         depth: number of blocks.
         heads: attention heads.
         hidden: hidden width of the MLP; four times ``dim`` if unset.
-        separator: id of the token that ends a text, from which the types of tokens follow.
+        separator: id of the token that ends a text, from which the types of tokens follow where they are not given.
         classes: number of classes of texts; predicts masked tokens if unset.
     """
     norm = part("layer_norm", eps=norm_eps)
@@ -54,7 +54,7 @@ def bert(
         family="bert",
         name=name,
         task="masked-language-modelling" if classes is None else "text-classification",
-        input=TokenInput(vocabulary, length, padding),
+        input=TokenInput(vocabulary, length, padding, types=2),
         classes=vocabulary if classes is None else classes,
         embed=part("typed_token_embedding", separator=separator),
         stages=(StageSpec(dim, blocks, entry=(part("learned_positions", norm=norm),)),),

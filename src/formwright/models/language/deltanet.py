@@ -6,17 +6,18 @@ flash-linear-attention's models, whose checkpoints load; sizes from its configur
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
-from formwright.models import Network, register_family
+from formwright.models import Network, derive, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, SMALL_DECODER, decoder, small_decoder
 from formwright.nn.specification import ChainSpec, part
+from formwright.shapes import LanguageShape
 
 
 def gated_width(dim: int) -> int:
@@ -24,9 +25,10 @@ def gated_width(dim: int) -> int:
     return 256 * -(-int(dim * 4 * 2 / 3) // 256)
 
 
+@derive(decoder, family="deltanet", without=DECIDED, tied=False, vocabulary=32000, length=2048)
 def deltanet(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "deltanet",
     dim: int,
     depth: int,
     heads: int,
@@ -37,17 +39,10 @@ def deltanet(
     attention_heads: int | None = None,
     window: int | None = None,
     norm_eps: float = 1e-6,
-    tied: bool = False,
-    vocabulary: int = 32000,
-    length: int = 2048,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A DeltaNet.
+    """A DeltaNet; other options are those of :func:`decoder`.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
         heads: heads of the delta rule.
         hidden: hidden width of the gated MLP; :func:`gated_width` if unset.
         kernel: tokens that the short convolutions see.
@@ -56,11 +51,6 @@ def deltanet(
         attention_heads: their heads; ``heads`` if unset.
         window: how many tokens they see; all before if unset.
         norm_eps: added to the mean square by all norms.
-        tied: whether the scores use the weight of the token embedding.
-        vocabulary: number of token ids.
-        length: the sequences that it is trained with; it takes any.
-        padding: the id that is no token.
-        classes: number of classes of texts; predicts tokens if unset.
 
     Raises:
         UserError: there is no block with a number of ``attention_layers``.
@@ -69,22 +59,11 @@ def deltanet(
         raise UserError(f"Attention in layers {list(attention_layers)} does not fit {depth} layers, 0 to {depth - 1}.")
     delta = part("delta_rule", heads=heads, kernel=kernel, gate=gate, norm_eps=norm_eps)
     attention = part("attention", heads=attention_heads or heads, window=window, bias=False)
-    mixers = [attention if layer in attention_layers else delta for layer in range(depth)]
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
-        mixers=mixers,
+    return base(
+        mixers=[attention if layer in attention_layers else delta for layer in range(depth)],
         channel_mixer=part("glu", hidden=gated_width(dim) if hidden is None else hidden),
         norm=part("rms_norm", eps=norm_eps),
-        tied=tied,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
     )
-    return dataclasses.replace(specification, family="deltanet")
 
 
 _LARGE: dict[str, Any] = {"dim": 2048, "depth": 24, "heads": 16}
@@ -159,3 +138,9 @@ register_layout(
         {"qkv.weight": ("q_proj", "k_proj", "v_proj"), "conv_weight": ("q_conv1d", "k_conv1d", "v_conv1d")},
     ),
 )
+
+
+@candidate("language-modelling", "delta_rule_decoder", order=50, **SMALL_DECODER)
+def _for_language(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A plain decoder with the delta rule in every layer."""
+    return small_decoder(shape, width, depth, part("delta_rule"), "delta_rule_decoder")

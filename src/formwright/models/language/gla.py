@@ -6,60 +6,40 @@ flash-linear-attention's models, whose checkpoints load; sizes from its configur
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 
-from formwright.models import register_family
+from formwright.candidates import candidate
+from formwright.models import derive, register_family
 from formwright.models.checkpoints import register_layout
 from formwright.models.language.deltanet import fla_layout, gated_width
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, SMALL_DECODER, decoder, small_decoder
 from formwright.nn.specification import ChainSpec, part
+from formwright.shapes import LanguageShape
 
 
+@derive(decoder, family="gla", without=DECIDED, tied=False, vocabulary=32000, length=2048)
 def gla(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "gla",
     dim: int,
-    depth: int,
     heads: int = 4,
     expand_keys: float = 0.5,
     hidden: int | None = None,
     norm_eps: float = 1e-6,
-    tied: bool = False,
-    vocabulary: int = 32000,
-    length: int = 2048,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A gated linear attention Transformer.
+    """A gated linear attention Transformer; other options are those of :func:`decoder`.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
         heads: heads of the linear attention.
         expand_keys: channels of all keys over ``dim``.
         hidden: hidden width of the gated MLP; 8/3 of ``dim`` up to the next multiple of 256 if unset.
         norm_eps: added to the mean square by all norms.
-        tied: whether the scores use the weight of the token embedding.
-        vocabulary: number of token ids.
-        length: the sequences that it is trained with; it takes any.
-        padding: the id that is no token.
-        classes: number of classes of texts; predicts tokens if unset.
     """
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
+    return base(
         mixers=part("gated_linear_attention", heads=heads, expand_keys=expand_keys, norm_eps=norm_eps),
         channel_mixer=part("glu", hidden=gated_width(dim) if hidden is None else hidden),
         norm=part("rms_norm", eps=norm_eps),
-        tied=tied,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
     )
-    return dataclasses.replace(specification, family="gla")
 
 
 register_family(
@@ -86,3 +66,9 @@ register_layout(
         {"qk.weight": ("q_proj", "k_proj"), "value_gate.weight": ("v_proj", "g_proj")},
     ),
 )
+
+
+@candidate("language-modelling", "gated_linear_attention_decoder", order=40, **SMALL_DECODER)
+def _for_language(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A plain decoder with gated linear attention in every layer."""
+    return small_decoder(shape, width, depth, part("gated_linear_attention"), "gated_linear_attention_decoder")

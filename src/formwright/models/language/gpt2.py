@@ -6,56 +6,37 @@ names, whose checkpoints load.
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Callable
 
-from formwright.models import Network, register_family
+from formwright.models import Network, derive, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, decoder, without_score_bias
 from formwright.nn.specification import ChainSpec, part
 
 
+@derive(decoder, family="gpt2", without=(*DECIDED, "tied"), dropout=0.0, vocabulary=50257)
 def gpt2(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "gpt2",
     dim: int,
-    depth: int,
-    heads: int,
     hidden: int | None = None,
     activation: str = "gelu_tanh",
-    dropout: float = 0.0,
-    vocabulary: int = 50257,
-    length: int = 1024,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A GPT-2.
+    """A GPT-2; other options are those of :func:`decoder`.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
-        heads: attention heads.
         hidden: hidden width of the MLP; four times ``dim`` if unset.
-        classes: number of classes of texts; predicts tokens if unset.
     """
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
-        mixers=part("attention", qkv_bias=True),
-        channel_mixer=part("mlp", hidden=hidden or 4 * dim, activation=activation),
-        norm=part("layer_norm"),
-        rotary=None,
-        positions=part("learned_positions"),
-        dropout=dropout,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
+    return without_score_bias(
+        base(
+            mixers=part("attention", qkv_bias=True),
+            channel_mixer=part("mlp", hidden=hidden or 4 * dim, activation=activation),
+            norm=part("layer_norm"),
+            rotary=None,
+            positions=part("learned_positions"),
+        )
     )
-    head = specification.head if classes is None else specification.head.with_options(bias=False)
-    return dataclasses.replace(specification, family="gpt2", head=head)
 
 
 register_family(

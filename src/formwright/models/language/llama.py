@@ -6,69 +6,40 @@ transformers' models, whose checkpoints load.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-from formwright.models import Network, register_family
+from formwright.models import Network, derive, register_family
 from formwright.models.checkpoints import Layout, State, register_layout, stacked
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, decoder, without_score_bias
 from formwright.nn.specification import ChainSpec, part
 
 
+@derive(decoder, family="llama", without=DECIDED, rotary={}, tied=False, vocabulary=32000, length=4096)
 def llama(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "llama",
-    dim: int,
-    depth: int,
-    heads: int,
     hidden: int,
     kv_heads: int | None = None,
     head_dim: int | None = None,
     window: int | None = None,
     norm_eps: float = 1e-5,
-    rotary: Mapping[str, Any] | None = {},
-    tied: bool = False,
-    vocabulary: int = 32000,
-    length: int = 4096,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A Llama.
+    """A Llama; other options are those of :func:`decoder`.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
-        heads: attention heads.
         hidden: hidden width of the gated MLP.
         kv_heads: heads of keys and values; ``heads`` if unset.
         head_dim: channels of a head; ``dim / heads`` if unset.
         window: how many tokens attention sees; all before if unset.
-        rotary: options of the rotary positions.
-        tied: whether the scores use the weight of the token embedding.
-        classes: number of classes of texts; predicts tokens if unset.
     """
     attention = part("attention", bias=False)
     for option, value in (("kv_heads", kv_heads), ("head_dim", head_dim), ("window", window)):
         if value is not None:
             attention = attention.with_options(**{option: value})
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
-        mixers=attention,
-        channel_mixer=part("glu", hidden=hidden),
-        norm=part("rms_norm", eps=norm_eps),
-        rotary=rotary,
-        tied=tied,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
+    return without_score_bias(
+        base(mixers=attention, channel_mixer=part("glu", hidden=hidden), norm=part("rms_norm", eps=norm_eps))
     )
-    head = specification.head if classes is None else specification.head.with_options(bias=False)
-    return dataclasses.replace(specification, family="llama", head=head)
 
 
 def _llama3_rotary(factor: float | None) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from formwright.errors import UnknownNameError
+from formwright.errors import UnknownNameError, UserError
 from formwright.models import register_family
+from formwright.models.topologies.pair import PairSpec
 from formwright.models.vision.common import drop_path_rates
 from formwright.nn.part import PARTS
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
@@ -77,7 +78,7 @@ def long_range_arena(
     length: int,
     padding: int | None = 0,
     classes: int,
-) -> ChainSpec:
+) -> ChainSpec | PairSpec:
     """An encoder of the arena.
 
     Args:
@@ -89,12 +90,17 @@ def long_range_arena(
         mixer: a name of :data:`ARENA_MIXERS` or a part.
         class_token: whether a class token is put in front and read, instead of the mean of all tokens.
         learned_positions: whether the position table is learned.
-        pairs: whether a row holds two texts of half the length, to be compared.
+        pairs: whether two texts of half the length each are compared, inputs ``first`` and ``second``.
         drop_path: rate of stochastic depth in the last block.
         vocabulary: number of token ids.
-        length: ids of a row; shorter ones are padded.
+        length: ids of a row, or of both texts together; shorter ones are padded.
         padding: the id that is no token.
+
+    Raises:
+        UserError: pairs are of an odd length, or there is no such mixer.
     """
+    if pairs and length % 2:
+        raise UserError(f"Two texts of equal length have an even number of ids together, not {length}; pad one.")
     prefix = int(class_token)
     tokens = length // 2 if pairs else length
     chosen = arena_mixer(mixer, heads, tokens + prefix)
@@ -108,16 +114,18 @@ def long_range_arena(
     positions = part("position_table" if learned_positions else "sine_positions", prefix=prefix)
     entry = [part("class_token", std=0.0)] if class_token else []
     pool = part("class_token_pool" if class_token else "mean_pool")
-    return ChainSpec(
-        family="lra",
-        name=name,
-        task="text-classification",
-        input=TokenInput(vocabulary, length, padding),
-        classes=classes,
-        embed=part("pair_embedding" if pairs else "token_embedding", std=1.0),
-        stages=(StageSpec(dim, blocks, entry=(*entry, positions)),),
-        head=part("pair_classifier" if pairs else "hidden_classifier", hidden=hidden, norm=_NORM, pool=pool),
-    )
+    shared: dict[str, Any] = {
+        "family": "lra",
+        "name": name,
+        "task": "text-classification",
+        "input": TokenInput(vocabulary, tokens, padding),
+        "classes": classes,
+        "embed": part("token_embedding", std=1.0),
+        "stages": (StageSpec(dim, blocks, entry=(*entry, positions)),),
+    }
+    if pairs:
+        return PairSpec(**shared, head=part("pair_classifier", hidden=hidden, norm=_NORM, pool=pool))
+    return ChainSpec(**shared, head=part("hidden_classifier", hidden=hidden, norm=_NORM, pool=pool))
 
 
 #: The configurations of the authors' Transformer, by task.

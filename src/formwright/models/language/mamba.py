@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import torch
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
 from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.language.transformer import SMALL_DECODER, small_decoder
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.shapes import LanguageShape
 
 _NORM = part("rms_norm", eps=1e-5)
 
@@ -138,3 +141,9 @@ def register_layouts(family: str) -> None:
 
 
 register_layouts("mamba")
+
+
+@candidate("language-modelling", "mamba_decoder", order=70, **SMALL_DECODER)
+def _for_language(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A plain decoder with Mamba in every layer."""
+    return small_decoder(shape, width, depth, part("mamba"), "mamba_decoder")

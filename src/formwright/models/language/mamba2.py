@@ -7,10 +7,13 @@ Study of Mamba-based Language Models, arXiv 2406.07887 (equal to transformers' N
 
 from __future__ import annotations
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.language.mamba import register_layouts, sublayer_model
+from formwright.models.language.transformer import SMALL_DECODER, small_decoder
 from formwright.nn.specification import ChainSpec, part
+from formwright.shapes import LanguageShape
 
 #: The letters by which the authors of the hybrid write a stack of sub-layers.
 MAMBA, ATTENTION, MLP = "M*-"
@@ -176,3 +179,9 @@ register_family(
 )
 for _family in ("mamba2", "mamba2_hybrid"):
     register_layouts(_family)
+
+
+@candidate("language-modelling", "mamba2_decoder", order=60, **SMALL_DECODER)
+def _for_language(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A plain decoder with Mamba-2 in every layer."""
+    return small_decoder(shape, width, depth, part("mamba2", states=32, head_dim=32), "mamba2_decoder")

@@ -12,17 +12,16 @@ checkpoints of it load, whatever layers of theirs are local, and give their outp
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from formwright.errors import UnknownNameError, UserError
-from formwright.models import Network, register_family
+from formwright.models import Network, derive, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, decoder
 from formwright.nn.specification import ChainSpec, part
 
 POLICIES = ("bottom", "top", "even")
@@ -47,31 +46,23 @@ def full_layers(depth: int, count: int, policy: str = "bottom") -> tuple[int, ..
     return tuple(range(count)) if policy == "bottom" else tuple(range(depth - count, depth))
 
 
+@derive(decoder, family="masformer", without=(*DECIDED, "tied"), dropout=0.0, vocabulary=50257, length=8192)
 def masformer(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "masformer",
     dim: int,
     depth: int,
     heads: int,
     full: Sequence[int],
     window: int,
     hidden: int | None = None,
-    dropout: float = 0.0,
-    vocabulary: int = 50257,
-    length: int = 8192,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A MASFormer.
+    """A MASFormer; other options are those of :func:`decoder`.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
-        heads: attention heads.
         full: numbers of the layers, from 0, that attend to all tokens; see :func:`full_layers`.
         window: how many latest tokens the other layers see, the own one included.
         hidden: hidden width of the MLP; four times ``dim`` if unset.
-        classes: number of classes of texts; predicts tokens if unset.
 
     Raises:
         UserError: there is no such layer, or the window sees nothing.
@@ -81,23 +72,13 @@ def masformer(
         raise UserError(f"There is no layer {wrong[0]}: the {depth} layers are numbered from 0 to {depth - 1}.")
     whole = part("attention", causal=True, heads=heads)
     local = whole.with_options(window=window)
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
+    return base(
         mixers=[whole if layer in full else local for layer in range(depth)],
         channel_mixer=part("mlp", hidden=hidden or 4 * dim, activation="gelu_tanh"),
         norm=part("layer_norm"),
         rotary=None,
         positions=part("learned_positions"),
-        dropout=dropout,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
     )
-    return dataclasses.replace(specification, family="masformer")
 
 
 #: The published size has 1.3 billion parameters and texts of 8,000 tokens; how many layers are full and how wide the

@@ -10,62 +10,39 @@ add epsilon to the root, and not under it as here.
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Callable
 
 import torch
 
-from formwright.models import Network, register_family
+from formwright.models import Network, derive, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, decoder
 from formwright.nn.specification import ChainSpec, part
 
 
+@derive(decoder, family="memoryformer", without=DECIDED, tied=False, vocabulary=50304, length=2048)
 def memoryformer(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "memoryformer",
-    dim: int,
-    depth: int,
-    heads: int,
     bits: int = 8,
     extra_bits: int = 2,
     score: str = "vertex_probability",
     norm_eps: float = 1e-8,
-    tied: bool = False,
-    vocabulary: int = 50304,
-    length: int = 2048,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A MemoryFormer.
+    """A MemoryFormer; other options are those of :func:`decoder`, the vocabulary Pythia's, padded.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
-        heads: attention heads.
         bits: channels that a table hashes.
         extra_bits: by how many those of the channel mixer's second layer hash more.
         score: ``vertex_probability``, the paper's, or ``scaled_vertex_probability``, the released code's.
-        tied: whether the scores use the weight of the token embedding.
-        vocabulary: Pythia's, padded, if unset.
-        classes: number of classes of texts; predicts tokens if unset.
     """
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
+    return base(
         mixers=part("lookup_attention", bits=bits, score=score),
         channel_mixer=part("lookup_mlp", bits=bits, extra_bits=extra_bits, score=score),
         norm=part("rms_norm", eps=norm_eps),
         rotary={"fraction": 0.25},
-        tied=tied,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
     )
-    return dataclasses.replace(specification, family="memoryformer")
 
 
 register_family(

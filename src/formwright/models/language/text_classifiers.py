@@ -6,8 +6,10 @@ Classification, arXiv 1408.5882; Escaping the Big Data Paradigm with Compact Tra
 
 from __future__ import annotations
 
-from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY
+from formwright.candidates import candidate
+from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY, ENCODER_RECIPE
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.shapes import TextShape
 
 
 def _classifier(
@@ -115,3 +117,36 @@ def text_cct(
     stage = StageSpec(dim, (block,) * depth, entry=(part("learned_positions"),))
     head = part("classifier", norm=norm, pool=part("sequence_pool"))
     return _classifier("text_cct", name, vocabulary, length, padding, classes, embed, stage, head)
+
+
+_RECIPE = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.01, "ema_decay": 0.99}
+
+
+@candidate("text-classification", "bag_of_embeddings", order=10, recipe=_RECIPE, first={"depth": 1})
+def _bag_for_texts(shape: TextShape, width: int, depth: int) -> ChainSpec:
+    """Depth is the length of the n-grams; their table grows with the data."""
+    buckets = 2**12
+    while buckets < shape.texts and buckets < 2**18:
+        buckets *= 2
+    return bag_of_embeddings(dim=width, ngrams=depth, buckets=buckets, dropout=shape.dropout, **shape.input)
+
+
+@candidate("text-classification", "text_cnn", order=30, recipe={**_RECIPE, "learning_rate": 5e-3}, first={"depth": 3})
+def _cnn_for_texts(shape: TextShape, width: int, depth: int) -> ChainSpec:
+    """Depth is the number of kernels."""
+    kernels = ((3,), (2, 3), (3, 4, 5))[depth - 1]
+    dim = -(-2 * width // len(kernels)) * len(kernels)
+    return text_cnn(dim=dim, embedding=width, kernels=kernels, dropout=shape.dropout, **shape.input)
+
+
+@candidate("text-classification", "text_cct", order=40, recipe=ENCODER_RECIPE, first={"depth": 2})
+def _cct_for_texts(shape: TextShape, width: int, depth: int) -> ChainSpec:
+    return text_cct(
+        dim=width,
+        depth=depth,
+        heads=max(1, width // 32),
+        mlp_ratio=1.0,
+        embedding=width,
+        dropout=shape.dropout / 2,
+        **shape.input,
+    )

@@ -10,62 +10,42 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 
 import torch
 
-from formwright.models import Network, register_family
+from formwright.models import Network, derive, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.language.transformer import decoder
+from formwright.models.language.transformer import DECIDED, decoder
 from formwright.nn.specification import ChainSpec, part
 
 
+@derive(decoder, family="tokenformer", without=DECIDED, vocabulary=50304, length=2048)
 def tokenformer(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "tokenformer",
     dim: int,
     depth: int,
-    heads: int,
     tokens: int | None = None,
     mlp_tokens: int | None = None,
     normalization: str = "l2_norm_gelu",
-    tied: bool = True,
-    vocabulary: int = 50304,
-    length: int = 2048,
-    padding: int | None = None,
-    classes: int | None = None,
 ) -> ChainSpec:
-    """A TokenFormer.
+    """A TokenFormer; other options are those of :func:`decoder`, the vocabulary GPT-NeoX's, padded.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
-        heads: attention heads.
         tokens: parameter tokens of each projection of attention; ``dim`` if unset.
         mlp_tokens: those of the channel mixer; four times ``tokens`` if unset.
         normalization: from scores to the weights of parameter tokens.
-        tied: whether the scores use the weight of the token embedding.
-        vocabulary: GPT-NeoX's, padded, if unset.
-        classes: number of classes of texts; predicts tokens if unset.
     """
     tokens = dim if tokens is None else tokens
     options = {"normalization": normalization, "value_std": 2 / (depth * math.sqrt(dim))}
-    specification = decoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
+    specification = base(
         mixers=part("pattention_attention", tokens=tokens, **options),
         channel_mixer=part("pattention", tokens=mlp_tokens or 4 * tokens, **options),
         norm=part("layer_norm", affine=False),
         rotary={"fraction": 0.25},
-        tied=tied,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
     )
-    head = specification.head.with_options(norm=part("layer_norm"))
-    return dataclasses.replace(specification, family="tokenformer", head=head)
+    return dataclasses.replace(specification, head=specification.head.with_options(norm=part("layer_norm")))
 
 
 _OPENWEBTEXT = {"dim": 1024, "depth": 24, "heads": 16, "length": 1024}

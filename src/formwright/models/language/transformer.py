@@ -11,11 +11,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.vision.common import drop_path_rates
 from formwright.nn.part import PARTS, Promises
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
+from formwright.shapes import LanguageShape, TextShape
 
 #: The bytes, and one id each for the end of a text and for padding.
 BYTES_VOCABULARY = 258
@@ -97,6 +99,17 @@ def with_channel_mixer(specification: ChainSpec, channel_mixer: PartSpec) -> Cha
         for stage in specification.stages
     ]
     return dataclasses.replace(specification, stages=tuple(stages))
+
+
+#: Options that families which are derived from a decoder or an encoder decide themselves, but for those that they name.
+DECIDED = ("mixers", "channel_mixer", "norm", "rotary", "positions", "dropout", "drop_path")
+
+
+def without_score_bias(specification: ChainSpec) -> ChainSpec:
+    """The model, if it is a classifier, with scores without bias, as transformers' models have them."""
+    if specification.head.name != "classifier":
+        return specification
+    return dataclasses.replace(specification, head=specification.head.with_options(bias=False))
 
 
 def decoder(
@@ -219,3 +232,71 @@ register_family(
     family="encoder",
     task="text-classification",
 )
+
+
+#: How small encoders and decoders are trained.
+ENCODER_RECIPE: Mapping[str, Any] = {
+    "learning_rate": 0.01,
+    "vector_learning_rate": 2e-3,
+    "weight_decay": 0.05,
+    "ema_decay": 0.99,
+}
+DECODER_RECIPE: Mapping[str, Any] = {
+    "learning_rate": 0.02,
+    "vector_learning_rate": 3e-3,
+    "weight_decay": 0.05,
+    "ema_decay": 0.99,
+    "label_smoothing": 0.0,
+}
+#: How small decoders are proposed: of four blocks, and of two where they are narrow.
+SMALL_DECODER: Mapping[str, Any] = {"recipe": DECODER_RECIPE, "first": {"depth": 4}, "narrow": 64}
+
+
+@candidate(
+    "text-classification", "encoder", order=20, recipe=ENCODER_RECIPE, first={"depth": 1}, plain="plain Transformer"
+)
+def _encoder_for_texts(shape: TextShape, width: int, depth: int) -> ChainSpec:
+    return encoder(
+        dim=width,
+        depth=depth,
+        heads=max(1, width // 32),
+        channel_mixer=part("mlp", ratio=2.0),
+        dropout=shape.dropout / 2,
+        pool=part("sequence_pool"),
+        **shape.input,
+    )
+
+
+@candidate("language-modelling", "decoder", order=30, plain="plain Transformer", **SMALL_DECODER)
+def small_decoder(
+    shape: LanguageShape, width: int, depth: int, mixer: str | PartSpec = "attention", family: str = "decoder"
+) -> ChainSpec:
+    """A decoder for a running text, with ``mixer`` in every layer."""
+    plain = decoder(
+        dim=width,
+        depth=depth,
+        heads=max(1, width // 32),
+        mixers=(mixer,),
+        dropout=shape.dropout,
+        tied=False,
+        vocabulary=shape.vocabulary,
+        length=shape.length,
+    )
+    return dataclasses.replace(plain, family=family)
+
+
+@candidate("language-modelling", "ngram_decoder", order=10, **SMALL_DECODER)
+def _with_ngrams(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A decoder whose embedding knows the n-grams that end at each place, so that few layers go a long way."""
+    embed = part("ngram_embedding", ngrams=4, buckets=shape.buckets, std=0.02)
+    return dataclasses.replace(small_decoder(shape, width, depth, family="ngram_decoder"), embed=embed)
+
+
+@candidate("language-modelling", "convolution_decoder", order=20, **SMALL_DECODER)
+def _with_convolutions(shape: LanguageShape, width: int, depth: int) -> ChainSpec:
+    """A decoder whose blocks begin with a convolution over four tokens, which attention need not look for."""
+    plain = small_decoder(shape, width, depth, family="convolution_decoder")
+    stage = plain.stages[0]
+    near = BranchSpec(part("short_convolution"), norm=part("rms_norm"))
+    blocks = tuple(BlockSpec((near, *block.branches)) for block in stage.blocks)
+    return dataclasses.replace(plain, stages=(dataclasses.replace(stage, blocks=blocks),))

@@ -8,12 +8,12 @@ Source: Wide Attention Is The Way Forward For Transformers?, arXiv 2210.00640.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+from collections.abc import Callable
 
 from formwright.errors import UserError
-from formwright.models import register_family
-from formwright.models.language.transformer import BYTES_PADDING, BYTES_VOCABULARY, Mixer, encoder
+from formwright.models import derive, register_family
+from formwright.models.language.transformer import DECIDED, Mixer, encoder
 from formwright.nn.part import PARTS
 from formwright.nn.specification import ChainSpec, PartSpec, part
 
@@ -23,27 +23,20 @@ def aspect_ratios(layers: int, heads: int) -> list[tuple[int, int]]:
     return [(depth, layers * heads // depth) for depth in range(layers, 0, -1) if layers * heads % depth == 0]
 
 
+@derive(encoder, family="wide_attention", without=(*DECIDED, "pool"), dim=512, dropout=0.0, length=1000)
 def wide_attention(
+    base: Callable[..., ChainSpec],
     *,
-    name: str = "wide_attention",
-    dim: int = 512,
     depth: int,
     heads: int,
     head_dim: int = 64,
     hidden: int = 2048,
     mixer: Mixer = "attention",
     total_heads: int | None = None,
-    dropout: float = 0.0,
-    vocabulary: int = BYTES_VOCABULARY,
-    length: int = 1000,
-    padding: int | None = BYTES_PADDING,
-    classes: int = 2,
 ) -> ChainSpec:
-    """An encoder whose heads have a width of their own.
+    """An encoder whose heads have a width of their own; other options are those of :func:`encoder`.
 
     Args:
-        dim: channels of a token.
-        depth: number of blocks.
         heads: heads of a block.
         head_dim: channels of a head, whatever the number of heads.
         hidden: hidden width of each MLP.
@@ -62,20 +55,9 @@ def wide_attention(
             f"The mixer {mixer.name!r} has heads of dim / heads channels, so more heads would not make it wider; "
             "choose one with an option head_dim."
         )
-    specification = encoder(
-        name=name,
-        dim=dim,
-        depth=depth,
-        heads=heads,
-        mixers=PartSpec(mixer.name, {"head_dim": head_dim, **mixer.options}),
-        channel_mixer=part("mlp", hidden=hidden),
-        dropout=dropout,
-        vocabulary=vocabulary,
-        length=length,
-        padding=padding,
-        classes=classes,
+    return base(
+        mixers=PartSpec(mixer.name, {"head_dim": head_dim, **mixer.options}), channel_mixer=part("mlp", hidden=hidden)
     )
-    return dataclasses.replace(specification, family="wide_attention")
 
 
 register_family(

@@ -9,11 +9,16 @@ authors' code, from whose scripts the widths come.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from formwright.candidates import candidate
 from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, SeriesInput, StageSpec, part
+from formwright.shapes import SeriesShape
 
 _NORM = part("layer_norm")
 
@@ -124,3 +129,37 @@ register_layout(
         convert=_fuse,
     ),
 )
+
+
+#: How small forecasters are trained, and how they are proposed.
+FORECASTER_RECIPE: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "ema_decay": 0.99,
+}
+SMALL_FORECASTER: Mapping[str, Any] = {"recipe": FORECASTER_RECIPE, "first": {"depth": 2}, "narrow": 0}
+
+
+@candidate("forecasting", "itransformer", order=10, **SMALL_FORECASTER)
+def _for_series(shape: SeriesShape, width: int, depth: int, mixer: PartSpec | None = None) -> ChainSpec:
+    return itransformer(
+        dim=width,
+        hidden=2 * width,
+        depth=depth,
+        heads=max(width // 16, 1),
+        dropout=0.1,
+        mixer=mixer,
+        **shape.input,
+    )
+
+
+@candidate("forecasting", "variates-apart", order=30, **SMALL_FORECASTER)
+def _apart(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
+    """Each variate by itself: what mixing them has to be better than."""
+    return _for_series(shape, width, depth, part("identity"))
+
+
+@candidate("forecasting", "iflowformer", order=40, **SMALL_FORECASTER)
+def _flow(shape: SeriesShape, width: int, depth: int) -> ChainSpec:
+    return _for_series(shape, width, depth, part("flow_attention", heads=max(width // 16, 1), qkv_bias=True))

@@ -8,9 +8,12 @@ Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.1350
 
 from __future__ import annotations
 
-from formwright.models import register_family
+from formwright.candidates import candidate
+from formwright.models import model_specification, register_family
 from formwright.models.checkpoints import Layout, register_layout
+from formwright.models.series.itransformer import FORECASTER_RECIPE
 from formwright.nn.specification import ChainSpec, PartSpec, SeriesInput, StageSpec, part
+from formwright.shapes import SeriesShape
 
 
 def linear_forecaster(
@@ -63,3 +66,13 @@ register_layout(
         ),
     ),
 )
+
+
+_RECIPE = {**FORECASTER_RECIPE, "weight_decay": 0.0}
+
+
+@candidate("forecasting", "linear_forecaster", order=20, recipe=_RECIPE, choices={}, plain="plain DLinear")
+def _for_series(shape: SeriesShape) -> ChainSpec:
+    """Its only sizes are the look-back and the horizon."""
+    specification: ChainSpec = model_specification("dlinear", **shape.input)
+    return specification

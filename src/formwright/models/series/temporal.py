@@ -1,7 +1,7 @@
 """Transformers whose tokens are times: the forecaster that iTransformer inverts, and classifiers of series.
 
-The forecaster embeds each time step of all variates (a circular convolution of three steps, sinusoidal positions),
-followed by one token of zeros for each step to forecast: an encoder in the place of encoder and decoder. The
+The forecaster embeds each time step of all variates (a circular convolution of three steps, sinusoidal positions) and
+each step to forecast, whose values are zero until they are known: an encoder in the place of encoder and decoder. The
 classifiers cut a series into patches, mix them by attention or by depthwise convolutions, and pool. They are what
 others are compared with and what a search combines; no paper's checkpoints belong to them, so they have no names.
 
@@ -11,7 +11,23 @@ Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Bas
 
 from __future__ import annotations
 
-from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, SeriesInput, StageSpec, part
+from collections.abc import Mapping
+from typing import Any
+
+from formwright.candidates import candidate
+from formwright.models.series.itransformer import SMALL_FORECASTER
+from formwright.models.topologies.forecaster import ForecasterSpec
+from formwright.nn.specification import (
+    BlockSpec,
+    BranchSpec,
+    ChainSpec,
+    NetworkSpec,
+    PartSpec,
+    SeriesInput,
+    StageSpec,
+    part,
+)
+from formwright.shapes import LabelledShape, SeriesShape
 
 _NORM = part("layer_norm")
 
@@ -30,7 +46,7 @@ def temporal_transformer(
     horizon: int = 96,
     variates: int = 7,
     covariates: int = 0,
-) -> ChainSpec:
+) -> ForecasterSpec:
     """A forecaster with a token for each time step.
 
     Args:
@@ -44,7 +60,7 @@ def temporal_transformer(
         length: steps of the window that is looked back on.
         horizon: steps to forecast.
         variates: variates to forecast.
-        covariates: variates behind them that are not forecast.
+        covariates: variates behind them that are not forecast; those of the steps ahead may be given as ``future``.
     """
     if mixer is None:
         mixer = part("attention", heads=heads, qkv_bias=True, dropout=dropout, attention_dropout=dropout)
@@ -54,15 +70,17 @@ def temporal_transformer(
             BranchSpec(part("mlp", hidden=hidden, dropout=dropout), post_norm=_NORM),
         )
     )
-    return ChainSpec(
+    return ForecasterSpec(
         family="temporal_transformer",
         name=name,
         task="forecasting",
         input=SeriesInput(variates=variates + covariates, length=length),
-        classes=horizon,
-        embed=part("temporal_embedding", horizon=horizon, covariates=covariates, normalise=normalise, dropout=dropout),
+        horizon=horizon,
+        covariates=covariates,
+        normalise=normalise,
+        embed=part("temporal_embedding", dropout=dropout),
         stages=(StageSpec(dim=dim, blocks=(block,) * depth),),
-        head=part("temporal_forecast", norm=_NORM, variates=variates),
+        head=part("token_scores", norm=_NORM, bias=True),
         initialization="fan_in",
     )
 
@@ -115,3 +133,57 @@ def patch_classifier(
         head=part("classifier", norm=_NORM),
         initialization="fan_in",
     )
+
+
+@candidate("forecasting", "temporal_transformer", order=50, **SMALL_FORECASTER)
+def _for_series(shape: SeriesShape, width: int, depth: int) -> NetworkSpec:
+    return temporal_transformer(
+        dim=width,
+        hidden=2 * width,
+        depth=depth,
+        heads=max(width // 16, 1),
+        dropout=0.1,
+        normalise=True,
+        **shape.input,
+    )
+
+
+_CLASSIFIER: Mapping[str, Any] = {
+    "recipe": {"optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.05, "ema_decay": 0.99},
+    "first": {"depth": 2},
+    "narrow": 0,
+}
+
+
+def _classifier(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *, positions: bool = True) -> ChainSpec:
+    """Some 32 overlapping patches of each series."""
+    return patch_classifier(
+        dim=width,
+        depth=depth,
+        mixer=mixer,
+        patch_size=max(2, min(shape.length // 4, round(shape.length / 16))),
+        positions=positions,
+        classes=shape.classes,
+        length=shape.length,
+        variates=shape.variates,
+    )
+
+
+@candidate("series-classification", "patch-convolutions", order=10, **_CLASSIFIER)
+def _convolutional(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("depthwise_convolution", kernel=7), positions=False)
+
+
+@candidate("series-classification", "patch-attention", order=20, plain="plain Transformer", **_CLASSIFIER)
+def _attending(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("attention", heads=max(width // 16, 1), qkv_bias=True))
+
+
+@candidate("series-classification", "patch-flow", order=30, **_CLASSIFIER)
+def _flowing(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("flow_attention", heads=max(width // 16, 1)))
+
+
+@candidate("series-classification", "patch-pooling", order=40, **_CLASSIFIER)
+def _pooling(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
+    return _classifier(shape, width, depth, part("pooling"))

@@ -143,8 +143,8 @@ class EncoderDecoder(Network):
         source.check(input)
         context = self.masked(source, input, context)
         streams = Streams(state)
-        tokens = self.decoder.stream(input, streams, context)
-        scores = streams.through("head", self.head, tokens, context)
+        tokens, context_of_tokens = self.decoder.stream(input, streams, context)
+        scores = streams.through("head", self.head, tokens, context_of_tokens)
         return scores, streams.state(input.shape[1], context.mask)
 
     @property

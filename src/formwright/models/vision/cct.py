@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from formwright.candidates import candidate
 from formwright.errors import UnknownNameError
-from formwright.models import Network, register_family
+from formwright.models import Network, model_specification, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.vision.common import drop_path_rates, image_input
+from formwright.models.vision.common import drop_path_rates, fitted, image_input
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 _NORM = part("layer_norm")
 _POSITIONS = {"learned": part("position_table", std=0.2), "sine": part("sine_positions"), "none": None}
@@ -175,3 +177,22 @@ register_layout(
         convert=_entry_names,
     ),
 )
+
+
+@candidate("image-classification", "cct", order=40, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    layers = {1: 1, 2: 2, 4: 2}[shape.stem_stride]
+    kernel = 3 if shape.stem_stride < 4 else 7
+    dim = 32 * max(1, round(width / 12))
+    stem = part("convolutional_tokenizer", layers=layers, kernel=kernel, hidden=max(16, width))
+    return model_specification(
+        "cct_2_3x2_32",
+        dim=dim,
+        depth=depth + 1,
+        heads=dim // 32,
+        mlp_ratio=2.0,
+        stem=stem,
+        attention_dropout=0.0,
+        drop_path=0.0,
+        **fitted(shape),
+    )

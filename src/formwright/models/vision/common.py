@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from formwright.errors import UserError
-from formwright.nn.specification import ImageInput
+from formwright.nn.specification import ImageInput, PartSpec, part
+from formwright.shapes import PictureShape
 
 
 def image_input(channels: int, image_size: int | tuple[int, int]) -> ImageInput:
@@ -38,3 +40,20 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
         rates.append(flat[:depth])
         flat = flat[depth:]
     return rates
+
+
+def fitted(shape: PictureShape) -> dict[str, Any]:
+    """Options of a model that takes pictures of a shape."""
+    return {"classes": shape.classes, "channels": shape.channels, "image_size": shape.size}
+
+
+def stage_widths(width: int, stages: int, multiple: int = 8) -> tuple[int, ...]:
+    """Channels of each stage: 1, 2, 3.5 and 5 times the first, in whole heads or vectors."""
+    factors = (1.0, 2.0, 3.5, 5.0)[:stages]
+    return tuple(max(multiple, round(width * factor / multiple) * multiple) for factor in factors)
+
+
+def overlapping_patches(shape: PictureShape, **options: Any) -> PartSpec:
+    """A stem for small relatives of a model: patches one pixel wider than their distance on each side."""
+    stride = shape.stem_stride
+    return part("patch_embedding", kernel=stride + 2, stride=stride, padding=1, **options)

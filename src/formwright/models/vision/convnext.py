@@ -11,10 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formwright.models import register_family
+from formwright.candidates import candidate
+from formwright.models import model_specification, register_family
 from formwright.models.checkpoints import Layout, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import (
+    check_stages,
+    drop_path_rates,
+    fitted,
+    image_input,
+    overlapping_patches,
+    stage_widths,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 _LAYER_NORM = part("layer_norm", eps=1e-6)
 STEM = part("patch_embedding", kernel=4, norm=_LAYER_NORM)
@@ -142,3 +151,16 @@ register_layout(
         ),
     ),
 )
+
+
+@candidate("image-classification", "convnext", order=20, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    return model_specification(
+        "convnext_tiny",
+        depths=(depth,) * shape.stages,
+        dims=stage_widths(width, shape.stages),
+        kernel=3 if min(shape.size) <= 48 else 7,
+        layer_scale=1.0,
+        stem=overlapping_patches(shape, norm=part("layer_norm", eps=1e-6)),
+        **fitted(shape),
+    )

@@ -15,10 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formwright.models import Network, register_family
+from formwright.candidates import candidate
+from formwright.models import Network, model_specification, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import (
+    check_stages,
+    drop_path_rates,
+    fitted,
+    image_input,
+    overlapping_patches,
+    stage_widths,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 _NORM = part("layer_norm")
 STEM = part("patch_embedding", kernel=7, stride=4, padding=2, norm=_NORM)
@@ -171,3 +180,17 @@ register_layout(
         convert=_tables,
     ),
 )
+
+
+@candidate("image-classification", "cvt", order=50, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    dims = stage_widths(width, shape.stages, 16)
+    return model_specification(
+        "cvt-13",
+        depths=(depth,) * shape.stages,
+        dims=dims,
+        heads=tuple(dim // 16 for dim in dims),
+        drop_path=0.0,
+        stem=overlapping_patches(shape, norm=part("layer_norm", eps=1e-6)),
+        **fitted(shape),
+    )

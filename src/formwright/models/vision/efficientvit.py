@@ -14,11 +14,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
-from formwright.models import register_family
+from formwright.models import model_specification, register_family
 from formwright.models.checkpoints import Layout, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import (
+    check_stages,
+    drop_path_rates,
+    fitted,
+    image_input,
+    overlapping_patches,
+    stage_widths,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 _CONVOLUTION = part("depthwise_conv_norm", kernel=3, norm_weight=0.0)
 
@@ -209,3 +218,18 @@ register_layout(
         ),
     ),
 )
+
+
+@candidate("image-classification", "efficientvit", order=70, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    dims = stage_widths(width, shape.stages, 16)
+    return model_specification(
+        "efficientvit_m0",
+        depths=(depth,) * shape.stages,
+        dims=dims,
+        heads=(2,) * shape.stages,
+        kernels=(3, 3),
+        window=min(7, min(shape.size) // shape.stem_stride),
+        stem=overlapping_patches(shape, norm=part("layer_norm", eps=1e-6)),
+        **fitted(shape),
+    )

@@ -11,11 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from formwright.candidates import candidate
 from formwright.errors import UserError
-from formwright.models import Network, register_family
+from formwright.models import Network, model_specification, register_family
 from formwright.models.checkpoints import Layout, Rename, State, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import (
+    check_stages,
+    drop_path_rates,
+    fitted,
+    image_input,
+    overlapping_patches,
+    stage_widths,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 _NORM = part("layer_norm", eps=1e-6)
 
@@ -158,3 +167,20 @@ register_layout(
         convert=_tables,
     ),
 )
+
+
+@candidate("image-classification", "iformer", order=80, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    """Four heads a stage; the share of them that attend grows with depth."""
+    ramp = (1, 2, 3, 3)[4 - shape.stages :] if shape.stages < 4 else (1, 1, 2, 3)
+    return model_specification(
+        "iformer_small",
+        depths=(depth,) * shape.stages,
+        dims=stage_widths(width, shape.stages, 16),
+        heads=(4,) * shape.stages,
+        attention_heads=tuple(heads for heads in ramp for _ in range(depth)),
+        pools=(2,) * (shape.stages - 1) + (1,),
+        layer_scale=(None,) * shape.stages,
+        stem=overlapping_patches(shape, norm=part("batch_norm")),
+        **fitted(shape),
+    )

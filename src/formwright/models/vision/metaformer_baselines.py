@@ -12,10 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formwright.models import register_family
+from formwright.candidates import candidate
+from formwright.models import model_specification, register_family
 from formwright.models.checkpoints import Layout, Rename, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import (
+    check_stages,
+    drop_path_rates,
+    fitted,
+    image_input,
+    overlapping_patches,
+    stage_widths,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 _SCALE_ONLY = part("layer_norm", eps=1e-6, bias=False)
 _HEAD_NORM = part("layer_norm", eps=1e-6)
@@ -177,3 +186,20 @@ register_layout(
         ),
     ),
 )
+
+
+@candidate("image-classification", "metaformer-baselines", order=30, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    """Separable convolutions, and attention with heads of 32 channels in the last stage."""
+    dims = stage_widths(width, shape.stages, 16)
+    dims = (*dims[:-1], 32 * max(1, round(dims[-1] / 32)))
+    return model_specification(
+        "caformer_s18",
+        depths=(depth,) * shape.stages,
+        dims=dims,
+        mixers=(*["separable_convolution"] * (shape.stages - 1), "attention"),
+        residual_scale=(None,) * shape.stages,
+        mlp_head=False,
+        stem=overlapping_patches(shape, norm=part("layer_norm", eps=1e-6)),
+        **fitted(shape),
+    )

@@ -12,10 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formwright.models import Network, register_family
+from formwright.candidates import candidate
+from formwright.models import Network, model_specification, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import (
+    check_stages,
+    drop_path_rates,
+    fitted,
+    image_input,
+    overlapping_patches,
+    stage_widths,
+)
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 STEM = part("patch_embedding", kernel=7, stride=4, padding=2)
 _MIXERS: dict[str, PartSpec] = {"attention": part("attention", head_dim=32)}
@@ -156,3 +165,17 @@ register_layout(
         convert=_stage_names,
     ),
 )
+
+
+@candidate("image-classification", "poolformer", order=60, first={"depth": 2})
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    return model_specification(
+        "poolformer_s12",
+        depths=(depth,) * shape.stages,
+        dims=stage_widths(width, shape.stages),
+        mixers=("pooling",) * shape.stages,
+        positions=(False,) * shape.stages,
+        layer_scale=1.0,
+        stem=overlapping_patches(shape),
+        **fitted(shape),
+    )

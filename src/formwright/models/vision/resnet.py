@@ -13,10 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from formwright.models import Network, register_family
+from formwright.candidates import candidate
+from formwright.models import Network, model_specification, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
-from formwright.models.vision.common import check_stages, drop_path_rates, image_input
+from formwright.models.vision.common import check_stages, drop_path_rates, fitted, image_input, stage_widths
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.shapes import PictureShape
 
 STEM = part("conv_norm_stem", kernel=7, strides=(2,), last_activation=True, max_pool=True)
 #: For images of some 32 pixels, which the published stem would leave hardly any tokens of.
@@ -129,3 +131,19 @@ register_layout(
         convert=_block_names,
     ),
 )
+
+
+@candidate("image-classification", "resnet", order=10, first={"depth": 1}, plain="plain ResNet")
+def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
+    """Of basic blocks, which hold two dense convolutions, so that one a stage is enough to begin with."""
+    strides = {1: (1,), 2: (2,), 4: (2, 2)}[shape.stem_stride]
+    hidden = (max(8, width // 2),) * (len(strides) - 1)
+    return model_specification(
+        "resnet18",
+        depths=(depth,) * shape.stages,
+        dims=stage_widths(width, shape.stages),
+        stem_dim=width,
+        zero_init=False,
+        stem=part("conv_norm_stem", hidden=hidden, strides=strides, last_activation=True),
+        **fitted(shape),
+    )

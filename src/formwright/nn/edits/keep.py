@@ -77,7 +77,8 @@ def keep_entries(model: nn.Module, target: str, axis: str, entries: Sequence[int
     found = find_axis(model, target, axis)
     entries = sorted(entries)
     if not entries or entries[0] < 0 or entries[-1] >= found.size or len(set(entries)) < len(entries):
-        wanted = ", ".join(map(str, entries)) or "none"
+        wanted = ", ".join(map(str, entries[:8])) or "none"
+        wanted += f" and {len(entries) - 8} more" if len(entries) > 8 else ""
         raise UserError(
             f"{target!r} has {found.size} entries on its axis {axis!r}, numbered from 0; cannot keep {wanted}."
         )

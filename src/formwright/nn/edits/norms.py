@@ -26,15 +26,18 @@ def replace_norms(model: nn.Module, target: str, options: Mapping[str, Any]) -> 
     """Replace every layer norm of a model without changing what it computes; option: ``by``, a norm of :data:`BY`.
 
     Raises:
-        UserError: the model is not one of layer norms before linear reads and linear writes; names the first part that
-            is not.
+        UserError: the model has not one backbone and one head, of layer norms before linear reads and linear writes;
+            names the first part that is not.
     """
     by = options["by"]
-    if by not in BY:
+    if by not in tuple(BY):  # anything may stand in a file
         raise UnknownNameError("norm", by, BY)
-    backbone, head = model.backbone, model.head
-    assert isinstance(backbone, Backbone)
-    assert isinstance(head, Part)
+    backbone, head = getattr(model, "backbone", None), getattr(model, "head", None)
+    if not isinstance(backbone, Backbone) or not isinstance(head, Part):
+        raise UserError(
+            f"The layer norms of a {type(model).__name__} cannot be replaced: its tokens are not one stream from an "
+            "embedding through its stages to a head."
+        )
     _check(backbone, head)
     if isinstance(head, TokenScores) and head.tied:
         head.untie()

@@ -11,12 +11,18 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from formwright.errors import UserError
+from formwright.nn.functional.any_length import any_length
 
 
 def key_places(length: Int[Tensor, "batch"], slots: int) -> Int[Tensor, "batch slots"]:
     """The place whose key each slot holds after ``length`` tokens; negative where none was written yet."""
     last = length[:, None] - 1
-    return last - (last - torch.arange(slots, device=length.device)) % slots
+    return last - _slot(last - torch.arange(slots, device=length.device), slots)
+
+
+def _slot(place: Tensor, slots: int) -> Tensor:
+    """``place mod slots``; of a number that stands for any the exporter knows it as a tensor only."""
+    return place % (torch.full_like(place[:1], slots) if any_length(slots) else slots)
 
 
 def write(
@@ -28,18 +34,39 @@ def write(
     """Put the real tokens of ``new`` ``(batch, time, ...)`` into the ring, in place, the latest ones if it is short."""
     slots = next(iter(cache.values())).shape[1]
     batch, time = next(iter(new.values())).shape[:2]
+    if torch.compiler.is_exporting() and (mask is not None or any_length(time) or time > slots):
+        return _write_by_slots(cache, new, length, mask)
     rows, steps = torch.arange(batch, device=length.device)[:, None], torch.arange(time, device=length.device)[None]
     if mask is not None or time > slots:
         count = torch.full_like(length, time) if mask is None else mask.sum(1)
         kept = (steps < count[:, None]) & (steps >= count[:, None] - slots)
         rows, steps = kept.nonzero(as_tuple=True)
-    places = (length[rows] + steps) % slots
+    places = _slot(length[rows] + steps, slots)
     for name, tensor in new.items():
         cache[name][rows, places] = tensor[rows, steps].to(cache[name].dtype)
 
 
-def longest(length: Int[Tensor, "batch"]) -> int:
-    """The most tokens of a row; none where there is no row."""
+def _write_by_slots(
+    cache: dict[str, Tensor],
+    new: dict[str, Tensor],
+    length: Int[Tensor, "batch"],
+    mask: Bool[Tensor, "batch time"] | None,
+) -> None:
+    """:func:`write` without a look at the values: each slot takes the last token that falls on it, if one does."""
+    batch, time = next(iter(new.values())).shape[:2]
+    slots = next(iter(cache.values())).shape[1]
+    count = time if mask is None else mask.sum(1)
+    steps = key_places(length + count, slots) - length[:, None]
+    rows = torch.arange(batch, device=length.device)[:, None]
+    for name, tensor in new.items():
+        fallen = (steps >= 0).view(batch, slots, *[1] * (tensor.ndim - 2))
+        cache[name].copy_(torch.where(fallen, tensor[rows, steps.clamp(min=0)].to(cache[name].dtype), cache[name]))
+
+
+def longest(length: Int[Tensor, "batch"]) -> int | None:
+    """The most tokens of a row, none where there is no row; not known where a program is exported for any."""
+    if torch.compiler.is_exporting():
+        return None
     return int(length.max()) if len(length) else 0
 
 
@@ -50,8 +77,21 @@ def check_capacity(length: Int[Tensor, "batch"], slots: int) -> None:
         UserError: names both lengths.
     """
     most = longest(length)
-    if most > slots:
+    if most is not None and most > slots:
         raise UserError(
             f"The cache was made for {slots} tokens, and the sequence now has {most}: "
             "call init_state with a larger capacity."
         )
+
+
+def remembers(before: Int[Tensor, "batch"], after: Int[Tensor, "batch"], slots: int, seen: int | None = None) -> bool:
+    """Whether a ring still holds what a query of a row of ``after`` tokens sees, now that the row has ``before``.
+
+    Args:
+        before: tokens of each row.
+        after: at most as many.
+        slots: slots of the ring.
+        seen: how many tokens before itself a query sees; all that the ring holds if unset.
+    """
+    whole = before <= slots  # nothing was overwritten
+    return bool((whole | (before - slots <= after - (slots if seen is None else seen))).all())

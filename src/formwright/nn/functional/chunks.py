@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -102,28 +102,75 @@ def from_chunks(
     return y.flatten(1, 2)[:, :time]
 
 
+class Cuts(NamedTuple):
+    """Where sequences begin in chunks, as factors of one and zero, for each chunk of each head.
+
+    Attributes:
+        same: for tokens ``t`` and ``s``, whether they are of one sequence.
+        first: whether a token's sequence is the one that was there before the chunk.
+        last: whether a token's sequence is that of the chunk's last token.
+        whole: whether the chunk is of one sequence that was there before.
+    """
+
+    same: Float[Tensor, "batch_heads_chunks length length"]
+    first: Float[Tensor, "batch_heads_chunks length 1"]
+    last: Float[Tensor, "batch_heads_chunks length 1"]
+    whole: Float[Tensor, "batch_heads_chunks 1 1"]
+
+    @classmethod
+    def of(cls, starts: Bool[Tensor, "batch time"], heads: int, length: int, dtype: torch.dtype) -> Cuts:
+        """Those of chunks of ``length`` tokens, laid out as the first two axes of :func:`to_chunks` in one."""
+        number = to_chunks(starts[:, :, None, None].to(dtype), length, dtype).cumsum(2)
+        end = number[:, :, -1:]
+        factors = (number == number.mT, number == 0, number == end, end == 0)
+        return cls(*(factor.repeat_interleave(heads, dim=0).flatten(0, 1).to(dtype) for factor in factors))
+
+
+def chained(
+    state: Float[Tensor, "rows *size"], added: Float[Tensor, "rows chunks *size"], kept: Float[Tensor, "rows chunks *_"]
+) -> tuple[Float[Tensor, "rows chunks *size"], Float[Tensor, "rows *size"]]:
+    """``state = kept * state + added``, chunk by chunk: the states before each, and that after the last."""
+    before = []
+    for new, factor in zip(added.unbind(1), kept.unbind(1), strict=True):
+        before.append(state)
+        state = torch.addcmul(new, factor, state)
+    return torch.stack(before, dim=1), state
+
+
 def over_segments(
-    segment: Segment, inputs: Sequence[Tensor], state: Tensor, dtype: torch.dtype, length: int
+    segment: Segment,
+    inputs: Sequence[Tensor],
+    state: Tensor,
+    dtype: torch.dtype,
+    length: int,
+    starts: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``segment(*inputs, state) -> (y, state)``, a few tokens at a time along the second axis of all ``inputs``.
 
-    ``y`` is in ``dtype``. Where the time is any, it is a chunk of ``length`` tokens at a time.
+    ``y`` is in ``dtype``. Where the time is any, it is a chunk of ``length`` tokens at a time. ``starts``, if there are
+    any, are cut likewise and come last.
     """
     time = inputs[0].shape[1]
     if any_length(time):
-        return over_any_length(segment, inputs, state, dtype, length)
+        return over_any_length(segment, inputs, state, dtype, length, starts)
+    last = () if starts is None else (starts,)
     if time <= SEGMENT:
-        y, state = segment(*inputs, state)
+        y, state = segment(*inputs, state, *last)
         return y.to(dtype), state
     outputs = []
-    for pieces in zip(*(torch.split(x, SEGMENT, dim=1) for x in inputs), strict=True):
-        y, state = segment(*pieces, state)
+    for pieces in zip(*(torch.split(x, SEGMENT, dim=1) for x in (*inputs, *last)), strict=True):
+        y, state = segment(*pieces[: len(inputs)], state, *pieces[len(inputs) :])
         outputs.append(y.to(dtype))
     return torch.cat(outputs, dim=1), state
 
 
 def over_any_length(
-    segment: Segment, inputs: Sequence[Tensor], state: Tensor, dtype: torch.dtype, length: int
+    segment: Segment,
+    inputs: Sequence[Tensor],
+    state: Tensor,
+    dtype: torch.dtype,
+    length: int,
+    starts: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """:func:`over_segments` as a loop of the exported program, a chunk of ``length`` tokens at a time.
 
@@ -131,10 +178,11 @@ def over_any_length(
     """
     from torch._higher_order_ops.scan import scan
 
-    chunks = [gather_blocks(x, length).transpose(0, 1) for x in inputs]
+    sequences = inputs if starts is None else (*inputs, starts)
+    chunks = [gather_blocks(x, length).transpose(0, 1) for x in sequences]
 
     def step(state: Tensor, pieces: list[Tensor]) -> tuple[Tensor, Tensor]:
-        y, state = segment(*pieces, state)
+        y, state = segment(*pieces[: len(inputs)], state, *pieces[len(inputs) :])
         return state.clone(memory_format=torch.contiguous_format), y.to(dtype).transpose(0, 1)
 
     state, y = scan(step, state.contiguous(), chunks)

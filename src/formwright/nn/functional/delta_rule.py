@@ -12,7 +12,7 @@ Source: Parallelizing Linear Transformers with the Delta Rule over Sequence Leng
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
+    Cuts,
     accumulation_type,
     check_chunk,
     chunk_length,
@@ -46,6 +47,7 @@ def delta_rule(
     *,
     initial_state: Float[Tensor, "batch heads keys values"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Float[Tensor, "batch time heads values"], Float[Tensor, "batch heads keys values"]]:
     """``S_t = S_{t-1} + k_t (β_t (v_t - S_{t-1}ᵀ k_t))ᵀ``, ``y_t = S_tᵀ q_t``.
@@ -57,6 +59,7 @@ def delta_rule(
         beta: how much of a key's value is replaced; 0 leaves the state as it is, 1 replaces it.
         initial_state: the final state of what came before.
         mask: false for tokens that change nothing.
+        starts: true where another sequence begins, which nothing before it reaches.
         chunk: tokens of a chunk, rounded down to a power of two.
 
     Returns:
@@ -72,35 +75,46 @@ def delta_rule(
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
     if time == 0:
         return v, state
-    if time == 1:
+    if time == 1 and starts is None:
         y, state = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], state)
         return y[:, None], state
-    if kernels.takes(q) and keys <= kernels.MOST_KEYS:
+    if kernels.takes(q) and keys <= kernels.MOST_KEYS and starts is None:
         from formwright.nn.kernels.delta_rule import delta_rule_by_kernel
 
         return delta_rule_by_kernel(q, k, v, beta, state)
 
-    return _in_chunks(q, k, v, beta, state, chunk)
+    return _in_chunks(q, k, v, beta, state, starts, chunk)
 
 
-@one_operation("delta_rule", lambda q, k, v, beta, state, chunk: (v.new_empty(v.shape), state.new_empty(state.shape)))
-def _in_chunks(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def _shaped(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, starts: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor]:
+    return v.new_empty(v.shape), state.new_empty(state.shape)
+
+
+@one_operation("delta_rule", _shaped)
+def _in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, starts: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor]:
     length = chunk_length(q.shape[1], chunk)
 
-    def segment(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return _segment(q, k, v, beta, state, length, state.dtype)
+    def segment(*operands: Tensor) -> tuple[Tensor, Tensor]:
+        return _segment(*operands, length=length)
 
-    return over_segments(segment, (q, k, v, beta.unsqueeze(-1)), state, v.dtype, length)
+    return over_segments(segment, (q, k, v, beta.unsqueeze(-1)), state, v.dtype, length, starts)
 
 
 def _segment(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, length: int, dtype: torch.dtype
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor, starts: Tensor | None = None, *, length: int
 ) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
+    dtype = state.dtype
+    cuts = None if starts is None else Cuts.of(starts, heads, length, dtype)
     q, k, v, beta = (to_chunks(x, length, dtype) for x in (q, k, v, beta))
     rows = v.shape[0]
     flat_q, flat_k, flat_v, flat_beta = (x.flatten(0, 1) for x in (q, k, v, beta))
-    transition = unit_lower_inverse(torch.bmm(flat_k, flat_k.mT) * flat_beta) * flat_beta.mT
+    old_by_new = torch.bmm(flat_k, flat_k.mT) * flat_beta
+    transition = unit_lower_inverse(old_by_new if cuts is None else old_by_new * cuts.same) * flat_beta.mT
     new = torch.bmm(transition, flat_v).view(v.shape)
     # What is read from a state to be replaced, and what the queries read, are one product.
     readers = torch.cat([torch.bmm(transition, flat_k).view(k.shape), q], dim=2)
@@ -108,13 +122,20 @@ def _segment(
     add_products: Callable[..., Tensor] = torch.baddbmm
     if not torch.is_grad_enabled():  # no gradient needs earlier states
         current, add_products = current.clone(), Tensor.baddbmm_
+    kept: Sequence[Tensor | None] = [None] * k.shape[1]
+    if cuts is not None:
+        readers = readers * cuts.first.view(*k.shape[:3], 1).repeat(1, 1, 2, 1)
+        k = k * cuts.last.view(*k.shape[:3], 1)
+        kept = cuts.whole.view(rows, k.shape[1], 1, 1).unbind(1)
     # Chunks are unbound rather than indexed: the gradient of an index is as large as all chunks, for each of them.
-    for reader, wanted, key in zip(readers.unbind(1), new.unbind(1), k.unbind(1), strict=True):
+    for reader, wanted, key, factor in zip(readers.unbind(1), new.unbind(1), k.unbind(1), kept, strict=True):
         old, asked = torch.split(torch.bmm(reader, current), length, dim=1)
         written.append(wanted - old)
         read.append(asked)
-        current = add_products(current, key.mT, written[-1])
+        current = add_products(current if factor is None else current * factor, key.mT, written[-1])
     scores = torch.bmm(flat_q, flat_k.mT).tril_()
+    if cuts is not None:
+        scores = scores * cuts.same
     y = torch.baddbmm(torch.stack(read, dim=1).flatten(0, 1), scores, torch.stack(written, dim=1).flatten(0, 1))
     return from_chunks(y.view(v.shape), heads, time), current.view(state.shape)
 

@@ -26,6 +26,7 @@ from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.chunks import (
     SEGMENT,
     accumulation_type,
+    chained,
     chunk_length,
     from_chunks,
     to_chunks,
@@ -129,13 +130,11 @@ def _segment(q: Tensor, k: Tensor, v: Tensor, sums: Tensor, peaks: Tensor) -> tu
     chunk_peaks = torch.cat([peaks.flatten(0, 1).unsqueeze(1), _peaks(k, 2)], dim=1).cummax(1).values
     fading = (chunk_peaks[:, :-1] - chunk_peaks[:, 1:]).exp().unsqueeze(-1)
     added = (k - chunk_peaks[:, 1:, None]).exp_().mT @ v
-    states = [sums.reshape(rows, *sums.shape[2:])]
-    for new, kept in zip(added.unbind(1), fading.unbind(1), strict=True):
-        states.append(torch.addcmul(new, kept, states[-1]))
+    before, after = chained(sums.reshape(rows, *sums.shape[2:]), added, fading)
     queries, scale = _relative(q + chunk_peaks[:, :-1, None])
-    y, scale = _together(queries @ torch.stack(states[:-1], dim=1), scale, *_within(q, k, v))
+    y, scale = _together(queries @ before, scale, *_within(q, k, v))
     y = from_chunks(_quotient(y), heads, time)
-    return y, states[-1].view(sums.shape), chunk_peaks[:, -1].reshape(peaks.shape)
+    return y, after.view(sums.shape), chunk_peaks[:, -1].reshape(peaks.shape)
 
 
 def _within(

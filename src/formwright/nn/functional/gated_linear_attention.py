@@ -20,7 +20,9 @@ from torch.nn import functional as F
 
 from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
+    Cuts,
     accumulation_type,
+    chained,
     check_chunk,
     chunk_length,
     cut_into_chunks,
@@ -47,6 +49,7 @@ def gated_linear_attention(
     *,
     initial_state: Float[Tensor, "batch heads keys values"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Float[Tensor, "batch time heads values"], Float[Tensor, "batch heads keys values"]]:
     """``S_t = diag(exp(g_t)) S_{t-1} + k_t v_tᵀ``, ``y_t = S_tᵀ q_t``.
@@ -58,6 +61,7 @@ def gated_linear_attention(
         log_decay: ``g``, at most zero; minus infinity forgets everything.
         initial_state: the final state of what came before.
         mask: false for tokens that change nothing.
+        starts: true where another sequence begins, which nothing before it reaches.
         chunk: tokens of a chunk, rounded down to a power of two; at most 32 where decays are strong.
 
     Returns:
@@ -73,38 +77,45 @@ def gated_linear_attention(
     state = start_state(initial_state, q, (batch, heads, keys, v.shape[-1]), dtype)
     if time == 0:
         return v, state
-    if time == 1:
+    if time == 1 and starts is None:
         y, state = gated_linear_attention_step(q[:, 0], k[:, 0], v[:, 0], log_decay[:, 0], state)
         return y[:, None], state
-    if kernels.takes(q):
+    if kernels.takes(q) and starts is None:
         from formwright.nn.kernels.recurrence import decayed_recurrence
 
         return decayed_recurrence(q, k, v, log_decay, state)
 
-    return _in_chunks(q, k, v, log_decay, state, chunk)
+    return _in_chunks(q, k, v, log_decay, state, starts, chunk)
 
 
-@one_operation(
-    "gated_linear_attention",
-    lambda q, k, v, log_decay, state, chunk: (v.new_empty(v.shape), state.new_empty(state.shape)),
-)
-def _in_chunks(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+def _shaped(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, starts: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor]:
+    return v.new_empty(v.shape), state.new_empty(state.shape)
+
+
+@one_operation("gated_linear_attention", _shaped)
+def _in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, starts: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor]:
     length = chunk_length(q.shape[1], chunk)
 
-    def segment(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return _segment(q, k, v, log_decay, state, length, state.dtype)
+    def segment(*operands: Tensor) -> tuple[Tensor, Tensor]:
+        return _segment(*operands, length=length)
 
-    return over_segments(segment, (q, k, v, log_decay), state, v.dtype, length)
+    return over_segments(segment, (q, k, v, log_decay), state, v.dtype, length, starts)
 
 
 def _segment(
-    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, length: int, dtype: torch.dtype
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, state: Tensor, starts: Tensor | None = None, *, length: int
 ) -> tuple[Tensor, Tensor]:
     batch, time, heads, keys = q.shape
+    dtype = state.dtype
     summed = to_chunks(log_decay, length, dtype).flatten(0, 1).cumsum(1)
     mild = _mild(summed)
     if not mild and length > STRONG_CHUNK:
-        return _segment(q, k, v, log_decay, state, STRONG_CHUNK, dtype)
+        return _segment(q, k, v, log_decay, state, starts, length=STRONG_CHUNK)
+    cuts = None if starts is None else Cuts.of(starts, heads, length, dtype)
     values = to_chunks(v, length, dtype)
     rows, chunks = values.shape[:2]
     v = values.flatten(0, 1)
@@ -115,21 +126,19 @@ def _segment(
         shape = (batch, heads, chunks, length, keys)
         q = (since.view(shape) * cut_into_chunks(q, length, dtype)).view(since.shape)
         k = (since.reciprocal().view(shape) * cut_into_chunks(k, length, dtype)).view(since.shape)
-        scores = torch.bmm(q, k.mT).tril_()
-        added = torch.bmm((k * kept).mT, v)
+        scores, left = torch.bmm(q, k.mT).tril_(), k * kept
     else:
         q, k, log_decay = (to_chunks(x, length, dtype).flatten(0, 1) for x in (q, k, log_decay))
         scores, since, until = decayed_scores(q, k, log_decay.exp())
         kept = since[:, -1:]
-        q = q * since
-        added = torch.bmm((k * until).mT, v)
+        q, left = q * since, k * until
+    if cuts is not None:
+        scores, q, left, kept = scores * cuts.same, q * cuts.first, left * cuts.last, kept * cuts.whole
+    added = torch.bmm(left.mT, v)
     kept, added = kept.mT.reshape(rows, chunks, keys, 1), added.view(rows, chunks, *state.shape[2:])
-    states = [state.reshape(rows, *state.shape[2:])]
-    for new, old in zip(added.unbind(1), kept.unbind(1), strict=True):
-        states.append(torch.addcmul(new, old, states[-1]))
-    start = torch.stack(states[:-1], dim=1).flatten(0, 1)
-    y = torch.baddbmm(torch.bmm(q, start), scores, v).view(values.shape)
-    return from_chunks(y, heads, time), states[-1].view(state.shape)
+    before, last = chained(state.reshape(rows, *state.shape[2:]), added, kept)
+    y = torch.baddbmm(torch.bmm(q, before.flatten(0, 1)), scores, v).view(values.shape)
+    return from_chunks(y, heads, time), last.view(state.shape)
 
 
 #: Logarithm of the strongest decay over a chunk that is divided by: its inverse is far from the largest float32.

@@ -13,6 +13,7 @@ from an empty memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from formwright.nn.functional.any_length import any_length
 from formwright.nn.functional.chunks import (
     SEGMENT,
+    Cuts,
     accumulation_type,
     check_chunk,
     masked,
@@ -92,6 +94,7 @@ def legendre_memory(
     *,
     initial_state: Float[Tensor, "batch heads order"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Float[Tensor, "batch time heads order"], Float[Tensor, "batch heads order"]]:
     """``m_t = Ā m_{t-1} + B̄ u_t`` for each head's signal ``u``.
 
@@ -100,6 +103,7 @@ def legendre_memory(
         tables: those of :func:`legendre_tables`.
         initial_state: the memory before the first token.
         mask: false for padding behind the last real token of a row: the state stays that of the last real token.
+        starts: true where another sequence begins, which nothing before it reaches.
 
     Returns:
         The memories in the type of ``u`` and the final one in at least float32.
@@ -112,7 +116,7 @@ def legendre_memory(
     first = u_all.new_zeros(batch, heads, order) if initial_state is None else initial_state.to(dtype)
     if u.shape[1] == 0:
         return u.unsqueeze(-1).expand(-1, -1, -1, order), first
-    memory, state = _in_segments(u_all, *tables, first)
+    memory, state = _in_segments(u_all, *tables, first, starts)
     if mask is not None:
         last = mask.sum(1).view(-1, 1, 1, 1).expand(-1, 1, heads, order)
         state = torch.cat([first[:, None], memory], dim=1).gather(1, last).squeeze(1)
@@ -125,29 +129,36 @@ def _shaped(u: Tensor, transition: Tensor, entry: Tensor, *others: Tensor) -> tu
 
 @one_operation("legendre_memory", _shaped)
 def _in_segments(
-    u: Tensor, transition: Tensor, entry: Tensor, response: Tensor, powers: Tensor, state: Tensor
+    u: Tensor,
+    transition: Tensor,
+    entry: Tensor,
+    response: Tensor,
+    powers: Tensor,
+    state: Tensor,
+    starts: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     tables = LegendreTables(transition, entry, response, powers)
     time = u.shape[1]
     if any_length(time):
         tables = LegendreTables(*(table.clone() for table in tables))  # known to the trace, which constants are not
 
-        def chunk(u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-            return _segment(u, tables, state)
+        def chunk(u: Tensor, state: Tensor, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return _segment(u, tables, state, starts)
 
-        memory, _ = over_any_length(chunk, (u,), state, state.dtype, len(response))
+        memory, _ = over_any_length(chunk, (u,), state, state.dtype, len(response), starts)
         return memory, memory.select(1, -1)  # what fills the last chunk moves the memory on
     outputs = []
     for start in range(0, time, SEGMENT):
-        memory, state = _segment(u[:, start : start + SEGMENT], tables, state)
+        piece = slice(start, start + SEGMENT)
+        memory, state = _segment(u[:, piece], tables, state, None if starts is None else starts[:, piece])
         outputs.append(memory)
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)), state
 
 
-def _segment(u: Tensor, tables: LegendreTables, state: Tensor) -> tuple[Tensor, Tensor]:
+def _segment(u: Tensor, tables: LegendreTables, state: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
     batch, time, heads = u.shape
     chunk, order = tables.response.shape
-    if time == 1:
+    if time == 1 and starts is None:
         state = torch.addcmul(state @ tables.transition.T, u.movedim(1, -1), tables.input)
         return state[:, None], state
     chunks = -(-time // chunk)
@@ -156,12 +167,21 @@ def _segment(u: Tensor, tables: LegendreTables, state: Tensor) -> tuple[Tensor, 
     delays = torch.arange(chunk, device=u.device)
     places = delays[:, None] - delays[None, :]
     matrix = rows[..., places.clamp(min=0)] * (places >= 0)
+    whole: Sequence[Tensor | None] = [None] * chunks
+    if starts is not None:
+        cuts = Cuts.of(starts, heads, chunk, u.dtype)
+        # What was put in ``t - s`` places before: row t, column s of what may be seen, in the order of the delays.
+        seen = cuts.same.gather(-1, places.clamp(min=0).expand_as(cuts.same))
+        matrix = matrix * seen.view(matrix.shape)
+        whole = cuts.whole.view(batch * heads, chunks, 1).unbind(1)
     memory = matrix @ tables.response
     states = [state.reshape(batch * heads, order)]
-    for index in range(chunks):
-        states.append(torch.addmm(memory[:, index, -1], states[-1], tables.powers[-1].T))
+    for index, kept in enumerate(whole):
+        before = states[-1] if kept is None else states[-1] * kept
+        states.append(torch.addmm(memory[:, index, -1], before, tables.powers[-1].T))
     start = torch.stack(states[:-1], dim=1)
     carried = start @ tables.powers.permute(2, 0, 1).reshape(order, chunk * order)
-    memory = memory + carried.view(memory.shape)
+    carried = carried.view(memory.shape)
+    memory = memory + (carried if starts is None else carried * cuts.first.view(*memory.shape[:-1], 1))
     memory = memory.view(batch, heads, chunks * chunk, order)[:, :, :time].transpose(1, 2)
     return memory, memory[:, -1]

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from formwright.nn import kernels
 from formwright.nn.functional.chunks import (
+    Cuts,
     accumulation_type,
+    chained,
     check_chunk,
     chunk_length,
     from_chunks,
@@ -41,6 +43,7 @@ def causal_linear_attention(
     *,
     initial_state: Float[Tensor, "batch heads keys columns"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
     normalize: bool = False,
     chunk: int = CHUNK,
 ) -> tuple[Float[Tensor, "batch time heads values"], Float[Tensor, "batch heads keys columns"]]:
@@ -52,6 +55,7 @@ def causal_linear_attention(
         v: values.
         initial_state: the final state of what came before; ``columns`` are ``values``, and one more if ``normalize``.
         mask: false for tokens that change nothing.
+        starts: true where another sequence begins, which nothing before it reaches.
         normalize: divide by the sum of the weights.
         chunk: tokens of a chunk, rounded down to a power of two.
 
@@ -69,43 +73,58 @@ def causal_linear_attention(
     state = start_state(initial_state, q, (batch, heads, keys, values.shape[-1]), dtype)
     if time == 0:
         return v, state
-    if time == 1:
+    if time == 1 and starts is None:
         y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)
         return y[:, None], state
-    if kernels.takes(q):
+    if kernels.takes(q) and starts is None:
         from formwright.nn.kernels.recurrence import decayed_recurrence
 
         y, state = decayed_recurrence(q, k, values.to(dtype), None, state)
         return (_normalized(y) if normalize else y).to(v.dtype), state
 
-    return _in_chunks(q, k, values, state, normalize, chunk)
+    return _in_chunks(q, k, values, state, starts, normalize, chunk)
 
 
-def _shaped(q: Tensor, k: Tensor, v: Tensor, state: Tensor, normalize: bool, chunk: int) -> tuple[Tensor, Tensor]:
+def _shaped(
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, starts: Tensor | None, normalize: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
     return v.new_empty(*v.shape[:3], v.shape[3] - normalize), state.new_empty(state.shape)
 
 
 @one_operation("linear_attention", _shaped)
-def _in_chunks(q: Tensor, k: Tensor, v: Tensor, state: Tensor, normalize: bool, chunk: int) -> tuple[Tensor, Tensor]:
+def _in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, starts: Tensor | None, normalize: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
     length = chunk_length(q.shape[1], chunk)
 
-    def segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        y, state = _segment(q, k, v, state, length, state.dtype)
+    def segment(*operands: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = _segment(*operands, length=length)
         return (_normalized(y) if normalize else y), state
 
-    return over_segments(segment, (q, k, v), state, v.dtype, length)
+    return over_segments(segment, (q, k, v), state, v.dtype, length, starts)
 
 
-def _segment(q: Tensor, k: Tensor, v: Tensor, state: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _segment(
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, starts: Tensor | None = None, *, length: int
+) -> tuple[Tensor, Tensor]:
     time, heads = q.shape[1:3]
+    dtype = state.dtype
     q, k, v = (to_chunks(x, length, dtype) for x in (q, k, v))
     rows, chunks, columns = q.shape[0], q.shape[1], v.shape[-1]
-    sums = torch.cat([state.reshape(rows, 1, *state.shape[2:]), k.transpose(-1, -2) @ v], dim=1).cumsum(1)
-    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    scores = torch.bmm(q, k.transpose(1, 2)).tril_()
-    y = torch.baddbmm(torch.bmm(q, sums[:, :-1].flatten(0, 1)), scores, v)
+    first = state.reshape(rows, *state.shape[2:])
+    flat_q, flat_k, flat_v = (x.flatten(0, 1) for x in (q, k, v))
+    scores = torch.bmm(flat_q, flat_k.transpose(1, 2)).tril_()
+    if starts is None:
+        sums = torch.cat([first.unsqueeze(1), k.transpose(-1, -2) @ v], dim=1).cumsum(1)
+        before, last = sums[:, :-1], sums[:, -1]
+    else:
+        cuts = Cuts.of(starts, heads, length, dtype)
+        added = torch.bmm((flat_k * cuts.last).mT, flat_v).view(rows, chunks, *state.shape[2:])
+        before, last = chained(first, added, cuts.whole.view(rows, chunks, 1, 1))
+        flat_q, scores = flat_q * cuts.first, scores * cuts.same
+    y = torch.baddbmm(torch.bmm(flat_q, before.flatten(0, 1)), scores, flat_v)
     y = y.view(rows, chunks, length, columns)
-    return from_chunks(y, heads, time), sums[:, -1].view(state.shape)
+    return from_chunks(y, heads, time), last.view(state.shape)
 
 
 def _normalized(y: Tensor) -> Tensor:

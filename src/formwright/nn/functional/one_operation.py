@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-#: ``(*operands, *options) -> (y, state)``; operands are tensors, options whole numbers or truth values.
+#: ``(*operands, *options) -> (y, state)``; operands are tensors (or ``None``), options whole numbers or truth values.
 Recurrence = TypeVar("Recurrence", bound=Callable[..., tuple[Tensor, Tensor]])
 
 
@@ -44,8 +44,11 @@ def one_operation(name: str, shaped: Callable[..., tuple[Tensor, Tensor]]) -> Ca
 
 
 def _operation(name: str, recurrence: Recurrence, shaped: Callable[..., tuple[Tensor, Tensor]]) -> Any:
-    kinds = {key: str(each.annotation) for key, each in inspect.signature(recurrence).parameters.items()}
-    operands = sum(kind == "Tensor" for kind in kinds.values())
+    kinds = {
+        key: str(each.annotation).replace("Tensor | None", "Tensor?")
+        for key, each in inspect.signature(recurrence).parameters.items()
+    }
+    operands = sum(kind.startswith("Tensor") for kind in kinds.values())
     arguments = ", ".join(f"{kind} {key}" for key, kind in kinds.items())
 
     def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -56,11 +59,11 @@ def _operation(name: str, recurrence: Recurrence, shaped: Callable[..., tuple[Te
         # Within an operation gradients are not recorded, whatever grad mode says, unless that is undone.
         with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False):
             with torch.enable_grad():
-                given = [x.detach().requires_grad_(want) for x, want in zip(arguments, wanted, strict=False)]
+                given = [x.detach().requires_grad_() if want else x for x, want in zip(arguments, wanted, strict=False)]
                 results = recurrence(*given, *arguments[operands:])
             pairs = [pair for pair in zip(results, (of_y, of_state), strict=True) if pair[0].requires_grad]
             outputs, gradients = zip(*pairs, strict=True)
-            sources = [x for x in given if x.requires_grad]
+            sources = [x for x, want in zip(given, wanted, strict=True) if want]
             found = torch.autograd.grad(outputs, sources, gradients, materialize_grads=True)
         return [_own(gradient) for gradient in found]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from formwright.nn import kernels
 from formwright.nn.functional.any_length import any_length
-from formwright.nn.functional.chunks import over_any_length
+from formwright.nn.functional.chunks import accumulation_type, over_any_length
 from formwright.nn.functional.one_operation import one_operation
 from formwright.nn.functional.transforms import transformed
 
@@ -47,6 +47,7 @@ def selective_scan(
     *,
     initial_state: Float[Tensor, "batch channels states"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Float[Tensor, "batch time channels"], Float[Tensor, "batch channels states"]]:
     """``h[t] = exp(delta[t] A) h[t-1] + delta[t] B[t] x[t]`` and ``y[t, c] = sum over n of C[t, n] h[t, c, n]``.
 
@@ -58,6 +59,7 @@ def selective_scan(
         C: how the states are read.
         initial_state: the state before the first token; zeros if unset.
         mask: true for real tokens; others leave the state unchanged.
+        starts: true where another sequence begins, which nothing before it reaches.
 
     Returns:
         ``y`` in the type of ``x``, and the state after the last token, at least in float32.
@@ -67,33 +69,44 @@ def selective_scan(
     dtype = torch.promote_types(x.dtype, torch.float32)
     if mask is not None:
         delta = delta * mask.unsqueeze(-1)
+    one = initial_state is not None and starts is None and x.shape[1] == 1  # without a state, lengths may be any
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], *A.shape, dtype=dtype)
     if x.shape[1] == 0:
         return x, initial_state.to(dtype)
-    if kernels.takes(x):
+    if one:
+        y, state = selective_scan_step(x[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], initial_state.to(dtype))
+        return y.unsqueeze(1), state
+    if kernels.takes(x) and starts is None:
         from formwright.nn.kernels.selective_scan import selective_scan_by_kernel
 
         return selective_scan_by_kernel(x, delta, A, B, C, initial_state.to(dtype))
-    y, state = _scan(*(operand.to(dtype) for operand in (x, delta, A, B, C, initial_state)))
+    delta, A, B, C, state = (operand.to(dtype) for operand in (delta, A, B, C, initial_state))
+    y, state = _scan(x.to(dtype), delta, A, B, C, state, starts)
     return y.to(x.dtype), state
 
 
-def _shaped(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def _shaped(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, starts: Tensor | None
+) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), state.new_empty(state.shape)
 
 
 @one_operation("selective_scan", _shaped)
-def _scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def _scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, starts: Tensor | None
+) -> tuple[Tensor, Tensor]:
     if not (torch.compiler.is_compiling() or transformed()):
-        return _SelectiveScan.apply(x, delta, A, B, C, state)  # type: ignore[no-untyped-call]
+        return _SelectiveScan.apply(x, delta, A, B, C, state, starts)  # type: ignore[no-untyped-call]
     if not any_length(x.shape[1]):
-        return _scan_by_doubling(x, delta, A, B, C, state)
+        return _scan_by_doubling(x, delta, A, B, C, state, starts)
 
-    def chunk(x: Tensor, delta: Tensor, B: Tensor, C: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return _scan_by_doubling(x, delta, A, B, C, state)
+    def chunk(
+        x: Tensor, delta: Tensor, B: Tensor, C: Tensor, state: Tensor, starts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return _scan_by_doubling(x, delta, A, B, C, state, starts)
 
-    return over_any_length(chunk, (x, delta, B, C), state, x.dtype, EXPORTED_CHUNK)
+    return over_any_length(chunk, (x, delta, B, C), state, x.dtype, EXPORTED_CHUNK, starts)
 
 
 def selective_scan_step(
@@ -105,10 +118,10 @@ def selective_scan_step(
     state: Float[Tensor, "batch channels states"],
 ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "batch channels states"]]:
     """One token of :func:`selective_scan`: ``y`` and the state after it."""
-    dtype = state.dtype
+    dtype = accumulation_type(torch.promote_types(x.dtype, state.dtype))
     step = delta.to(dtype).unsqueeze(-1)
     written = (step * x.to(dtype).unsqueeze(-1)) * B.to(dtype).unsqueeze(1)
-    state = torch.addcmul(written, torch.exp(step * A.to(dtype)), state)
+    state = torch.addcmul(written, torch.exp(step * A.to(dtype)), state.to(dtype))
     return (state @ C.to(dtype).unsqueeze(-1)).squeeze(-1).to(x.dtype), state
 
 
@@ -119,12 +132,15 @@ def _scan_by_doubling(
     B: Tensor,
     C: Tensor,
     state: Tensor,
+    starts: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The same in as many steps as the time has binary digits, without loops that a compiled graph would unroll.
 
     Made of operations that can be transformed and differentiated in any way, for which all states are kept.
     """
     decay = torch.exp(delta.unsqueeze(-1) * A)
+    if starts is not None:
+        decay = decay.masked_fill(starts[:, :, None, None], 0)
     written = (delta * x).unsqueeze(-1) * B.unsqueeze(2)
     states = torch.cat([(written[:, :1] + decay[:, :1] * state.unsqueeze(1)), written[:, 1:]], dim=1)
     reach = 1
@@ -184,9 +200,11 @@ class _Workspace:
         """Two further buffers, for the backward pass."""
         return torch.empty_like(self.decay), torch.empty_like(self.decay)
 
-    def load(self, delta: Tensor, written: Tensor, rates: Tensor, B: Tensor) -> None:
+    def load(self, delta: Tensor, written: Tensor, rates: Tensor, B: Tensor, starts: Tensor | None) -> None:
         """The decay at each token, and what it writes."""
         torch.mul(delta.unsqueeze(3), rates, out=self.decay).exp2_()
+        if starts is not None:
+            self.decay[starts.squeeze(3)] = 0
         torch.mul(written.unsqueeze(3), B.unsqueeze(4), out=self.states)
 
     def advance(self, state: Tensor, cumulated: Tensor) -> Tensor:
@@ -249,10 +267,14 @@ class _Scan:
         delta, written: ``(samples, time, channels)``, the step and its product with the input.
         rates: ``(states, channels)``.
         B, C: ``(samples, time, states)``.
+        starts: ``(samples, time, 1)``, if there are any.
     """
 
-    def __init__(self, delta: Tensor, written: Tensor, rates: Tensor, B: Tensor, C: Tensor) -> None:
+    def __init__(
+        self, delta: Tensor, written: Tensor, rates: Tensor, B: Tensor, C: Tensor, starts: Tensor | None
+    ) -> None:
         self.delta, self.written, self.rates, self.B, self.C = delta, written, rates.contiguous(), B, C
+        self.starts = starts
         self.powers = self.rates / math.log(2)
         samples, time, _ = delta.shape
         self.blocks = _blocks(samples * rates.numel(), time)
@@ -263,7 +285,8 @@ class _Scan:
         if key not in self._spaces:
             self._spaces[key] = _Workspace(state, block)
         space = self._spaces[key]
-        space.load(block.of(self.delta), block.of(self.written), self.powers, block.of(self.B))
+        starts = None if self.starts is None else block.of(self.starts)
+        space.load(block.of(self.delta), block.of(self.written), self.powers, block.of(self.B), starts)
         return space
 
     def forward(self, state: Tensor, y: Tensor) -> Iterator[Tensor]:
@@ -315,36 +338,38 @@ class _SelectiveScan(torch.autograd.Function):
         B: Tensor,
         C: Tensor,
         initial: Tensor,
+        starts: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         written, y, final = delta * x, torch.empty_like(x), torch.empty_like(initial)
         kept = []
         for rows, columns in _stripes(x.shape[0], *A.shape):
-            scan = _Scan(delta[rows, :, columns], written[rows, :, columns], A[columns].t(), B[rows], C[rows])
+            part, cut = (rows, slice(None), columns), None if starts is None else starts[rows].unsqueeze(-1)
+            scan = _Scan(delta[part], written[part], A[columns].t(), B[rows], C[rows], cut)
             for state in scan.forward(initial[rows, columns].transpose(1, 2), y[rows, :, columns]):
                 if any(ctx.needs_input_grad):
                     kept.append(state.clone())
             final[rows, columns] = state.transpose(1, 2)
             del kept[-1:]
-        ctx.save_for_backward(x, delta, A, B, C, initial, *kept)
+        ctx.save_for_backward(x, delta, A, B, C, initial, starts, *kept)
         return y, final
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor, of_final: Tensor) -> tuple[Tensor | None, ...]:
-        x, delta, A, B, C, initial, *kept = ctx.saved_tensors
+        x, delta, A, B, C, _, starts, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradients shall be differentiated again
-            return _gradients_with_graph((x, delta, A, B, C, initial), (of_y, of_final), ctx.needs_input_grad)
+            return _gradients_with_graph(ctx.saved_tensors[:7], (of_y, of_final), ctx.needs_input_grad)
         written = delta * x
         of_delta, of_written = torch.empty_like(delta), torch.empty_like(written)
         of_A, of_B, of_C = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
         of_initial = torch.empty_like(of_final)
         for rows, columns in _stripes(x.shape[0], *A.shape):
-            part = (rows, slice(None), columns)
-            scan = _Scan(delta[part], written[part], A[columns].t(), B[rows], C[rows])
+            part, cut = (rows, slice(None), columns), None if starts is None else starts[rows].unsqueeze(-1)
+            scan = _Scan(delta[part], written[part], A[columns].t(), B[rows], C[rows], cut)
             out = _Gradients(of_delta[part], of_written[part], of_A[columns].t(), of_B[rows], of_C[rows])
             own, kept = kept[: len(scan.blocks)], kept[len(scan.blocks) :]
             first = scan.backward(own, of_final[rows, columns].transpose(1, 2), of_y[part], out)
             of_initial[rows, columns] = first.transpose(1, 2)
-        return of_written * delta, torch.addcmul(of_delta, of_written, x), of_A, of_B, of_C, of_initial
+        return of_written * delta, torch.addcmul(of_delta, of_written, x), of_A, of_B, of_C, of_initial, None
 
 
 def _gradients_with_graph(

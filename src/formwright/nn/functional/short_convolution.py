@@ -23,6 +23,7 @@ def short_convolution(
     *,
     initial_state: Float[Tensor, "batch taps_before channels"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
 ) -> tuple[Float[Tensor, "batch time channels"], Float[Tensor, "batch taps_before channels"]]:
     """``y[t, c] = b[c] + sum over k of W[c, k] x[t - (taps - 1) + k, c]``: each channel is convolved by itself.
 
@@ -32,6 +33,7 @@ def short_convolution(
         bias: a value a channel.
         initial_state: the ``taps - 1`` inputs before the first; zeros if unset.
         mask: true for real tokens; others count as zero, and those after the last real one leave the state unchanged.
+        starts: true where another sequence begins, which sees zeros before it.
 
     Returns:
         ``y`` and the ``taps - 1`` inputs that precede the next token.
@@ -43,7 +45,17 @@ def short_convolution(
         padded = F.pad(x, (0, 0, taps - 1, 0))
     else:
         padded = torch.cat([initial_state.to(x.dtype), x], dim=1)
-    return convolve(padded, weight, bias), _last_inputs(padded, taps - 1, mask)
+    window = _last_inputs(padded, taps - 1, mask)
+    if starts is not None:
+        sequence = _sequence(starts, taps - 1)
+        other = _last_inputs(sequence.unsqueeze(-1), taps - 1, mask) != sequence[:, -1:, None]
+        window = window.masked_fill(other, 0)
+    return convolve(padded, weight, bias, starts), window
+
+
+def _sequence(starts: Tensor, before: int) -> Tensor:
+    """The number of each token's sequence, with ``before`` tokens more in front of the first."""
+    return F.pad(starts.cumsum(1), (before, 0))
 
 
 def _last_inputs(padded: Tensor, count: int, mask: Tensor | None) -> Tensor:
@@ -60,6 +72,7 @@ def convolve(
     padded: Float[Tensor, "batch padded_time channels"],
     weight: Float[Tensor, "channels taps"],
     bias: Float[Tensor, " channels"] | None,
+    starts: Bool[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, "batch time channels"]:
     """The convolution where all taps fall on ``padded``, so that ``time = padded_time - taps + 1``."""
     device = padded.device.type
@@ -68,6 +81,8 @@ def convolve(
         dtype = torch.get_autocast_dtype(device)
         padded, weight = padded.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
+    if starts is not None:
+        return _shifted(padded, weight, bias, starts)
     if padded.shape[1] == weight.shape[1]:
         y = (padded * weight.t()).sum(1, keepdim=True)
         return y if bias is None else y + bias
@@ -86,12 +101,20 @@ def _as_one_row(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(row, weight[:, None, None, :], bias, groups=weight.shape[0]).squeeze(2).transpose(1, 2)
 
 
-def _shifted(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _shifted(padded: Tensor, weight: Tensor, bias: Tensor | None, starts: Tensor | None = None) -> Tensor:
     taps = weight.shape[1]
     time = padded.shape[1] - taps + 1
-    y = padded[:, :time] * weight[:, 0]
+    sequence = None if starts is None else _sequence(starts, taps - 1)
+
+    def seen(tap: int) -> Tensor:
+        x = padded[:, tap : tap + time]
+        if sequence is None:
+            return x
+        return x.masked_fill((sequence[:, tap : tap + time] != sequence[:, taps - 1 :]).unsqueeze(-1), 0)
+
+    y = seen(0) * weight[:, 0]
     for tap in range(1, taps):
-        y = torch.addcmul(y, padded[:, tap : tap + time], weight[:, tap])
+        y = torch.addcmul(y, seen(tap), weight[:, tap])
     return y if bias is None else y + bias
 
 

@@ -18,7 +18,13 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn import kernels
 from formwright.nn.functional.any_length import any_length
-from formwright.nn.functional.chunks import over_any_length, start_state, without_autocast
+from formwright.nn.functional.chunks import (
+    accumulation_type,
+    chained,
+    over_any_length,
+    start_state,
+    without_autocast,
+)
 from formwright.nn.functional.one_operation import one_operation
 
 #: Tokens of a chunk: products within it cost as many operations a token, those with the state do not depend on it.
@@ -41,6 +47,7 @@ def ssd(
     *,
     initial_state: Float[Tensor, "batch heads channels states"] | None = None,
     mask: Bool[Tensor, "batch time"] | None = None,
+    starts: Bool[Tensor, "batch time"] | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Float[Tensor, "batch time heads channels"], Float[Tensor, "batch heads channels states"]]:
     """``S[t] = exp(delta[t] A) S[t-1] + delta[t] x[t] B[t]ᵀ`` and ``y[t] = S[t] C[t]``, for each head.
@@ -53,6 +60,7 @@ def ssd(
         C: how the states are read.
         initial_state: the state before the first token; zeros if unset.
         mask: true for real tokens; others leave the state unchanged.
+        starts: true where another sequence begins, which nothing before it reaches.
         chunk: tokens of a chunk.
 
     Returns:
@@ -76,7 +84,10 @@ def ssd(
     delta = delta.to(dtype)
     if time == 0:
         return x, start_state(initial_state, x, (batch, heads, channels, states), dtype)
-    if kernels.takes(x):
+    if initial_state is not None and starts is None and time == 1:
+        y, state = ssd_step(x[:, 0], delta[:, 0], A, B[:, 0], C[:, 0], initial_state.to(dtype))
+        return y.unsqueeze(1), state
+    if kernels.takes(x) and starts is None:
         from formwright.nn.kernels.recurrence import decayed_recurrence
 
         before = start_state(initial_state, x, (batch, heads, channels, states), dtype).transpose(2, 3)
@@ -84,7 +95,10 @@ def ssd(
         return y.to(x.dtype), state.transpose(2, 3)
     shared = heads // groups
     written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, time, groups, shared, channels)
-    powers = (delta * (A.to(dtype) / math.log(2))).clamp(min=_NOTHING_LEFT).view(batch, time, groups, shared)
+    powers = (delta * (A.to(dtype) / math.log(2))).clamp(min=_NOTHING_LEFT)
+    if starts is not None:
+        powers = powers.masked_fill(starts.unsqueeze(-1), _NOTHING_LEFT)
+    powers = powers.view(batch, time, groups, shared)
     if initial_state is None:
         state = x.new_zeros(batch, groups, states, shared * channels, dtype=dtype)
     else:
@@ -151,11 +165,8 @@ def _block(
 
     left = B.transpose(-1, -2) @ (written * to_end).flatten(4).transpose(2, 3)
     decay = torch.exp2(since_start[:, :, -1]).unsqueeze(3).repeat_interleave(channels, dim=4)
-    starts = []
-    for new, kept in zip(left.unbind(1), decay.unbind(1), strict=True):
-        starts.append(state)
-        state = torch.addcmul(new, kept, state)
-    before = (C @ torch.stack(starts, dim=1)).transpose(2, 3).view(written.shape)
+    states, state = chained(state, left, decay)
+    before = (C @ states).transpose(2, 3).view(written.shape)
     return torch.addcmul(within, torch.exp2(since_start).unsqueeze(-1), before), state
 
 
@@ -191,13 +202,13 @@ def ssd_step(
     state: Float[Tensor, "batch heads channels states"],
 ) -> tuple[Float[Tensor, "batch heads channels"], Float[Tensor, "batch heads channels states"]]:
     """One token of :func:`ssd`: ``y`` and the state after it."""
-    dtype = state.dtype
+    dtype = accumulation_type(torch.promote_types(x.dtype, state.dtype))
     batch, groups, states = B.shape
     delta = delta.to(dtype)
     shared, channels = x.shape[1] // groups, x.shape[2]
     decay = torch.exp(delta * A.to(dtype)).view(batch, groups, shared, 1, 1)
     written = (delta.unsqueeze(-1) * x.to(dtype)).view(batch, groups, shared, channels, 1)
-    before = state.view(batch, groups, shared, channels, states)
+    before = state.to(dtype).view(batch, groups, shared, channels, states)
     after = torch.addcmul(written * B.to(dtype)[:, :, None, None], decay, before)
     y = after.flatten(2, 3) @ C.to(dtype).unsqueeze(-1)
     return y.view(x.shape).to(x.dtype), after.view(state.shape)

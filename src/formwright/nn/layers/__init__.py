@@ -11,7 +11,7 @@ from formwright.nn.layers.base import LAYERS, Layer, effective_bias, effective_w
 from formwright.nn.layers.lora import LoRA, freeze_except
 from formwright.nn.layers.low_rank import LowRank
 from formwright.nn.layers.plain import PLAIN, Form, Plain
-from formwright.nn.layers.quantised import Quantised, Quantiser
+from formwright.nn.layers.quantised import Quantised, Quantiser, check_bits
 from formwright.nn.layers.scaling import scalable, scale_input, scale_output
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Plain",
     "Quantised",
     "Quantiser",
+    "check_bits",
     "effective_bias",
     "effective_weight",
     "freeze_except",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ from formwright.nn.layers.plain import PLAIN, Form, Plain
 from formwright.registry import Registry
 
 
-class Layer(nn.Module):
+class Layer(nn.Module, ABC):
     """Takes the place of a plain layer: ``Layer(plain, **options)``, registered in :data:`LAYERS`.
 
     Its options are plain values that JSON can hold. Built for a layer of the same shape it has the same tensors, by
@@ -29,6 +30,7 @@ class Layer(nn.Module):
         super().__init__()
         self.form = Form.of(layer)
 
+    @abstractmethod
     def locate(self, name: str, dimension: int) -> tuple[tuple[str, int], ...]:
         """Where the plain layer's ``dimension`` of its tensor ``name`` (``weight``, ``bias``) lies in the own tensors.
 
@@ -41,23 +43,22 @@ class Layer(nn.Module):
         Raises:
             UserError: the dimension cannot be cut or permuted.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def effective_weight(self) -> Tensor:
         """The weight of the plain layer that computes the same, in its shape.
 
         Raises:
             UserError: there is no such layer.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def effective_bias(self) -> Tensor | None:
         """The bias of the plain layer that computes the same.
 
         Raises:
             UserError: there is no such layer.
         """
-        raise NotImplementedError
 
     @torch.no_grad()
     def plain(self) -> Plain:
@@ -75,16 +76,30 @@ class Layer(nn.Module):
 
     @property
     def scalable(self) -> bool:
-        """Whether :meth:`scale_input` and :meth:`scale_output` can be called."""
-        return True
+        """Whether :meth:`scale_input` and :meth:`scale_output` can be called: false where the layer has neither."""
+        return False
 
     def scale_input(self, scale: Tensor, shift: Tensor | None = None) -> None:
-        """Do in place what was done to ``scale * x + shift``, one value per channel; for dense layers only."""
-        raise NotImplementedError
+        """Do in place what was done to ``scale * x + shift``, one value per channel; for dense layers only.
+
+        Raises:
+            UserError: the layer is not :attr:`scalable`.
+        """
+        raise self._not_scalable()
 
     def scale_output(self, scale: Tensor, shift: Tensor | None = None) -> None:
-        """Give in place ``scale * y + shift`` where ``y`` was given, one value per channel."""
-        raise NotImplementedError
+        """Give in place ``scale * y + shift`` where ``y`` was given, one value per channel.
+
+        Raises:
+            UserError: the layer is not :attr:`scalable`.
+        """
+        raise self._not_scalable()
+
+    def _not_scalable(self) -> UserError:
+        return UserError(
+            f"{type(self).__name__} cannot take a value per channel into its weights; fold norms and scales before it "
+            "is put in, or keep them."
+        )
 
     def _size(self, dimension: int) -> int:
         name, place = self.locate("weight", dimension)[0]

@@ -66,6 +66,10 @@ class LoRA(Layer):
     def merges(self) -> bool:
         return True
 
+    @property
+    def scalable(self) -> bool:
+        return True
+
     def scale_input(self, scale: Tensor, shift: Tensor | None = None) -> None:
         if shift is not None:
             moved = self.effective_weight() @ shift

@@ -222,11 +222,6 @@ class Quantised(Layer):
         return self.bias
 
     @property
-    def scalable(self) -> bool:
-        """Never: with other scales the weights would be rounded to others. Norms are folded before."""
-        return False
-
-    @property
     def deployed_form(self) -> Deployed:
         """How an exported model holds the weights: as integers of 8 or 4 bits, or as the floats that simulate others.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -38,7 +38,7 @@ class Attention(Part):
     Without further options every token attends to every real token; places do not matter, so any grid (or a class
     token in front) will do. A token that stands for several merged ones counts as often: ``log(token_size)`` is added
     to the scores of its key. With ``causal`` a token attends to itself and those before it, and the part streams with
-    a cache of keys and values.
+    a cache of keys and values. The sequences of a packed row (``context.segments``) attend one by one.
 
     Args:
         dim: channels in and out.
@@ -67,7 +67,7 @@ class Attention(Part):
     arXiv 2310.06825; norms of queries and keys, arXiv 2302.05442.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size", "segments"})
     shares_keys: ClassVar[bool] = True
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
@@ -150,12 +150,26 @@ class Attention(Part):
         tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
-        scores = self._scores(context, places, places)
         q, k, v = self._project(tokens, places)
-        if context.token_size is not None:
-            scores["bias"] = context.token_size.log()[:, None, None]
-        y = self._output(self._attend(q, k, v, mask, **scores)).view(x.shape)
+        operands = (q, k, v) if context.token_size is None else (q, k, v, context.token_size)
+        if context.segments is None:
+            y = self._alone(operands, mask, context, places)
+        else:
+
+            def alone(operands: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
+                return self._alone(operands, mask, context, places[:, : operands[0].shape[1]])
+
+            y = context.sequences.apply(alone, operands, mask, causal=self.causal)
+        y = self._output(y).view(x.shape)
         return (y, context.replace(keys=k.mean(2))) if context.keys_wanted else y
+
+    def _alone(self, operands: tuple[Tensor, ...], mask: Tensor | None, context: Context, places: Tensor) -> Tensor:
+        """What rows of one sequence each get, from queries, keys, values and, if tokens are merged, their sizes."""
+        q, k, v, *sizes = operands
+        scores = self._scores(context, places, places)
+        if sizes:
+            scores["bias"] = sizes[0].log()[:, None, None]
+        return self._attend(q, k, v, mask, **scores)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -184,13 +198,15 @@ class Attention(Part):
             y = self._attend(q, k, v, context.mask, **self._scores(context, places[:1], places[:1]))
             cache.write(ring, new, length, context.mask)
             return self._output(y), ring
-        if forgets and time > 1:  # what is overwritten now is still seen by the first of the new tokens
+        if forgets and (
+            any_length(time) or time > 1
+        ):  # what is overwritten now is still seen by the first of the new tokens
             keys, values = (torch.cat([ring[name], new[name].to(ring[name].dtype)], dim=1) for name in ring)
             key_places = torch.cat([cache.key_places(length, slots), places], dim=1)
             cache.write(ring, new, length, context.mask)
         else:
             cache.write(ring, new, length, context.mask)
-            used = min(seen + time, slots)
+            used = slots if seen is None else min(seen + time, slots)
             keys, values = (tensor[:, :used] for tensor in ring.values())
             key_places = cache.key_places(length + 1, slots) if forgets else torch.arange(slots, device=x.device)[None]
             key_places = key_places[:, :used]
@@ -207,6 +223,10 @@ class Attention(Part):
             **scores,
         )
         return self._output(y), ring
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        seen = None if self.window is None else self.window - 1
+        return cache.remembers(state["length"], length, state["keys"].shape[1], seen)
 
     def _project(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``(batch, time, heads, head_dim)``, normed and turned to their positions."""

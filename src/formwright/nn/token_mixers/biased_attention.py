@@ -42,7 +42,7 @@ class BiasedAttention(Attention):
     Source: Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, arXiv 1910.10683.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "distance_bias"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments", "distance_bias"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,))
 
     #: Which column of the offered table each head reads: all of them until heads are cut.

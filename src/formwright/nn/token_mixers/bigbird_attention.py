@@ -38,6 +38,7 @@ class BigBirdAttention(MultiHeadMixer):
     Source: Big Bird: Transformers for Longer Sequences, arXiv 2007.14062.
     """
 
+    uses = MultiHeadMixer.uses - {"segments"}
     promises = Promises(
         dimensions=(1,),
         exemptions={"padding": "the last block is seen by all, and behind padding it is another block"},

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
-from formwright.nn.functional.alignment import Alignment
+from formwright.nn.functional.alignment import Alignment, same_block
 from formwright.nn.functional.blocks import join_blocks, real_tokens, split_axis, split_blocks
 from formwright.nn.functional.combiner import (
     Spans,
@@ -86,6 +87,9 @@ class CombinerFixedAttention(MultiHeadMixer):
         begun = {name: at.begun_of(blocks) for name, blocks in zip(names, (q, k, v), strict=True)}
         return self.collect(at.new_of(y).to(x.dtype)), {**state, **begun}
 
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return same_block(state["length"], length, self.segment)
+
 
 @PARTS.register("combiner_logsparse_attention")
 class CombinerLogsparseAttention(MultiHeadMixer):
@@ -137,6 +141,9 @@ class CombinerLogsparseAttention(MultiHeadMixer):
         )
         return self.collect(y.to(x.dtype)), past
 
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return True  # every token has a slot of its own
+
 
 @PARTS.register("combiner_axial_attention")
 class CombinerAxialAttention(MultiHeadMixer):
@@ -182,13 +189,19 @@ class CombinerAxialAttention(MultiHeadMixer):
         return False  # the tokens themselves are added to what stands for a row
 
     def forward(self, x: Tensor, context: Context = EMPTY) -> Tensor:
-        tokens = x.flatten(1, -2)
         mask = None if context.mask is None else context.mask.flatten(1)
-        real = split_blocks(real_tokens(mask, tokens).expand(x.shape[0], -1), self.columns)
+        tokens = x.flatten(1, -2)
+        if context.segments is None:
+            return self._alone(tokens, mask).view(x.shape)
+        y = context.sequences.apply(lambda rows, mask: self._alone(rows[0], mask), (tokens,), mask, causal=True)
+        return y.view(x.shape)
+
+    def _alone(self, tokens: Tensor, mask: Mask | None) -> Tensor:
+        real = split_blocks(real_tokens(mask, tokens).expand(tokens.shape[0], -1), self.columns)
         q, k, v = (split_blocks(head, self.columns) for head in self.project(tokens))
         keys, values = self._rows(split_blocks(tokens, self.columns), q, k, v, real)
         y = combiner_axial_attention(q, k, v, keys, values, real)
-        return self.collect(join_blocks(y, tokens.shape[1])).view(x.shape)
+        return self.collect(join_blocks(y, tokens.shape[1]))
 
     def _rows(self, tokens: Tensor, q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         values = axial_rows(q, k, v, real)
@@ -209,12 +222,18 @@ class CombinerAxialAttention(MultiHeadMixer):
         slots = state["row_keys"].shape[1]
         at = Alignment(state["length"], x.shape[1], self.columns, context.mask)
         cache.check_capacity(state["length"] - at.offset + at.filled, slots * self.columns)
-        tokens = at.blocks_of(state["tokens"], x)
+        tokens = at.blocks_of(state["tokens"].to(x.dtype), x)
         q, k, v = (split_axis(head, 1, -1, self.columns) for head in self.project(tokens.flatten(1, 2)))
         keys, values = self._rows(tokens, q, k, v, at.real)
         earlier = torch.arange(slots, device=x.device) < at.first[:, None]
-        past = (state["row_keys"], state["row_values"], earlier)
+        past = (state["row_keys"].to(x.dtype), state["row_values"].to(x.dtype), earlier)
         y = combiner_axial_attention(q, k, v, keys, values, at.real, past=past)
         at.keep_finished(state["row_keys"], keys)
         at.keep_finished(state["row_values"], values)
-        return self.collect(at.new_of(y).to(x.dtype)), {**state, "tokens": at.begun_of(tokens)}
+        return self.collect(at.new_of(y).to(x.dtype)), {
+            **state,
+            "tokens": at.begun_of(tokens).to(state["tokens"].dtype),
+        }
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return same_block(state["length"], length, self.columns)

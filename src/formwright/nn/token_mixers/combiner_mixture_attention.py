@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
-from formwright.nn.functional.alignment import Alignment
+from formwright.nn.functional.alignment import Alignment, same_block
 from formwright.nn.functional.combiner_mixture import (
     MixturePast,
     MixtureRows,
@@ -73,5 +74,8 @@ class CombinerMixtureAttention(MultiHeadMixer):
         for stored, rows in zip(kept, new, strict=True):
             at.keep_finished(stored, rows)
         begun = {name: at.begun_of(blocks) for name, blocks in zip(_BEGUN, (q, k, v), strict=True)}
-        largest = largest[torch.arange(len(x), device=x.device), at.filled // self.columns]
+        largest = largest[torch.arange(x.shape[0], device=x.device), at.filled // self.columns]
         return self.collect(at.new_of(y).to(x.dtype)), {**state, **begun, "largest_queries": largest}
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return same_block(state["length"], length, self.columns)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -132,6 +132,9 @@ class CrossAttention(Part):
             raise UserError("A stream keeps the memory that it began with: give none with the next tokens.")
         return self._attend(x, *(state[name] for name in _STATE)), state
 
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return True  # the memory stays
+
     def _remember(self, batch: int, context: Context) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory, ``(batch, memory, heads, head_dim)``."""
         memory, mask = context.memory, context.memory_mask
@@ -153,6 +156,7 @@ class CrossAttention(Part):
     def _attend(self, x: Tensor, keys: Tensor, values: Tensor, real: Bool[Tensor, "batch memory"] | None) -> Tensor:
         q = self.tap("queries", split_axis(dense(self.q, x.flatten(1, -2)), 2, self.heads, self.head_dim))
         dropout, tap = self.attention_dropout if self.training else 0.0, self.listened(*SOFTMAX_TAPS)
+        keys, values = keys.to(q.dtype), values.to(q.dtype)
         y = softmax_attention(q, keys, values, allowed=key_mask(real), dropout=dropout, tap=tap, scale=self.scale)
         y = dense(self.proj, self.tap("mixed", y).flatten(2)).view(x.shape)
         return y if self.dropout is None else self.dropout(y)

@@ -6,28 +6,28 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import Context
 from formwright.nn.functional.delta_rule import delta_rule
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.short_convolution import short_convolution
 from formwright.nn.layers import scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
-from formwright.nn.streaming import in_segments, worth_segments
+from formwright.nn.part import PARTS, Axis, State
 from formwright.nn.token_mixers.attention import check_heads
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 #: Added to the squared length of queries and keys before they are divided by it.
 LENGTH_EPS = 1e-6
 
 
 @PARTS.register("delta_rule")
-class DeltaRule(Part):
+class DeltaRule(RecurrentMixer):
     """``y = Wout norm(delta_rule(q, k, v, β))`` with ``q, k, v = silu(conv(Wqkv x))`` and ``β = sigmoid(Wb x)``.
 
     The convolutions see the latest tokens, each channel by itself; queries and keys of a head have unit length, and
@@ -53,8 +53,6 @@ class DeltaRule(Part):
     flash-linear-attention builds it.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "strengths", "mixed")
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
@@ -105,35 +103,21 @@ class DeltaRule(Part):
     def absorb_output(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
-    def forward(
-        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
-
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
         channels, taps = self.conv_weight.shape
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        return {
-            "window": torch.zeros(batch, taps - 1, channels, device=device, dtype=dtype),
-            "memory": torch.zeros(batch, self.heads, self.head_dim, self.head_dim, device=device, dtype=wide),
-        }
+        return {"window": (taps - 1, channels), "memory": (self.heads, self.head_dim, self.head_dim)}
 
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
-        return self._mix(x, state, context.mask)
-
-    def _mix(self, x: Tensor, state: State | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
-        before, memory = (None, None) if state is None else (state["window"], state["memory"])
-        qkv, window = short_convolution(dense(self.qkv, x), self.conv_weight, initial_state=before, mask=mask)
+    def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
+        mask, starts = context.mask, context.starts
+        qkv, window = short_convolution(
+            dense(self.qkv, x), self.conv_weight, initial_state=state.get("window"), mask=mask, starts=starts
+        )
         q, k, v = F.silu(qkv).view(*x.shape[:2], 3, self.heads, self.head_dim).unbind(2)
         beta = self.strength * dense(self.beta, x).sigmoid()
         q, k = unit_length(q) * self.head_dim**-0.5, unit_length(k)
         q, k, v = self.tap("queries", q), self.tap("keys", k), self.tap("values", v)
         beta = self.tap("strengths", beta)
-        y, memory = delta_rule(q, k, v, beta, initial_state=memory, mask=mask)
+        y, memory = delta_rule(q, k, v, beta, initial_state=state.get("memory"), mask=mask, starts=starts)
         y = rms_norm(self.tap("mixed", y), eps=self.norm_eps) * self.norm_weight
         if self.gate is not None:
             y = y * F.silu(dense(self.gate, x)).view(y.shape)

@@ -6,26 +6,25 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.layers import scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
-from formwright.nn.streaming import in_segments, worth_segments
+from formwright.nn.part import PARTS, Axis, State
 from formwright.nn.token_mixers.attention import check_heads
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 #: What the logarithms of the decays are divided by: the average one starts at ``0.5 ** (1 / 16)``, some 0.96 a token.
 GATE_NORMALIZER = 16.0
 
 
 @PARTS.register("gated_linear_attention")
-class GatedLinearAttention(Part):
+class GatedLinearAttention(RecurrentMixer):
     """``y = Wout (norm(gla(q, k, v, g)) * silu(Wgate x))`` with ``g = logsigmoid(W2 W1 x + b) / 16``.
 
     ``q``, ``k`` and ``v`` are ``x`` times their matrices, queries scaled by ``key_dim ** -0.5`` of a head; the norm is
@@ -49,8 +48,6 @@ class GatedLinearAttention(Part):
     flash-linear-attention builds it.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "log_decays", "mixed")
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
@@ -86,23 +83,10 @@ class GatedLinearAttention(Part):
     def absorb_output(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
-    def forward(
-        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        return {"memory": (self.heads, self.key_dim, self.head_dim)}
 
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        return {"memory": torch.zeros(batch, self.heads, self.key_dim, self.head_dim, device=device, dtype=wide)}
-
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
-        return self._mix(x, state["memory"], context.mask)
-
-    def _mix(self, x: Tensor, memory: Tensor | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
+    def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         batch, time, _ = x.shape
         q, k = dense(self.qk, x).view(batch, time, 2, self.heads, self.key_dim).unbind(2)
         v, gate = dense(self.value_gate, x).view(batch, time, 2, self.heads, self.head_dim).unbind(2)
@@ -110,6 +94,8 @@ class GatedLinearAttention(Part):
         log_decay = log_decay.view(batch, time, self.heads, self.key_dim)
         q, k, v = self.tap("queries", q * self.key_dim**-0.5), self.tap("keys", k), self.tap("values", v)
         log_decay = self.tap("log_decays", log_decay)
-        y, memory = gated_linear_attention(q, k, v, log_decay, initial_state=memory, mask=mask)
+        y, memory = gated_linear_attention(
+            q, k, v, log_decay, initial_state=state.get("memory"), mask=context.mask, starts=context.starts
+        )
         y = rms_norm(self.tap("mixed", y), eps=self.norm_eps) * self.norm_weight * F.silu(gate)
         return dense(self.proj, y.flatten(2)), {"memory": memory}

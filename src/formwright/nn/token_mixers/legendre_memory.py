@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import Context
 from formwright.nn.convolution import fold_batch_norm
 from formwright.nn.functional.legendre_memory import LegendreTables, legendre_memory, legendre_tables
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, InnerAxes, Part, Promises, State, sharing
-from formwright.nn.streaming import in_segments, worth_segments
+from formwright.nn.part import PARTS, Axis, InnerAxes, State, sharing
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 
 @PARTS.register("legendre_memory")
-class LegendreMemory(Part):
+class LegendreMemory(RecurrentMixer):
     """``y = norm(W h)``, ``h_t = relu(Wh [m_t; x_t] + b)``, ``m_t = Ā m_{t-1} + B̄ u_t``, ``u_t = relu(Wu x_t + b)``.
 
     One signal ``u`` is remembered over the last ``window`` tokens as ``order`` Legendre coefficients; ``Ā`` and ``B̄``
@@ -40,8 +40,6 @@ class LegendreMemory(Part):
     code takes sequences of exactly ``window`` tokens; here any length will do.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
     taps: ClassVar[tuple[str, ...]] = ("signal", "mixed", "hidden")
 
     def __init__(self, dim: int, *, window: int = 128, order: int | None = None) -> None:
@@ -74,29 +72,18 @@ class LegendreMemory(Part):
         if self.norm is not None and fold_batch_norm(self.proj, self.norm.norm):
             self.norm = None
 
-    def forward(
-        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        return {"memory": (1, self.order)}
 
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        return {"memory": torch.zeros(batch, 1, self.order, device=device, dtype=wide)}
-
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
-        return self._mix(x, state["memory"], context.mask)
-
-    def _mix(self, x: Tensor, memory: Tensor | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
+    def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         signal = self.tap("signal", F.relu(self.write(x)))
-        m, memory = legendre_memory(signal, self._tables(x), initial_state=memory, mask=mask)
+        m, memory = legendre_memory(
+            signal, self._tables(x), initial_state=state.get("memory"), mask=context.mask, starts=context.starts
+        )
         remembered = self.tap("mixed", m.squeeze(2))
         h = self.tap("hidden", F.relu(self.read(torch.cat([remembered, x], dim=-1))))
         y = self.proj(h)
-        return (y if self.norm is None else self.norm(y, Context(mask=mask))), {"memory": memory}
+        return (y if self.norm is None else self.norm(y, context)), {"memory": memory}
 
     def _tables(self, x: Tensor) -> LegendreTables:
         """The tables where ``x`` is, in the type that its memory is kept in."""

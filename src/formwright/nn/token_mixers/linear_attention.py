@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +14,9 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
-from formwright.nn.streaming import in_segments, worth_segments
+from formwright.nn.part import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 
 def elu_plus_one(x: Tensor) -> Tensor:
@@ -34,7 +33,7 @@ FEATURE_MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 @PARTS.register("linear_attention")
-class LinearAttention(Part):
+class LinearAttention(RecurrentMixer):
     """``y_t = sum_s (φ(q_t) · φ(k_s)) v_s / sum_s φ(q_t) · φ(k_s)``, then a projection; ``q, k, v = x Wqkv``.
 
     Linear in the number of tokens. Without ``causal`` the sums run over all real tokens of any grid; with it over
@@ -56,7 +55,7 @@ class LinearAttention(Part):
     Source: Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention, arXiv 2006.16236.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "segments"})
     promises: ClassVar[Promises] = Promises()
     #: Queries and keys are those that ``φ`` gives.
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "mixed")
@@ -95,29 +94,27 @@ class LinearAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
-        if self.causal and x.ndim == 3 and worth_segments(self, x, context):
-            return in_segments(self, x)
-        q, k, v = self._project(x.flatten(1, -2))
         mask = None if context.mask is None else context.mask.flatten(1)
+        tokens, context = x.flatten(1, -2), context.replace(mask=mask) if x.ndim > 3 else context
         if self.causal:
-            y = causal_linear_attention(q, k, v, mask=mask, normalize=True)[0]
+            return super().forward(tokens, context).view(x.shape)
+        heads = self._project(tokens)
+        if context.segments is None:
+            y = linear_attention(*heads, mask=mask, normalize=True)
         else:
-            y = linear_attention(q, k, v, mask=mask, normalize=True)
+            y = context.sequences.apply(
+                lambda rows, mask: linear_attention(*rows, mask=mask, normalize=True), heads, mask
+            )
         return dense(self.proj, self.tap("mixed", y).flatten(2)).view(x.shape)
 
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
-        if not self.causal:
-            super().init_state(batch, capacity)  # refuses
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        return {"memory": torch.zeros(batch, self.heads, self.head_dim, self.head_dim + 1, device=device, dtype=wide)}
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        return {"memory": (self.heads, self.head_dim, self.head_dim + 1)}
 
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
+    def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         q, k, v = self._project(x)
-        y, memory = causal_linear_attention(q, k, v, initial_state=state["memory"], mask=context.mask, normalize=True)
+        y, memory = causal_linear_attention(
+            q, k, v, initial_state=state.get("memory"), mask=context.mask, starts=context.starts, normalize=True
+        )
         return dense(self.proj, self.tap("mixed", y).flatten(2)), {"memory": memory}
 
     def _project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import Context
 from formwright.nn.functional.dense import dense
-from formwright.nn.functional.selective_scan import selective_scan, selective_scan_step
+from formwright.nn.functional.selective_scan import selective_scan
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
-from formwright.nn.streaming import in_segments, worth_segments
+from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
 
 #: Between these the first step sizes are spread evenly in their logarithm, and none is below the floor.
@@ -37,7 +37,7 @@ def refuse_sizes(**sizes: int) -> None:
 
 
 @PARTS.register("mamba")
-class Mamba(Part):
+class Mamba(RecurrentMixer):
     """``y = Wout ((scan(x) + D x) * silu(z))`` with ``x, z = Win u`` and ``x`` convolved over a few tokens.
 
     The scan is ``h[t] = exp(delta A) h[t-1] + delta B x[t]``, read by ``C``; the step ``delta = softplus(W (V x) + b)``
@@ -62,8 +62,6 @@ class Mamba(Part):
     Source: Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv 2312.00752.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
     #: ``C``, ``B``, the convolved tokens, ``delta`` and what the scan gives.
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "steps", "mixed")
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
@@ -129,42 +127,20 @@ class Mamba(Part):
     def absorb_output(self, scale: Tensor) -> bool:
         return scale_output(self.out_proj, scale)
 
-    def forward(
-        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        return {**self.conv.state_sizes(), "states": (self.hidden, self.states)}
 
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
-        window = self.conv.init_state(batch, capacity, device=device, dtype=dtype)
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        return {**window, "states": torch.zeros(batch, self.hidden, self.states, device=device, dtype=wide)}
-
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
-        return self._mix(x, state, context.mask)
-
-    def _mix(self, u: Tensor, state: State | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
+    def mix(self, u: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         x, z = dense(self.in_proj, u).chunk(2, dim=-1)
-        context = EMPTY if mask is None else Context(mask=mask)
-        after: State = {}
-        if state is None:
-            x = self.conv(x, context)
-        else:
-            x, after = self.conv.stream(x, state, context)
+        x, after = self.conv.follow(x, state, context)
         x = F.silu(x)
         delta, written, read = self._selected(x)
         rates = -torch.exp(self.A_log)
         x, delta = self.tap("values", x), self.tap("steps", delta)
         written, read = self.tap("keys", written), self.tap("queries", read)
-        if state is not None and mask is None and x.shape[1] == 1:
-            y, states = selective_scan_step(x[:, 0], delta[:, 0], rates, written[:, 0], read[:, 0], state["states"])
-            y = y.unsqueeze(1)
-        else:
-            initial = None if state is None else state["states"]
-            y, states = selective_scan(x, delta, rates, written, read, initial_state=initial, mask=mask)
+        y, states = selective_scan(
+            x, delta, rates, written, read, initial_state=state.get("states"), mask=context.mask, starts=context.starts
+        )
         y = torch.addcmul(self.tap("mixed", y), x, self.D) * F.silu(z)
         return dense(self.out_proj, y), {**after, "states": states}
 

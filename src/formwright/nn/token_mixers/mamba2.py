@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_norm import gated_rms_norm
-from formwright.nn.functional.ssd import CHUNK, ssd, ssd_step
+from formwright.nn.functional.ssd import CHUNK, ssd
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
-from formwright.nn.streaming import in_segments, worth_segments
+from formwright.nn.part import PARTS, Axis, State
 from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
 
 #: Between these the first rates of decay are drawn.
@@ -26,7 +26,7 @@ RATE_RANGE = (1.0, 16.0)
 
 
 @PARTS.register("mamba2")
-class Mamba2(Part):
+class Mamba2(RecurrentMixer):
     """``y = Wout norm((ssd(x) + D x) * silu(z))``, where ``z``, ``x``, ``B``, ``C`` and the steps are ``Win u``.
 
     ``x``, ``B`` and ``C`` are convolved over a few tokens together. The state of a head ``(head_dim, states)`` is
@@ -52,8 +52,6 @@ class Mamba2(Part):
     arXiv 2405.21060.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
     #: ``C``, ``B``, the convolved tokens, ``delta`` and what the scan gives.
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", "steps", "mixed")
 
@@ -108,32 +106,12 @@ class Mamba2(Part):
     def absorb_output(self, scale: Tensor) -> bool:
         return scale_output(self.out_proj, scale)
 
-    def forward(
-        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch time channels"]:
-        return in_segments(self, x) if worth_segments(self, x, context) else self._mix(x, None, context.mask)[0]
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        return {**self.conv.state_sizes(), "states": (self.heads, self.head_dim, self.states)}
 
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
-        window = self.conv.init_state(batch, capacity, device=device, dtype=dtype)
-        shape = (batch, self.heads, self.head_dim, self.states)
-        wide = torch.promote_types(dtype or torch.float32, torch.float32)
-        return {**window, "states": torch.zeros(shape, device=device, dtype=wide)}
-
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
-        return self._mix(x, state, context.mask)
-
-    def _mix(self, u: Tensor, state: State | None, mask: Bool[Tensor, "batch time"] | None) -> tuple[Tensor, State]:
+    def mix(self, u: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         z, x, step = torch.split(dense(self.in_proj, u), [self.hidden, self.convolved, self.heads], dim=-1)
-        context = EMPTY if mask is None else Context(mask=mask)
-        after: State = {}
-        if state is None:
-            x = self.conv(x, context)
-        else:
-            x, after = self.conv.stream(x, state, context)
+        x, after = self.conv.follow(x, state, context)
         shared = self.groups * self.states
         x, written, read = torch.split(F.silu(x), [self.hidden, shared, shared], dim=-1)
         x = x.reshape(*x.shape[:2], self.heads, self.head_dim)
@@ -141,12 +119,17 @@ class Mamba2(Part):
         delta, rates = F.softplus(step + self.dt_bias), -torch.exp(self.A_log)
         x, delta = self.tap("values", x), self.tap("steps", delta)
         written, read = self.tap("keys", written), self.tap("queries", read)
-        if state is not None and mask is None and x.shape[1] == 1:
-            y, states = ssd_step(x[:, 0], delta[:, 0], rates, written[:, 0], read[:, 0], state["states"])
-            y = y.unsqueeze(1)
-        else:
-            initial = None if state is None else state["states"]
-            y, states = ssd(x, delta, rates, written, read, initial_state=initial, mask=mask, chunk=self.chunk)
+        y, states = ssd(
+            x,
+            delta,
+            rates,
+            written,
+            read,
+            initial_state=state.get("states"),
+            mask=context.mask,
+            starts=context.starts,
+            chunk=self.chunk,
+        )
         y = torch.addcmul(self.tap("mixed", y), x, self.D.unsqueeze(-1)).flatten(2)
         y = gated_rms_norm(y, z, self.norm_weight, groups=self.groups)
         return dense(self.out_proj, y), {**after, "states": states}

@@ -41,7 +41,8 @@ def check_positive(**options: int) -> None:
 class MultiHeadMixer(Part):
     """``y = attend(heads of x W) W_o``; a subclass says how the heads attend.
 
-    Tokens lie on one axis, a class token in front included; a grid of several axes counts row by row.
+    Tokens lie on one axis, a class token in front included; a grid of several axes counts row by row. The sequences of
+    a packed row attend one by one.
 
     Args:
         dim: channels in and out.
@@ -54,7 +55,7 @@ class MultiHeadMixer(Part):
 
     projected: ClassVar[tuple[str, ...]] = ("queries", "keys", "values")
     taps: ClassVar[tuple[str, ...]] = (*projected, "mixed")
-    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,))
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
 
@@ -98,7 +99,12 @@ class MultiHeadMixer(Part):
         if 0 in x.shape[1:-1]:
             return x
         mask = None if context.mask is None else context.mask.flatten(1)
-        y = self.attend(self.project(x.flatten(1, -2)), mask, context.prefix)
+        heads = self.project(x.flatten(1, -2))
+        if context.segments is None:
+            y = self.attend(heads, mask, context.prefix)
+        else:
+            causal = self.promises.causal
+            y = context.sequences.apply(lambda rows, mask: self.attend(rows, mask, 0), heads, mask, causal=causal)
         return self.collect(y).view(x.shape)
 
 
@@ -157,3 +163,6 @@ class CachedMixer(MultiHeadMixer):
             cache.write(ring, {"keys": k, "values": v}, length, mask)
             length = length + count
         return self.collect(torch.cat(pieces, dim=1)), ring
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return cache.remembers(state["length"], length, state["keys"].shape[1])

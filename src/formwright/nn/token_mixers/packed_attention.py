@@ -28,7 +28,7 @@ class PackedAttention(Attention):
     Source: the packing of Unified Training of Universal Time Series Forecasting Transformers, arXiv 2402.02592.
     """
 
-    uses: ClassVar[frozenset[str]] = (Attention.uses | {"positions"}) - {"token_size"}
+    uses: ClassVar[frozenset[str]] = (Attention.uses | {"positions"}) - {"token_size", "segments"}
     shares_keys: ClassVar[bool] = False
 
     def forward(

@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -48,7 +48,7 @@ class RelativeAttention(Part):
     by default, the last tokens of a segment see more than the first, so that results depend on the division.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
 
@@ -74,9 +74,14 @@ class RelativeAttention(Part):
     def forward(
         self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch time channels"]:
+        if context.segments is None:
+            return self._alone(x, context.mask)
+        sequences, mask = context.sequences, context.mask
+        return sequences.apply(lambda rows, mask: self._alone(rows[0], mask), (x,), mask, causal=True)
+
+    def _alone(self, x: Tensor, mask: Bool[Tensor, "batch time"] | None) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)[None]
-        real = None if context.mask is None else context.mask[:, None]
-        return self._attend(x, x, places, places, real)
+        return self._attend(x, x, places, places, None if mask is None else mask[:, None])
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -99,6 +104,9 @@ class RelativeAttention(Part):
         after = {"memory": memory.clone()}  # not in place: training goes back through the old one
         cache.write(after, {"memory": x.detach()}, length, context.mask)
         return y, after
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return cache.remembers(state["length"], length, state["memory"].shape[1])
 
     def _attend(
         self,

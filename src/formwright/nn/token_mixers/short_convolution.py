@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context
+from formwright.nn.context import Context
 from formwright.nn.functional.short_convolution import short_convolution
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 
 @PARTS.register("short_convolution")
-class ShortConvolution(Part):
+class ShortConvolution(RecurrentMixer):
     """``y[t, c] = b[c] + sum over k of W[c, k] x[t - (kernel - 1) + k, c]``: each channel by itself, the past only.
 
     Args:
@@ -29,9 +29,6 @@ class ShortConvolution(Part):
     Raises:
         UserError: ``kernel`` is less than 1.
     """
-
-    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
-    promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
 
     def __init__(self, dim: int, *, kernel: int = 4, bias: bool = True) -> None:
         super().__init__()
@@ -50,19 +47,16 @@ class ShortConvolution(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"weight": (Axis("residual"), None), "bias": (Axis("residual"),)}
 
-    def forward(
-        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
-    ) -> Float[Tensor, "batch time channels"]:
-        return short_convolution(x, self.weight, self.bias, mask=context.mask)[0]
-
-    def init_state(
-        self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> State:
+    def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
         dim, kernel = self.weight.shape
-        return {"window": torch.zeros(batch, kernel - 1, dim, device=device, dtype=dtype)}
+        return {"window": (kernel - 1, dim)}
 
-    def stream(
-        self, x: Float[Tensor, "batch time channels"], state: State, context: Context = EMPTY
-    ) -> tuple[Float[Tensor, "batch time channels"], State]:
-        y, window = short_convolution(x, self.weight, self.bias, initial_state=state["window"], mask=context.mask)
+    def mix(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
+        y, window = short_convolution(
+            x, self.weight, self.bias, initial_state=state.get("window"), mask=context.mask, starts=context.starts
+        )
         return y, {"window": window}
+
+    def follow(self, x: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
+        """As :meth:`mix`, called like any part where nothing came before, so that it is seen from outside."""
+        return self.mix(x, state, context) if state else (self(x, context), {})

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -89,6 +90,9 @@ class _Synthesizer(MultiHeadMixer):
         places = (length[:, None] + torch.arange(time, device=x.device)).clamp(max=self.length - 1)
         seen = torch.arange(slots, device=x.device) <= places[..., None]
         return self.collect(self._mix(self.logits(heads, places, slots), seen, values.to(x.dtype))), {"values": values}
+
+    def remembers(self, state: State, length: Int[Tensor, " batch"]) -> bool:
+        return True  # every value has a slot of its own
 
 
 def _table(c: Tensor) -> tuple[Tensor, Tensor, Tensor]:

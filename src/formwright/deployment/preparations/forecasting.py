@@ -1,0 +1,191 @@
+"""What a shipped forecaster expects of a table of series."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.calendar import Frequency, calendar_features
+from formwright.data.series import Layout, Scaling, Series, fill_forward
+from formwright.data.series_files import SeriesTable, read_table
+from formwright.data.time_axis import as_text
+from formwright.deployment.forecasts import Forecast, append_forecasts
+from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
+from formwright.deployment.runtime import OnnxModel
+from formwright.errors import UserError
+from formwright.reporting import SILENT, Reporter
+
+Values = NDArray[np.float64]
+BATCH = 256
+
+
+@PREPARATIONS.register("forecasting")
+@dataclass(frozen=True)
+class ForecastPreparation(Preparation):
+    """From the table of a user to the model's input, and from its output to forecasts with intervals.
+
+    Attributes:
+        layout: what the columns of a table are.
+        frequency: the step of its time axis.
+        length: steps that the model looks back on.
+        horizon: steps that it forecasts.
+        time_column: what the training file called its times.
+        series_column: what it called the names of its series.
+        scalings: of each series of the training file; others are scaled by their own past.
+        half_width: of the intervals, ``(horizon, targets)``, in scaled units.
+        coverage: how often the intervals are to hold.
+    """
+
+    task: ClassVar[str] = "forecasting"
+    of: ClassVar[str] = "series"
+
+    layout: Layout
+    frequency: Frequency
+    length: int
+    horizon: int
+    time_column: str
+    series_column: str | None
+    scalings: dict[str, Scaling]
+    half_width: Values
+    coverage: float
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "layout": dataclasses.asdict(self.layout),
+            "frequency": dataclasses.asdict(self.frequency),
+            "length": self.length,
+            "horizon": self.horizon,
+            "time_column": self.time_column,
+            "series_column": self.series_column,
+            "scalings": {
+                name: [scaling.mean.tolist(), scaling.deviation.tolist()] for name, scaling in self.scalings.items()
+            },
+            "half_width": self.half_width.tolist(),
+            "coverage": self.coverage,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
+        layout = Layout(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
+        frequency = dict(record["frequency"])
+        return cls(
+            layout=layout,
+            frequency=Frequency(**{**frequency, "features": tuple(frequency["features"])}),
+            length=int(record["length"]),
+            horizon=int(record["horizon"]),
+            time_column=str(record["time_column"]),
+            series_column=record["series_column"],
+            scalings={
+                name: Scaling(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
+                for name, (mean, deviation) in record["scalings"].items()
+            },
+            half_width=np.asarray(record["half_width"], np.float64).reshape(-1, len(layout.targets)),
+            coverage=float(record["coverage"]),
+        )
+
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Forecast]:
+        """The next steps of every series in the files ``inputs``.
+
+        Raises:
+            UserError: a file cannot be used; see :func:`~formwright.data.series_files.read_table`.
+        """
+        for file in inputs:
+            reporter.stage(f"Forecasting {Path(file).name}")
+            table = self.read(file)
+            for start in range(0, len(table.series), BATCH):
+                chunk = table.series[start : start + BATCH]
+                yield from self._forecasts(model, table, chunk)
+                done = start + len(chunk)
+                reporter.progress(done / len(table.series), f"{done:,} of {len(table.series):,} series")
+
+    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+        """Add the forecasts to a CSV file (:func:`append_forecasts`)."""
+        forecasts = list(answers)
+        reporter.note(f"{append_forecasts(out, forecasts):,} rows added to {out}.")
+        yield from forecasts
+
+    def read(self, file: str | os.PathLike[str]) -> SeriesTable:
+        """The table in a file, with the columns and the frequency that the model was trained on.
+
+        Raises:
+            UserError: it cannot be used, or it is of another frequency.
+        """
+        layout = self.layout
+        table = read_table(
+            Path(file),
+            target=layout.targets,
+            time=self.time_column,
+            series=self.series_column,
+            past=layout.past,
+            known=layout.known,
+            keep_all=True,
+        )
+        if (table.frequency.step, table.frequency.offset) != (self.frequency.step, self.frequency.offset):
+            raise UserError(
+                f"{file} has rows {table.frequency.name} apart, and the model was trained on rows "
+                f"{self.frequency.name} apart; give data of that frequency, or fit a model to this one."
+            )
+        return table
+
+    def _forecasts(self, model: OnnxModel, table: SeriesTable, chunk: Sequence[Series]) -> Iterator[Forecast]:
+        prepared = [self.window(table.source, one) for one in chunk]
+        outputs = model(np.stack([window for window, _, _ in prepared]).astype(np.float32)).astype(np.float64)
+        columns = slice(0, len(self.layout.targets))
+        for one, (_, scaling, end), scaled in zip(chunk, prepared, outputs, strict=True):
+            times = self.frequency.range(one.times[end - 1], self.horizon + 1)[1:]
+            yield Forecast(
+                series=one.name,
+                times=[as_text(time) for time in times],
+                columns=self.layout.targets,
+                values=scaling.undo(scaled, columns),
+                low=scaling.undo(scaled - self.half_width, columns),
+                high=scaling.undo(scaled + self.half_width, columns),
+                coverage=self.coverage,
+                time_column=table.time_column,
+                series_column=table.series_column,
+            )
+
+    def window(self, source: str, series: Series) -> tuple[Values, Scaling, int]:
+        """The model's input ``(length, columns)``, the scaling to undo, and the row from which on is forecast.
+
+        Rows at the end without any value to forecast are taken for the future, of which known columns are read.
+
+        Raises:
+            UserError: the series is too short, or what is to be known ahead is missing.
+        """
+        targets = len(self.layout.targets)
+        given = np.flatnonzero(np.isfinite(series.values[:, :targets]).any(1))
+        end = int(given[-1]) + 1 if len(given) else 0
+        called = f"Series {series.name!r} of {source}" if series.name else source
+        if end < self.length:
+            raise UserError(
+                f"{called} has {end} rows to look back on, and the model needs {self.length}; give a longer past."
+            )
+        scaling = self.scalings.get(series.name) or Scaling.fit(series.values[:end])
+        shift = min(self.length, self.horizon)
+        values = fill_forward(scaling.apply(series.values))
+        known = values[:, targets + len(self.layout.past) :]
+        ahead = self._ahead(called, series, known, end, shift)
+        times = self.frequency.range(series.times[end - self.length], self.length + shift)[shift:]
+        calendar = calendar_features(times, self.frequency)
+        now = values[end - self.length : end, : targets + len(self.layout.past)]
+        return np.concatenate([now, ahead, calendar], axis=1), scaling, end
+
+    def _ahead(self, called: str, series: Series, known: Values, end: int, shift: int) -> Values:
+        if not self.layout.known:
+            return np.zeros((self.length, 0))
+        last = end - self.length + shift + self.length
+        there = np.isfinite(series.values[:, len(self.layout.targets) + len(self.layout.past) :])
+        if len(known) < last or not there[end:last].all():
+            raise UserError(
+                f"{called} does not say {', '.join(map(repr, self.layout.known))} for the {shift} rows after its last "
+                "value, which are to be known ahead; add these rows, with nothing in the columns to forecast."
+            )
+        return known[last - self.length : last]

@@ -1,0 +1,71 @@
+"""What a shipped classifier expects of a picture, and the names of its classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from formwright.data.preprocess import read_picture, to_array
+from formwright.deployment.classes import Prediction, classify
+from formwright.deployment.preparation import PREPARATIONS, Preparation
+from formwright.deployment.runtime import OnnxModel
+from formwright.reporting import SILENT, Reporter
+
+BATCH = 32  # pictures that are held in memory at once
+
+Pixels = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PicturePreparation(Preparation):
+    """From a picture to a model's input: ``(x / 255 - mean) / std`` of the picture cut and resized to ``size``.
+
+    ``size``: height and width in pixels. ``channels``: 1 (grey) or 3 (RGB). ``mean``, ``std``: one per channel, for
+    values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. Cutting and resizing follow the
+    rule of :mod:`formwright.data.preprocess`, as in training.
+    """
+
+    task: ClassVar[str] = "image-classification"
+    of: ClassVar[str] = "pictures"
+
+    size: tuple[Pixels, Pixels]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"{self.channels} channels; 1 (grey) or 3 (RGB) is expected")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"{self.channels} channels need as many means and deviations")
+
+    def apply(self, picture: Image.Image) -> NDArray[np.float32]:
+        """The input ``(channels, height, width)`` that stands for an open picture."""
+        return self.normalise(to_array(picture, self.size, self.channels))
+
+    def read(self, file: str | os.PathLike[str]) -> NDArray[np.float32]:
+        """As :meth:`apply`, from a file. Raises :class:`UserError` for what is not a whole picture."""
+        return self.normalise(read_picture(Path(file), self.size, self.channels).pixels)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``(..., height, width, channels)`` from 0 to 255 to ``(..., channels, height, width)`` around zero."""
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (pixels.astype(np.float32) / 255 - mean) / std
+        return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
+
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
+        for start in range(0, len(inputs), BATCH):
+            chunk = inputs[start : start + BATCH]
+            yield from classify(model, np.stack([self.read(file) for file in chunk]), chunk, self.labels)
+
+
+PREPARATIONS.add("image-classification", PicturePreparation)

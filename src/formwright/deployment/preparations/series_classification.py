@@ -1,0 +1,91 @@
+"""What a shipped classifier of series expects of a table, and the names of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.labelled_series import Columns, prepared, split_rows
+from formwright.data.series import Scaling
+from formwright.data.series_files import column_of, read_frame
+from formwright.deployment.classes import Prediction, classify
+from formwright.deployment.preparation import PREPARATIONS, Preparation
+from formwright.deployment.runtime import OnnxModel
+from formwright.reporting import SILENT, Reporter
+
+BATCH = 256
+
+
+@PREPARATIONS.register("series-classification")
+@dataclass(frozen=True)
+class SeriesClassPreparation(Preparation):
+    """From a table of series to the model's input.
+
+    Attributes:
+        columns: what a table calls things; its column of classes may be missing.
+        length: steps that every series is brought to.
+        scaling: of the variates.
+        labels: the classes, in the order of the model's outputs.
+    """
+
+    task: ClassVar[str] = "series-classification"
+    of: ClassVar[str] = "series"
+
+    columns: Columns
+    length: int
+    scaling: Scaling
+    labels: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        columns = self.columns
+        return {
+            "label_column": columns.label,
+            "value_columns": list(columns.values),
+            "series_column": columns.series,
+            "time_column": columns.time,
+            "length": self.length,
+            "mean": self.scaling.mean.tolist(),
+            "deviation": self.scaling.deviation.tolist(),
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
+        return cls(
+            columns=Columns(
+                str(record["label_column"]),
+                tuple(map(str, record["value_columns"])),
+                record["series_column"],
+                record["time_column"],
+            ),
+            length=int(record["length"]),
+            scaling=Scaling(np.asarray(record["mean"], np.float64), np.asarray(record["deviation"], np.float64)),
+            labels=tuple(map(str, record["labels"])),
+        )
+
+    def inputs(self, raw: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+        """``(series, length, variates)``, as the model takes them, of one array ``(steps, variates)`` per series."""
+        return np.stack([prepared(values, self.scaling, self.length) for values in raw])
+
+    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
+        """The class of every series in the tables ``inputs``.
+
+        Raises:
+            UserError: a table cannot be used; row and column are named.
+        """
+        for file in inputs:
+            reporter.stage(f"Reading {Path(file).name}")
+            frame = read_frame(file)
+            needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
+            for name in needed:
+                column_of(frame, name, "the model")
+            raw, names, _ = split_rows(frame, self.columns)
+            for start in range(0, len(raw), BATCH):
+                rows = self.inputs(raw[start : start + BATCH])
+                yield from classify(model, rows, names[start : start + BATCH], self.labels)
+                reporter.progress(min((start + BATCH) / len(raw), 1.0), f"{len(raw):,} series")

@@ -1,0 +1,1 @@
+"""Kinds of data, each in a module that is called like it."""

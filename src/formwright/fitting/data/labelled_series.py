@@ -1,0 +1,125 @@
+"""Series, each of one class: light curves, readings of sensors, control charts."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.labelled_series import LabelledSeries, labelled_series, read_labelled_series
+from formwright.data.samples import control_charts
+from formwright.deployment.preparations.series_classification import SeriesClassPreparation
+from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
+from formwright.fitting.shown import ShownLines, lines
+from formwright.metrics.baselines import Baseline
+from formwright.shapes import LabelledShape
+
+if TYPE_CHECKING:
+    from formwright.batch import Batch
+    from formwright.data.array_batches import ArrayBatches
+
+FEWEST_PASSES = 10
+
+
+@DATA.register("labelled-series")
+class ClassifiedSeries(ClassifiedData):
+    """Series, brought to one length."""
+
+    name: ClassVar[str] = "labelled-series"
+    subject: ClassVar[str] = "series"
+    order: ClassVar[int] = 30
+    expects: ClassVar[str] = "series with classes (a table, and --task series-classification)"
+    options: ClassVar[Mapping[str, Option]] = {
+        "label_column": Option("column of the classes; inferred if unset"),
+        "series": Option("column that says which series a row is of, where a series has many rows"),
+        "time": Option("column of times, where a series has many rows"),
+    }
+    sample: ClassVar[str] = "series"
+    samples: ClassVar[str] = "series"
+    argument: ClassVar[str] = "series.csv"
+    asked: ClassVar[str] = "each series of a table"
+    keeps_best: ClassVar[bool] = True
+
+    content: LabelledSeries
+    preparation: SeriesClassPreparation
+
+    def __init__(self, content: LabelledSeries) -> None:
+        self.content = content
+        self.preparation = SeriesClassPreparation(
+            content.columns, content.length, content.scaling, tuple(content.class_names)
+        )
+        self.inputs = {part: self._inputs(content.split.part(part)) for part in PARTS}
+
+    def _inputs(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.preparation.inputs([self.content.raw[index] for index in indices])
+
+    @classmethod
+    def recognise(cls, path: Path | None) -> str | None:
+        return None  # a table of numbers with a column of classes may be anything: the task is to be named
+
+    @classmethod
+    def read(cls, path: Path | None, how: Reading) -> Self:
+        if path is None:
+            source = "six kinds of control charts, generated"
+            return cls(labelled_series(*control_charts(), source=source, seed=how.seed))
+        names = {"label": how.options.get("label_column")}
+        names |= {name: how.options.get(name) for name in ("series", "time")}
+        return cls(read_labelled_series(path, **names, seed=how.seed))
+
+    def training_batches(self, batch_size: int, *, seed: int) -> ArrayBatches:
+        from formwright.data.array_batches import ArrayBatches
+
+        return ArrayBatches(self.inputs["train"], self.labels("train"), batch_size=batch_size, seed=seed)
+
+    def evaluation_batches(
+        self, part: str, *, batch_size: int | None = None, most: int | None = None
+    ) -> Iterator[Batch]:
+        from formwright.data.array_batches import in_order
+
+        return in_order(self.inputs[part], self.labels(part), batch_size=batch_size or 256, most=most)
+
+    @property
+    def shape(self) -> LabelledShape:
+        content = self.content
+        return LabelledShape(content.length, content.variates, len(self.class_names), self.samples_of["train"])
+
+    @property
+    def worthwhile_samples(self) -> float:
+        return float(FEWEST_PASSES * self.samples_of["train"])
+
+    def linear_answers(self, *, seconds: float, seed: int) -> Baseline:
+        """Logistic regression on the scaled values and on the logarithms of their power spectrum."""
+        from sklearn.linear_model import LogisticRegression
+
+        started = time.perf_counter()
+        model = LogisticRegression(max_iter=200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it may stop before it converges
+            model.fit(_features(self.inputs["train"]), self.labels("train"))
+        probabilities = np.zeros((self.samples_of["test"], len(self.class_names)))
+        probabilities[:, model.classes_] = model.predict_proba(_features(self.inputs["test"]))
+        note = "on the scaled values and their power spectrum"
+        return Baseline("logistic regression", probabilities, time.perf_counter() - started, note)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "length": self.content.length, "variates": self.content.variates}
+
+    @classmethod
+    def facts(cls, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+        several = f", {data['variates']} variates" if data["variates"] > 1 else ""
+        return [("series", f"{data['series']:,} of {data['length']:,} steps{several}"), *super().facts(data)]
+
+    def show(self, index: int) -> ShownLines:
+        return lines(self._inputs(np.array([index]))[0])
+
+
+def _features(inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """``(series, features)``: values, and how strong each frequency is."""
+    power = np.abs(np.fft.rfft(inputs.astype(np.float64), axis=1)) ** 2
+    features = np.concatenate([inputs.reshape(len(inputs), -1), np.log1p(power).reshape(len(inputs), -1)], axis=1)
+    return np.asarray(features, np.float64)

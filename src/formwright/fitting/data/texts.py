@@ -1,0 +1,163 @@
+"""Texts, each of one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from formwright.data.tables import SUFFIXES
+from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
+from formwright.data.token_rows import PADDING, as_rows, encode, train_word_pieces
+from formwright.deployment.preparations.text_classification import TextPreparation
+from formwright.errors import UserError
+from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
+from formwright.fitting.shown import ShownText, excerpt
+from formwright.metrics.baselines import Baseline, ngram_regression
+from formwright.shapes import TextShape
+
+if TYPE_CHECKING:
+    from formwright.batch import Batch
+    from formwright.data.text_batches import TextBatches
+
+#: Tokens of the vocabulary at most, and tokens of a text at most.
+VOCABULARY, LONGEST = 8192, 512
+#: Texts longer than those of this share are cut.
+WHOLE_SHARE = 99.0
+#: Share of the tokens of training texts that is left out at random, where texts are few.
+DROPPED, FEW_TEXTS = 0.1, 200_000
+#: A training that sees each text fewer times than this is not worth a larger model.
+FEWEST_EPOCHS = 3
+
+
+@DATA.register("texts")
+class Texts(ClassifiedData):
+    """Texts as tokens of a vocabulary that is learned on the training part."""
+
+    name: ClassVar[str] = "texts"
+    subject: ClassVar[str] = "text"
+    order: ClassVar[int] = 20
+    expects: ClassVar[str] = "classified texts (a table, or a folder with a sub-folder of .txt files per class)"
+    options: ClassVar[Mapping[str, Option]] = {
+        "text_column": Option("column of the texts, by name or number; inferred if unset"),
+        "label_column": Option("column of the classes, by name or number; inferred if unset"),
+    }
+    sample: ClassVar[str] = "text"
+    samples: ClassVar[str] = "texts"
+    argument: ClassVar[str] = "some text"
+    asked: ClassVar[str] = "a text, or of a file that holds one,"
+    keeps_best: ClassVar[bool] = True
+
+    content: TextData
+    preparation: TextPreparation
+
+    def __init__(self, content: TextData) -> None:
+        self.content = content
+        tokenizer = train_word_pieces(content.part("train"), VOCABULARY)
+        ids = {part: encode(tokenizer, content.part(part)) for part in PARTS}
+        lengths = [len(one) for one in ids["train"]]
+        longest = int(np.ceil(np.percentile(lengths, WHOLE_SHARE) / 8) * 8)
+        length = int(min(max(longest, 8), LONGEST))
+        self.preparation = TextPreparation(tokenizer, length, tuple(content.class_names))
+        self.rows = {part: as_rows(one, length) for part, one in ids.items()}
+        self._told = (
+            f"Tokens: {tokenizer.vocabulary:,} word pieces learned from the training texts, in lower case; texts have "
+            f"{int(np.median(lengths))} in the median, and {length} at most are read ("
+            f"{sum(one > length for one in lengths)} training texts are longer, and lose their ends)."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*super().notes, self._told)
+
+    @classmethod
+    def recognise(cls, path: Path | None) -> str | None:
+        if path is None:
+            return None
+        if path.is_file():
+            return "a table of texts" if path.suffix in SUFFIXES and _has_texts(path) else None
+        if not path.is_dir():
+            return None
+        tables = part_tables(path)
+        if tables:
+            return "a folder with tables of texts" if all(map(_has_texts, tables.values())) else None
+        return "a folder with a sub-folder of texts for each class" if _has_class_folders(path) else None
+
+    @classmethod
+    def read(cls, path: Path | None, how: Reading) -> Self:
+        if path is None:
+            raise UserError("No texts were given; name a table or a folder of them.")
+        return cls(read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options))
+
+    def training_batches(self, batch_size: int, *, seed: int) -> TextBatches:
+        from formwright.data.text_batches import TextBatches
+
+        drop = DROPPED if self.samples_of["train"] < FEW_TEXTS else 0.0
+        return TextBatches(self.rows["train"], self.labels("train"), batch_size=batch_size, seed=seed, drop=drop)
+
+    def evaluation_batches(
+        self, part: str, *, batch_size: int | None = None, most: int | None = None
+    ) -> Iterator[Batch]:
+        from formwright.data.array_batches import in_order
+
+        return in_order(self.rows[part], self.labels(part), batch_size=batch_size or 256, most=most)
+
+    @property
+    def shape(self) -> TextShape:
+        tokenizer, length = self.preparation.tokenizer, self.preparation.length
+        return TextShape(tokenizer.vocabulary, length, PADDING, len(self.class_names), self.samples_of["train"])
+
+    @property
+    def worthwhile_samples(self) -> float:
+        return float(FEWEST_EPOCHS * self.samples_of["train"])
+
+    def linear_answers(self, *, seconds: float, seed: int) -> Baseline:
+        train, test = self.content.part("train"), self.content.part("test")
+        return ngram_regression(train, self.labels("train"), test, len(self.class_names), seed=seed)
+
+    def describe(self) -> dict[str, Any]:
+        preparation = self.preparation
+        return {
+            **super().describe(),
+            "vocabulary": preparation.tokenizer.vocabulary,
+            "length": preparation.length,
+        }
+
+    @classmethod
+    def facts(cls, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return [
+            ("texts", f"{data['texts']:,}, of which {data['length']:,} tokens at most are read"),
+            ("tokens", f"{data['vocabulary']:,} word pieces"),
+            *super().facts(data),
+        ]
+
+    def show(self, index: int) -> ShownText:
+        return excerpt(self.content.texts[index])
+
+
+def _has_texts(path: Path, most: int = 64 * 1024) -> bool:
+    """Whether a table has a column that reads like texts: some letters, and on average several words."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(most).decode("utf-8", "replace")
+    except OSError:
+        return True  # the reader says what is wrong
+    lines = [line for line in start.splitlines()[:200] if line.strip()]
+    words = [len(line.split()) for line in lines[1:] or lines]
+    letters = sum(letter.isalpha() for letter in start)
+    return bool(words) and float(np.median(words)) >= 3 and letters > 0.5 * sum(not c.isspace() for c in start)
+
+
+def _has_class_folders(path: Path) -> bool:
+    """Whether every sub-folder (of a train folder, if there is one) holds texts and nothing else."""
+    try:
+        top = path / "train" if (path / "train").is_dir() else path
+        folders = [entry for entry in sorted(top.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+        files = [[file for file in folder.iterdir() if not file.name.startswith(".")] for folder in folders[:20]]
+    except OSError:
+        return False
+    return bool(folders) and all(
+        inside and all(file.suffix.lower() in TEXT_SUFFIXES for file in inside[:100]) for inside in files
+    )

@@ -1,0 +1,1 @@
+"""Goals, each in a module that is called like it."""

@@ -1,0 +1,137 @@
+"""Classification, whatever is classified: accuracy, cross entropy, mistakes, confusions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.errors import UserError
+from formwright.fitting.confusion import confusion
+from formwright.fitting.goal import GOALS, Findings, Goal, Page, Run
+from formwright.fitting.kind import ClassifiedData, Data
+from formwright.fitting.metric import ACCURACY, Metric, percent
+from formwright.fitting.records import Baseline, FitResult
+from formwright.fitting.shown import Shown
+from formwright.metrics.baselines import majority_class
+from formwright.metrics.classification import classification_scores, softmax
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from formwright.objectives import Objective
+    from formwright.training.recipe import Recipe
+
+MOST_MISTAKES = 12
+
+FIGURES = {
+    "accuracy": ("accuracy", "share of {samples} whose class is right"),
+    "balanced_accuracy": ("balanced accuracy", "the mean over classes, so that rare classes count as much"),
+    "macro_f1": ("macro F1", "mean over classes of the balance between finding a class and not crying wolf"),
+    "log_loss": ("log loss", "0 is perfect; sure and wrong costs most"),
+    "calibration_error": ("calibration error", "how far stated probabilities are from how often they come true"),
+}
+
+
+@GOALS.register("classification")
+class ClassificationGoal(Goal[ClassifiedData]):
+    """The class of each sample."""
+
+    name: ClassVar[str] = "classification"
+    target: ClassVar[str] = "classes"
+    metric: ClassVar[Metric] = ACCURACY
+    model: ClassVar[str] = "a classifier of {samples}"
+    answer: ClassVar[str] = "the class of {asked} and its probability"
+    figure: ClassVar[str] = "Share of the test {samples} that each one gets right"
+    title: ClassVar[str] = "Where it errs"
+    template: ClassVar[str] = "classification.html.j2"
+
+    def objective(self, recipe: Recipe | None = None) -> Objective:
+        from formwright.objectives import Classification
+
+        return Classification(0.0 if recipe is None else recipe.label_smoothing)
+
+    def distilled(self, recipe: Recipe, teacher: nn.Module) -> Objective:
+        from formwright.objectives import Distillation
+
+        return Distillation(teacher, self.objective(recipe), weight=0.5)
+
+    def check_outputs(self, outputs: Any) -> None:
+        classes = len(self.data.class_names)
+        if outputs.shape[-1] != classes:
+            raise UserError(f"it gives {outputs.shape[-1]} scores, and the data has {classes} classes.")
+
+    def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
+        return float((outputs.argmax(1) == targets).sum()), float(len(targets))
+
+    def examine(self, run: Run, model: nn.Module) -> Findings:
+        probabilities = softmax(np.concatenate([run(batch.inputs) for batch in self.data.evaluation_batches("test")]))
+        labels = self.data.labels("test")
+        scores = classification_scores(probabilities, labels)
+        return Findings(
+            test={
+                "accuracy": scores.accuracy,
+                "accuracy_low": scores.accuracy_interval[0],
+                "accuracy_high": scores.accuracy_interval[1],
+                "balanced_accuracy": scores.balanced_accuracy,
+                "macro_f1": scores.macro_f1,
+                "log_loss": scores.log_loss,
+                "calibration_error": scores.calibration_error,
+            },
+            details={"confusion": scores.confusion, "mistakes": self._worst_mistakes(probabilities, labels)},
+        )
+
+    def _worst_mistakes(self, probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """The wrong answers on the test part that the model was surest of."""
+        predicted, sure = probabilities.argmax(1), probabilities.max(1)
+        wrong = np.flatnonzero(predicted != labels)
+        names, classes = self.data.names("test"), self.data.class_names
+        return [
+            {
+                "file": names[row][1],
+                "index": names[row][0],
+                "true": classes[labels[row]],
+                "predicted": classes[predicted[row]],
+                "probability": float(sure[row]),
+            }
+            for row in wrong[np.argsort(-sure[wrong], kind="stable")][:MOST_MISTAKES]
+        ]
+
+    def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
+        train, test = self.data.labels("train"), self.data.labels("test")
+        majority = majority_class(train, len(test), len(self.data.class_names))
+        return [
+            Baseline(one.name, float((one.probabilities.argmax(1) == test).mean()), one.seconds, one.note)
+            for one in (majority, self.data.linear_answers(seconds=seconds, seed=seed))
+        ]
+
+    def attachments(self, details: Mapping[str, Any]) -> dict[int, Shown | None]:
+        return {mistake["index"]: self.data.show(mistake["index"]) for mistake in details["mistakes"]}
+
+    @classmethod
+    def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:
+        test = result.test
+        return Page(
+            answer=[
+                ("It is right about", False),
+                (percent(test["accuracy"]), True),
+                (f"of the test {data.samples}", False),
+            ],
+            figures=[
+                (
+                    title,
+                    meaning.format(samples=data.samples),
+                    f"{test[key]:.3f}" if key == "log_loss" else percent(test[key]),
+                )
+                for key, (title, meaning) in FIGURES.items()
+                if key in test
+            ],
+            content={
+                "confusion": confusion(result),
+                "mistakes": [
+                    (mistake, attachments.get(mistake["index"])) for mistake in result.details.get("mistakes", [])
+                ],
+            },
+        )

@@ -1,0 +1,167 @@
+"""Forecasting: the next steps of series, with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formwright.data.time_axis import as_text
+from formwright.deployment.preparations.forecasting import ForecastPreparation
+from formwright.errors import UserError
+from formwright.fitting.data.series import TimeSeries
+from formwright.fitting.forecast_page import forecast_page
+from formwright.fitting.goal import GOALS, Findings, Goal, Page, Run
+from formwright.fitting.kind import Data, Option
+from formwright.fitting.metric import Metric
+from formwright.fitting.records import Baseline, FitResult
+from formwright.fitting.shown import Shown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from formwright.fitting.forecast_figures import Examined, Measuring
+    from formwright.objectives import Objective
+    from formwright.training.recipe import Recipe
+
+Values = NDArray[np.floating]
+
+#: How often intervals are to hold, and how many series the report shows forecasts of.
+COVERAGE, EXAMPLES = 0.9, 4
+SHIPPED = "Shipped model"
+
+
+@GOALS.register("forecasting")
+class ForecastingGoal(Goal[TimeSeries]):
+    """The next steps of each series, scaled by the deviation of the training part."""
+
+    name: ClassVar[str] = "forecasting"
+    target: ClassVar[str] = "next steps"
+    options: ClassVar[Mapping[str, Option]] = {
+        "coverage": Option("how often the intervals are to hold, between 0 and 1; 0.9 if unset", float),
+    }
+    metric: ClassVar[Metric] = Metric(
+        "mean squared error", "mse", lower_is_better=True, tolerance=0.005, relative=True, closeness="0.5 % of"
+    )
+    model: ClassVar[str] = "a forecaster"
+    answer: ClassVar[str] = "the next steps of {asked}, with intervals"
+    figure: ClassVar[str] = "Mean squared error of the forecasts of the test part, of scaled values"
+    title: ClassVar[str] = "How it forecasts"
+    template: ClassVar[str] = "forecasting.html.j2"
+    tolerance: ClassVar[float | None] = 1e-3
+
+    def __init__(self, data: TimeSeries, *, coverage: Any = None) -> None:
+        super().__init__(data)
+        self.coverage = float(coverage or COVERAGE)
+        if not 0 < self.coverage < 1:
+            raise UserError(f"The coverage of intervals lies between 0 and 1 (--coverage), got {coverage}.")
+        self._rivals: dict[str, tuple[dict[str, float], Values]] = {}
+        self._half_width: tuple[Values, float] | None = None
+
+    def objective(self, recipe: Recipe | None = None) -> Objective:
+        from formwright.objectives import Forecasting
+
+        return Forecasting()
+
+    def distilled(self, recipe: Recipe, teacher: nn.Module) -> Objective:
+        from formwright.objectives import ForecastDistillation
+
+        return ForecastDistillation(teacher, self.objective(recipe), weight=0.5)
+
+    def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
+        errors = (outputs - targets).astype(np.float64)
+        known = np.isfinite(errors)
+        return float(np.square(errors[known]).sum()), float(max(known.sum(), 1))
+
+    @cached_property
+    def measuring(self) -> Measuring:
+        from formwright.fitting.forecast_figures import Measuring, examined
+
+        val, test = (examined(self.data.windows[part]) for part in ("val", "test"))
+        return Measuring(self.data.content, val, test, self.coverage)
+
+    def _forecasts(self, run: Run, part: str, chosen: Examined) -> Values:
+        windows = self.data.windows[part]
+        pieces = np.split(chosen.indices, np.arange(256, len(chosen.indices), 256))
+        return np.concatenate([run(windows.take(piece).inputs) for piece in pieces])
+
+    def examine(self, run: Run, model: nn.Module) -> Findings:
+        from formwright.fitting.forecast_figures import by_step, residuals
+
+        measuring = self.measuring
+        val, test = measuring.val, measuring.test
+        val_forecast, forecast = self._forecasts(run, "val", val), self._forecasts(run, "test", test)
+        intervals = measuring.intervals(val_forecast)
+        self._half_width = intervals.half_width, intervals.coverage
+        own = measuring.figures(val_forecast, forecast)
+        best = min(self._rivals.items(), key=lambda item: item[1][0]["mse"], default=None)
+        steps = {SHIPPED: by_step(forecast, test.actual)}
+        if best is not None:
+            steps[best[0]] = by_step(best[1][1], test.actual)
+        rows = [(SHIPPED, own), *((name, figures) for name, (figures, _) in self._rivals.items())]
+        return Findings(
+            test={**own, "stated_coverage": intervals.coverage},
+            details={
+                "table": [{"name": name, **figures} for name, figures in rows],
+                "by_step": steps,
+                "residuals": residuals(forecast, test.actual),
+                "examples": list(self._examples(forecast, intervals.half_width)),
+            },
+        )
+
+    def _examples(self, forecast: Values, half_width: Values) -> Iterator[dict[str, Any]]:
+        """The latest window of the test part of a few series and columns, in the units of the data."""
+        measuring, content = self.measuring, self.data.content
+        test = measuring.test
+        latest = {int(owner): place for place, owner in enumerate(test.owners)}
+        pairs = [(owner, column) for owner in latest for column in range(content.variates)]
+        for owner, column in pairs[-EXAMPLES:] if len(latest) == 1 else pairs[:: content.variates][:EXAMPLES]:
+            place = np.array([latest[owner]])
+            owners = test.owners[place]
+            lines = {
+                "past": test.past[place],
+                "actual": test.actual[place],
+                "forecast": forecast[place],
+                "low": forecast[place] - half_width,
+                "high": forecast[place] + half_width,
+            }
+            row = int(test.origins[place[0]])
+            yield {
+                "series": content.series[owner].name,
+                "column": content.layout.targets[column],
+                "from": as_text(content.series[owner].times[row]),
+                **{
+                    name: [_rounded(value) for value in measuring.in_units(values, owners)[0, :, column]]
+                    for name, values in lines.items()
+                },
+            }
+
+    def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
+        found = []
+        for rival, val_forecast in self.measuring.baselines(self.data.windows["train"], seconds=seconds):
+            figures = self.measuring.figures(val_forecast, rival.values)
+            self._rivals[rival.name] = figures, rival.values
+            found.append(Baseline(rival.name, self.metric.score(figures["mse"]), rival.seconds, rival.note))
+        return found
+
+    @property
+    def preparation(self) -> ForecastPreparation:
+        """That of the data, with the intervals that were found."""
+        assert self._half_width is not None, "a forecaster is examined before it is shipped"
+        half_width, coverage = self._half_width
+        return dataclasses.replace(
+            self.data.preparation, half_width=np.asarray(half_width, np.float64), coverage=coverage
+        )
+
+    @classmethod
+    def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:
+        return forecast_page(result)
+
+
+def _rounded(value: float) -> float | None:
+    """Short in the file; none for what is missing."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -1,0 +1,64 @@
+"""Imports point down: from the command line over the catalogue, studies, fitting and the library to the registry."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import formwright
+
+SOURCE = Path(formwright.__file__).parent
+#: What may look at what: each level at those before it, and at itself.
+LEVELS = (
+    ("errors", "registry", "batch", "reporting", "files", "interrupts", "drawing", "ticks"),
+    ("nn",),
+    ("candidates", "open_choices", "shapes"),
+    ("models",),
+    ("objectives", "data", "metrics"),
+    ("deployment", "measurement", "inference"),
+    ("search", "compression", "training"),
+    ("fitting",),
+    ("arena", "scaling"),
+    ("catalog",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+#: The package itself knows nothing but its version.
+BESIDE = {"__init__", "__version__"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The parts of the package that a file imports, at its top or within its functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "formwright":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("formwright."):
+            yield str(node.module).split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("formwright."))
+
+
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.stem not in BESIDE)
+
+
+def owner(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def test_every_part_of_the_package_has_a_level() -> None:
+    assert {owner(path) for path in FILES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("part", LEVEL)
+def test_no_import_points_up(part: str) -> None:
+    up = [
+        f"{path.relative_to(SOURCE)} imports formwright.{name}"
+        for path in FILES
+        if owner(path) == part
+        for name in imported(path)
+        if name not in BESIDE and LEVEL[name] > LEVEL[part]
+    ]
+    assert not up
