@@ -86,8 +86,8 @@ def tiled(
     blend = _Blend(input, window, weights(window))
     for start in range(0, max(len(places), 1), batch_size):
         chosen = places[start : start + batch_size]
-        pieces = [input[(sample, ..., *_slices(corner, window))] for sample, corner in chosen]
-        blend.add(chosen, call(model, torch.stack(pieces) if pieces else input[(..., *_slices(corners[0], window))]))
+        pieces = [_inside(input[sample], corner, window) for sample, corner in chosen]
+        blend.add(chosen, call(model, torch.stack(pieces) if pieces else _inside(input, corners[0], window)))
         if on_windows is not None:
             on_windows(min(start + batch_size, len(places)), len(places))
     return blend.result(before, size)
@@ -116,8 +116,11 @@ def _corners(size: Sequence[int], window: Sequence[int], overlap: float) -> Iter
     return itertools.product(*starts)
 
 
-def _slices(corner: Sequence[int], window: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True))
+def _inside(x: Tensor, corner: Sequence[int], window: Sequence[int]) -> Tensor:
+    """A view of the places of a window, along the last axes of ``x``."""
+    for axis, (start, side) in enumerate(zip(corner, window, strict=True), start=x.ndim - len(window)):
+        x = x.narrow(axis, start, side)
+    return x
 
 
 class _Blend:
@@ -142,9 +145,8 @@ class _Blend:
                 self.counts[name] = answer.new_zeros(self.batch, 1, *grid)
             for (sample, corner), piece in zip(places, answer, strict=False):
                 first = [start * times for start, times in zip(corner, scale, strict=True)]
-                inside = (sample, ..., *_slices(first, weights.shape))
-                self.sums[name][inside] += piece * weights
-                self.counts[name][inside] += weights
+                _inside(self.sums[name][sample], first, weights.shape).add_(piece * weights)
+                _inside(self.counts[name][sample], first, weights.shape).add_(weights)
 
     def _scale(self, name: str, answer: Tensor) -> tuple[int, ...]:
         """How many times as fine as its window an answer is, along each axis."""
@@ -167,7 +169,7 @@ class _Blend:
             scale = [side // width for side, width in zip(total.shape[2:], self.size, strict=True)]
             starts = [front * times for front, times in zip(before, scale, strict=True)]
             sides = [side * times for side, times in zip(size, scale, strict=True)]
-            means[name] = (total / self.counts[name])[(..., *_slices(starts, sides))]
+            means[name] = _inside(total / self.counts[name], starts, sides)
         return means["output"] if self.single else means
 
 

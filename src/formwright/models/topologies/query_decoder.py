@@ -79,15 +79,15 @@ class QueryDecoder(Network):
     _specification: QueryDecoderSpec
 
     def build(self, specification: QueryDecoderSpec) -> None:
-        source, dim = specification.input, specification.decoder[0].dim if specification.decoder else 0
-        if specification.queries < 1 or any(
-            stage.dim != dim or stage.downsample is not None for stage in specification.decoder or (None,)
-        ):
+        source, dims = specification.input, {stage.dim for stage in specification.decoder}
+        kept = all(stage.downsample is None for stage in specification.decoder)
+        if specification.queries < 1 or len(dims) != 1 or not kept:
             raise UserError(
                 "A query decoder has at least one query and one decoder stage, and all these stages have one width and "
                 f"keep the queries; got {specification.queries} queries and stages of "
                 f"{[stage.dim for stage in specification.decoder]} channels."
             )
+        (dim,) = dims
         self.backbone = Backbone(
             specification.embed, specification.stages, source.channels, source.size, specification.embed_dim
         )

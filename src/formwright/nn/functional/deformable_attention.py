@@ -33,7 +33,7 @@ def deformable_attention(
         return (points.sum((3, 4, 5)) + shares.sum((3, 4)))[..., None].expand(-1, -1, -1, channels)
     wide = torch.promote_types(values.dtype, torch.float32)  # a CPU samples no half precision
     sampled = []
-    for level, each in enumerate(values.to(wide).split([math.prod(grid) for grid in grids], dim=1)):
+    for level, each in enumerate(torch.split(values.to(wide), [math.prod(grid) for grid in grids], dim=1)):
         maps = each.permute(0, 2, 3, 1).reshape(batch * heads, channels, *grids[level])
         places = 2 * points[:, :, :, level].to(wide).transpose(1, 2).reshape(batch * heads, queries, count, 2) - 1
         sampled.append(F.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False))

@@ -138,7 +138,7 @@ def _real_sides(
     if mask is None:
         return _sides(grids, like)[None]
     sides = []
-    for each, grid in zip(mask.split([math.prod(grid) for grid in grids], dim=1), grids, strict=True):
+    for each, grid in zip(torch.split(mask, [math.prod(grid) for grid in grids], dim=1), grids, strict=True):
         real = each.view(-1, *grid)
         sides.append(torch.stack([real.any(1).sum(1), real.any(2).sum(1)], dim=-1))
     return torch.stack(sides, dim=1).to(like.dtype)
