@@ -47,11 +47,16 @@ def test_boxes_still_enclose_what_was_drawn(name: str) -> None:
                 continue  # less than a pixel of it
             (high, low), (end, last) = inside.min(0).values.tolist(), (inside.max(0).values + 1).tolist()
             edges = np.array([low, high, last, end])
-            # Nearest neighbours move an edge by half a pixel, scaled by up to 1.6 and cropped once more.
-            assert (np.abs(edges - [left, top, right, bottom]) <= 2.0).all(), (picture, row)
-            compared += 1
+            box = np.array([left, top, right, bottom])
+            # Nearest neighbours move an edge by up to a pixel, as large as the picture is scaled; colours and mirrors do not.
+            slack = {"flip": 1e-3, "colour": 1e-3, "all": 2.0}.get(name, 1.5)
+            outside = (box - edges) * [1, 1, -1, -1]
+            assert outside.max() <= slack, (picture, row)
+            if min(left, top) > 0 and max(right, bottom) < side:  # what is cut off may be the widest part of it
+                assert outside.min() >= -slack, (picture, row)
+                compared += 1
     assert found > 40
-    assert compared > 0.9 * found
+    assert compared > 0.4 * found
 
 
 def test_a_mirrored_picture_is_the_mirror_image() -> None:

@@ -151,8 +151,8 @@ def test_what_cannot_be_built_is_said() -> None:
     for stages in ((1, 0), (0, 3), (), (-1, 0), (1, 1)):
         with pytest.raises(UserError, match="stages of its backbone from fine to coarse, numbers from 0 to 2"):
             toy(stages=stages)
-    with pytest.raises(UserError, match=r"bert_base.*name a classifier of pictures"):
-        model_specification("resnet18_fpn", backbone="bert_base_uncased")
+    with pytest.raises(UserError, match=r"unet_2d.*name a classifier of pictures"):
+        model_specification("resnet18_fpn", backbone="unet_2d")
     with pytest.raises(UserError, match="has no option"):
         toy(backbone="unet_2d_small", options={"stages": 3})
     specification = toy().specification

@@ -49,13 +49,7 @@ def test_a_set_for_each_layer_in_training_and_the_last_one_afterwards(reading: s
     x = values(2, 3, 64, 48)
     last = model(x)
     assert {name: tuple(each.shape) for name, each in last.items()} == {"classes": (2, 6, 4), "boxes": (2, 6, 4)}
-    for norm in model.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = 0.0
-    model.train()
-    for norm in model.modules():
-        if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.eval()
+    model.training = True  # the network alone: its norms go on as they are
     every = model(x)
     assert list(every) == ["classes_0", "boxes_0", "classes_1", "boxes_1", "classes", "boxes"]
     for name, each in last.items():
@@ -67,7 +61,7 @@ def test_a_set_for_each_layer_in_training_and_the_last_one_afterwards(reading: s
     )
     for name, each in alone(x).items():
         torch.testing.assert_close(every[f"{name}_0"], each)
-    assert all(0 <= float(each.min()) <= float(each.max()) <= 1 for name, each in every.items() if "boxes" in name)
+    assert all(((each >= 0) & (each <= 1)).all() for name, each in every.items() if "boxes" in name)
 
 
 def test_the_memory_is_all_maps_with_their_places_and_grids() -> None:
@@ -178,8 +172,9 @@ def test_it_learns_to_find_shapes_on_clutter(tmp_path: Path) -> None:
     assert scores.map_50 > 0.3
     assert scores.mean_average_precision > 0.12
     assert all(each is not None and each > 0.05 for each in scores.of_classes)
-    smaller = prune(learned, parameters=0.95 * learned.parameter_count())
-    assert smaller.parameter_count() <= 0.95 * learned.parameter_count()
+    most = int(0.9 * learned.parameter_count())
+    smaller = prune(learned, [next(batches) for _ in range(4)], parameters=most, objective=SetPrediction())
+    assert smaller.parameter_count() <= most
     smaller.save_pretrained(tmp_path)
     again = from_pretrained(tmp_path)
     kept = score(again, test)
@@ -192,7 +187,7 @@ def test_it_learns_to_find_shapes_on_clutter(tmp_path: Path) -> None:
 
 def test_what_cannot_be_built_is_said() -> None:
     for changes, message in (
-        ({"depths": (1, 1)}, "3 dims|2 depths"),
+        ({"depths": (1, 1)}, "2 depths, 3 dims"),
         ({"levels": 4}, "maps of 1 to 3 levels, not of 4"),
         ({"queries": 0}, "at least one query and one decoder stage.*got 0 queries"),
         ({"depth": 0}, r"got 6 queries and stages of \[\]"),

@@ -69,7 +69,8 @@ def augment(scene: Scene, augmentation: JointAugmentation, random: np.random.Gen
     if not steps:
         return scene
     sides = torch.tensor([width, height, width, height], dtype=scene.boxes.dtype)
-    given = [scene.images.movedim(-1, 1).float() / 255, to_corners(scene.boxes) * sides]
+    # Its coordinates are those of pixels' middles, ours those of their edges.
+    given = [scene.images.movedim(-1, 1).float() / 255, to_corners(scene.boxes) * sides - 0.5]
     keys = ["input", "bbox_xyxy"]
     if scene.masks is not None:
         given.append(scene.masks[:, None].float())
@@ -82,7 +83,7 @@ def augment(scene: Scene, augmentation: JointAugmentation, random: np.random.Gen
         images=(images * 255).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous(),
         masks=masks[0][:, 0].round().to(torch.uint8) if masks else None,
     )
-    return _with_boxes(changed, corners, sides)
+    return _with_boxes(changed, corners + 0.5, sides)
 
 
 def _with_boxes(scene: Scene, corners: Tensor, sides: Tensor) -> Scene:

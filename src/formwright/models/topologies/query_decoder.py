@@ -137,7 +137,7 @@ class QueryDecoder(Network):
             UserError: the input does not fit, or lengths are missing.
         """
         memory = self.remember(input, context, lengths)
-        x = self.queries.expand(input.shape[0], -1, -1)
+        x = self.queries.repeat(input.shape[0], 1, 1)
         anchors = None if self.anchors is None else self.anchors(x)
         if anchors is not None and "positions" in self.offers:
             memory = memory.replace(positions=anchors.sigmoid())
