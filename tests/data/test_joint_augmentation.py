@@ -48,7 +48,7 @@ def test_boxes_still_enclose_what_was_drawn(name: str) -> None:
             (high, low), (end, last) = inside.min(0).values.tolist(), (inside.max(0).values + 1).tolist()
             edges = np.array([low, high, last, end])
             box = np.array([left, top, right, bottom])
-            # Nearest neighbours move an edge by up to a pixel, as large as the picture is scaled; colours and mirrors do not.
+            # Nearest neighbours move an edge by up to a pixel, and more where it is magnified.
             slack = {"flip": 1e-3, "colour": 1e-3, "all": 2.0}.get(name, 1.5)
             outside = (box - edges) * [1, 1, -1, -1]
             assert outside.max() <= slack, (picture, row)

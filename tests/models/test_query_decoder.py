@@ -23,6 +23,7 @@ from formwright.models import Network, create_model, from_pretrained, network
 from formwright.nn import Context, part
 from formwright.nn.edits import keep_entries, permute_entries
 from formwright.nn.edits.axes import size_of, width_axes, widths_of
+from formwright.nn.edits.parts import replace_part
 from formwright.objectives import SetPrediction
 from formwright.training import Recipe, Trainer
 from tests.conformance.instances import randomise
@@ -203,9 +204,19 @@ def test_what_cannot_be_built_is_said() -> None:
     coarser = dataclasses.replace(specification.decoder[0], downsample=part("downsampling", dimensions=1))
     with pytest.raises(UserError, match="keep the queries"):
         network(dataclasses.replace(specification, decoder=(coarser,)))
-    without = dataclasses.replace(specification, anchors=None)
-    with pytest.raises(UserError, match="a place for each token"):
-        network(without).double()(values(1, 3, 64, 64))
+    with pytest.raises(UserError, match="around the place of each query, and queries have none"):
+        network(dataclasses.replace(specification, anchors=None))
+
+
+def test_a_part_that_no_longer_asks_for_grids_is_offered_none(tmp_path: Path) -> None:
+    model = toy(depth=1)
+    edit = replace_part(model, "decoder.0.blocks.0.branches.1.part", part("cross_attention", heads=2))
+    model.record_edits([edit])
+    assert model.offers == {"memory", "memory_mask"}
+    model.float().save_pretrained(tmp_path)
+    x = values(1, 3, 64, 64).float()
+    again = from_pretrained(tmp_path)
+    assert all(torch.equal(again(x)[name], each) for name, each in model(x).items())
 
 
 def test_what_it_cannot_take_is_said() -> None:

@@ -100,9 +100,21 @@ class QueryDecoder(Network):
         self.box_head: Part = build_part(specification.box_head, dim, 4)
         anchors = specification.anchors
         self.anchors: Part | None = None if anchors is None else build_part(anchors, dim, 2)
-        known = {"memory", "memory_mask", "memory_grids", *(() if anchors is None else ("positions",))}
-        # Grids and points are there for the parts that ask where the memory's tokens lie; the memory is for all.
-        self.offers = frozenset({"memory", "memory_mask"}) | (offers_taken(self) & known)  # type: ignore[misc]
+
+    def check_parts(self) -> None:
+        """As any network; grids and places are offered if a part asks for them.
+
+        Raises:
+            UserError: a part asks for the place of each query, and queries have none.
+        """
+        asked = offers_taken(self) & {"memory_grids", "positions"}
+        if "positions" in asked and self.anchors is None:
+            raise UserError(
+                f"A part of {self._specification.name} attends to points around the place of each query, and queries "
+                "have none: say what their anchors are."
+            )
+        self.offers = frozenset({"memory", "memory_mask"}) | asked  # type: ignore[misc]
+        super().check_parts()
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"queries": (None, RESIDUAL)}
