@@ -155,6 +155,8 @@ def test_mistakes_are_sentences(exported, tmp_path: Path) -> None:
         export_step(model, tmp_path / "step.onnx", capacity=4, tokens=5)
     with pytest.raises(UserError, match="cannot stream"):
         export_step(create_model("encoder_tiny", dim=16, depth=1, heads=2), tmp_path / "step.onnx")
+    with pytest.raises(UserError, match="FrameSubsampling gives none to several tokens"):
+        export_step(create_model("ctc_encoder_small_streaming"), tmp_path / "step.onnx")
     with pytest.raises(UserError, match="at most 100 tokens"):
         export_step(exported["gpt2"][0], tmp_path / "step.onnx", capacity=101)
     export_onnx(model, tmp_path / "whole.onnx", torch.zeros(1, 4, dtype=torch.int64))

@@ -1,7 +1,6 @@
 """The worker of a run whose candidates crash: ``python -m tests.fitting.saboteur RULES``.
 
-The rules are a JSON list of objects: in the work ``work``, a candidate of ``family`` meets ``how``; in training after
-five steps.
+The rules are a JSON object: a candidate of this family meets that in the midst of its training.
 """
 
 from __future__ import annotations
@@ -34,37 +33,24 @@ def meet(how: str) -> None:
         torch.ones(2**30)
 
 
-def sabotage(rules: list[dict[str, str]]) -> None:
-    armed: list[str] = []
-    taken = 0
-    step = Trainer._step
+def sabotage(rules: dict[str, str]) -> None:
+    step, train = Trainer._step, work.WORK["train"]
+    how, taken = None, 0
 
-    def breaking_step(self, *args):
+    def sabotaged_step(self, *args):
         nonlocal taken
         taken += 1
-        if armed and taken > STEPS:
-            meet(armed[0])
+        if how is not None and taken > STEPS:
+            meet(how)
         return step(self, *args)
 
-    Trainer._step = breaking_step
+    def sabotaged(bench, *, trial, **arguments):
+        nonlocal how, taken
+        how, taken = rules.get(trial["family"]), 0
+        return train(bench, trial=trial, **arguments)
 
-    def broken(name, real):
-        def run(bench, **arguments):
-            nonlocal taken
-            armed.clear()
-            taken = 0
-            specification = arguments.get("specification") or arguments["trial"]["specification"]
-            for rule in rules:
-                if rule["work"] == name and rule["family"] == specification["family"]:
-                    armed.append(rule["how"])
-                    if name != "train":
-                        meet(rule["how"])
-            return real(bench, **arguments)
-
-        return run
-
-    for name in ("measure", "train"):
-        work.WORK[name] = broken(name, work.WORK[name])
+    Trainer._step = sabotaged_step
+    work.WORK["train"] = sabotaged
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     space = session.task.space
     first = next(iter(space.families))
     session.ready()
+    session.save()  # the time used, should the run be killed here
     ladder = space.ladder(first)
     choose_precision(session, space.propose(first, **ladder[len(ladder) // 2]))
     affordable = affordable_sample(session, training_seconds)
@@ -43,7 +44,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
             trials.append(_from_weights(session, proposal, len(trials), misses))
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)
-        session.save()  # the time used, should the run be killed here
+        session.save()
         if any(trial.status != "dropped" for trial in trials) and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break

@@ -206,7 +206,7 @@ class Attention(Part):
             cache.write(ring, new, length, context.mask)
         else:
             cache.write(ring, new, length, context.mask)
-            used = slots if seen is None else min(seen + time, slots)
+            used = None if seen is None else min(seen + time, slots)  # all of them, where a program is exported
             keys, values = (tensor[:, :used] for tensor in ring.values())
             key_places = cache.key_places(length + 1, slots) if forgets else torch.arange(slots, device=x.device)[None]
             key_places = key_places[:, :used]
