@@ -686,7 +686,10 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
 #: Options that leave one block of a kind, where several are traced for long and written as the same operators.
 ONE_BLOCK: dict[str, dict[str, Any]] = {
     name: {"depth": 1}
-    for name in ("t5", "t5_v1_1", "bart", "tempo", "series_encoder", "series_decoder", "dit", "dit_flow")
+    for name in (
+        *("t5", "t5_v1_1", "bart", "tempo", "series_encoder", "series_decoder", "dit", "dit_flow"),
+        *("query_detector", "query_detector_lengths"),
+    )
 }
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from formwright.catalog.claims.fpn import drawn_maps
 from formwright.deployment import OnnxModel, export_onnx
 from formwright.errors import UserError
 from formwright.models import Network, create_model, from_pretrained, model_specification, network
+from formwright.models.topologies.pyramid import Pyramid
 from formwright.nn.edits import keep_entries, permute_entries
 from formwright.nn.edits.axes import size_of, width_axes, widths_of
 from formwright.nn.pyramid import finer
@@ -36,18 +37,12 @@ def values(*shape: int, seed: int = 0) -> Tensor:
 def test_it_is_what_the_paper_draws(size: tuple[int, int]) -> None:
     """Lateral convolutions, nearest neighbours twice as large, sums from the coarsest on, a convolution on each."""
     model = toy()
+    assert isinstance(model, Pyramid)
     x = values(2, 3, *size)
-    maps = [each.movedim(-1, 1) for each in model.features(x)]
-    sums: list[Tensor] = []
-    for level in (2, 1, 0):
-        lateral = model.neck.lateral[level].conv
-        y = F.conv2d(maps[level], lateral.weight, lateral.bias)
-        sums.insert(0, y if not sums else y + F.interpolate(sums[0], scale_factor=2, mode="nearest"))
+    maps = [each.movedim(-1, 1) for each in model.features(x)[:3]]
     outputs = model(x)
     assert list(outputs) == ["level_0", "level_1", "level_2"]
-    for level, each in enumerate(sums):
-        conv = model.neck.output[level].conv
-        expected = F.conv2d(each, conv.weight, conv.bias, padding=1)
+    for level, expected in enumerate(drawn_maps(model, maps)):
         torch.testing.assert_close(outputs[f"level_{level}"], expected, rtol=1e-9, atol=1e-9)
         assert expected.shape[2:] == (size[0] // 2 ** (level + 2), size[1] // 2 ** (level + 2))
 
