@@ -92,9 +92,9 @@ class DeformableAttention(Part):
             values = values * context.memory_mask[..., None].to(values.dtype)
         offsets = split_axis(dense(self.offsets, x), 2, self.heads, self.levels, self.points, 2)
         shares = split_axis(dense(self.shares, x), 2, self.heads, self.levels * self.points).softmax(-1)
-        real = _real_sides(grids, context.memory_mask, values)
-        points = positions[:, :, None, None, None] * real[:, None, None, :, None] + offsets
         whole = _sides(grids, values)
+        real = whole[None] if context.memory_mask is None else _real_sides(grids, context.memory_mask, values)
+        points = positions[:, :, None, None, None] * real[:, None, None, :, None] + offsets
         mixed = deformable_attention(
             split_axis(values, 2, self.heads, self.head_dim),
             grids,
@@ -132,11 +132,9 @@ def _sides(grids: list[tuple[int, int]], like: Tensor) -> Float[Tensor, "maps 2"
 
 
 def _real_sides(
-    grids: list[tuple[int, int]], mask: Bool[Tensor, "batch memory"] | None, like: Tensor
-) -> Float[Tensor, "batch_or_1 maps 2"]:
+    grids: list[tuple[int, int]], mask: Bool[Tensor, "batch memory"], like: Tensor
+) -> Float[Tensor, "batch maps 2"]:
     """Width and height of the real part of each map."""
-    if mask is None:
-        return _sides(grids, like)[None]
     sides = []
     for each, grid in zip(torch.split(mask, [math.prod(grid) for grid in grids], dim=1), grids, strict=True):
         real = each.view(-1, *grid)
