@@ -8,6 +8,7 @@ import torch
 
 from formwright.data.joint_augmentation import JointAugmentation, Scene, augment
 from formwright.data.synthetic.coloured_shapes import coloured_shapes
+from formwright.errors import UserError
 from formwright.nn.functional.boxes import NO_OBJECT, to_centres, to_corners
 
 CHANGES = {
@@ -133,3 +134,10 @@ def test_pictures_without_objects() -> None:
     assert not after.boxes.any()
     none = Scene(before.images, torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, 0, 4))
     assert augment(none, CHANGES["all"], np.random.default_rng(0)).boxes.shape == (3, 0, 4)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": 1.5}, {"crop": 0.0}, {"crop": 2.0}, {"colour": -0.1}])
+def test_changes_that_cannot_be_are_said(options: dict[str, float]) -> None:
+    ((name, value),) = options.items()
+    with pytest.raises(UserError, match=f"{name}={value}"):
+        JointAugmentation(**options)

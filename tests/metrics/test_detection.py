@@ -1,4 +1,4 @@
-"""COCO's average precision: cases worked out by hand, and figures of pycocotools."""
+"""COCO's average precision: cases worked out by hand, and figures of pycocotools and torchmetrics."""
 
 from __future__ import annotations
 
@@ -97,6 +97,16 @@ def test_equal_to_pycocotools() -> None:
         assert scores.mean_average_precision == pytest.approx(case["map"], abs=1e-9)
         assert scores.map_50 == pytest.approx(case["map_50"], abs=1e-9)
         assert scores.map_75 == pytest.approx(case["map_75"], abs=1e-9)
+
+
+def test_equal_to_torchmetrics() -> None:
+    """Given COCO's recalls; its own are rounded to single precision, so that some are read one place further on."""
+    for case in json.loads((Path(__file__).parent / "detection.json").read_text())["cases"]:
+        scores, theirs = detection_scores(*drawn(case["seed"]), 3), case["torchmetrics"]
+        assert scores.mean_average_precision == pytest.approx(theirs["map"], abs=1e-7)
+        assert scores.map_50 == pytest.approx(theirs["map_50"], abs=1e-7)
+        assert scores.map_75 == pytest.approx(theirs["map_75"], abs=1e-7)
+        assert scores.of_classes == pytest.approx(theirs["of_classes"], abs=1e-7)
 
 
 def test_only_the_best_hundred_of_a_class_count() -> None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from formwright.errors import UserError
 from formwright.nn.functional.boxes import NO_OBJECT, to_centres, to_corners
 
 
@@ -22,12 +23,22 @@ class JointAugmentation:
     - ``crop``: a rectangle of at least this share of the area, of sides from 3:4 to 4:3, becomes the whole. 1 is off.
     - ``colour``: brightness, contrast and saturation change by a factor of up to ``1 ± colour``, and the hue by a
       fifth of that.
+
+    Raises:
+        UserError: ``scale`` or ``crop`` is not above 0 and at most 1, or ``colour`` not from 0 to 1.
     """
 
     flip: bool = False
     scale: float = 1.0
     crop: float = 1.0
     colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.scale <= 1 and 0 < self.crop <= 1 and 0 <= self.colour <= 1):
+            raise UserError(
+                "Augmentation expects `scale` and `crop` above 0 and at most 1, which is off, and `colour` from 0, which "
+                f"is off, to 1; got scale={self.scale}, crop={self.crop} and colour={self.colour}."
+            )
 
 
 @dataclass(frozen=True)
