@@ -36,8 +36,8 @@ class JointAugmentation:
     def __post_init__(self) -> None:
         if not (0 < self.scale <= 1 and 0 < self.crop <= 1 and 0 <= self.colour <= 1):
             raise UserError(
-                "Augmentation expects `scale` and `crop` above 0 and at most 1, which is off, and `colour` from 0, which "
-                f"is off, to 1; got scale={self.scale}, crop={self.crop} and colour={self.colour}."
+                "Augmentation expects `scale` and `crop` above 0 and at most 1, and `colour` from 0 to 1; got "
+                f"scale={self.scale}, crop={self.crop} and colour={self.colour}."
             )
 
 
