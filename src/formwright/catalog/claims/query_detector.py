@@ -25,7 +25,7 @@ TOLERANCE = 1e-9
 #: Steps of the quick training, and how many times the precision of chance it must reach.
 FEW_STEPS, TIMES = 150, 20
 #: Steps of the longer trainings, and the mean average precision that each must reach.
-STEPS, FOUND = 500, 0.2
+STEPS, FOUND = 500, 0.15
 
 
 def _padded_equals_alone(reporter: Reporter) -> ClaimResult:

@@ -22,16 +22,21 @@ SIDE, QUERIES, BATCH = 48, 10, 8
 TRAIN_PICTURES, TEST_PICTURES = 2_048, 200
 
 
-def small_detector(seed: int) -> Network:
-    """An untrained detector of the three shapes."""
+def small_detector(seed: int, depth: int = 3) -> Network:
+    """An untrained detector of the three shapes, with ``depth`` layers in its decoder."""
     from formwright.data.synthetic.coloured_shapes import SHAPES
 
     torch.manual_seed(seed)
-    return create_model("query_detector_small", classes=len(SHAPES), image_size=SIDE, queries=QUERIES)
+    return create_model("query_detector_small", classes=len(SHAPES), image_size=SIDE, queries=QUERIES, depth=depth)
 
 
 def train_detector(
-    seed: int, steps: int, *, augmentation: JointAugmentation | None = None, reporter: Reporter = SILENT
+    seed: int,
+    steps: int,
+    *,
+    depth: int = 3,
+    augmentation: JointAugmentation | None = None,
+    reporter: Reporter = SILENT,
 ) -> Network:
     """A detector with averaged weights, in eval mode, trained on pictures that the seed decides."""
     from formwright.data.detection import DetectionBatches
@@ -42,7 +47,7 @@ def train_detector(
     pictures = coloured_shapes(TRAIN_PICTURES, side=SIDE, seed=1 + seed)
     batches = DetectionBatches(pictures, batch_size=BATCH, seed=seed, augmentation=augmentation)
     recipe = Recipe(batch_size=BATCH, learning_rate=0.02, warmup=20, ema_decay=0.99)
-    trainer = Trainer(small_detector(seed), SetPrediction(), batches, recipe, seed=seed)
+    trainer = Trainer(small_detector(seed, depth), SetPrediction(), batches, recipe, seed=seed)
     trainer.finish_at(steps)
 
     def tell(progress: Progress) -> None:
