@@ -481,8 +481,8 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         {"options": {"depths": (1, 1), "dims": (8, 12)}, "dim": 8, "image_size": 32, "sized": True},
     ),
     "query_detector": ("query_detector_small", _FINDING),
-    "query_detector_dense": ("query_detector_small_dense", {**_FINDING, "levels": 1}),
-    "query_detector_lengths": ("query_detector_small", {**_FINDING, "sized": True}),
+    "query_detector_dense": ("query_detector_small_dense", {**_FINDING, "levels": 1, "depth": 1}),
+    "query_detector_lengths": ("query_detector_small", {**_FINDING, "depth": 1, "sized": True}),
     "forecaster": (temporal_transformer, _AHEAD),
     "forecaster_covariates": (temporal_transformer, {**_AHEAD, "covariates": 2, "normalise": True}),
     "pair": ("lra_retrieval", {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES}),
@@ -687,8 +687,15 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
 ONE_BLOCK: dict[str, dict[str, Any]] = {
     name: {"depth": 1}
     for name in (
-        *("t5", "t5_v1_1", "bart", "tempo", "series_encoder", "series_decoder", "dit", "dit_flow"),
-        *("query_detector", "query_detector_lengths"),
+        "t5",
+        "t5_v1_1",
+        "bart",
+        "tempo",
+        "series_encoder",
+        "series_decoder",
+        "dit",
+        "dit_flow",
+        "query_detector",
     )
 }
 
