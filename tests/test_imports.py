@@ -26,7 +26,7 @@ LEVELS = (
     ("training",),
     ("compression", "search"),
     ("fitting",),
-    ("arena", "scaling"),
+    ("studies",),
     ("catalog",),
     ("cli",),
 )

@@ -20,12 +20,12 @@ from formwright.measurement.budget import format_bytes, format_count, format_sec
 from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
-    from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
     from formwright.cli.listing import Listed
     from formwright.deployment.preparation import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
+    from formwright.studies.arena.records import ArenaResult, Speed
 
 #: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
 _PIPED = 140

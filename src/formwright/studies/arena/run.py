@@ -9,9 +9,6 @@ from collections.abc import Sequence
 
 import torch
 
-from formwright.arena.contest import train_together
-from formwright.arena.records import ArenaResult, Score, Speed
-from formwright.arena.tasks import ArenaTask, Sources, task_named
 from formwright.errors import UserError
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.measurement.memory import peak_memory
@@ -19,6 +16,9 @@ from formwright.models import create_model, empty_copy
 from formwright.models.language.long_range_arena import ARENA_MIXERS, arena_mixer, long_range_arena
 from formwright.nn.specification import NetworkSpec, PartSpec
 from formwright.reporting import SILENT, Reporter
+from formwright.studies.arena.contest import train_together
+from formwright.studies.arena.records import ArenaResult, Score, Speed
+from formwright.studies.arena.tasks import ArenaTask, Sources, task_named
 
 LENGTHS = (1024, 2048, 4096, 8192, 16_384)
 #: Rows of a task: as many as training may see once or a few times, and enough to tell accuracies apart by 2 %.
@@ -48,7 +48,7 @@ def run_arena(
     or more time than its share.
 
     Args:
-        tasks: names of :data:`~formwright.arena.tasks.TASKS`; may be empty where only speed is asked for.
+        tasks: names of :data:`~formwright.studies.arena.tasks.TASKS`; may be empty where only speed is asked for.
         mixers: names of :data:`~formwright.models.language.long_range_arena.ARENA_MIXERS`.
         budget: seconds for all.
         lengths: of rows, for speed and memory; may be empty.

@@ -20,7 +20,7 @@ from formwright.nn.packed_series import cut_into_patches, next_patches
 from formwright.nn.student_mixture import StudentMixture
 from formwright.objectives.series import PatchLikelihood
 from formwright.reporting import SILENT, Reporter, Share
-from formwright.scaling.corpus import Corpus, CorpusBatches
+from formwright.studies.scaling.corpus import Corpus, CorpusBatches
 from formwright.training import Progress, Recipe, Trainer
 
 KINDS = ("encoder", "decoder")

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from formwright.cli.app import app
 from formwright.errors import UnknownNameError, UserError
 from formwright.models.series.foundation import FoundationModel, FoundationSpec, decoder
-from formwright.scaling import Corpus, Point, ScalingResult, measure_scaling, synthetic_corpus
-from formwright.scaling.report import write_scaling_report
-from formwright.scaling.run import judge
+from formwright.studies.scaling import Corpus, Point, ScalingResult, measure_scaling, synthetic_corpus
+from formwright.studies.scaling.report import write_scaling_report
+from formwright.studies.scaling.run import judge
 
 
 @pytest.fixture(scope="module")

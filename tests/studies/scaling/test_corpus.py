@@ -10,7 +10,7 @@ import torch
 
 from formwright.data.synthetic.series import KINDS, synthetic_series
 from formwright.errors import UnknownNameError, UserError
-from formwright.scaling.corpus import Corpus, CorpusBatches, read_corpus, synthetic_corpus
+from formwright.studies.scaling.corpus import Corpus, CorpusBatches, read_corpus, synthetic_corpus
 
 
 def write(path: Path, rows: int, offset: float = 0.0) -> Path:

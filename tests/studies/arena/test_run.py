@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formwright.arena import ArenaResult, Score, Speed, run_arena, train_and_score, write_report
-from formwright.arena import contest as contests
-from formwright.arena import run as runs
-from formwright.arena.contest import train_together
-from formwright.arena.tasks import Parts
 from formwright.data.synthetic.sequences import LabelledSequences
 from formwright.errors import UserError
 from formwright.models.language.long_range_arena import long_range_arena
+from formwright.studies.arena import ArenaResult, Score, Speed, run_arena, train_and_score, write_report
+from formwright.studies.arena import contest as contests
+from formwright.studies.arena import run as runs
+from formwright.studies.arena.contest import train_together
+from formwright.studies.arena.tasks import Parts
 
 SIZES = {"dim": 16, "depth": 1, "heads": 2, "hidden": 16, "padding": None}
 

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from formwright.arena.tasks import Parts
 from formwright.data.synthetic.sequences import LabelledSequences, SequenceBatches, evaluation_sequences
 from formwright.errors import UserError
 from formwright.measurement.budget import format_seconds
@@ -17,6 +16,7 @@ from formwright.models import create_model
 from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Classification
 from formwright.reporting import SILENT, Reporter
+from formwright.studies.arena.tasks import Parts
 from formwright.training import Progress, Recipe, Trainer
 from formwright.training.evaluation import accuracy_of
 

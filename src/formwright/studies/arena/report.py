@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from formwright.arena.records import ArenaResult, Speed
 from formwright.files import write_atomically
 from formwright.fitting.charts import Chart, Line, Mark, accuracy_axis, log_axis, place_labels, polyline
 from formwright.fitting.metric import percent
 from formwright.fitting.pages import page_environment
 from formwright.measurement.budget import format_bytes, format_seconds
+from formwright.studies.arena.records import ArenaResult, Speed
 
 
 def write_report(result: ArenaResult, path: Path) -> None:
@@ -19,7 +19,7 @@ def write_report(result: ArenaResult, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    environment = page_environment("formwright.arena", "formwright.fitting")
+    environment = page_environment("formwright.studies.arena", "formwright.fitting")
     html = environment.get_template("arena.html.j2").render(
         result=result,
         time=_by_length(result, "seconds for a training step", _seconds, format_seconds),

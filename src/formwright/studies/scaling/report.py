@@ -9,7 +9,7 @@ import numpy as np
 
 from formwright.drawing import COLOURS, Plot, Scale, page, short, table
 from formwright.files import write_atomically
-from formwright.scaling.run import ScalingResult
+from formwright.studies.scaling.run import ScalingResult
 
 AXES = {
     "parameters": "parameters without embedding and head",

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from formwright.arena.tasks import TASKS, Sources, read_documents, task_named
 from formwright.batch import call
 from formwright.errors import UserError
 from formwright.models import create_model, empty_copy
+from formwright.studies.arena.tasks import TASKS, Sources, read_documents, task_named
 
 
 @pytest.mark.parametrize("name", TASKS)
