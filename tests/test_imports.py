@@ -13,7 +13,7 @@ import formwright
 SOURCE = Path(formwright.__file__).parent
 #: What may look at what: each level at those before it, and at nothing beside it.
 LEVELS = (
-    ("errors", "interrupts", "reporting", "ticks"),
+    ("errors", "interrupts", "reporting"),
     ("batch", "drawing", "files", "open_choices", "registry"),
     ("nn",),
     ("candidates", "shapes"),

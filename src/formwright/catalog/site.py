@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from formwright.catalog.cards import Card, claims_of, read_cards
 from formwright.catalog.claim import RUNGS, Claim
+from formwright.drawing import page_environment
 from formwright.errors import UserError
 from formwright.files import read_json, write_atomically
 from formwright.models import MODELS
@@ -82,13 +81,11 @@ def systems(results: Sequence[Mapping[str, Any]] = ()) -> list[System]:
 
 def write_site(out: Path, results: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
     """Write ``index.html`` and a page for each system into the folder ``out``."""
-    environment = Environment(
-        loader=PackageLoader("formwright.catalog"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = page_environment("formwright.catalog")
     everything = systems(results)
-    pages = {"index.html": environment.get_template("index.html").render(systems=everything, rungs=RUNGS.values())}
+    pages = {"index.html": environment.get_template("index.html.j2").render(systems=everything, rungs=RUNGS.values())}
     for system in everything:
-        pages[f"{system.card.id}.html"] = environment.get_template("system.html").render(system=system)
+        pages[f"{system.card.id}.html"] = environment.get_template("system.html.j2").render(system=system)
     for name, text in pages.items():
         write_atomically(out / name, text)
     return [out / name for name in pages]

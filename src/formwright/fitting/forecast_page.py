@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from formwright.fitting.charts import Chart, Line, Mark, plain_axis, polyline
+from formwright.drawing import Chart, Line, Mark, plain_axis, polyline
 from formwright.fitting.goal import Page
 from formwright.fitting.metric import percent
 from formwright.fitting.records import FitResult
@@ -97,7 +97,7 @@ def _steps_chart(steps: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
         chart.lines.append(Line(polyline(chart, points), "winner" if index == 0 else "curve", name))
         x, y = points[-1]
         kind = f"end {'winner' if index == 0 else 'curve'}"
-        chart.marks.append(Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), kind, f"{name}: {y:.3g} at step {x:g}"))
+        chart.marks.append(Mark(*chart.spot(x, y), kind, f"{name}: {y:.3g} at step {x:g}"))
     return chart
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -77,13 +78,12 @@ def test_laws_go_through_the_points_that_they_are_about() -> None:
 
 
 def test_the_report_is_a_page_of_well_formed_pictures(corpus: Corpus, tmp_path: Path) -> None:
-    import re
-
     write_scaling_report(study(corpus), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    pictures = re.findall(r"<svg.*?</svg>", text)
+    pictures = re.findall(r'<div class="area">.*?</div>', text, re.DOTALL)
     assert len(pictures) == 2 * 3
     for picture in pictures:
+        assert 'class="law s0"' in picture
         ElementTree.fromstring(picture)
     assert "alpha" in text
     assert "src=" not in text

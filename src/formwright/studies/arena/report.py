@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from formwright.drawing import Chart, Line, Mark, accuracy_axis, log_axis, place_labels, polyline
 from formwright.files import write_atomically
-from formwright.fitting.charts import Chart, Line, Mark, accuracy_axis, log_axis, place_labels, polyline
 from formwright.fitting.metric import percent
 from formwright.fitting.pages import page_environment
 from formwright.measurement.budget import format_bytes, format_seconds
@@ -19,7 +19,7 @@ def write_report(result: ArenaResult, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    environment = page_environment("formwright.studies.arena", "formwright.fitting")
+    environment = page_environment("formwright.studies.arena")
     html = environment.get_template("arena.html.j2").render(
         result=result,
         time=_by_length(result, "seconds for a training step", _seconds, format_seconds),
@@ -64,7 +64,7 @@ def _by_length(
         x, y = curve[-1]
         title = f"{mixer}: {show(y)} at {x:,.0f} tokens"
         chart.lines.append(Line(polyline(chart, curve), kind, title))
-        chart.marks.append(Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), f"end {kind}", title, mixer))
+        chart.marks.append(Mark(*chart.spot(x, y), f"end {kind}", title, mixer))
     place_labels(chart.marks)
     return chart
 
@@ -95,6 +95,6 @@ def _overview(result: ArenaResult) -> Chart | None:
     for mixer, x, y in points:
         kind = "variant shipped" if mixer == "full" else "variant float32"
         title = f"{mixer}: {percent(y)} on average, {x:.3g} steps a second"
-        chart.marks.append(Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), kind, title, mixer))
+        chart.marks.append(Mark(*chart.spot(x, y), kind, title, mixer))
     place_labels(chart.marks)
     return chart
