@@ -122,7 +122,7 @@ class Chain(Network):
     def _streamed(self, input: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         streams = Streams(state)
         tokens, of_tokens = self.backbone.stream(input, streams, context)
-        scores = streams.through("head", self.head, tokens, of_tokens)
+        scores = streams.step("head", self.head, tokens, of_tokens)
         return scores, streams.state(input.shape[1], context.mask)
 
     def answers(self, lengths: Int[Tensor, " batch"], *, streamed: bool = False) -> Int[Tensor, " batch"]:

@@ -125,7 +125,7 @@ def check_segments(segments: Tensor, x: Tensor) -> None:
 
 
 def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Tensor]:
-    """Separate the placeless tokens from those of the grid: ``(batch, prefix, c)`` and ``(batch, *grid, c)``."""
+    """Separate the prefix tokens from those of the grid: ``(batch, prefix, c)`` and ``(batch, *grid, c)``."""
     assert context.grid is not None
     places = x[:, context.prefix :]
     return x[:, : context.prefix], places.reshape(x.shape[0], *context.grid, x.shape[-1])

@@ -139,26 +139,26 @@ class Branch(nn.Module):
 
     def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
         """The branch on the next tokens; ``path`` is its name in the backbone."""
-        y = x if self.norm is None else streams.through(f"{path}.norm", self.norm, x, context)
-        y = streams.through(f"{path}.part", self.part, y, context)
+        y = x if self.norm is None else streams.step(f"{path}.norm", self.norm, x, context)
+        y = streams.step(f"{path}.part", self.part, y, context)
         if self.layer_scale is not None:
             y = y * self.layer_scale
         if self.gate is not None:
             x = self.gate(x, y)
         else:
             x = y + (x if self.residual_scale is None else x * self.residual_scale)
-        return x if self.post_norm is None else streams.through(f"{path}.post_norm", self.post_norm, x, context)
+        return x if self.post_norm is None else streams.step(f"{path}.post_norm", self.post_norm, x, context)
 
     @torch.no_grad()
     def fold(self) -> None:
         """Take the weights of the norm and LayerScale into the part between them, in place, where it can hold them."""
         if isinstance(self.norm, AffineNorm):
-            self.norm.give_weights_to(self.part)
+            self.norm.fold_into(self.part)
             weight = self.norm.weight
-            if self.part.ignores_shift and self.layer_scale is not None and weight is not None:
+            if self.part.passes_scale and self.layer_scale is not None and weight is not None:
                 self.layer_scale.mul_(weight)
                 self.norm.weight = self.norm.bias = None
-        if self.layer_scale is not None and self.part.absorb_output(self.layer_scale):
+        if self.layer_scale is not None and self.part.fold_scale_after(self.layer_scale):
             self.layer_scale = None
 
 

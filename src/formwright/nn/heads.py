@@ -151,7 +151,7 @@ class Classifier(Part):
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.linear = nn.Linear(dim, classes, bias=bias)
         if pooled_norm is None and getattr(self.pool, "equivariant", False):
-            self.reads = ("linear",)  # type: ignore[misc]
+            self.input_layers = ("linear",)  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (None, RESIDUAL)}
@@ -253,7 +253,7 @@ class DistilledClassifier(DistillationHead):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
-    reads: ClassVar[tuple[str, ...]] = ("linear", "distilled")
+    input_layers: ClassVar[tuple[str, ...]] = ("linear", "distilled")
 
     def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None) -> None:
         super().__init__()
@@ -348,7 +348,7 @@ class TokenScores(Part):
     promises: ClassVar[Promises] = Promises(
         per_token=True, causal=True, exemptions={"tokens": "gives scores, not tokens"}
     )
-    reads: ClassVar[tuple[str, ...]] = ("linear",)
+    input_layers: ClassVar[tuple[str, ...]] = ("linear",)
 
     bias: Tensor | None
 

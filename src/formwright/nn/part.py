@@ -127,8 +127,8 @@ class Part(nn.Module):
     listeners: dict[str, list[Listener]] | None = None
     #: The dense layers (or tables, along their last axis) by which the part reads its input and writes its output,
     #: where it does nothing else with either: whatever is linear in the tokens can then be taken into them.
-    reads: ClassVar[tuple[str, ...]] = ()
-    writes: ClassVar[tuple[str, ...]] = ()
+    input_layers: ClassVar[tuple[str, ...]] = ()
+    output_layers: ClassVar[tuple[str, ...]] = ()
     #: Whether the part gives ``(y, context)`` with its ``keys`` where the context says ``keys_wanted``.
     shares_keys: ClassVar[bool] = False
     #: Whether the part, behind a branch, needs the keys of the part in the branch.
@@ -241,13 +241,13 @@ class Part(nn.Module):
         return state.keys() == {"length"}
 
     #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel.
-    ignores_shift: ClassVar[bool] = False
+    passes_scale: ClassVar[bool] = False
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         """Become, in place, what the part is after ``scale * x + shift`` (a value a channel); false where it cannot."""
         return False
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         """Become, in place, what the part is before ``scale * y`` (a value a channel); false where it cannot."""
         return False
 

@@ -144,7 +144,7 @@ class EncoderDecoder(Network):
         context = self.masked(source, input, context)
         streams = Streams(state)
         tokens, context_of_tokens = self.decoder.stream(input, streams, context)
-        scores = streams.through("head", self.head, tokens, context_of_tokens)
+        scores = streams.step("head", self.head, tokens, context_of_tokens)
         return scores, streams.state(input.shape[1], context.mask)
 
     @property

@@ -36,7 +36,7 @@ class Dense(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (Axis("residual"), Axis("residual"))}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.linear, scale, shift)
 
     def forward(

@@ -45,8 +45,8 @@ class Pattention(Part):
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     taps: ClassVar[tuple[str, ...]] = SOFTMAX_TAPS
     resizable: ClassVar[dict[str, str]] = {"tokens": "tokens"}
-    reads: ClassVar[tuple[str, ...]] = ("keys",)
-    writes: ClassVar[tuple[str, ...]] = ("values",)
+    input_layers: ClassVar[tuple[str, ...]] = ("keys",)
+    output_layers: ClassVar[tuple[str, ...]] = ("values",)
     scale: Tensor
 
     def __init__(

@@ -185,7 +185,7 @@ class CombinerAxialAttention(MultiHeadMixer):
     def inner_axes(self) -> InnerAxes:
         return sharing("row_norm")
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return False  # the tokens themselves are added to what stands for a row
 
     def forward(self, x: Tensor, context: Context = EMPTY) -> Tensor:

@@ -49,7 +49,7 @@ class DepthwiseConvolution(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return depthwise_axes("conv", "residual", self.dimensions)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.conv, scale)
 
     def forward(
@@ -105,10 +105,10 @@ class SeparableConvolution(Part):
             **depthwise_axes("conv", "hidden", self.dimensions),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.fc1, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.fc2, scale)
 
     def forward(

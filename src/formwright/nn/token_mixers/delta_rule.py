@@ -100,7 +100,7 @@ class DeltaRule(RecurrentMixer):
             "proj.weight": (residual, head),
         }
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:

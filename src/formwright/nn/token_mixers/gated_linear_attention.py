@@ -80,7 +80,7 @@ class GatedLinearAttention(RecurrentMixer):
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:

@@ -85,10 +85,10 @@ class LinearAttention(RecurrentMixer):
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.qkv, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def forward(

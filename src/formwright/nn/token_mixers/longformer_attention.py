@@ -63,11 +63,11 @@ class LongformerAttention(MultiHeadMixer):
         whole = Axis("heads", repeats=3, block=self.head_dim)
         return super().axes() | {"whole.weight": (whole, Axis("residual"))}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         if not scalable(self.whole, self.inputs):
             return False
         scale_input(self.whole, scale, shift)
-        return super().absorb_input(scale, shift)
+        return super().fold_scale_before(scale, shift)
 
     def project(self, x: Tensor) -> tuple[Heads, ...]:
         whole = split_axis(dense(self.whole, x), 2, 3, self.heads, self.head_dim).unbind(2)

@@ -29,7 +29,7 @@ class Pooling(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises()
-    ignores_shift: ClassVar[bool] = True
+    passes_scale: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, kernel: int = 3) -> None:
         super().__init__()
