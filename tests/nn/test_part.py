@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -63,9 +66,20 @@ def test_context_says_what_is_set() -> None:
     assert not context.replace(grid=None).flat
 
 
-def test_placeless_tokens_are_separated_from_the_grid() -> None:
+def test_prefix_tokens_are_separated_from_the_grid() -> None:
     x = torch.arange(14.0).view(1, 7, 2)
     front, places = split_prefix(x, Context(prefix=1, grid=(2, 3)))
     assert front.tolist() == [[[0, 1]]]
     assert places.shape == (1, 2, 3, 2)
     assert places[0, 1, 0].tolist() == [8, 9]
+
+
+def test_the_guide_lists_every_hook_and_who_asks_for_it() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "write-a-part.md").read_text(encoding="utf-8")
+    table = page.partition("## Who asks")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    #: What parts call rather than say.
+    called = {"promise", "listen", "listeners", "listened", "tap", "check_context", "ignored_facts"}
+    declared = {*vars(Part), *Part.__annotations__}
+    assert listed == {name for name in declared if not name.startswith("_")} - called

@@ -110,7 +110,7 @@ class Chain(Network):
     def finish(self, state: State) -> tuple[Tensor, State]:
         """The answers that still wait for later tokens when a stream ends, and the state, of which nothing may follow.
 
-        There are some where a part looks ahead (:attr:`~formwright.nn.part.Part.lookahead`).
+        There are some where a part looks ahead, as :class:`~formwright.nn.subsampling.FrameSubsampling` does.
         """
         source, like = self._specification.input, next(self.parameters())
         shape = (len(state[LENGTH]), 0) if isinstance(source, TokenInput) else (len(state[LENGTH]), 0, source.channels)

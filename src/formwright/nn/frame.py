@@ -24,7 +24,6 @@ from formwright.nn.part import (
     Part,
     Width,
     build_part,
-    grid_after,
     settled,
     sharing,
 )
@@ -234,7 +233,7 @@ class Stage(nn.Module):
         self._incoming, self.in_grid = in_dim, grid
         self.repeats, self.inject = spec.repeats, spec.inject
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
-        self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
+        self.grid = grid if self.downsample is None else self.downsample.output_grid(grid)
         self.dim = spec.dim
         self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
         self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
@@ -262,7 +261,7 @@ class Stage(nn.Module):
         return build_part(spec, self.dim, grid=self.grid)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return grid if self.downsample is None else grid_after(self.downsample, grid)
+        return grid if self.downsample is None else self.downsample.output_grid(grid)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -349,7 +348,7 @@ class Backbone(nn.Module):
         self.in_dim = in_dim
         dim = stages[0].dim if embed_dim is None else embed_dim
         self.embed: Part = build_part(embed, in_dim, dim, grid=grid)
-        grid = grid_after(self.embed, grid)
+        grid = self.embed.output_grid(grid)
         modules = []
         for spec in stages:
             stage = Stage(spec, dim, grid)
@@ -381,7 +380,7 @@ class Backbone(nn.Module):
 
     def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The token grid after each stage, for an input of size ``grid``."""
-        grids = [grid_after(self.embed, grid)]
+        grids = [self.embed.output_grid(grid)]
         for stage in self.stages:
             grids.append(stage.output_grid(grids[-1]))  # type: ignore[operator]
         return grids[1:]
@@ -442,7 +441,7 @@ class Backbone(nn.Module):
         return self.embed(x, settled(self, context))
 
     def features(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[Tensor]:
-        """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""
+        """Token grids ``(batch, *grid, channels)`` after the stages ``at``; prefix tokens are left out."""
         x, context = self._embed(x, context)
         maps: dict[int, Any] = {}
         for index, stage in enumerate(self.stages[: max(at) + 1]):

@@ -41,7 +41,6 @@ class MeanPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
@@ -61,11 +60,10 @@ class MeanPool(Part):
 
 @PARTS.register("class_token_pool")
 class ClassTokenPool(Part):
-    """The first placeless token: ``(batch, tokens, dim)`` to ``(batch, dim)``."""
+    """The first prefix token: ``(batch, tokens, dim)`` to ``(batch, dim)``."""
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
@@ -150,7 +148,7 @@ class Classifier(Part):
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.linear = nn.Linear(dim, classes, bias=bias)
-        if pooled_norm is None and getattr(self.pool, "equivariant", False):
+        if pooled_norm is None and self.pool.equivariant:
             self.input_layers = ("linear",)  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:

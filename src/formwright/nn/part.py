@@ -133,8 +133,6 @@ class Part(nn.Module):
     shares_keys: ClassVar[bool] = False
     #: Whether the part, behind a branch, needs the keys of the part in the branch.
     needs_keys: bool = False
-    #: How many later tokens of its input a result waits for when the part streams.
-    lookahead: int = 0
     #: Whether the part gives another number of tokens than it takes; :meth:`stream` then returns their context too.
     resamples: ClassVar[bool] = False
 
@@ -172,6 +170,10 @@ class Part(nn.Module):
         if self.listeners is None:
             return None
         return self.tap if any(name in self.listeners for name in names) else None
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        """The grid that the part makes of ``grid``."""
+        return grid
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         """Named axes of this part's own parameters and buffers, by their names; unnamed axes are never cut.
@@ -240,15 +242,20 @@ class Part(nn.Module):
         """
         return state.keys() == {"length"}
 
-    #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel.
+    #: Whether ``part(scale * x + shift)`` is ``scale * part(x) + shift``, as of a pool: a linear layer behind it can
+    #: take the weights of a norm before it.
+    equivariant: ClassVar[bool] = False
+
+    #: Whether ``part(scale * x + shift)`` is ``scale * part(x)``, channel by channel: the scale passes through it, and
+    #: the shift leaves no trace.
     passes_scale: ClassVar[bool] = False
 
     def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
-        """Become, in place, what the part is after ``scale * x + shift`` (a value a channel); false where it cannot."""
+        """Become what the part is after ``scale * x + shift`` (one value per channel); false where it cannot."""
         return False
 
     def fold_scale_after(self, scale: Tensor) -> bool:
-        """Become, in place, what the part is before ``scale * y`` (a value a channel); false where it cannot."""
+        """Become what the part is before ``scale * y`` (one value per channel); false where it cannot."""
         return False
 
     #: The facts that this part, or a part in it, would ignore although they change its answer, and the first such part
@@ -357,9 +364,3 @@ def build_part(spec: PartSpec, *sizes: int, grid: tuple[int, ...] | None = None)
         return constructor(*sizes, **options)
     except TypeError as error:
         raise UserError(f"Part {spec.name!r} cannot be built: {error}.") from error
-
-
-def grid_after(module: nn.Module, grid: tuple[int, ...]) -> tuple[int, ...]:
-    """The grid that a resampling part makes of ``grid``."""
-    output_grid = getattr(module, "output_grid", None)
-    return grid if output_grid is None else output_grid(grid)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import Part, State, grid_after
+from formwright.nn.part import Part, State
 
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
 SEPARATOR = "/"
@@ -41,7 +41,7 @@ def initial_state(
         for name, tensor in part.begin(batch, capacity, context, device=device, dtype=dtype).items():
             state[f"{path}{SEPARATOR}{name}"] = tensor
         if part.resamples:
-            (capacity,) = grid_after(part, (capacity,))
+            (capacity,) = part.output_grid((capacity,))
     return state
 
 

@@ -107,7 +107,6 @@ class FirstTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
@@ -129,7 +128,6 @@ class LastTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
