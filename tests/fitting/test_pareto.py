@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from formwright.fitting.metric import ACCURACY, percent
-from formwright.fitting.pareto import Point, pareto_chart
+from formwright.fitting.pareto import ParetoPoint, pareto_chart
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ def test_percent_never_rounds_an_error_away(share, text):
 
 def test_front_steps_over_what_nothing_beats():
     points = [
-        Point(1.0, 0.5, "trial", "cheap", ""),
-        Point(2.0, 0.8, "trial", "better", ""),
-        Point(3.0, 0.7, "trial", "beaten", ""),
-        Point(0.5, 0.85, "trial eager", "another clock", "", comparable=False),
+        ParetoPoint(1.0, 0.5, "trial", "cheap", ""),
+        ParetoPoint(2.0, 0.8, "trial", "better", ""),
+        ParetoPoint(3.0, 0.7, "trial", "beaten", ""),
+        ParetoPoint(0.5, 0.85, "trial eager", "another clock", "", comparable=False),
     ]
     chart = pareto_chart(points, "cost", str, metric=ACCURACY, limit=4.0, samples=100)
     assert chart is not None
@@ -36,5 +36,6 @@ def test_front_steps_over_what_nothing_beats():
 def test_no_chart_without_points():
     assert pareto_chart([], "cost", str, metric=ACCURACY, limit=1.0, samples=100) is None
     assert (
-        pareto_chart([Point(0.0, 0.5, "trial", "", "")], "cost", str, metric=ACCURACY, limit=None, samples=100) is None
+        pareto_chart([ParetoPoint(0.0, 0.5, "trial", "", "")], "cost", str, metric=ACCURACY, limit=None, samples=100)
+        is None
     )

@@ -22,7 +22,7 @@ from formwright.models import MODELS
 
 
 @dataclass(frozen=True)
-class Rung:
+class Evidence:
     """One rung of the evidence for a system: how many claims it rests on, and how many held when they were run."""
 
     name: str
@@ -54,9 +54,9 @@ class System:
     claims: list[tuple[Claim, Mapping[str, Any] | None]]
 
     @property
-    def rungs(self) -> list[Rung]:
+    def rungs(self) -> list[Evidence]:
         return [
-            Rung(
+            Evidence(
                 name,
                 claims=sum(claim.kind == kind for claim, _ in self.claims),
                 run=sum(claim.kind == kind and result is not None for claim, result in self.claims),

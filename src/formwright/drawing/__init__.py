@@ -1,7 +1,7 @@
 """Charts and pages: every report, study and the catalogue's site is drawn here, as HTML that needs nothing else."""
 
 from formwright.drawing.axes import (
-    Axis,
+    Scale,
     Tick,
     accuracy_axis,
     log_axis,
@@ -13,10 +13,10 @@ from formwright.drawing.charts import Chart, Line, Mark, Strip, colour, heat_str
 from formwright.drawing.pages import page_environment
 
 __all__ = [
-    "Axis",
     "Chart",
     "Line",
     "Mark",
+    "Scale",
     "Strip",
     "Tick",
     "accuracy_axis",

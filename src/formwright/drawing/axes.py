@@ -24,7 +24,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Axis:
+class Scale:
     """A scale from values to percent: ``at(v) = 100 * (transform(v) - low) / (high - low)``.
 
     ``stretched`` says that accuracies near 100 % are further apart than others.
@@ -51,20 +51,20 @@ def _span(values: Iterable[float], least: float) -> tuple[float, float]:
 
 def _axis(
     label: str, show: Show, transform: Callable[[float], float], low: float, high: float, at: Sequence[float]
-) -> Axis:
+) -> Scale:
     """An axis between transformed ends, with ticks at the values ``at``."""
-    bare = Axis(label, transform, low, high, ())
+    bare = Scale(label, transform, low, high, ())
     return dataclasses.replace(bare, ticks=tuple(Tick(bare.at(value), show(value)) for value in at))
 
 
-def log_axis(label: str, values: Iterable[float], show: Show) -> Axis:
+def log_axis(label: str, values: Iterable[float], show: Show) -> Scale:
     """A scale on which equal ratios are equally far apart, over those of ``values`` that are finite and positive."""
     kept = [math.log10(value) for value in values if math.isfinite(value) and value > 0]
     low, high = _span(kept or [0.0], 0.3)
     return _axis(label, show, math.log10, low, high, round_ratios(10**low, 10**high, MOST_TICKS))
 
 
-def plain_axis(label: str, values: Iterable[float], show: Show, *, least: float = 1e-3) -> Axis:
+def plain_axis(label: str, values: Iterable[float], show: Show, *, least: float = 1e-3) -> Scale:
     """A scale on which equal differences are equally far apart, over those of ``values`` that are finite.
 
     It is at least ``least`` of the first of them wide.
@@ -74,7 +74,7 @@ def plain_axis(label: str, values: Iterable[float], show: Show, *, least: float 
     return _axis(label, show, float, low, high, round_numbers(low, high, MOST_TICKS))
 
 
-def accuracy_axis(label: str, values: Iterable[float], samples: int) -> Axis:
+def accuracy_axis(label: str, values: Iterable[float], samples: int) -> Scale:
     """Shares of right answers; where they are high, equal ratios of *errors* are equally far apart.
 
     ``samples`` is how many were asked: a perfect score stands where half an error would.
@@ -92,7 +92,7 @@ def accuracy_axis(label: str, values: Iterable[float], samples: int) -> Axis:
     return dataclasses.replace(_axis(label, _plain_percent, transform, low, high, at), stretched=True)
 
 
-def time_axis(label: str, values: Sequence[float], show: Show) -> Axis:
+def time_axis(label: str, values: Sequence[float], show: Show) -> Scale:
     """Positive values from zero on, or by ratios if they are very unlike."""
     if max(values) > WIDE_RANGE * min(values):
         return log_axis(label, values, show)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from formwright.drawing.axes import Axis, Tick
+from formwright.drawing.axes import Scale, Tick
 
 # The plotting area of a narrow screen, in pixels: labels that do not collide there collide nowhere.
 NARROW_WIDTH, NARROW_HEIGHT = 290, 300
@@ -49,8 +49,8 @@ class Chart:
     A series of values has the colour of its number, and a line of the legend.
     """
 
-    x: Axis
-    y: Axis
+    x: Scale
+    y: Scale
     marks: list[Mark] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     limit: Tick | None = None

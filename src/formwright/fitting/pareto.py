@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from formwright.drawing import Axis, Chart, Line, Mark, Tick, accuracy_axis, log_axis, place_labels, plain_axis
+from formwright.drawing import Chart, Line, Mark, Scale, Tick, accuracy_axis, log_axis, place_labels, plain_axis
 from formwright.fitting.metric import Metric
 from formwright.measurement.pareto import pareto_front
 
 
 @dataclass(frozen=True)
-class Point:
+class ParetoPoint:
     """What a Pareto picture shows of a model; ``comparable`` is false where the cost was measured in another way."""
 
     cost: float
@@ -22,7 +22,7 @@ class Point:
     comparable: bool = True
 
 
-def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Axis:
+def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Scale:
     """Scores with the better ones further up, labelled with the figures that they stand for."""
     values = list(values)
     label = f"validation {metric.name}"
@@ -32,7 +32,7 @@ def score_axis(metric: Metric, values: Iterable[float], samples: int) -> Axis:
 
 
 def pareto_chart(
-    points: Sequence[Point],
+    points: Sequence[ParetoPoint],
     label: str,
     show: Callable[[float], str],
     *,

@@ -16,7 +16,7 @@ from formwright.drawing import Chart, Line, Mark, place_labels, polyline, time_a
 from formwright.files import write_atomically
 from formwright.fitting.metric import Metric
 from formwright.fitting.pages import page_environment
-from formwright.fitting.pareto import Point, pareto_chart, score_axis
+from formwright.fitting.pareto import ParetoPoint, pareto_chart, score_axis
 from formwright.fitting.records import FitResult, Trial, Variant
 from formwright.fitting.shown import Shown
 from formwright.fitting.task import TaskType, task_type
@@ -290,18 +290,18 @@ def _timed(variant: Variant) -> str:
     return f"{format_seconds(variant.latency)} in ONNX Runtime"
 
 
-def _variant_point(metric: Metric, variant: Variant, cost: float, cost_text: str) -> Point:
+def _variant_point(metric: Metric, variant: Variant, cost: float, cost_text: str) -> ParetoPoint:
     kind = f"variant {variant.precision}" + (" shipped" if variant.chosen else "")
     title = f"{variant.name} of #{variant.trial}: {metric.text(variant.score)}, {cost_text}"
-    return Point(cost, variant.score, kind, title, "shipped" if variant.chosen else "")
+    return ParetoPoint(cost, variant.score, kind, title, "shipped" if variant.chosen else "")
 
 
 def _trial_point(
     metric: Metric, trial: Trial, cost: float, cost_text: str, kind: str, comparable: bool = True
-) -> Point:
+) -> ParetoPoint:
     status = STATUSES.get(trial.status, trial.status)
     title = f"#{trial.number} {trial.name}, {status}: {metric.text(trial.score)}, {cost_text}"
-    return Point(cost, trial.score, kind, title, f"#{trial.number}", comparable)
+    return ParetoPoint(cost, trial.score, kind, title, f"#{trial.number}", comparable)
 
 
 def _learning_curves(result: FitResult, metric: Metric) -> Chart | None:
