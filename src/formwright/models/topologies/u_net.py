@@ -79,9 +79,10 @@ class UNet(Network):
         dims = [stage.dim for stage in specification.encoder]
         incoming = [dims[-1], *(stage.dim for stage in specification.decoder)]
         skips = dims[-2::-1]
-        self.upsampling = nn.ModuleList(map(build_part, specification.upsampling, incoming, skips))
+        upsampling: list[Part] = list(map(build_part, specification.upsampling, incoming, skips))
+        self.upsampling = nn.ModuleList(upsampling)
         self.stride: Size = (1,) * len(source.size)
-        for part in self.upsampling:
+        for part in upsampling:
             self.stride = part.output_grid(self.stride)
         grids = [self._padded(source.size)]
         encoder, dim = [], source.channels
@@ -97,7 +98,7 @@ class UNet(Network):
         self.decoder = nn.ModuleList(
             Stage(spec, share * skip, grid) for spec, (skip, grid) in zip(specification.decoder, levels, strict=True)
         )
-        for part, coarser, (_, finer) in zip(self.upsampling, grids[:1:-1], levels, strict=True):
+        for part, coarser, (_, finer) in zip(upsampling, grids[:1:-1], levels, strict=True):
             if part.output_grid(coarser) != finer:
                 raise UserError(
                     f"Upsampling makes {part.output_grid(coarser)} places of {coarser}, and the level that it joins "
