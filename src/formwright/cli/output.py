@@ -221,7 +221,7 @@ def print_arena(result: ArenaResult, out: Path | None) -> None:
         table.add_row("steps", *(f"{score.steps:,}" for score in first), "", style="dim")
         console.print(table, highlight=False)
     if result.speeds:
-        table = Table(box=None, pad_edge=False, title="training steps a second and memory of one, by tokens")
+        table = Table(box=None, pad_edge=False, title="training steps per second and memory of one, by tokens")
         table.add_column("mixer")
         for length in result.lengths:
             table.add_column(f"{length:,}", justify="right")

@@ -62,7 +62,7 @@ def _title(example: Mapping[str, Any]) -> str:
 
 
 def _forecast_chart(example: Mapping[str, Any]) -> Chart:
-    """What was looked back on, what came, and the forecast with its interval."""
+    """The past that was read, the truth, and the forecast with its interval."""
     horizon = len(example["forecast"])
     past = example["past"][-PAST_HORIZONS * horizon :]
     lines = {name: list(enumerate(example[name], start=1)) for name in ("actual", "forecast", "low", "high")}
@@ -76,7 +76,7 @@ def _forecast_chart(example: Mapping[str, Any]) -> Chart:
     band = polyline(chart, [*known["low"], *reversed(known["high"])]) + "Z"
     chart.lines = [
         Line(polyline(chart, known["forecast"]), "winner", "forecast"),
-        *([Line(polyline(chart, known["past"] + known["actual"]), "actual", "what came")] if known["actual"] else []),
+        *([Line(polyline(chart, known["past"] + known["actual"]), "actual", "truth")] if known["actual"] else []),
         Line(band, "band", "interval"),
     ]
     return chart

@@ -59,7 +59,7 @@ class Chain(Network):
         """Refuse what is not a batch of the model's input, or is too small for the model.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         source = self._specification.input
         source.check(x)

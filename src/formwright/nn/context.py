@@ -115,7 +115,7 @@ def check_segments(segments: Tensor, x: Tensor) -> None:
     """Refuse segments that are not those of the tokens ``x`` ``(batch, time, ...)``.
 
     Raises:
-        UserError: names what came and what was expected.
+        UserError: names what was given and what was expected.
     """
     if segments.shape != x.shape[:2] or segments.is_floating_point():
         raise UserError(

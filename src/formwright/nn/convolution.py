@@ -240,7 +240,7 @@ class LinearNorm(nn.Module):
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """What a batch norm does in eval mode, ``y = scale * x + shift``, each of one value a channel."""
+    """What a batch norm does in eval mode, ``y = scale * x + shift``, each of one value per channel."""
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -133,7 +133,7 @@ class Part(nn.Module):
     shares_keys: ClassVar[bool] = False
     #: Whether the part, behind a branch, needs the keys of the part in the branch.
     needs_keys: bool = False
-    #: Whether the part gives another number of tokens than it takes; :meth:`stream` then returns their context too.
+    #: Whether the part changes the number of tokens; :meth:`stream` then returns their context too.
     resamples: ClassVar[bool] = False
 
     def promise(self, **changes: Any) -> None:

@@ -137,7 +137,7 @@ class Streams:
         return x
 
     def resampled(self, path: str, part: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        """As :meth:`step`, by a part that may give another number of tokens; those behind it count its tokens."""
+        """As :meth:`step`, by a part that may change the number of tokens; those behind it count its tokens."""
         if not part.resamples:
             return self.step(path, part, x, context), part.offer(context)
         part.check_context(context)

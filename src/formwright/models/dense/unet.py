@@ -30,7 +30,7 @@ _UPSAMPLING = part("upsampling")
 
 
 def _grid_input(channels: int, image_size: int | Sequence[int], axes: int, sized: bool) -> ImageInput | GridInput:
-    """Pictures, or a grid of another number of axes."""
+    """Pictures, or a grid of any number of axes."""
     size = (image_size,) * axes if isinstance(image_size, int) else tuple(image_size)
     if axes not in (1, 2, 3) or len(size) != axes or min(size) < 1 or channels < 1:
         raise UserError(

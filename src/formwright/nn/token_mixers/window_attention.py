@@ -42,7 +42,7 @@ class WindowAttention(Part):
     for real tokens.
 
     Raises:
-        UserError: ``dim`` cannot be split over the heads, there is no window, or the grid has another number of axes.
+        UserError: ``dim`` cannot be split over the heads, there is no window, or the axes of the grid do not match.
 
     Source: Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030.
     """

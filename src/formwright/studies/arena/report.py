@@ -89,7 +89,7 @@ def _overview(result: ArenaResult) -> Chart | None:
         if speed is not None and speed.steps_per_second is not None and score is not None:
             points.append((mixer, speed.steps_per_second, score))
     chart = Chart(
-        log_axis(f"training steps a second at {length:,} tokens", [x for _, x, _ in points], lambda v: f"{v:.3g}"),
+        log_axis(f"training steps per second at {length:,} tokens", [x for _, x, _ in points], lambda v: f"{v:.3g}"),
         accuracy_axis("mean accuracy over the tasks", [y for *_, y in points], 1000),
     )
     for mixer, x, y in points:

@@ -188,7 +188,7 @@ def speed_frame(mixer: str | PartSpec, length: int) -> NetworkSpec:
 
 
 def measure_speed(mixer: str, length: int) -> Speed:
-    """Training steps a second and their memory with one row, in the small frame."""
+    """Training steps per second and their memory with one row, in the small frame."""
     torch.manual_seed(0)
     model = create_model(speed_frame(mixer, length)).train()
     ids = torch.randint(257, (1, length))
