@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +70,18 @@ def test_every_import_points_down(part: str) -> None:
         if name not in BESIDE and name != part and LEVEL[name] >= LEVEL[part]
     ]
     assert not others
+
+
+MODULES = [
+    info.name for info in pkgutil.walk_packages(formwright.__path__, "formwright.") if "__main__" not in info.name
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_name_hides_a_module(name: str) -> None:
+    if name.startswith("formwright.nn.kernels."):
+        pytest.importorskip("triton")
+    importlib.import_module(name)
+    found: dict[str, object] = {}
+    exec(f"import {name} as module", found)
+    assert found["module"] is sys.modules[name]

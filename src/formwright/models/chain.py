@@ -14,7 +14,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context, check_segments
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import GridInput, ImageInput, TokenInput
-from formwright.nn.part import Part, State, Width, build_part
+from formwright.nn.parts import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import LENGTH, Streams
 

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, FACTS, OFFERS, Context, on_tokens
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
+from formwright.nn.parts import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
 from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 

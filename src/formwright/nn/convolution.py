@@ -15,7 +15,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.layers.base import Layer
 from formwright.nn.layers.scaling import scale_input, scale_output
-from formwright.nn.part import Axis
+from formwright.nn.parts import Axis
 
 BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     1: nn.BatchNorm1d,

@@ -23,7 +23,7 @@ from formwright.nn.functional.packing import places_of
 from formwright.nn.functional.transforms import mapped, values_are_known
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 

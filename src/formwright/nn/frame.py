@@ -16,7 +16,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context, split_prefix
 from formwright.nn.gates import build_gate
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import (
+from formwright.nn.parts import (
     INCOMING,
     RESIDUAL,
     Axis,

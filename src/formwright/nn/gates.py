@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from formwright.nn.part import Axis, Part, Promises
+from formwright.nn.parts import Axis, Part, Promises
 from formwright.nn.specification import PartSpec
 from formwright.registry import Registry
 

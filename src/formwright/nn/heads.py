@@ -15,7 +15,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _POOL = Promises(exemptions={"tokens": "gives one vector a sample"})

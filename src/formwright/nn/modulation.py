@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.composites import Composite
 from formwright.nn.context import EMPTY, Context, on_tokens
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import CONDITION, PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
+from formwright.nn.parts import CONDITION, PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
 from formwright.nn.specification import PartSpec, part
 from formwright.nn.streaming import Streams
 

@@ -14,7 +14,7 @@ from formwright.nn.functional.batch_norm import batch_norm
 from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.transforms import mapped
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 
 class AffineNorm(Part):

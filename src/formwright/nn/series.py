@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution1d
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 
 #: Added to the variance of a window, as its authors do: a constant window stays finite.
 _EPSILON = 1e-5

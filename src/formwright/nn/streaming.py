@@ -11,7 +11,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import Part, State
+from formwright.nn.parts import Part, State
 
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
 SEPARATOR = "/"

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution1d
 from formwright.nn.functional.chunks import masked
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 
 @PARTS.register("frame_subsampling")

@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.heads import check_tokens
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, Axis, Part, Promises, State
 
 _POOL = Promises(dimensions=(1,), exemptions={"tokens": "gives one vector a sample"})
 

@@ -21,7 +21,7 @@ from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.topologies.u_net import UNetSpec
 from formwright.models.vision.common import check_stages, drop_path_rates
 from formwright.nn.inputs import GridInput, ImageInput
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec, part
 
 CONVOLUTIONS = "convolutions"

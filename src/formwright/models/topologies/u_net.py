@@ -18,7 +18,7 @@ from formwright.nn.convolution import to_channels_first, to_channels_last
 from formwright.nn.frame import Branch, Stage
 from formwright.nn.inputs import GridInput, ImageInput, Input, lengths_of
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import INCOMING, RESIDUAL, Part, Width, build_part
+from formwright.nn.parts import INCOMING, RESIDUAL, Part, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 Size = tuple[int, ...]

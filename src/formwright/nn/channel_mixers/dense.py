@@ -11,7 +11,7 @@ from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 
 @PARTS.register("dense")

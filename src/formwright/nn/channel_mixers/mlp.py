@@ -12,7 +12,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import LinearNorm, linear_norm_axes
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 _NORMED = {"cut": "the activation norms the hidden channels that are there, so one that is cut is missed in the norm"}
 

@@ -13,7 +13,7 @@ from formwright.errors import UnknownNameError, UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.pattention import NORMALIZATIONS, pattention
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 _SOFTMAX = {"cut": "a softmax shares its weights among the parameter tokens that are there"}
 

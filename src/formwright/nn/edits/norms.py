@@ -17,7 +17,7 @@ from formwright.nn.frame import Backbone, Branch, Stage
 from formwright.nn.heads import TokenScores
 from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.norms import CRMSNorm, LayerNorm, RMSNorm
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 
 BY: dict[str, type[RMSNorm] | type[CRMSNorm]] = {"rms_norm": RMSNorm, "crms_norm": CRMSNorm}
 

@@ -17,7 +17,7 @@ from formwright.nn.functional.attention import SOFTMAX_TAPS, sliding_window_atte
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
+from formwright.nn.parts import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
 

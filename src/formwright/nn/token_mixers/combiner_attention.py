@@ -25,7 +25,7 @@ from formwright.nn.functional.combiner import (
 )
 from formwright.nn.functional.dense import dense
 from formwright.nn.norms import LayerNorm
-from formwright.nn.part import PARTS, Axis, InnerAxes, Promises, State, sharing
+from formwright.nn.parts import PARTS, Axis, InnerAxes, Promises, State, sharing
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 
 _CAUSAL = Promises(dimensions=(1,), causal=True)

@@ -12,7 +12,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last, zero_padding
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part
+from formwright.nn.parts import PARTS, Axis, Part
 
 
 def depthwise_axes(name: str, axis: str, dimensions: int) -> dict[str, tuple[Axis | None, ...]]:

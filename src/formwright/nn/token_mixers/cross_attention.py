@@ -15,7 +15,7 @@ from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import MEMORY
 from formwright.nn.token_mixers.attention import check_heads, key_mask
 

@@ -18,7 +18,7 @@ from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.short_convolution import short_convolution
 from formwright.nn.layers import scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.attention import check_heads
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 

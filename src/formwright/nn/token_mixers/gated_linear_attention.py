@@ -15,7 +15,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.layers import scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.attention import check_heads
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 

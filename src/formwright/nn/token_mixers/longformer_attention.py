@@ -10,7 +10,7 @@ from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.global_window import global_window_attention
 from formwright.nn.layers import scalable, scale_input
-from formwright.nn.part import PARTS, Axis
+from formwright.nn.parts import PARTS, Axis
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 
 #: Of the global tokens' full attention.

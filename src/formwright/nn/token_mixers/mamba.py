@@ -15,7 +15,7 @@ from formwright.nn.context import Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.selective_scan import selective_scan
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
 

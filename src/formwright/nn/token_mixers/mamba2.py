@@ -16,7 +16,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_norm import gated_rms_norm
 from formwright.nn.functional.ssd import CHUNK, ssd
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 from formwright.nn.token_mixers.short_convolution import ShortConvolution

@@ -17,7 +17,7 @@ from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import Axis, Part, Promises, State
+from formwright.nn.parts import Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
 Heads = Float[Tensor, "batch time heads channels"]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import average_pool, to_channels_first, to_channels_last
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 
 @PARTS.register("pooling")

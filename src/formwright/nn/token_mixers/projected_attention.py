@@ -10,7 +10,7 @@ from torch import Tensor
 
 from formwright.nn.channel_mixers.lookup_mlp import LookupLayer
 from formwright.nn.channel_mixers.pattention import Pattention
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Promises
 from formwright.nn.token_mixers.attention import Attention
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import known
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 
 def check_places(part: str, grid: tuple[int, ...], expected: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.edits.axes import module_at, named_axes, sharers, size_of, tensor_at, width_at, width_axes
 from formwright.nn.layers.plain import refresh_sizes
-from formwright.nn.part import CONDITION, INCOMING, MEMORY, RESIDUAL, Axis, Part
+from formwright.nn.parts import CONDITION, INCOMING, MEMORY, RESIDUAL, Axis, Part
 from formwright.nn.specification import EditSpec
 
 #: Where modules keep the number of their channels, if they do.
