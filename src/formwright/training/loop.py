@@ -29,7 +29,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class TrainingBatches(Protocol):
-    """Endless batches that can be continued where they stopped."""
+    """Endless batches that can be continued where they stopped; an epoch has as many as their length says."""
+
+    def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Any]: ...
 

@@ -1,0 +1,50 @@
+"""Linear classifiers of pictures: on their pixels, and on histograms of their gradients.
+
+What was shipped before there were networks, and still is where pictures are few and much alike.
+
+Source: Histograms of Oriented Gradients for Human Detection, CVPR 2005.
+"""
+
+from __future__ import annotations
+
+from formwright.candidates import candidate
+from formwright.models.solving import fit_head
+from formwright.models.vision.common import fitted, image_input
+from formwright.nn.parts import PARTS
+from formwright.nn.specification import ChainSpec, StageSpec, part
+from formwright.shapes import PictureShape
+
+
+def linear_pictures(
+    *,
+    name: str = "linear_pictures",
+    features: str,
+    classes: int = 10,
+    channels: int = 1,
+    image_size: int | tuple[int, int] = 28,
+) -> ChainSpec:
+    """A linear classifier of plain features of a picture: ``pixels`` or ``oriented_gradients``."""
+    source = image_input(channels, image_size)
+    dim = PARTS[features].features(channels, source.size)  # type: ignore[operator]
+    return ChainSpec(
+        family="linear_pictures",
+        name=name,
+        task="image-classification",
+        input=source,
+        classes=classes,
+        embed=part(features),
+        stages=(StageSpec(dim, ()),),
+        head=part("classifier"),
+    )
+
+
+@candidate("image-classification", "pixels", order=5, choices={}, fit=fit_head, called="logistic regression")
+def _of_pixels(shape: PictureShape) -> ChainSpec:
+    return linear_pictures(features="pixels", **fitted(shape))
+
+
+@candidate(
+    "image-classification", "gradients", order=6, choices={}, fit=fit_head, called="logistic regression on gradients"
+)
+def _of_gradients(shape: PictureShape) -> ChainSpec:
+    return linear_pictures(features="oriented_gradients", **fitted(shape))
