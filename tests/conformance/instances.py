@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from formwright.batch import call as ask
 from formwright.models import MODELS, Model, Network, create_model, model_specification
 from formwright.models.series.temporal import temporal_transformer
+from formwright.models.topologies.ensemble import EnsembleSpec
+from formwright.models.vision.linear import linear_pictures
+from formwright.models.vision.resnet import SMALL_IMAGE_STEM
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
 from formwright.nn.context import OFFERS
 from formwright.nn.specification import ChainSpec, ImageInput, Input, NetworkSpec, SeriesInput, TokenInput, VectorInput
@@ -326,6 +329,9 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
+    "pixels": (Case("pixels", dim=8 * 5 * 7, channels_first=True),),
+    "oriented_gradients": (Case("oriented_gradients", dim=36 * 1 * 2, channels_first=True),),
+    "values_and_spectrum": (Case("values_and_spectrum", dim=8 * (7 + 4)),),
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),
     "convolutional_ngrams": (),
@@ -440,6 +446,15 @@ _FINDING = {
 }
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 
+
+def _ensemble(**options: Any) -> EnsembleSpec:
+    """A small ResNet and a linear classifier of pixels."""
+    small = model_specification("resnet18", depths=(1, 1), dims=(8, 12), stem=SMALL_IMAGE_STEM, **options)
+    members = (small, linear_pictures(features="pixels", **options))
+    dictionaries = tuple(member.to_dict() for member in members)
+    return EnsembleSpec(family="ensemble", name="ensemble", task="image-classification", members=dictionaries)
+
+
 #: Networks that are no chains, by what sets them apart: a variant, or the function of a family without named ones, and
 #: options that make it small. Each kind has one.
 TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]] = {
@@ -490,6 +505,7 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         "lra_retrieval",
         {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES, "padding": None, "class_token": False},
     ),
+    "ensemble": (_ensemble, {"image_size": 8, "channels": 3, "classes": CLASSES}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }

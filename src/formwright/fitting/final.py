@@ -46,7 +46,8 @@ def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
     Args:
         end: second of the run at which it must be over.
     """
-    run = OnnxModel(session.folder.root / chosen.file, threads=session.threads).on_tensors
+    root, file = session.folder.root, Shipment(chosen, chosen.form, chosen.form).file(chosen.form)
+    run = OnnxModel(root / file, threads=session.threads).on_tensors
     session.task.goal.calibrate(run)
     few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
     middle = session.clock.spent + (end - session.clock.spent) / (2 if few else 1)

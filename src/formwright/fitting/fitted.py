@@ -1,4 +1,4 @@
-"""Simple competitors on a bench: their weights are found by a solver, and from then on they are networks like others."""
+"""Simple competitors on a bench: a solver finds their weights, and from then on they are networks like others."""
 
 from __future__ import annotations
 

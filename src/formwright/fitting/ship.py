@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import shutil
@@ -119,7 +120,7 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
         machine=describe_machine(session.threads),
         model=_model_name(session, chosen),
         trials=state.trials,
-        variants=state.variants,
+        variants=[_as_shipped(session, one, shipment) if one.chosen else one for one in state.variants],
         shrink=state.shrink,
         baselines=state.baselines,
         test=findings.test,
@@ -129,6 +130,12 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
         learned=list(PARTS[: (shipment.scored != chosen.form) + (shipment.shipped != shipment.scored) + 1]),
         notes=state.notes,
     )
+
+
+def _as_shipped(session: Session, chosen: Variant, shipment: Shipment) -> Variant:
+    """The chosen form with the file that is shipped: of the same model, which has learned more since."""
+    file = shipment.file(shipment.shipped)
+    return dataclasses.replace(chosen, file=file, size=(session.folder.root / file).stat().st_size)
 
 
 def write_result(session: Session, result: FitResult) -> None:

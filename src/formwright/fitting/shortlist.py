@@ -87,7 +87,8 @@ def widest(
 ) -> tuple[Proposal, Cost] | None:
     """The largest candidate of a family that meets the budget and whose training steps are affordable.
 
-    Of a simple competitor that cannot meet the budget, it is the smallest one, and that it misses is noted. One whose process is lost is added to ``trials`` as dropped, and smaller ones are tried.
+    Of a simple competitor that cannot meet the budget, it is the smallest one, and ``misses`` has it. One whose process
+    is lost is added to ``trials`` as dropped, and smaller ones are tried.
     """
     space = session.task.space
     ladder = space.ladder(family)

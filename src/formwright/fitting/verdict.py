@@ -17,8 +17,8 @@ def verdict(result: FitResult, task: TaskType) -> list[str]:
         networks = [one for one in result.variants if one.trial not in fitted and not one.violations]
         close = any(one.score > shipped.score for one in networks)
         sentences.append(
-            f"{name[0].upper()}{name[1:]} was the best within the budget; no network beat it on the validation {samples}"
-            f"{' by more than what counts as equal' if close else ''}."
+            f"{name[0].upper()}{name[1:]} was the best within the budget; no network beat it on the validation "
+            f"{samples}{' by more than what counts as equal' if close else ''}."
         )
     if result.scored != "model.onnx":
         sentences.append(

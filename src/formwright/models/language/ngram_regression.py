@@ -1,7 +1,7 @@
 """Logistic regression on n-grams: what every classifier of texts has to beat.
 
-Each token, and each sequence of tokens, has one value per class; a text's scores are their sum over the root of how many
-tokens it has. That is a linear model of counts, so its weights are found by a solver and not by steps. Tokens are
+Each token, and each sequence of tokens, has one value per class; a text's scores are their sum over the root of how
+many tokens it has. That is a linear model of counts, so its weights are found by a solver and not by steps. Tokens are
 pieces of words, so the sequences are parts of words, words, and words in a row.
 
 Source: Baselines and Bigrams: Simple, Good Sentiment and Topic Classification, ACL 2012 (linear models on n-grams);
