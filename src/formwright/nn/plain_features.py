@@ -74,7 +74,7 @@ class PlainFeatures(Part):
         if tuple(x.shape[2:]) != self.grid:
             given, wanted = (" x ".join(map(str, one)) for one in (tuple(x.shape[2:]), self.grid))
             raise UserError(
-                f"An input of size {given} came, and each feature has its place in one of {wanted}; resize."
+                f"An input of {given} came, and each feature has its place in an input of {wanted}; resize it."
             )
         block = self.block(self.grid)
         if max(block) == 1:
