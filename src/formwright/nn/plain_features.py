@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.parts import PARTS, Part, Promises
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, Part, Promises
 
 _EXEMPTIONS = {
     "tokens": "takes the input, not tokens",
@@ -156,6 +156,36 @@ class OrientedGradients(PlainFeatures):
         blocks = torch.cat(four, dim=1)
         blocks = blocks / (blocks.square().sum(1, keepdim=True) + _EPSILON).sqrt()
         return blocks.flatten(1)[:, None, None], context
+
+
+@PARTS.register("radial_basis")
+class RadialBasis(Part):
+    """``y_i = exp(-scale |x - centre_i|^2)``: how near each token is to each of ``dim`` centres.
+
+    A linear layer behind it is a kernel machine, of which the centres are the support vectors.
+
+    Shapes: ``(batch, *grid, in_dim)`` to ``(batch, *grid, dim)``.
+
+    Source: Networks for Approximation and Learning, Proceedings of the IEEE 78 (9), 1990.
+    """
+
+    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
+    no_decay: ClassVar[tuple[str, ...]] = ("centres",)
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(dim, in_dim))
+        self.scale = nn.Parameter(torch.tensor([1.0 / in_dim]))
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        return {"centres": (RESIDUAL, INCOMING)}
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid in_dim"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+        squares = x.square().sum(-1, keepdim=True) + self.centres.square().sum(-1)
+        distance = (squares - 2 * (x @ self.centres.mT)).clamp(min=0)
+        return (-self.scale * distance).exp(), context
 
 
 @PARTS.register("values_and_spectrum")
