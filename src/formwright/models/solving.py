@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 #: How much errors weigh against the size of the weights, the strongest regularisation first.
 STRENGTHS = (0.03, 0.3, 1.0, 4.0, 16.0)
+KERNEL_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+#: Directions among centres that are noise, by their share of the largest one.
+LEAST_EIGENVALUE = 1e-6
 #: Of the samples, the share that chooses among them; iterations of the solver.
 HELD_OUT, MOST_ITERATIONS = 0.15, 100
 #: Values of dense features at most, which bounds the time of the solver; a feature that deviates less is noise.
@@ -36,26 +40,59 @@ def fit_head(model: Network, take: Take, seed: int) -> None:
         head.bias.copy_(torch.from_numpy(bias - weight @ mean))
 
 
+def fit_kernel(model: Network, take: Take, seed: int) -> None:
+    """Find the centres and the linear head of a chain with one :class:`~formwright.nn.plain_features.RadialBasis`.
+
+    Kernel logistic regression: centres are samples, and the scale is ``1 / (features * variance)``. With the kernel
+    ``K`` among the centres, the head learns from ``K^(-1/2) y``, whose products are the kernel's.
+
+    Source: Using the Nystroem Method to Speed Up Kernel Machines, NeurIPS 2000.
+    """
+    network: Any = model
+    head, basis, embed = network.head.linear, network.backbone.stages[0].downsample, network.backbone.embed
+    inputs, labels = take(max(MOST_VALUES // max(basis.centres.shape), 1))
+    with torch.no_grad():
+        plain = torch.cat([embed(chunk)[0].flatten(1) for chunk in inputs.split(256)])
+        chosen = np.random.default_rng(seed).permutation(len(plain))[: len(basis.centres)]
+        basis.centres.zero_()[: len(chosen)].copy_(plain[torch.from_numpy(chosen)])
+        basis.scale.fill_(1 / (plain.shape[1] * float(plain.var())))
+        near = torch.cat([basis(chunk)[0] for chunk in plain.split(1024)]).double().numpy()
+        values, vectors = np.linalg.eigh(basis(basis.centres)[0].double().numpy())
+    kept = values > LEAST_EIGENVALUE * values.max()
+    root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
+    features = (near @ root).astype(np.float32)
+    weight, bias = logistic_regression(features, labels, len(head.weight), seed=seed, strengths=KERNEL_STRENGTHS)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight @ root))
+        head.bias.copy_(torch.from_numpy(bias))
+
+
 def logistic_regression(
-    features: Any, labels: NDArray[np.int64], classes: int, *, seed: int
+    features: Any,
+    labels: NDArray[np.int64],
+    classes: int,
+    *,
+    seed: int,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights ``(classes, features)`` and biases ``(classes,)`` of multinomial logistic regression.
 
-    Minimises ``sum_i log_loss_i + |W|^2 / (2 C)``. ``C`` is the one of :data:`STRENGTHS` with the smallest log loss on
-    samples that are held out; from strong to weak regularisation, until it rises. A class without samples has a bias
-    that makes its probability nothing.
+    Minimises ``sum_i log_loss_i + |W|^2 / (2 C)``. A class without samples has a bias that makes its probability
+    nothing.
 
     Args:
         features: ``(samples, features)``, dense or sparse.
         labels: the class of each sample.
         classes: how many there are.
         seed: of which samples are held out.
+        strengths: what ``C`` may be, rising: the one with the smallest log loss on samples that are held out is taken,
+            and none after the first with a larger one is tried.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     held, rest = np.split(order, [int(HELD_OUT * len(order))])
-    strength = STRENGTHS[2]
+    strength = strengths[len(strengths) // 2]
     if len(held) and len(np.unique(labels[rest])) == len(np.unique(labels)):
-        strength = _best_strength(features, labels, rest, held)
+        strength = _best_strength(features, labels, rest, held, strengths)
     model = _fitted(features, labels, strength)
     weight = np.zeros((classes, features.shape[1]))
     bias = np.full(classes, -100.0)
@@ -67,11 +104,17 @@ def logistic_regression(
     return weight, bias
 
 
-def _best_strength(features: Any, labels: NDArray[np.int64], rest: NDArray[np.int64], held: NDArray[np.int64]) -> float:
+def _best_strength(
+    features: Any,
+    labels: NDArray[np.int64],
+    rest: NDArray[np.int64],
+    held: NDArray[np.int64],
+    strengths: Sequence[float],
+) -> float:
     from sklearn.metrics import log_loss
 
-    best, least, start = STRENGTHS[0], np.inf, None
-    for strength in STRENGTHS:
+    best, least, start = strengths[0], np.inf, None
+    for strength in strengths:
         start = _fitted(features[rest], labels[rest], strength, start)
         loss = log_loss(labels[held], start.predict_proba(features[held]), labels=start.classes_)
         if loss >= least:

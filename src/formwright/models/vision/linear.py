@@ -1,4 +1,4 @@
-"""Linear classifiers of pictures: on their pixels, and on histograms of their gradients.
+"""Linear classifiers of pictures, on their pixels and on histograms of their gradients, and kernel machines.
 
 What was shipped before there were networks, and still is where pictures are few and much alike.
 
@@ -8,10 +8,11 @@ Source: Histograms of Oriented Gradients for Human Detection, CVPR 2005.
 from __future__ import annotations
 
 from formwright.candidates import candidate
-from formwright.models.solving import fit_head
+from formwright.models.solving import fit_head, fit_kernel
 from formwright.models.vision.common import fitted, image_input
 from formwright.nn.parts import PARTS
 from formwright.nn.specification import ChainSpec, StageSpec, part
+from formwright.open_choices import Categorical
 from formwright.shapes import PictureShape
 
 
@@ -19,11 +20,15 @@ def linear_pictures(
     *,
     name: str = "linear_pictures",
     features: str,
+    centres: int = 0,
     classes: int = 10,
     channels: int = 1,
     image_size: int | tuple[int, int] = 28,
 ) -> ChainSpec:
-    """A linear classifier of plain features of a picture: ``pixels`` or ``oriented_gradients``."""
+    """A classifier of plain features of a picture, ``pixels`` or ``oriented_gradients``.
+
+    It is linear; with ``centres``, it is linear in how near the features are to each of so many of them.
+    """
     source = image_input(channels, image_size)
     dim = PARTS[features].features(channels, source.size)  # type: ignore[operator]
     return ChainSpec(
@@ -33,7 +38,8 @@ def linear_pictures(
         input=source,
         classes=classes,
         embed=part(features),
-        stages=(StageSpec(dim, ()),),
+        embed_dim=dim,
+        stages=(StageSpec(centres, (), downsample=part("radial_basis")) if centres else StageSpec(dim, ()),),
         head=part("classifier"),
     )
 
@@ -48,3 +54,18 @@ def _of_pixels(shape: PictureShape) -> ChainSpec:
 )
 def _of_gradients(shape: PictureShape) -> ChainSpec:
     return linear_pictures(features="oriented_gradients", **fitted(shape))
+
+
+@candidate(
+    "image-classification",
+    "kernel",
+    order=7,
+    choices={"centres": Categorical((64, 128, 256, 512, 1024))},
+    scale="centres",
+    narrow=0,
+    fit=fit_kernel,
+    called="kernel logistic regression",
+)
+def _of_distances(shape: PictureShape, centres: int) -> ChainSpec:
+    """No more centres than there are pictures."""
+    return linear_pictures(features="pixels", centres=min(centres, shape.pictures), **fitted(shape))
