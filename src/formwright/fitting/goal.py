@@ -145,7 +145,10 @@ class Goal(ABC, Generic[D]):
 
     @abstractmethod
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
-        """Simple competitors on the test part, in about so many seconds; their names never change."""
+        """Trivial competitors on the test part, in about so many seconds; their names never change.
+
+        Those that could be shipped are candidates (:attr:`formwright.candidates.Candidate.fit`).
+        """
 
     # Shipping and reporting
 

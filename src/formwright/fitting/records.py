@@ -140,7 +140,7 @@ class ShrinkStep:
 
 @dataclass
 class Baseline:
-    """A trivial or plain competitor, such as the majority class or a plain ResNet; ``score`` is on the test part."""
+    """What stands beside the result, such as the majority class or a plain ResNet; ``score`` is on the test part."""
 
     name: str
     score: float
