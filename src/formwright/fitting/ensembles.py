@@ -86,6 +86,7 @@ def average(bench: Bench, trials: Sequence[Trial], winner: int, limits: Sequence
         from_pretrained(bench.paths.variant("trained")) if trial.number == winner else bench.trained(trial)
         for trial in trials
     ]
+    bench.forget_all_but([])
     goal, batches = bench.task.goal, list(bench.task.data.evaluation_batches("val"))
     targets = np.concatenate([batch.targets.numpy() for batch in batches])
 

@@ -19,6 +19,7 @@ from formwright.fitting.fitted import fit_weights
 from formwright.fitting.records import Trial
 from formwright.models import Network, from_pretrained
 from formwright.models.topologies.ensemble import Ensemble
+from formwright.nn.specification import ChainSpec
 from formwright.objectives import Objective
 from formwright.training.evaluation import runner
 from formwright.training.loop import Trainer
@@ -76,8 +77,8 @@ def _learned(bench: Bench, model: Network, trials: Sequence[Trial], again: Again
     if trial.fitted:
         return fit_weights(bench, trial, again.parts)
     recipe = Recipe(**trial.recipe)
-    attempt = again.attempt
-    if attempt is not None and attempt["trial"] == trial.number and attempt.get("kept"):
+    attempt, whole = again.attempt, model.specification == ChainSpec.from_dict(trial.specification)
+    if whole and attempt is not None and attempt["trial"] == trial.number and "kept" in attempt:
         learned = _anew(bench, trial, recipe, again, attempt["kept"], end)
     else:
         learned = _on(bench, model, trial, recipe, again, end)

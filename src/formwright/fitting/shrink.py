@@ -49,10 +49,12 @@ def export_winner(session: Session, trial: Trial) -> Variant:
 
 
 def export_competitors(session: Session) -> None:
-    """Export the simple competitors that can meet the budget, and their INT8 forms, beside the winner."""
-    state = session.folder.state
-    for trial in state.trials:
-        if not trial.fitted or trial.teacher or trial.status != "finished" or trial.number == state.winner:
+    """Export the simple competitors that could be chosen by their scores, the best first, and their INT8 forms."""
+    state, metric = session.folder.state, session.task.metric
+    fitted = [t for t in state.trials if t.fitted and not t.teacher and t.status == "finished"]
+    for trial in sorted(fitted, key=lambda trial: -trial.score):
+        best = max((one.score for one in state.variants if not one.violations), default=-math.inf)
+        if trial.number == state.winner or trial.score < best - metric.margin(best):
             continue
         try:
             variant = state.variant(trial.family) or add_variant(
@@ -102,9 +104,8 @@ def try_average(session: Session) -> None:
         note_step(session, AVERAGE, True, False, reason, started)
         return
     state.facts[ENSEMBLE] = found["members"]
-    variant = add_variant(session, found["variant"])
+    add_variant(session, found["variant"])
     note_step(session, AVERAGE, True, True, reason, started)
-    try_int8(session, variant, ENSEMBLE)
 
 
 class _Measured:
@@ -179,13 +180,17 @@ def shrink(session: Session, end: float) -> None:
     state = session.folder.state
     trained = state.variant(TRAINED)
     assert trained is not None, "the trained model is exported before it is shrunk"
-    export_competitors(session)
     done = {step.name for step in state.shrink}
     if int8_step(TRAINED) not in done:
         session.reporter.progress(0.1, "INT8")
         try_int8(session, trained, TRAINED)
+    session.reporter.progress(0.15, "simple competitors")
+    export_competitors(session)
     session.reporter.progress(0.2, AVERAGE)
     try_average(session)
+    averaged = state.variant(ENSEMBLE)
+    if averaged is not None and int8_step(ENSEMBLE) not in done:
+        try_int8(session, averaged, ENSEMBLE)
     if session.trial(trained.trial).fitted:
         return
     tried = tried_in_fit()
