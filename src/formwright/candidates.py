@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from formwright.models import Network
     from formwright.nn.specification import NetworkSpec
 
     #: So many samples at most, evenly spaced: inputs as the model takes them, and the target of each.
     Take = Callable[[int], tuple[Tensor, NDArray[np.int64]]]
     #: Sets the weights of a network that was just built, from samples and a seed.
-    Fit = Callable[[Network, Take, int], None]
+    Fit = Callable[[Any, Take, int], None]
 
 Build = TypeVar("Build", bound="Callable[..., NetworkSpec]")
 

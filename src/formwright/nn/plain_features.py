@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 
 _EXEMPTIONS = {
     "tokens": "takes the input, not tokens",
@@ -178,7 +178,7 @@ class RadialBasis(Part):
         self.scale = nn.Parameter(torch.tensor([1.0 / in_dim]))
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"centres": (RESIDUAL, INCOMING)}
+        return {"centres": (RESIDUAL, None)}
 
     def forward(
         self, x: Float[Tensor, "batch *grid in_dim"], context: Context = EMPTY
