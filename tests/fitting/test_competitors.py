@@ -16,14 +16,17 @@ from formwright.fitting.ensembles import find_members
 from formwright.fitting.metric import ACCURACY
 from formwright.fitting.task import find_task
 from formwright.models import create_model, from_pretrained
+from formwright.open_choices import Categorical
 from formwright.shapes import LabelledShape, PictureShape, TextShape
 from formwright.training.evaluation import runner
-from tests.fitting.sample import few_candidates
+from tests.fitting import sample
 from tests.fitting.test_race import bench_of, with_trials
 from tests.fitting.test_report import Page
 from tests.fitting.test_tasks import LINES
 
 NAME = "logistic regression on n-grams"
+#: All candidates, whatever a fixture leaves of them.
+EVERY = {task: dict(families) for task, families in CANDIDATES.items()}
 
 
 @pytest.fixture
@@ -65,6 +68,11 @@ def test_every_simple_competitor_has_a_name_and_none_is_the_plain_model():
     entries = [entry for families in CANDIDATES.values() for entry in families.values() if entry.fit is not None]
     assert len(entries) >= 4
     assert all(entry.called and not entry.plain for entry in entries)
+
+
+def few_candidates(monkeypatch, task: str, families, shape, widths) -> None:
+    monkeypatch.setitem(CANDIDATES, task, EVERY[task])
+    sample.few_candidates(monkeypatch, task, families, shape, widths)
 
 
 def crippled(monkeypatch, task: str, families, shape, widths):
@@ -147,11 +155,16 @@ def test_a_run_that_is_killed_while_it_learns_the_rest_goes_on(table, short_runs
 
 
 def test_a_competitor_that_misses_the_budget_stands_beside_what_is_shipped(tmp_path, short_runs, monkeypatch):
-    few_candidates(monkeypatch, "image-classification", ("poolformer", "gradients"), PictureShape, (8,))
-    result = fit(out=tmp_path / "run", max_time=8, max_macs=30_000, threads=1)
-    gradients = next(trial for trial in result.trials if trial.fitted)
-    assert gradients.teacher == (gradients.macs > 30_000)
-    assert any(baseline.name == "logistic regression on gradients" for baseline in result.baselines)
+    few_candidates(monkeypatch, "image-classification", ("poolformer", "kernel"), PictureShape, (8,))
+    wide = dataclasses.replace(CANDIDATES["image-classification"]["kernel"], choices={"centres": Categorical((1024,))})
+    monkeypatch.setitem(CANDIDATES["image-classification"], "kernel", wide)
+    result = fit(out=tmp_path / "run", max_time=8, max_size="150kB", threads=1)
+    kernel = next(trial for trial in result.trials if trial.fitted)
+    assert kernel.teacher
+    assert kernel.score > 0.9
+    assert kernel.family not in {one.form for one in result.variants}
+    assert result.budget_met
+    assert any(baseline.name == "kernel logistic regression" for baseline in result.baselines)
 
 
 # The average of the best few

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.series import check_series
 
 _EXEMPTIONS = {
     "tokens": "takes the input, not tokens",
@@ -213,6 +214,9 @@ class ValuesAndSpectrum(PlainFeatures):
     def features(cls, in_dim: int, grid: tuple[int, ...]) -> int:
         (steps,) = cls.sides(grid)
         return in_dim * (steps + steps // 2 + 1)
+
+    def check_input(self, series: Tensor) -> None:
+        check_series(series, length=self.grid[0])
 
     def forward(
         self, x: Float[Tensor, "batch time variates"], context: Context = EMPTY

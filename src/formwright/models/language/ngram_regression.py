@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from formwright.candidates import Take
 
 #: The longest sequence of tokens that counts, and in how many training texts one occurs at least that does.
-LONGEST, FEWEST = 4, 2
+LONGEST, FEWEST = 2, 2
 #: Weights at most, which bounds the memory of the solver; tokens at most that are counted, which bounds its time.
 MOST_WEIGHTS, MOST_TOKENS = 2**22, 8_000_000
 
@@ -98,7 +98,7 @@ def _counts(network: Any, ids: Tensor) -> Any:
     "text-classification",
     "ngram_regression",
     order=5,
-    choices={"buckets": Categorical(tuple(2**power for power in range(10, 19)))},
+    choices={"buckets": Categorical((2**12, 2**14, 2**16, 2**18))},
     scale="buckets",
     narrow=0,
     fit=fit,
@@ -106,6 +106,6 @@ def _counts(network: Any, ids: Tensor) -> Any:
 )
 def _for_texts(shape: TextShape, buckets: int) -> ChainSpec:
     """With many classes, fewer buckets do."""
-    while buckets > 2**10 and buckets * shape.classes * LONGEST > MOST_WEIGHTS:
+    while buckets > 2**12 and buckets * shape.classes * LONGEST > MOST_WEIGHTS:
         buckets //= 2
     return ngram_regression(buckets=buckets, **shape.input)

@@ -68,4 +68,4 @@ def _of_gradients(shape: PictureShape) -> ChainSpec:
 )
 def _of_distances(shape: PictureShape, centres: int) -> ChainSpec:
     """No more centres than there are pictures."""
-    return linear_pictures(features="pixels", centres=min(centres, shape.pictures), **fitted(shape))
+    return linear_pictures(features="oriented_gradients", centres=min(centres, shape.pictures), **fitted(shape))
