@@ -92,7 +92,8 @@ def average(bench: Bench, trials: Sequence[Trial], winner: int, limits: Sequence
 
     def scores(probabilities: Values) -> Values:
         rows = range(len(targets))
-        counted = [goal.counted(probabilities[row : row + 1], targets[row : row + 1]) for row in rows]
+        outputs = probabilities.astype(np.float32)
+        counted = [goal.counted(outputs[row : row + 1], targets[row : row + 1]) for row in rows]
         return np.array([goal.metric.score(total / count) for total, count in counted])
 
     probabilities = []

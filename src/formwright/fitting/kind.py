@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from formwright.batch import Batch
+    from formwright.data.epochs import EpochBatches
     from formwright.data.splits import Split
     from formwright.models.identification import Pretrained
-    from formwright.training.loop import TrainingBatches
 
 PARTS = ("train", "val", "test")
 
@@ -155,7 +155,7 @@ class Data(ABC):
     # Batches
 
     @abstractmethod
-    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> TrainingBatches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> EpochBatches:
         """Endless batches of some parts together that can be continued where they stopped."""
 
     @abstractmethod

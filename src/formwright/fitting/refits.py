@@ -79,11 +79,11 @@ def _learned(bench: Bench, model: Network, trials: Sequence[Trial], again: Again
     recipe = Recipe(**trial.recipe)
     attempt, whole = again.attempt, model.specification == ChainSpec.from_dict(trial.specification)
     if whole and attempt is not None and attempt["trial"] == trial.number and "kept" in attempt:
-        learned = _anew(bench, trial, recipe, again, attempt["kept"], end)
+        result = _anew(bench, trial, recipe, again, attempt["kept"], end)
     else:
-        learned = _on(bench, model, trial, recipe, again, end)
-    assert learned is None or isinstance(learned, Network)
-    return learned
+        result = _on(bench, model, trial, recipe, again, end)
+    assert result is None or isinstance(result, Network)
+    return result
 
 
 def _objective(bench: Bench, trial: Trial, recipe: Recipe, again: Again) -> Objective:

@@ -29,9 +29,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class TrainingBatches(Protocol):
-    """Endless batches that can be continued where they stopped; an epoch has as many as their length says."""
-
-    def __len__(self) -> int: ...
+    """Endless batches that can be continued where they stopped."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
