@@ -62,7 +62,9 @@ class Degradation:
                 raise UserError(f"{name}={value} needs a number from {least:g} to {most:g}, {meaning} (--degradation).")
             found[name] = number
         if scale == 1 and not found:
-            raise UserError("Nothing is to be restored at --scale 1; name a --degradation such as noise=25, or a scale.")
+            raise UserError(
+                "Nothing is to be restored at --scale 1; name a --degradation such as noise=25, or a scale."
+            )
         return cls(scale, **found)
 
     def __str__(self) -> str:

@@ -78,7 +78,9 @@ class RestorationData:
     def check_splits(self, path: str | Path) -> None:
         """Raise a ``UserError`` unless pictures and parts are those recorded in ``path``."""
         if json.loads(Path(path).read_text()) != self._record():
-            raise UserError(f"{self.source} holds other pictures than those recorded in {path}; give the same as before.")
+            raise UserError(
+                f"{self.source} holds other pictures than those recorded in {path}; give the same as before."
+            )
 
 
 def holds_pairs(root: Path) -> bool:
@@ -198,7 +200,9 @@ def _files(folder: Path) -> dict[str, Path]:
         path = Path(entry.path)
         if entry.is_file() and path.suffix.lower() in suffixes:
             if path.stem in found:
-                raise UserError(f"{found[path.stem].name} and {path.name} of {folder} have one name; rename one of them.")
+                raise UserError(
+                    f"{found[path.stem].name} and {path.name} of {folder} have one name; rename one of them."
+                )
             found[path.stem] = path
     if not found:
         raise UserError(f"{folder} holds no pictures; a folder of pictures, or one with {LOW} and {HIGH}, is expected.")
@@ -226,7 +230,7 @@ def _scale_of(name: str, low: Pixels, high: Pixels, expected: int | None) -> int
     if not fits or (expected is not None and scale != expected):
         wanted = "the same whole multiple for all pairs" if expected is None else f"{expected} times as many"
         raise UserError(
-            f"The pair {name!r} has {_size(low)} and {_size(high)} pixels; {wanted} a side is expected: cut or remove it."
+            f"The pair {name!r} has {_size(low)} and {_size(high)} pixels; {wanted} per side is expected."
         )
     return scale
 

@@ -26,8 +26,8 @@ def psnr_and_ssim(restored: NDArray[Any], true: NDArray[Any], border: int = 0) -
     """PSNR in decibels and SSIM, the means over pictures ``(batch, 1 or 3, height, width)`` from 0 to 1.
 
     Values are cut to 0 to 1 and rounded to 255 steps, as they are in a file; ``border`` pixels of each side do not
-    count. ``PSNR = 10 log10(1 / mean (y - t)²)``, at most 100 where pictures are the same; SSIM has a Gaussian window of
-    11 pixels and a deviation of 1.5.
+    count. ``PSNR = 10 log10(1 / mean (y - t)²)``, at most 100 where pictures are the same; SSIM has a Gaussian window
+    of 11 pixels and a deviation of 1.5.
 
     Source of SSIM: Image Quality Assessment: From Error Visibility to Structural Similarity (Wang et al., 2004).
     """
@@ -38,8 +38,6 @@ def psnr_and_ssim(restored: NDArray[Any], true: NDArray[Any], border: int = 0) -
     height, width = true.shape[2:]
     inside = (slice(None), slice(None), slice(border, height - border), slice(border, width - border))
     ours, theirs = (torch.from_numpy(np.ascontiguousarray(luma(each)[inside])) for each in (rounded, true))
-    psnr = [
-        float(peak_signal_noise_ratio(one, other, data_range=1.0)) for one, other in zip(ours, theirs, strict=True)
-    ]
+    psnr = [float(peak_signal_noise_ratio(one, other, data_range=1.0)) for one, other in zip(ours, theirs, strict=True)]
     ssim = structural_similarity_index_measure(ours, theirs, data_range=1.0)
     return float(np.mean(np.minimum(psnr, 100.0))), float(ssim)  # type: ignore[arg-type]

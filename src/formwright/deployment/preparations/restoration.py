@@ -42,7 +42,12 @@ class Restored:
 
     def cells(self) -> dict[str, str]:
         before, after = (f"{width} x {height}" for height, width in (self.before, self.pixels.shape[:2]))
-        return {"file": self.file, "before": before, "after": after, **({"written": self.written} if self.written else {})}
+        return {
+            "file": self.file,
+            "before": before,
+            "after": after,
+            **({"written": self.written} if self.written else {}),
+        }
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
@@ -71,12 +76,10 @@ class RestorationPreparation(Preparation):
                 values = model(np.moveaxis(piece.astype(np.float32) / 255, -1, 0)[None])[0]
                 if values.shape != (channels, piece.shape[0] * scale, piece.shape[1] * scale):
                     raise UserError(
-                        f"{model.name} gives a picture of shape {values.shape}, and its preprocessing.json says a scale "
+                        f"{model.name} gives a picture of shape {values.shape}, and preprocessing.json says a scale "
                         f"of {scale}; export the folder again."
                     )
-                inside = values[
-                    :, (top - y) * scale : (bottom - y) * scale, (left - x) * scale : (right - x) * scale
-                ]
+                inside = values[:, (top - y) * scale : (bottom - y) * scale, (left - x) * scale : (right - x) * scale]
                 rounded = np.round(np.clip(inside, 0, 1) * 255).astype(np.uint8)
                 restored[top * scale : bottom * scale, left * scale : right * scale] = np.moveaxis(rounded, 0, -1)
         return restored

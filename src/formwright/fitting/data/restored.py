@@ -62,9 +62,7 @@ class RestoredPictures(Data):
     def read(cls, path: Path | None, how: Reading) -> Self:
         if path is None:
             raise UserError("No pictures were given; name a folder of them.")
-        return cls(
-            read_restoration(path, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress, **how.options)
-        )
+        return cls(read_restoration(path, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress, **how.options))
 
     def training_batches(self, batch_size: int, *, seed: int) -> PatchBatches:
         from formwright.data.patches import PatchBatches

@@ -72,9 +72,7 @@ def espcn(
     )
 
 
-register_family(
-    espcn, {f"espcn_x{scale}": {"scale": scale} for scale in (2, 3, 4)}, family="espcn", task="restoration"
-)
+register_family(espcn, {f"espcn_x{scale}": {"scale": scale} for scale in (2, 3, 4)}, family="espcn", task="restoration")
 
 
 @candidate(
