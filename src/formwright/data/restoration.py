@@ -229,9 +229,7 @@ def _scale_of(name: str, low: Pixels, high: Pixels, expected: int | None) -> int
     fits = scale in SCALES and high.shape[:2] == (low.shape[0] * scale, low.shape[1] * scale)
     if not fits or (expected is not None and scale != expected):
         wanted = "the same whole multiple for all pairs" if expected is None else f"{expected} times as many"
-        raise UserError(
-            f"The pair {name!r} has {_size(low)} and {_size(high)} pixels; {wanted} per side is expected."
-        )
+        raise UserError(f"The pair {name!r} has {_size(low)} and {_size(high)} pixels; {wanted} per side is expected.")
     return scale
 
 

@@ -34,9 +34,7 @@ class PixelShuffleHead(Part):
     arXiv 1609.05158; channels in PyTorch's order, which :func:`paper_order` turns into the paper's.
     """
 
-    promises: ClassVar[Promises] = Promises(
-        dimensions=frozenset({2}), exemptions={"tokens": "gives a picture, not tokens"}
-    )
+    promises: ClassVar[Promises] = Promises(dimensions=(2,), exemptions={"tokens": "gives a picture, not tokens"})
 
     def __init__(self, dim: int, channels: int, *, scale: int = 2, kernel: int = 3) -> None:
         super().__init__()
