@@ -464,6 +464,7 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         "lra_retrieval",
         {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES, "padding": None, "class_token": False},
     ),
+    "espcn": ("espcn_x2", {"dims": (8, 4), "skip": True, "channels": 3, "image_size": 9}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
