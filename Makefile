@@ -27,6 +27,7 @@ bench: $(STAMP)  ## side by side with other libraries, ratios in one run
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.sequences
 	$(BIN)/python -m benchmarks.recurrences
+	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.series
 
 docs: $(STAMP)  ## the catalogue and the guides as pages in docs/site

@@ -25,6 +25,7 @@ from formwright.models import create_model, load_checkpoint
 from formwright.nn import build_part, part
 from formwright.nn.part import Part
 from formwright.nn.specification import PartSpec
+from formwright.nn.streaming import bytes_of
 
 DIM, TOKENS, THREADS = 256, 2048, 2
 #: Layers whose growth, crossing and decoding are measured, at ``DIM`` channels.
@@ -190,7 +191,7 @@ def decoding(names: list[str]) -> Iterator[dict[str, Any]]:
         layer = _build(LAYERS[name])
         states = {position: _state_at(layer, position) for position in POSITIONS}
         taken = compare({str(p): _step(layer, state, p) for p, state in states.items()}, min_rounds=200, warmup=20)
-        sizes = {p: sum(t.numel() * t.element_size() for t in state.values()) for p, state in states.items()}
+        sizes = {p: bytes_of(state) for p, state in states.items()}
         late, early = POSITIONS[1], POSITIONS[0]
         ratio = 1 / taken.speedup(str(late), str(early))
         yield {

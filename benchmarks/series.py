@@ -119,8 +119,8 @@ def many_series() -> tuple[float, float]:
     import pandas as pd
 
     from formwright.deployment.export import export_onnx
-    from formwright.deployment.preparations.forecasting import ForecastPreparation
     from formwright.deployment.prediction import MODEL_FILE, predict
+    from formwright.deployment.preparations.forecasting import ForecastPreparation
 
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as place:

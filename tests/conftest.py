@@ -1,7 +1,14 @@
-"""Checks the shapes written in signatures when asked to: ``FORMWRIGHT_CHECK_SHAPES=1 pytest``.
+"""One thread for every process of the tests, and the shapes of signatures checked when asked to.
 
-Not by default, because code that checks shapes can neither be compiled nor exported; ``test_shapes.py`` of the
-conformance suite runs the part and model checks once more in a process that does.
+Toys are computed faster by one thread than shared among several, above all beside another process of the suite: threads
+that wait for each other burn the processor that they wait for. The processes that tests start inherit it.
+
+Nor does PyTorch remember here what operators return for which shapes: that pays where many blocks are alike, and the
+toys that are exported and compiled have one or two.
+
+Shapes are checked by ``FORMWRIGHT_CHECK_SHAPES=1 pytest``, not by default, because code that checks shapes can neither
+be compiled nor exported; ``test_shapes.py`` of the conformance suite runs the part and model checks once more in a
+process that does.
 """
 
 from __future__ import annotations
@@ -9,6 +16,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import pkgutil
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported, which reads both once
+os.environ["TORCH_FAKE_TENSOR_DISPATCH_CACHE"] = "0"
 
 if os.environ.get("FORMWRIGHT_CHECK_SHAPES") == "1":
     import jaxtyping

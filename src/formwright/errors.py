@@ -28,5 +28,13 @@ class StorageError(UserError):
     """A file could not be written: no room, no right, no folder."""
 
 
-class NonFiniteLossError(UserError):
+class CandidateError(UserError):
+    """A candidate of a search cannot go on, and the search can; the message says why."""
+
+
+class NonFiniteLossError(CandidateError):
     """The loss became infinite or not a number; the message names the step."""
+
+
+class LostError(CandidateError):
+    """The process of a candidate ended, or there was not enough memory for it."""

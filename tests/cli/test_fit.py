@@ -16,7 +16,20 @@ from PIL import Image
 
 from tests.cli.conftest import environment, process
 
-OPTIONS = ("--max-time", "45s", "--max-size", "4MB", "--threads", "1", "--seed", "3", "--out", "mine", "--yes")
+OPTIONS = (
+    "--max-time",
+    "45s",
+    "--max-size",
+    "4MB",
+    "--threads",
+    "1",
+    "--seed",
+    "3",
+    "--out",
+    "mine",
+    "--worker",
+    "--yes",
+)
 
 
 def start(cwd: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -434,9 +434,8 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
     "unet_2d_sum": ("unet_2d_small", {**_SHALLOW, "join": "sum", "upsampling": part("interpolated_upsampling")}),
     "unet_2d_attention": (
         "unet_2d_attention",
-        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2))},
+        {**_SHALLOW, "mixers": ("convolutions", part("attention", heads=2)), "sized": True},
     ),
-    "unet_2d_lengths": ("unet_2d_small", {**_SHALLOW, "sized": True}),
     "unet_3d": ("unet_3d_small", {**_SHALLOW, "image_size": 8}),
     "tempo": (
         "tempo",
@@ -653,6 +652,13 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
     source = model.specification.input
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, source.channels, *source.size, generator=generator, dtype=torch.float64)
+
+
+#: Options that leave one block of a kind, where several are traced for long and written as the same operators.
+ONE_BLOCK: dict[str, dict[str, Any]] = {
+    name: {"depth": 1}
+    for name in ("t5", "t5_v1_1", "bart", "tempo", "series_encoder", "series_decoder", "dit", "dit_flow")
+}
 
 
 def tiny_network(name: str, seed: int = 0, **changes: Any) -> Network:

@@ -21,7 +21,7 @@ from formwright.models import NETWORKS, Network, empty_copy, from_pretrained, lo
 from formwright.nn import Part
 from formwright.nn.edits import apply_edits, keep_entries
 from formwright.nn.specification import EditSpec, NetworkSpec
-from tests.conformance.instances import TINY_NETWORKS, named_inputs, tiny_network
+from tests.conformance.instances import ONE_BLOCK, TINY_NETWORKS, named_inputs, tiny_network
 
 each_network = pytest.mark.parametrize("name", TINY_NETWORKS)
 
@@ -318,7 +318,7 @@ def test_exported_network_agrees_at_any_size(name: str) -> None:
 
 @each_network
 def test_onnx_agrees_at_any_size(name: str, tmp_path: Path) -> None:
-    model = tiny_network(name)
+    model = tiny_network(name, **ONE_BLOCK.get(name, {}))
     axes = {model.inputs[key].free[axis] for key, own in free_axes(model).items() for axis in own} - {"batch"}
     sizes = [cast(inputs, torch.float32) for inputs in (halves(model), named_inputs(model, 1), named_inputs(model, 3))]
     model = model.float()

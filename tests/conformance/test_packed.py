@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -68,7 +69,7 @@ def alone(module: Part, x: Tensor, context: Context) -> Tensor:
     y = []
     for place in pieces(rows):
         mask = None if context.mask is None else context.mask[place]
-        y.append(call(module, x[place], only_offers(sample_of(context, place[0].start), mask=mask))[0])
+        y.append(call(module, x[place], sample_of(only_offers(context), place[0].start).replace(mask=mask))[0])
     counts = [len(row) for row in rows]
     ends = [0, *itertools.accumulate(counts)]
     return torch.cat([torch.cat(y[first:last], dim=1) for first, last in itertools.pairwise(ends)])
@@ -139,6 +140,7 @@ def test_one_sequence_a_row_is_a_row(case: Case) -> None:
         torch.testing.assert_close(call(module, x, whole)[0], call(module, x, context)[0], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.skipif(os.environ.get("FORMWRIGHT_CHECK_SHAPES") == "1", reason="what checks shapes is not compiled")
 @pytest.mark.parametrize("case", {case.name: case for case in packed_cases()}.values(), ids=str)
 def test_compiled_it_gives_what_it_gives_line_by_line(case: Case) -> None:
     module = build(case, GRIDS[1])
@@ -161,12 +163,6 @@ def test_embeddings_that_look_at_earlier_ids(name: str, options: dict[str, int])
     assert not torch.equal(packed, module(ids)[0])
     for place in pieces(LONG):
         assert torch.equal(packed[place], module(ids[place])[0])
-
-
-def test_two_texts_that_are_made_two_rows_cannot_be_packed() -> None:
-    ids = torch.tensor([[0, 0, 1, 1, 2, 2]] * 2)
-    with pytest.raises(UserError, match="PairEmbedding does not use segments"):
-        build_part(part("pair_embedding"), 5, 16)(ids, Context(segments=ids))
 
 
 def test_tokens_without_a_place_cannot_be_packed() -> None:

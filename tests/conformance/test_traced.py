@@ -43,7 +43,12 @@ ONE_LENGTH = {
     "lra": "the Long Range Arena pads all texts of a task to one length, of which there are places in a table"
 }
 #: Recurrent families are traced slowly: fewer blocks than elsewhere.
-SHALLOW = {"deltanet": {"depth": 2}, "gla": {"depth": 1}, "mamba": {"depth": 1}, "mamba2": {"depth": 1}}
+SHALLOW = {
+    "mamba2_hybrid": {"depth": 3, "attention_ratio": 1 / 3, "mlp_ratio": 1 / 3},
+    "gla": {"depth": 1},
+    "mamba": {"depth": 1},
+    "mamba2": {"depth": 1},
+}
 
 
 class Tokens(nn.Module):

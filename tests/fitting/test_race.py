@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from torch import nn
 from formwright.batch import Batch
 from formwright.data.augmentation import Augmentation
 from formwright.data.images import from_arrays
-from formwright.errors import NonFiniteLossError, UserError
+from formwright.errors import UserError
 from formwright.fitting import fit, race
+from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
 from formwright.fitting.data.pictures import Pictures
 from formwright.fitting.goals.classification import ClassificationGoal
@@ -22,27 +24,41 @@ from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
 from formwright.fitting.task import Task, task_type
+from formwright.fitting.work import perform
 from formwright.measurement.budget import Budget
 from formwright.objectives import Classification, Outcome
 from formwright.reporting import SILENT
+from formwright.search.executors import InProcess
 from formwright.search.space import space_for
 from formwright.shapes import PictureShape
 
 
 def toy_session(folder: RunFolder) -> Session:
+    """A run on a few digits in this process; see :func:`bench_of`."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     images = (rng.integers(0, 100, (60, 8, 8)) + 50 * labels[:, None, None]).astype(np.uint8)
     data = Pictures(from_arrays(images, labels), Augmentation())
-    return Session(
-        task=Task(task_type("image-classification"), data, ClassificationGoal(data)),
+    bench = Bench(
+        Task(task_type("image-classification"), data, ClassificationGoal(data)), folder.root, seed=0, threads=1
+    )
+    made = Session(
+        task=bench.task,
         budget=Budget(time=60.0),
         folder=folder,
         clock=Clock(60.0, spent=folder.state.spent),
         reporter=SILENT,
+        executor=InProcess(partial(perform, bench)),
         seed=0,
         threads=1,
     )
+    bench.tell = made.hear
+    return made
+
+
+def bench_of(session: Session) -> Bench:
+    """Where its candidates are trained."""
+    return session.executor._perform.args[0]
 
 
 def with_trials(root, count: int = 3) -> Session:
@@ -68,7 +84,7 @@ def with_trials(root, count: int = 3) -> Session:
 def failing(monkeypatch):
     """Names the trials whose loss is not a number from the step ``at`` on."""
     trials: dict[int, int] = {}
-    real_trainer = Session.trainer
+    real_trainer = Bench.trainer
 
     def trainer(self, trial, objective=None):
         made = real_trainer(self, trial, objective)
@@ -86,7 +102,7 @@ def failing(monkeypatch):
             broken = self.at is not None and self.calls > self.at
             return Outcome(outcome.loss * math.nan, outcome.sums, outcome.counts) if broken else outcome
 
-    monkeypatch.setattr(Session, "trainer", trainer)
+    monkeypatch.setattr(Bench, "trainer", trainer)
     return trials
 
 
@@ -119,7 +135,7 @@ def test_a_winner_that_fails_is_replaced_by_the_next_best(tmp_path, failing):
     made = with_trials(tmp_path / "run")
     race.race(made, 30.0)
     first = made.folder.state.winner
-    made.trainers.clear()
+    bench_of(made).trainers.clear()
     failing[first] = 0
     race.finish_winner(made, 0.5)
     state = made.folder.state
@@ -128,20 +144,20 @@ def test_a_winner_that_fails_is_replaced_by_the_next_best(tmp_path, failing):
     assert race.winner(made).status == "finished"
     assert "train" in state.finished
     assert any("won the race and then failed" in note for note in state.notes)
-    assert isinstance(race.winner_model(made), nn.Module)
+    assert isinstance(bench_of(made).trained(race.winner(made)), nn.Module)
 
 
 def test_when_every_trial_fails_the_reason_is_said(tmp_path, failing):
     failing.update({0: 0, 1: 0, 2: 0})
     made = with_trials(tmp_path / "run")
-    with pytest.raises(NonFiniteLossError, match="Every candidate failed to train; the first one: The loss became nan"):
+    with pytest.raises(UserError, match="Every candidate failed to train; the first one: The loss became nan"):
         race.race(made, 30.0)
 
 
 def test_a_continued_race_goes_on_where_it_was(tmp_path):
     made = with_trials(tmp_path / "run")
     trial = made.folder.state.trials[0]
-    made.train_until(trial, 0.1, deadline=made.clock.deadline(1e9))
+    made.train_until(trial, 0.1, end=1e9)
     steps = trial.curve[-1].step
     made.folder.release()
     continued = toy_session(RunFolder.open(tmp_path / "run", {}))
@@ -153,25 +169,26 @@ def test_a_continued_race_goes_on_where_it_was(tmp_path):
 def test_a_checkpoint_without_its_score_is_scored_and_not_trained_again(tmp_path):
     made = with_trials(tmp_path / "run")
     trial = made.folder.state.trials[0]
-    trainer = made.trainer(trial)
+    bench = bench_of(made)
+    trainer = bench.trainer(trial)
     trainer.train(steps=5)
     trainer.seconds = 0.15
-    made.checkpoint(trainer, made.folder.checkpoint("trial-00"))
+    bench.checkpoint(trainer, bench.paths.checkpoint("trial-00"))
     made.folder.release()
     continued = toy_session(RunFolder.open(tmp_path / "run", {}))
     again = continued.folder.state.trials[0]
-    continued.train_until(again, 0.1, deadline=continued.clock.deadline(1e9))
+    continued.train_until(again, 0.1, end=1e9)
     assert [(point.step, point.loss) for point in again.curve] == [(5, trainer.loss)]
     for name, tensor in trainer.model.state_dict().items():
-        assert torch.equal(tensor, continued.trainers[0].model.state_dict()[name])
+        assert torch.equal(tensor, bench_of(continued).trainers[0].model.state_dict()[name])
 
 
 def test_long_trainings_are_saved_on_the_way(tmp_path, monkeypatch):
     made = with_trials(tmp_path / "run")
-    made.checkpoint_every = 0.05
+    bench_of(made).checkpoint_every = 0.05
     saves = []
-    monkeypatch.setattr(Session, "checkpoint", lambda self, trainer, path: saves.append(trainer.step))
-    made.train_until(made.folder.state.trials[0], 0.4, deadline=made.clock.deadline(1e9))
+    monkeypatch.setattr(Bench, "checkpoint", lambda self, trainer, path: saves.append(trainer.step))
+    made.train_until(made.folder.state.trials[0], 0.4, end=1e9)
     assert len(saves) >= 2, "one at the end, and at least one before"
     assert saves == sorted(saves)
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from formwright.fitting import race, refits, restarts
+from formwright.fitting import refits, restarts
+from formwright.fitting.bench import Bench
 from formwright.fitting.records import CurvePoint, Trial
-from formwright.fitting.session import Session
 from formwright.fitting.state import RunFolder
 from formwright.search.space import space_for
 from formwright.shapes import PictureShape
 from formwright.training.evaluation import runner
-from tests.fitting.test_race import toy_session
+from tests.fitting.test_race import bench_of, toy_session
 
 
 @pytest.fixture
@@ -24,6 +24,11 @@ def session(tmp_path, monkeypatch):
     made = toy_session(RunFolder.create(tmp_path / "run", {}))
     monkeypatch.setattr(type(made.task.data), "keeps_best", True)
     return made
+
+
+@pytest.fixture
+def bench(session) -> Bench:
+    return bench_of(session)
 
 
 @pytest.fixture
@@ -35,19 +40,19 @@ def trial(session) -> Trial:
     return trial
 
 
-def points(session: Session, trial: Trial, scores: list[float], every: int = 10) -> list[torch.nn.Module]:
+def points(bench: Bench, trial: Trial, scores: list[float], every: int = 10) -> list[torch.nn.Module]:
     """Evaluations with these scores, each of other weights."""
     models = []
     for place, score in enumerate(scores, start=1):
-        models.append(session.build(trial, attempt=place))
-        session.add_point(trial, models[-1], CurvePoint(every * place, 0.1 * place, 1.0, score, 0.01))
+        models.append(bench.build(trial, attempt=place))
+        bench.add_point(trial, models[-1], CurvePoint(every * place, 0.1 * place, 1.0, score, 0.01))
     return models
 
 
-def test_the_best_weights_are_kept(session, trial):
-    models = points(session, trial, [0.4, 0.8, 0.6, 0.8, 0.5])
+def test_the_best_weights_are_kept(bench, session, trial):
+    models = points(bench, trial, [0.4, 0.8, 0.6, 0.8, 0.5])
     assert (trial.kept, trial.score) == (1, 0.8)
-    kept = session.trained(trial).state_dict()
+    kept = bench.trained(trial).state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in models[1].state_dict().items())
     root = session.folder.root
     session.folder.release()
@@ -55,16 +60,16 @@ def test_the_best_weights_are_kept(session, trial):
     assert (again.kept, again.score) == (1, 0.8)
 
 
-def test_other_tasks_keep_the_latest(session, trial, monkeypatch):
+def test_other_tasks_keep_the_latest(bench, session, trial, monkeypatch):
     monkeypatch.setattr(type(session.task.data), "keeps_best", False)
-    points(session, trial, [0.8, 0.6])
+    points(bench, trial, [0.8, 0.6])
     assert (trial.kept, trial.score) == (None, 0.6)
 
 
-def test_a_point_that_is_taken_back_is_not_kept(session, trial):
-    points(session, trial, [0.4, 0.9])
+def test_a_point_that_is_taken_back_is_not_kept(bench, session, trial):
+    points(bench, trial, [0.4, 0.9])
     trial.curve = trial.curve[:1]
-    session.add_point(trial, session.build(trial), CurvePoint(20, 0.2, 1.0, 0.5, 0.01))
+    bench.add_point(trial, bench.build(trial), CurvePoint(20, 0.2, 1.0, 0.5, 0.01))
     assert (trial.kept, trial.score) == (1, 0.5)
 
 
@@ -72,33 +77,33 @@ def test_a_point_that_is_taken_back_is_not_kept(session, trial):
     ("scores", "past"),
     [([0.5, 0.9], False), ([0.9, 0.8], False), ([0.9, 0.8, 0.7], True), ([0.5, 0.9, 0.8, 0.7, 0.7], False)],
 )
-def test_training_ends_when_the_best_is_long_past(session, trial, scores, past):
+def test_training_ends_when_the_best_is_long_past(bench, session, trial, scores, past):
     # An epoch has three steps, so that patience is one and a half times what it took to the best.
-    points(session, trial, scores)
-    assert session.past_its_best(trial) is past
+    points(bench, trial, scores)
+    assert bench.past_its_best(trial) is past
 
 
-def test_the_race_stops_what_is_past_its_best(session, trial):
-    points(session, trial, [0.9, 0.8, 0.7, 0.7])
-    session.train_until(trial, 1000.0, deadline=session.clock.deadline(session.clock.spent + 5.0))
+def test_the_race_stops_what_is_past_its_best(bench, session, trial):
+    points(bench, trial, [0.9, 0.8, 0.7, 0.7])
+    session.train_until(trial, 1000.0, end=session.clock.spent + 5.0)
     assert trial.seconds < 5.0
     assert trial.kept == 0 or trial.score > 0.9
 
 
-def test_attempts_begin_anew_and_only_better_ones_are_kept(session, trial, monkeypatch):
-    points(session, trial, [0.2, 0.9, 0.1])
+def test_attempts_begin_anew_and_only_better_ones_are_kept(bench, session, trial, monkeypatch):
+    points(bench, trial, [0.2, 0.9, 0.1])
     answers = iter([0.3, 0.5, 0.95, 0.4] + [0.1] * 100)
     scored: list[torch.nn.Module] = []
 
-    def validate(self, model, *, most=None):
+    def validate(self, model, recipe, *, most=None):
         scored.append(model)
         return next(answers)
 
-    monkeypatch.setattr(Session, "validate", validate)
+    monkeypatch.setattr(Bench, "validate", validate)
     monkeypatch.setattr(restarts, "LENGTHS", (1.0, 0.5))
-    restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
+    restarts.begin_anew(bench, trial, bench.task.goal.objective(), 60.0, session.folder.state.facts.get("attempts"))
     assert trial.score == 0.95
-    kept = session.trained(trial).state_dict()
+    kept = bench.trained(trial).state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in scored[2].state_dict().items())
     steps = [point.step for point in trial.curve]
     assert steps == sorted(steps)
@@ -106,18 +111,18 @@ def test_attempts_begin_anew_and_only_better_ones_are_kept(session, trial, monke
     assert trial.curve[6].learning_rate < trial.curve[3].learning_rate
     assert session.folder.state.facts["attempts"]["done"] == 2
     # Continued after a kill, what is done is not done again.
-    restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
+    restarts.begin_anew(bench, trial, bench.task.goal.objective(), 60.0, session.folder.state.facts.get("attempts"))
     assert len(scored) == 8
 
 
-def test_an_attempt_that_was_killed_is_made_again(session, trial, monkeypatch):
-    points(session, trial, [0.2, 0.9, 0.1])
+def test_an_attempt_that_was_killed_is_made_again(bench, session, trial, monkeypatch):
+    points(bench, trial, [0.2, 0.9, 0.1])
     monkeypatch.setattr(restarts, "LENGTHS", (1.0,))
 
     class Killed(BaseException):
         pass
 
-    real, calls = Session.add_point, []
+    real, calls = Bench.add_point, []
 
     def dies(self, *args):
         calls.append(args)
@@ -125,20 +130,20 @@ def test_an_attempt_that_was_killed_is_made_again(session, trial, monkeypatch):
             raise Killed
         real(self, *args)
 
-    monkeypatch.setattr(Session, "add_point", dies)
+    monkeypatch.setattr(Bench, "add_point", dies)
     with pytest.raises(Killed):
-        restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
+        restarts.begin_anew(bench, trial, bench.task.goal.objective(), 60.0, session.folder.state.facts.get("attempts"))
     first = [point.step for point in trial.curve]
-    monkeypatch.setattr(Session, "add_point", real)
-    restarts.begin_anew(session, trial, session.task.goal.objective(), 60.0)
+    monkeypatch.setattr(Bench, "add_point", real)
+    restarts.begin_anew(bench, trial, bench.task.goal.objective(), 60.0, session.folder.state.facts.get("attempts"))
     assert first == [10, 20, 30, 42, 45]
     assert [point.step for point in trial.curve] == [10, 20, 30, 42, 45, 47, 50]
-    assert session.task.goal.score(runner(session.trained(trial)), "val") >= 0.0
+    assert session.task.goal.score(runner(bench.trained(trial)), "val") >= 0.0
 
 
-def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(session, trial, monkeypatch):
+def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(bench, session, trial, monkeypatch):
     monkeypatch.setattr(session.task, "refits", True)
-    points(session, trial, [0.5])
+    points(bench, trial, [0.5])
     trial.status, session.folder.state.winner = "racing", 0
     asked: list[int] = []
 
@@ -147,12 +152,12 @@ def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(session, tr
         return self.training_batches(batch_size, seed=seed), 4
 
     monkeypatch.setattr(type(session.task.data), "refit_batches", batches)
-    kept = session.trained(trial).state_dict()
-    refits.refit(session, trial, 20.0)
+    kept = bench.trained(trial).state_dict()
+    refits.refit(bench, trial, 20.0)
     assert asked == [14]
-    shipped = race.winner_model(session).state_dict()
+    shipped = refits.refitted(bench, trial).state_dict()
     assert any(not torch.equal(kept[name], tensor) for name, tensor in shipped.items())
-    assert all(torch.equal(kept[name], tensor) for name, tensor in session.trained(trial).state_dict().items())
-    with safe_open(session.folder.checkpoint("refit"), framework="pt") as file:
+    assert all(torch.equal(kept[name], tensor) for name, tensor in bench.trained(trial).state_dict().items())
+    with safe_open(bench.paths.checkpoint("refit"), framework="pt") as file:
         assert json.loads(file.metadata()["training"])["step"] <= 8
     assert session.folder.state.notes[-1] == refits.NOTE

@@ -39,7 +39,7 @@ def test_unfinished_files_are_no_content_and_are_cleaned_up(tmp_path):
     (root / "checkpoints").mkdir()
     for name in (".trial-00.safetensors.abcd1234.part", ".tmpAb3dE6"):
         (root / "checkpoints" / name).write_bytes(b"half")
-    folder.checkpoint("trial-00").write_bytes(b"whole")
+    folder.paths.checkpoint("trial-00").write_bytes(b"whole")
     folder.release()
     RunFolder.open(root, OPTIONS)
     assert [path.name for path in (root / "checkpoints").iterdir()] == ["trial-00.safetensors"]
@@ -64,7 +64,7 @@ def test_other_options_are_told_as_they_are_written(tmp_path, name, value, words
 
 def test_discarding_deletes_what_the_run_made_and_nothing_else(tmp_path):
     folder = filled(RunFolder.create(tmp_path / "new" / "deep" / "run", OPTIONS))
-    folder.variant("trained").mkdir(parents=True)
+    folder.paths.variant("trained").mkdir(parents=True)
     folder.discard()
     assert list(tmp_path.iterdir()) == []
 

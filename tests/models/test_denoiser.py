@@ -90,7 +90,7 @@ def test_measured_and_counted_by_name() -> None:
     macs = count_macs(empty_copy(model.specification), told)
     lines = measure(model, backends=("eager", "onnx"))
     assert [line.macs for line in lines] == [macs, macs]
-    assert measure(model, size=(8, 4))[0].macs == macs
+    assert measure(model, size=(8, 4), backends=("eager",))[0].macs == macs
     with pytest.raises(UserError, match="measured at its own size"):
         measure(model, size=8)
     block = 8 * 16 * (4 * 16 + 2 * 64) + 2 * 8 * 8 * 16 + 6 * 16 * 16

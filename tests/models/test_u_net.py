@@ -178,7 +178,7 @@ def test_a_dropped_branch_and_a_folded_norm_reload(tmp_path: Path) -> None:
 
 
 def test_mamba_below_is_exported_for_any_batch(tmp_path: Path) -> None:
-    model = tiny(mixers=("convolutions", "convolutions", MAMBA), image_size=16)
+    model = tiny(dims=(8, 12), depths=(1, 1), mixers=("convolutions", MAMBA), image_size=16)
     x = values(2, 1, 16, 16)
     axes = {"input": {0: torch.export.Dim("batch", min=1, max=64)}}
     with torch.no_grad():

@@ -20,14 +20,6 @@ from tests.training.toy import toy_recipe, toy_trainer
 EPOCH = 4  # batches of 16 of the training pictures
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Told:
     """An evaluation whose scores are known beforehand; it keeps the weights it was shown."""
 

@@ -101,9 +101,15 @@ def reference_state(
 
     ``rounded``: to float32 and back, as they were when some of the outputs were recorded.
     """
-    own = {name: shape for name, shape, kind in layout if "float" in kind}
-    state = {name: torch.from_numpy(fill(name, shape)) for name, shape in (own | dict(shapes or {})).items()}
+    own = {name: tuple(shape) for name, shape, kind in layout if "float" in kind}
+    other = {name: tuple(shape) for name, shape in (shapes or {}).items() if tuple(shape) != own.get(name)}
+    state = _filled(tuple(own.items())) | {name: torch.from_numpy(fill(name, shape)) for name, shape in other.items()}
     return {name: tensor.float().double() for name, tensor in state.items()} if rounded else state
+
+
+@functools.lru_cache(maxsize=1)  # outputs of one variant at several sizes are compared one after the other
+def _filled(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(fill(name, shape)) for name, shape in shapes}
 
 
 def comparable_outputs(figures: Figures) -> list[Figures]:

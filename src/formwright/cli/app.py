@@ -84,6 +84,14 @@ def fit(
         bool,
         typer.Option("--plain-peer", help="Then train the plain model as long as the winner; this exceeds --max-time."),
     ] = False,
+    worker: Annotated[
+        bool | None,
+        typer.Option(
+            "--worker/--no-worker",
+            help="Train in a process of its own, so that a candidate that crashes or takes too much memory costs the "
+            "run no more than itself; if unset, for runs of two minutes or more.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before starting.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
@@ -113,6 +121,7 @@ def fit(
                 skip_bad=skip_bad,
                 threads=threads,
                 plain_peer=plain_peer,
+                worker=worker,
                 reporter=listener,
                 **given(context),
             )

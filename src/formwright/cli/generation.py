@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,25 +41,22 @@ def generate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the texts alone, without figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
-    """Continue texts with a saved language model, token by token; a text-to-text model answers them."""
-    import torch
+    """Continue texts with a saved language model, token by token; a text-to-text model answers them.
 
+    A folder with a step.onnx is run by ONNX Runtime, without PyTorch.
+    """
     from formwright.data.tokenization import read_tokenizer
-    from formwright.inference.generation import generate_text
     from formwright.inference.sampling import Sampling
-    from formwright.models import from_pretrained
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     prompts = _prompts(prompt)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
-    model = from_pretrained(folder)
+    write, answers = _writer(folder, threads)
     text_to_ids = read_tokenizer(folder if tokenizer is None else tokenizer)
     stops = [_single_token(text_to_ids.encode(text), text) for text in stop or []]
     shown = len(prompts) == 1 and not as_json
-    leads = [""] * len(prompts) if model.specification.task == "text-to-text" else prompts
+    leads = [""] * len(prompts) if answers else prompts
     texts, tokens, started = [""] * len(prompts), 0, time.perf_counter()
-    for pieces in generate_text(model, text_to_ids, prompts, tokens=max_tokens, sampling=sampling, stop=stops):
+    for pieces in write(text_to_ids, prompts, tokens=max_tokens, sampling=sampling, stop=stops):
         if shown:
             _show(pieces[0] if tokens else leads[0] + pieces[0])
         tokens += 1
@@ -73,6 +71,24 @@ def generate(
         _show("\n".join(f"{lead}{text}\n" for lead, text in zip(leads, texts, strict=True)))
     if not (quiet or as_json):
         print(f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} a second a text", file=sys.stderr)
+
+
+def _writer(folder: Path, threads: int | None) -> tuple[Callable[..., Iterator[list[str]]], bool]:
+    """``generate_text`` of what is in the folder, and whether it answers texts rather than to continue them."""
+    from formwright.deployment.streaming import STEP_FILE, OnnxStream
+
+    if (folder / STEP_FILE).is_file():
+        exported = OnnxStream(folder, threads=threads)
+        return exported.generate_text, exported.writes
+    import torch
+
+    from formwright.inference.generation import generate_text
+    from formwright.models import from_pretrained
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model = from_pretrained(folder)
+    return functools.partial(generate_text, model), model.specification.task == "text-to-text"
 
 
 def _prompts(given: Sequence[str]) -> list[str]:

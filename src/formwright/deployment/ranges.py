@@ -52,18 +52,17 @@ def percentile(histogram: Histogram, share: float) -> Range:
 
 
 def least_squares(histogram: Histogram) -> Range:
-    """The range, shrunk on both sides by one factor, with the least squared error of rounding and clipping."""
-    errors = [_squared_error(histogram, factor * histogram.low, factor * histogram.high) for factor in FACTORS]
+    """The range, shrunk on both sides by one factor, with the least squared error of rounding and clipping.
+
+    Σ counts · error²: what is inside the range is rounded (a twelfth of a step squared), the rest is clipped.
+    """
+    centres = histogram.centres
+    low, high = FACTORS[:, None] * histogram.low, FACTORS[:, None] * histogram.high
+    clipped = centres - np.clip(centres, low, high)
+    rounded = ((high - low) / histogram.steps) ** 2 / 12
+    errors = np.where(clipped == 0, rounded, clipped**2) @ histogram.counts
     best = float(FACTORS[int(np.argmin(errors))])
     return best * histogram.low, best * histogram.high
-
-
-def _squared_error(histogram: Histogram, low: float, high: float) -> float:
-    """Σ counts · error²: what is inside the range is rounded (a twelfth of a step squared), the rest is clipped."""
-    centres = histogram.centres
-    clipped = centres - np.clip(centres, low, high)
-    step = (high - low) / histogram.steps
-    return float((histogram.counts * np.where(clipped == 0, step**2 / 12, clipped**2)).sum())
 
 
 METHODS: dict[str, Callable[[Histogram], Range]] = {

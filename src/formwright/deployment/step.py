@@ -68,6 +68,12 @@ def export_step(
         raise UserError(
             f"A step takes at least one token and not more than the capacity; got tokens={tokens}, capacity={capacity}."
         )
+    changing_rate = next((type(part).__name__ for _, part in model.streamed_parts() if part.resamples), None)
+    if changing_rate is not None:
+        raise UserError(
+            f"{changing_rate} gives none to several tokens for those that it takes, and a step has one shape; stream "
+            "the model in PyTorch."
+        )
     frozen = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     state = _start(frozen, 2, capacity, example)
     notes = {"tokens": tokens, **_notes(frozen, capacity, state)}

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy.typing import NDArray
 
+from formwright.data.tokenization import Tokenizer
 from formwright.deployment.runtime import KINDS, NOTES, OnnxModel, opened
 from formwright.errors import UserError
-from formwright.inference.prompts import check_prompts, in_one_array
+from formwright.inference.prompts import check_prompts, in_one_array, in_text
 from formwright.inference.sampling import GREEDY, Sampling, draw
 
 Array = NDArray[Any]
@@ -248,6 +249,28 @@ class OnnxStream:
             return scores[:, -1]
 
         yield from draw(scores, advance, rows, tokens=tokens, sampling=sampling, stops=stops)
+
+    def generate_text(
+        self,
+        tokenizer: Tokenizer,
+        prompts: Sequence[str],
+        *,
+        tokens: int = 100,
+        sampling: Sampling = GREEDY,
+        stop: Collection[int] = (),
+    ) -> Iterator[list[str]]:
+        """As :meth:`generate`, in text: the next piece of each row's text, empty where there is none yet.
+
+        Raises:
+            UserError: as :meth:`generate`, or the tokeniser belongs to another model.
+        """
+        yield from in_text(
+            tokenizer,
+            prompts,
+            lambda rows, stops: self.generate(rows, tokens=tokens, sampling=sampling, stop=stops),
+            vocabulary=self.vocabulary,
+            stop=stop,
+        )
 
     def _prompted(self, rows: Sequence[Sequence[int]]) -> tuple[Array, State]:
         """The scores of the token after each prompt and the state from which the texts go on; each is read alone."""

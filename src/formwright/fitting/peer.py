@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from formwright.errors import NonFiniteLossError
+import dataclasses
+
+from formwright.errors import LostError
 from formwright.fitting.records import Baseline, Trial
 from formwright.fitting.session import Session
 from formwright.measurement.budget import format_seconds
-from formwright.training.evaluation import runner
 
 
 def plain_peer(session: Session, *, to_the_end: bool) -> None:
@@ -19,7 +20,7 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
     if plain is None:
         return
     name, family = plain
-    winner = next(trial for trial in state.trials if trial.number == state.winner)
+    winner = session.trial(state.winner)
     peer = next((trial for trial in state.trials if trial.family == family and trial.curve), None)
     state.baselines = [baseline for baseline in state.baselines if baseline.name != name]
     if peer is None:
@@ -28,20 +29,19 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
     if peer is winner:
         session.note(f"The winner is the {name} itself.")
         return
-    trainer = session.trainer(peer)
-    if to_the_end and trainer.seconds < winner.seconds:
-        session.reporter.stage(f"Training the {name}", winner.seconds - trainer.seconds)
-        checkpoint = f"trial-{peer.number:02d}-finished"
-        if session.folder.checkpoint(checkpoint).is_file():  # of a run that was killed here
-            trainer.load(session.folder.checkpoint(checkpoint))
-        try:
-            # Where the best weights are kept, those of before are among them.
-            scored = peer if session.task.data.keeps_best else None
-            session.finish(trainer, scored, max(winner.seconds - trainer.seconds, 0.0), checkpoint)
-        except NonFiniteLossError as error:
-            session.note(f"The {name} failed before its time was over: {error}")
-    score = session.task.goal.score(runner(session.trained(peer)), "test")
-    state.baselines.append(Baseline(name, score, trainer.seconds, _note(session, winner, peer, trainer.seconds)))
+    until = None
+    if to_the_end and peer.seconds < winner.seconds:
+        session.reporter.stage(f"Training the {name}", winner.seconds - peer.seconds)
+        until = winner.seconds
+    try:
+        found = session.do("peer", trial=dataclasses.asdict(peer), until=until)
+    except LostError as error:
+        session.note(f"The {name} has no score on the test part: {error}")
+        return
+    if found["failure"] is not None:
+        session.note(f"The {name} failed before its time was over: {found['failure']}")
+    seconds = found["seconds"]
+    state.baselines.append(Baseline(name, found["score"], seconds, _note(session, winner, peer, seconds)))
     session.save()
 
 

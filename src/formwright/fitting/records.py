@@ -45,7 +45,7 @@ class Trial:
         recipe: how it is trained.
         teacher: whether it misses the budget and is trained only for the others to learn from.
         status: ``waiting``, ``racing``, ``stopped`` (by the race), ``finished``, ``dropped`` (before training: it
-            cannot meet the budget) or ``failed``.
+            cannot meet the budget, or was lost while it was measured) or ``failed``.
         reason: why it was stopped, dropped or failed.
         parameters, macs: of one input.
         eager_latency: seconds for one input in PyTorch.

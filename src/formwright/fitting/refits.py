@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from formwright.files import write_safetensors
+from formwright.fitting.bench import Bench
 from formwright.fitting.records import Trial
-from formwright.fitting.session import Session
 from formwright.models.network import load_state, read_safetensors
 from formwright.training.loop import Trainer
 from formwright.training.recipe import Recipe
@@ -24,7 +24,7 @@ NOTE = (
 )
 
 
-def refit(session: Session, trial: Trial, seconds: float) -> None:
+def refit(bench: Bench, trial: Trial, seconds: float) -> None:
     """Go on from the weights of a trial, at a low rate that falls to nothing, with everything but the test part."""
     recipe = Recipe(**trial.recipe)
     recipe = replace(
@@ -33,28 +33,28 @@ def refit(session: Session, trial: Trial, seconds: float) -> None:
         vector_learning_rate=RATE * recipe.vector_learning_rate,
         warmup=20,
     )
-    batches, epoch = session.task.data.refit_batches(recipe.batch_size, seed=session.seed)
+    batches, epoch = bench.task.data.refit_batches(recipe.batch_size, seed=bench.seed)
     trainer = Trainer(
-        session.trained(trial),
-        session.task.goal.objective(recipe),
+        bench.trained(trial),
+        bench.task.goal.objective(recipe),
         batches,
         recipe,
-        seed=1000 * session.seed + trial.number,
+        seed=1000 * bench.seed + trial.number,
     )
-    checkpoint = session.folder.checkpoint("refit")
+    checkpoint = bench.paths.checkpoint("refit")
     if checkpoint.is_file():  # of a run that was killed here
         trainer.load(checkpoint)
-    session.finish(trainer, None, seconds, "refit", most=max(2, round(MOST_EPOCHS * epoch)))
-    write_safetensors(_file(session, trial), trainer.averaged_model().state_dict(), {})
-    session.note(NOTE)
+    bench.finish(trainer, None, seconds, "refit", most=max(2, round(MOST_EPOCHS * epoch)))
+    write_safetensors(_file(bench, trial), trainer.averaged_model().state_dict(), {})
+    bench.note(NOTE)
 
 
-def refitted(session: Session, trial: Trial) -> nn.Module:
+def refitted(bench: Bench, trial: Trial) -> nn.Module:
     """The model of a trial with the weights that :func:`refit` left."""
-    model = session.build(trial)
-    load_state(model, read_safetensors(_file(session, trial)))
+    model = bench.build(trial)
+    load_state(model, read_safetensors(_file(bench, trial)))
     return model.eval()
 
 
-def _file(session: Session, trial: Trial) -> Path:
-    return session.folder.checkpoint(f"trial-{trial.number:02d}-refit")
+def _file(bench: Bench, trial: Trial) -> Path:
+    return bench.paths.checkpoint(f"trial-{trial.number:02d}-refit")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+from formwright.fitting.bench import Bench
 from formwright.fitting.records import CurvePoint, Trial
-from formwright.fitting.session import Session
 from formwright.objectives import Objective
 from formwright.training.recipe import Recipe
 
@@ -15,39 +16,41 @@ LENGTHS = (1.5, 3.0, 0.75, 1.5, 3.0)
 EVALUATIONS = 4
 
 
-def begin_anew(session: Session, trial: Trial, objective: Objective, seconds: float) -> None:
+def begin_anew(
+    bench: Bench, trial: Trial, objective: Objective, seconds: float, known: dict[str, Any] | None = None
+) -> None:
     """Train a trial that went past its best from its first weights again, with a falling rate.
 
     The race trains with a constant rate until scores get worse. Here each attempt ends where its rate is nothing, some
-    sooner and some later than the race's best; weights are kept when they score better than all before. What is known
-    after a kill is which attempts are over.
+    sooner and some later than the race's best; weights are kept when they score better than all before.
+
+    Args:
+        known: the fact ``attempts`` that an earlier call told of: which attempts are over.
     """
-    facts = session.folder.state.facts
     recipe = Recipe(**trial.recipe)
     assert trial.kept is not None
-    known = facts.setdefault(
-        "attempts",
-        {
+    if known is None:
+        known = {
             "trial": trial.number,
             "done": 0,
             "unit": trial.curve[trial.kept].step,
             "step": trial.curve[-1].step,
             "seconds": trial.curve[-1].seconds,
-        },
-    )
+        }
+        bench.tell("facts", {"attempts": known})
     end = time.monotonic() + seconds
     for attempt, length in enumerate(LENGTHS, start=1):
         if attempt <= known["done"]:
             continue
         started = time.monotonic()
         total = max(8, round(length * known["unit"]))
-        trainer = session.new_trainer(
-            session.build(trial, attempt=attempt), recipe, trial.number, objective, attempt=attempt
+        trainer = bench.new_trainer(
+            bench.build(trial, attempt=attempt), recipe, trial.number, objective, attempt=attempt
         )
         trainer.finish_at(total, decay_from=recipe.warmup)
         trial.curve = [point for point in trial.curve if point.step <= known["step"]]
         share = (attempt - 1) / len(LENGTHS)
-        session.reporter.progress(share, f"attempt {attempt} of {len(LENGTHS)}")
+        bench.progress(share, f"attempt {attempt} of {len(LENGTHS)}")
         for stop in range(1, EVALUATIONS + 1):
             target = total * (EVALUATIONS + stop) // (2 * EVALUATIONS)
             loss = trainer.train(steps=target - trainer.step, until=end)
@@ -58,15 +61,15 @@ def begin_anew(session: Session, trial: Trial, objective: Objective, seconds: fl
                 known["step"] + trainer.step,
                 known["seconds"] + trainer.seconds,
                 loss,
-                session.validate(model, most=session.task.data.race_samples),
+                bench.validate(model, recipe, most=bench.task.data.race_samples),
                 recipe.learning_rate * trainer.schedule.factor(trainer.step),
             )
-            session.add_point(trial, model, point)
+            bench.add_point(trial, model, point)
         known |= {
             "done": attempt,
             "step": known["step"] + trainer.step,
             "seconds": known["seconds"] + trainer.seconds,
         }
-        session.save()
+        bench.tell("facts", {"attempts": known})
         if end - time.monotonic() < time.monotonic() - started:
             return

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from formwright.errors import UserError
-from formwright.files import read_json
+from formwright.errors import CandidateError, UserError
+from formwright.files import read_json, remove_leftovers
+from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
-from formwright.fitting.race import RACE_SHARE, SHORTLIST_SHARE, finish_winner, race, shortlist, winner_model
+from formwright.fitting.race import RACE_SHARE, finish_winner, race, replace_winner, winner
 from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shrink import choose, export_variant, shrink
+from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
+from formwright.fitting.shrink import choose, export_winner, shrink
 from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
+from formwright.fitting.work import perform
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import from_pretrained
 from formwright.models.identification import read_pretrained
 from formwright.reporting import SILENT, Reporter
+from formwright.search.executors import InProcess, WorkerProcess
 
 #: Shares of the time that are kept for the last two stages, and the least they need.
 SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 SHORTEST_RUN = 45.0
+#: A worker process costs a start of some seconds; for runs of so many seconds it is far below a twentieth.
+WORKER_PAYS = 120.0
+REMEDY = "train them in the process of the run itself (--no-worker)"
+WORKER = (sys.executable, "-m", "formwright.fitting.worker")
 
 
 def fit(
@@ -47,6 +58,7 @@ def fit(
     skip_bad: bool = False,
     threads: int | None = None,
     plain_peer: bool = False,
+    worker: bool | None = None,
     reporter: Reporter = SILENT,
     **task_options: Any,
 ) -> FitResult:
@@ -67,6 +79,9 @@ def fit(
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
         plain_peer: train the plain model of the report for as long as the winner, beyond ``max_time``.
+        worker: build and train candidates in a process of its own, so that one that crashes or takes too much memory
+            costs this candidate and not the run; if unset, for runs of :data:`WORKER_PAYS` seconds or more (not on
+            Windows). It reads the data, too.
         reporter: hears of the progress.
         task_options: what the task takes beyond that, such as ``text_column`` for the classification of texts.
 
@@ -100,43 +115,76 @@ def fit(
         "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
         "options": given,
     }
-    pretrained = None if weights is None else read_pretrained(weights)
     threads = threads or os.cpu_count() or 1
-    reporter.stage("Reading the data")
-
-    def show(done: int, total: int) -> None:
-        reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
-
-    how = Reading(seed, skip_bad, pretrained, show, given)
-
+    if worker is None:
+        worker = budget.time >= WORKER_PAYS and sys.platform != "win32"
+    folder = None
     if resume:
         folder = RunFolder.open(root, options)
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-        learned = kind.read(path, how)
-        if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
-            learned.data.content.save_splits(root / SPLITS_FILE)
-        learned.data.content.check_splits(root / SPLITS_FILE)
     else:
-        # The data first: nothing is left behind when it cannot be used.
         RunFolder.check(root)
-        learned = kind.read(path, how)
-        folder = RunFolder.create(root, options)
-        try:
-            learned.data.content.save_splits(root / SPLITS_FILE)
-        except UserError:
-            folder.discard()
-            raise
-    if reason and path is not None:
-        reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
-    for note in learned.data.notes:
-        reporter.note(note)
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.callback(folder.release)
+        process = None
+        if worker:  # it reads the data while this process does
+            setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
+            process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
+            process.launch()
+        pretrained = None if weights is None else read_pretrained(weights)
+        reporter.stage("Reading the data")
+
+        def show(done: int, total: int) -> None:
+            reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
+
+        # The data first: nothing is left behind when it cannot be used.
+        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given))
+        folder = _with_splits(learned, folder, root, options)
+        if reason and path is not None:
+            reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
+        for note in learned.data.notes:
+            reporter.note(note)
+        bench = Bench(learned, root, seed=seed, threads=threads, weights=pretrained)
+        session = Session(
+            task=learned,
+            budget=budget,
+            folder=folder,
+            clock=Clock(budget.time, spent=folder.state.spent + time.monotonic() - started, stages=folder.state.stages),
+            reporter=reporter,
+            executor=process or InProcess(partial(perform, bench)),
+            seed=seed,
+            threads=threads,
+            precision=folder.state.facts.get("precision", "32-true"),
+            weights=pretrained,
+            plain_peer=plain_peer,
+        )
+        return _finished(session)
+
+
+def _with_splits(learned: Task, folder: RunFolder | None, root: Path, options: dict[str, Any]) -> RunFolder:
+    """The folder of a run, new or continued, with the parts of its data."""
+    content = learned.data.content
+    if folder is not None:
+        if not (root / SPLITS_FILE).is_file():  # killed before anything was done with them
+            content.save_splits(root / SPLITS_FILE)
+        content.check_splits(root / SPLITS_FILE)
+        return folder
+    folder = RunFolder.create(root, options)
+    try:
+        content.save_splits(root / SPLITS_FILE)
+    except UserError:
+        folder.discard()
+        raise
+    return folder
+
+
+def _finished(session: Session) -> FitResult:
+    """Run all stages, and leave the folder as it can be continued, whatever happens."""
     previous = torch.get_num_threads()
-    session = _session(learned, budget, folder, reporter, seed, threads, started)
-    session.weights = pretrained
-    session.plain_peer = plain_peer
-    torch.set_num_threads(threads)
+    torch.set_num_threads(session.threads)
     try:
         return _run(session)
     except UserError as error:
@@ -145,26 +193,11 @@ def fit(
         session.save()
         raise
     finally:
-        folder.release()
+        session.executor.close()
+        remove_leftovers(session.folder.root)
+        session.folder.release()
         torch.set_num_threads(previous)
-        reporter.close()
-
-
-def _session(
-    task: Task, budget: Budget, folder: RunFolder, reporter: Reporter, seed: int, threads: int, started: float
-) -> Session:
-    assert budget.time is not None
-    state = folder.state
-    return Session(
-        task=task,
-        budget=budget,
-        folder=folder,
-        clock=Clock(budget.time, spent=state.spent + time.monotonic() - started, stages=state.stages),
-        reporter=reporter,
-        seed=seed,
-        threads=threads,
-        precision=state.facts.get("precision", "32-true"),
-    )
+        session.reporter.close()
 
 
 def _run(session: Session) -> FitResult:
@@ -182,21 +215,25 @@ def _run(session: Session) -> FitResult:
         reporter.stage("Racing", seconds)
         with clock.stage("race"):
             race(session, seconds)
-    if "train" not in state.finished:
-        seconds = max(training_end - clock.spent, 2.0)
-        reporter.stage("Training the winner", seconds)
+    while "export" not in state.finished:
+        if "train" not in state.finished:
+            seconds = max(training_end - clock.spent, 2.0)
+            reporter.stage("Training the winner", seconds)
+            with clock.stage("train"):
+                finish_winner(session, seconds)
         with clock.stage("train"):
-            finish_winner(session, seconds)
-    if "export" not in state.finished:
-        with clock.stage("train"):
-            export_variant(session, winner_model(session), "trained")
+            try:
+                export_winner(session, winner(session))
+            except CandidateError as error:
+                state.finished.remove("train")
+                replace_winner(session, error)
+                continue
             state.finished.append("export")
             session.save()
-    model = from_pretrained(session.folder.variant("trained"))
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            shrink(session, model, limit - ship_seconds)
+            shrink(session, limit - ship_seconds)
             state.finished.append("shrink")
             session.save()
     reporter.stage("Shipping", ship_seconds)
@@ -205,7 +242,7 @@ def _run(session: Session) -> FitResult:
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
         chosen = choose(state.variants, session.task.metric)
         session.save()
-        shipped_model = from_pretrained(session.folder.variant(chosen.form))
+        shipped_model = from_pretrained(session.folder.paths.variant(chosen.form))
         result = ship(session, shipped_model, chosen, state.variant(chosen.form) or chosen)
     if session.plain_peer:
         plain = session.task.space.plain

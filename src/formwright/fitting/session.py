@@ -1,52 +1,38 @@
-"""A run in progress: the task, the budget, the clock and the folder, and how candidates are trained and scored."""
+"""A run in progress: the task, the budget, the clock, the journal in its folder, and who does the work."""
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from formwright.errors import NonFiniteLossError
-from formwright.files import write_safetensors
+from formwright.errors import CandidateError, LostError
+from formwright.files import remove_leftovers
 from formwright.fitting.clock import Clock
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
 from formwright.fitting.task import Task
 from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
-from formwright.models import Network, create_model, load_checkpoint
-from formwright.models.network import load_state, read_safetensors
-from formwright.nn.specification import ChainSpec, NetworkSpec
-from formwright.objectives import Objective
+from formwright.nn.specification import ChainSpec
 from formwright.reporting import Reporter
-from formwright.training.evaluation import runner
-from formwright.training.loop import Progress, Trainer
-from formwright.training.recipe import Precision, Recipe
-
-#: Between the seeds of two attempts at the same training.
-ATTEMPT_SEED = 500_000_000
-#: Seconds between checkpoints of a long training.
-CHECKPOINT_EVERY = 10.0
-#: Seconds between two looks at whether one thread or all are faster.
-TUNE_EVERY = 30.0
-#: Seconds between two evaluations of a training whose best weights are kept; epochs it goes on without a better one.
-EVALUATE_EVERY, PATIENCE_EPOCHS = 1.0, 2.0
+from formwright.search.executors import PROGRESS, Executor
+from formwright.training.recipe import Precision
 
 
 @dataclass
 class Session:
-    """Everything that the stages of a run share."""
+    """Everything that the stages of a run share. They decide; candidates are built and trained by the executor."""
 
     task: Task
     budget: Budget
     folder: RunFolder
     clock: Clock
     reporter: Reporter
+    executor: Executor
     seed: int
     threads: int
     precision: Precision = "32-true"
@@ -54,11 +40,6 @@ class Session:
     weights: tuple[ChainSpec, dict[str, Tensor]] | None = None
     #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
-    trainers: dict[int, Trainer] = field(default_factory=dict)
-    #: seconds between two checkpoints of a training
-    checkpoint_every: float = CHECKPOINT_EVERY
-    #: seconds between two evaluations of a training whose best weights are kept
-    evaluate_every: float = EVALUATE_EVERY
 
     def save(self) -> None:
         self.folder.state.spent = self.clock.spent
@@ -72,192 +53,49 @@ class Session:
             self.folder.state.notes.append(text)
         self.reporter.note(text)
 
-    def build(self, trial: Trial, *, attempt: int = 0) -> Network:
-        """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
-        torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
-        model = create_model(NetworkSpec.from_dict(trial.specification))
-        if trial.proposal.get("weights"):
-            assert self.weights is not None
-            load_checkpoint(model, self.weights[1], head=False, resize_positions=True)
-        if trial.proposal.get("frozen"):
-            model.backbone.requires_grad_(False)
-        return model
+    def trial(self, number: int | None) -> Trial:
+        return next(trial for trial in self.folder.state.trials if trial.number == number)
 
-    def trainer(self, trial: Trial, objective: Objective | None = None) -> Trainer:
-        """The trainer of a trial: the one in memory, or continued from its checkpoint, or new."""
-        if trial.number not in self.trainers:
-            recipe = Recipe(**trial.recipe)
-            self.trainers[trial.number] = trainer = self.new_trainer(self.build(trial), recipe, trial.number, objective)
-            checkpoint = self.folder.checkpoint(f"trial-{trial.number:02d}")
-            if checkpoint.is_file():
-                trainer.load(checkpoint)
-        return self.trainers[trial.number]
+    def ready(self) -> None:
+        """Have the executor ready, before it is decided how much time its work gets."""
+        self.executor.start(self.hear)
 
-    def new_trainer(
-        self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None, *, attempt: int = 0
-    ) -> Trainer:
-        batches = self.task.data.training_batches(recipe.batch_size, seed=self.seed + attempt)
-        objective = objective or self.task.goal.objective(recipe)
-        return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
+    def do(self, work: str, **arguments: Any) -> Any:
+        """Have a piece of work of :mod:`formwright.fitting.work` done, and write down what is heard of it.
 
-    def validate(self, model: nn.Module, *, most: int | None = None) -> float:
-        """The score on validation samples, in the precision that the run trains in."""
-        return self.task.goal.score(runner(model, precision=self.precision), "val", most=most)
-
-    def tune_threads(self, trainer: Trainer, *, steps: int = 3) -> None:
-        """Take a few real steps with one thread and a few with all, and go on with what was faster just now.
-
-        Small models, and machines that are busy with other work, lose time by waiting for the second thread.
+        Raises:
+            CandidateError: the candidate cannot go on.
         """
-        if self.threads == 1:
-            return
-        taken: dict[int, float] = {}
-        for count in (1, self.threads):
-            torch.set_num_threads(count)
-            before = trainer.seconds
-            trainer.train(steps=steps)
-            taken[count] = trainer.seconds - before
-        torch.set_num_threads(self.threads if taken[self.threads] < taken[1] else 1)
-
-    def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
-        """Train a trial until it has had ``seconds`` of training, score it and write both down.
-
-        A loss that is not finite ends the trial, not the run.
-        """
-        trainer = self.trainer(trial)
-        path = self.folder.checkpoint(f"trial-{trial.number:02d}")
-        losses: list[float] = []
         try:
-            if trainer.seconds < 0.5 * seconds:
-                self.tune_threads(trainer)
-            while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
-                if self.past_its_best(trial):
-                    break
-                before = trainer.step
-                chunk = self.evaluate_every if self.task.data.keeps_best else self.checkpoint_every
-                losses.append(trainer.train(until=time.monotonic() + min(left, chunk)))
-                if trainer.step == before:  # not even one more step fits
-                    losses.pop()
-                    break
-                if left > self.checkpoint_every:
-                    self.checkpoint(trainer, path)
-                if left > chunk and self.task.data.keeps_best:
-                    self.record(trial, trainer, losses[-1], most=self.task.data.race_samples)
-        except NonFiniteLossError as error:
+            return self.executor.run(work, arguments, self.hear)
+        except LostError:
+            remove_leftovers(self.folder.root)
+            raise
+
+    def hear(self, kind: str, values: Mapping[str, Any]) -> None:
+        """What a bench tells (see :class:`formwright.fitting.bench.Bench`)."""
+        if kind == PROGRESS:
+            self.reporter.progress(values["done"], values["text"])
+            return
+        if kind == "note":
+            self.note(values["text"])
+        elif kind == "curve":
+            trial = self.trial(values["trial"])
+            trial.curve, trial.kept = [CurvePoint(**point) for point in values["curve"]], values["kept"]
+        elif kind == "facts":
+            self.folder.state.facts.update(values)
+        self.save()
+
+    def train_until(self, trial: Trial, seconds: float, *, end: float) -> None:
+        """Train a trial until it has had ``seconds`` of training, or the run has used ``end`` seconds.
+
+        What cannot be trained fails, and the run goes on.
+        """
+        self.ready()
+        left = end - self.clock.spent
+        running = [other.number for other in self.folder.state.trials if other.status in ("waiting", "racing")]
+        try:
+            self.do("train", trial=dataclasses.asdict(trial), seconds=seconds, left=left, running=running)
+        except CandidateError as error:
             trial.status, trial.reason = "failed", str(error)
             self.save()
-            return
-        self.checkpoint(trainer, path)
-        self.record(
-            trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=self.task.data.race_samples
-        )
-
-    def checkpoint(self, trainer: Trainer, path: Path) -> None:
-        """Write down where a training is and how much time the run has used; rarely, if it takes long."""
-        started = time.monotonic()
-        trainer.save(path)
-        self.save()
-        self.checkpoint_every = max(CHECKPOINT_EVERY, 20 * (time.monotonic() - started))
-
-    def record(self, trial: Trial, trainer: Trainer, loss: float | None, *, most: int | None = None) -> None:
-        """Score the averaged weights of a trial and add the point to its curve."""
-        started = time.monotonic()
-        model = trainer.averaged_model()
-        score = self.validate(model, most=most)
-        rate = trainer.recipe.learning_rate * trainer.schedule.factor(trainer.step)
-        # A run that was killed between its checkpoint and this point scores the same weights again.
-        trial.curve = [point for point in trial.curve if point.step < trainer.step]
-        self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, loss, score, rate))
-        self.evaluate_every = max(EVALUATE_EVERY, 16 * (time.monotonic() - started))
-
-    def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint) -> None:
-        """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""
-        if trial.kept is not None and trial.kept >= len(trial.curve):
-            trial.kept = None  # the point was taken back
-        if self.task.data.keeps_best and (trial.kept is None or point.score > trial.score):
-            write_safetensors(self._kept_file(trial), model.state_dict(), {})
-            trial.kept = len(trial.curve)
-        trial.curve.append(point)
-        self.save()
-
-    def _kept_file(self, trial: Trial) -> Path:
-        return self.folder.checkpoint(f"trial-{trial.number:02d}-kept")
-
-    def past_its_best(self, trial: Trial) -> bool:
-        """Whether the kept score is so old that more training will only learn the data by heart."""
-        if trial.kept is None:
-            return False
-        best, latest = trial.curve[trial.kept].step, trial.curve[-1].step
-        epoch = self.task.data.samples_of["train"] / Recipe(**trial.recipe).batch_size
-        return latest - best > max(1.5 * best, PATIENCE_EPOCHS * epoch)
-
-    def trained(self, trial: Trial) -> nn.Module:
-        """The model of a trial with its averaged weights: the kept ones, or those of its latest step."""
-        if trial.kept is None:
-            return self.trainer(trial).averaged_model()
-        model = self.build(trial)
-        load_state(model, read_safetensors(self._kept_file(trial)))
-        return model.eval()
-
-    def finish(
-        self,
-        trainer: Trainer,
-        trial: Trial | None,
-        seconds: float,
-        checkpoint: str,
-        *,
-        evaluations: int = 8,
-        most: int | None = None,
-    ) -> None:
-        """Train to the end within ``seconds``: the learning rate falls to nothing, stretched as the clock demands.
-
-        With ``most``, it takes so many steps at most.
-        """
-        last = math.inf if most is None else trainer.step + most
-        end = time.monotonic() + seconds
-        if trainer.schedule.total is None:
-            self.tune_threads(trainer)
-        per_step = trainer.seconds / trainer.step if trainer.step else 0.0
-        if trainer.schedule.total is None:
-            if not per_step:
-                trainer.train(steps=2)
-                per_step = trainer.seconds / trainer.step
-            trainer.finish_at(int(min(trainer.step + max(2, int((end - time.monotonic()) / per_step)), last)))
-        path = self.folder.checkpoint(checkpoint)
-        started_at = trainer.step
-        every = max(seconds / evaluations, 2.0)
-        evaluated = saved = tuned = time.monotonic()
-        losses: list[float] = []
-
-        def show(progress: Progress) -> None:
-            total = max((trainer.schedule.total or 1) - started_at, 1)
-            self.reporter.progress((progress.step - started_at) / total, f"loss {progress.loss:.3f}")
-
-        while trainer.schedule.total is not None and trainer.step < trainer.schedule.total:
-            now = time.monotonic()
-            before, used = trainer.step, trainer.seconds
-            chunk = min(now + min(CHECKPOINT_EVERY, 0.25 * every), end)
-            remaining = trainer.schedule.total - trainer.step
-            loss = trainer.train(steps=remaining, until=chunk, on_step=show)
-            if trainer.step == before:  # not even one more step fits
-                break
-            losses.append(loss)
-            recent = (trainer.seconds - used) / (trainer.step - before)
-            if time.monotonic() - tuned > TUNE_EVERY and remaining > 100:
-                self.tune_threads(trainer)
-                tuned = time.monotonic()
-            due = trial is not None and time.monotonic() - evaluated > every
-            if due or time.monotonic() - saved > self.checkpoint_every:  # no score without the weights that it is of
-                self.checkpoint(trainer, path)
-                saved = time.monotonic()
-            if trial is not None and due:
-                self.record(trial, trainer, float(np.mean(losses)), most=self.task.data.race_samples)
-                losses, evaluated = [], time.monotonic()
-            # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
-            fits = int(min(trainer.step + int((end - time.monotonic()) / recent), last))
-            if abs(fits - trainer.schedule.total) > 0.02 * max(trainer.schedule.total - started_at, 1):
-                trainer.stretch(max(fits, trainer.step + 1))
-        self.checkpoint(trainer, path)
-        if trial is not None:
-            most = self.task.data.race_samples if self.task.data.keeps_best else None
-            self.record(trial, trainer, float(np.mean(losses)) if losses else trainer.loss, most=most)

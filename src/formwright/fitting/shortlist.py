@@ -1,75 +1,156 @@
-"""Candidates of the catalogue that can meet the budget, found by building and measuring them here."""
+"""Candidates of the catalogue that can meet the budget, found by having them built and measured here."""
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 
-import torch
-
-from formwright.errors import UserError
+from formwright.errors import LostError, StorageError, UserError
+from formwright.fitting.costs import Cost
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
-from formwright.measurement.budget import format_bytes, format_count, format_seconds
-from formwright.measurement.latency import measure_latency
-from formwright.measurement.machine import torch_threads
-from formwright.measurement.macs import count_macs
-from formwright.measurement.size import model_bytes
-from formwright.models import Network, create_model
+from formwright.measurement.budget import Budget, format_bytes, format_count, format_seconds
 from formwright.search.space import Proposal
-from formwright.training.evaluation import faster_precision, step_seconds
 
+#: Of the whole time, how much measuring candidates may take.
+SHORTLIST_SHARE = 0.12
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
 #: Of the time for training, what the winner gets for itself.
 WINNERS_SHARE = 0.7
+NO_COST = Cost(0, 0, 0.0, None, 0, 0, 0.0)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a candidate costs here."""
+def shortlist(session: Session, training_seconds: float) -> None:
+    """Propose a candidate a family, as wide as the budget and the time allow, and the user's own checkpoint.
 
-    parameters: int
-    macs: int
-    eager_latency: float
-    onnx_latency: float | None
-    size: int
-    smallest_size: int
-    step: float
+    Raises:
+        UserError: nothing can meet the budget; the message says what comes nearest.
+    """
+    state = session.folder.state
+    space = session.task.space
+    first = next(iter(space.families))
+    session.ready()
+    session.save()  # the time used, should the run be killed here
+    ladder = space.ladder(first)
+    choose_precision(session, space.propose(first, **ladder[len(ladder) // 2]))
+    affordable = affordable_sample(session, training_seconds)
+    misses: dict[str, Cost] = {}
+    trials: list[Trial] = []
+    left_out: list[str] = []
+    deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
+    if session.weights is not None:
+        specification, _ = session.weights
+        for proposal in space.from_weights(specification):
+            trials.append(_from_weights(session, proposal, len(trials), misses))
+    for index, family in enumerate(space.families):
+        session.reporter.progress(index / len(space.families), family)
+        session.save()
+        if any(trial.status != "dropped" for trial in trials) and session.clock.spent > deadline:
+            session.note(f"There was no time to measure {family} and what comes after it.")
+            break
+        try:
+            found = widest(session, family, affordable, misses, trials)
+        except StorageError:
+            raise
+        except UserError as error:  # a family that cannot take samples of this size
+            left_out.append(f"{family} is left out: {error}")
+            session.note(left_out[-1])
+            continue
+        if found is not None:
+            trials.append(to_trial(len(trials), *found, session))
+    if all(trial.teacher or trial.status == "dropped" for trial in trials):
+        left_out += [f"{trial.name} is left out: {trial.reason}" for trial in trials if trial.status == "dropped"]
+        raise impossible(session, misses) if misses else UserError(f"{space.left_out}; {left_out[0]}")
+    state.trials = trials
+    session.save()
 
-    def violations(self, session: Session) -> list[str]:
-        """How it misses the budget even after compression."""
-        budget = session.budget
-        found = []
-        fastest = 0.0 if self.onnx_latency is None else self.onnx_latency / COMPRESSION_GAIN
-        if budget.latency is not None and self.onnx_latency is not None and fastest > budget.latency:
-            found.append(f"latency {format_seconds(self.onnx_latency)}")
-        if budget.size is not None and self.smallest_size > budget.size:
-            found.append(f"size {format_bytes(self.smallest_size)} even in INT8")
-        if budget.macs is not None and self.macs > budget.macs:
-            found.append(f"{format_count(self.macs)} MACs")
-        return found
+
+def _from_weights(session: Session, proposal: Proposal, number: int, misses: dict[str, Cost]) -> Trial:
+    """A candidate that starts from the user's checkpoint; one that cannot meet the budget may teach the others."""
+    try:
+        cost = confirm_latency(session, proposal, measure_candidate(session, proposal))
+    except LostError as error:
+        return drop(number, proposal, error, session)
+    trial = to_trial(number, proposal, cost, session)
+    missed = violations(cost, session.budget)
+    if missed:
+        misses[proposal.name] = cost
+        trial.teacher = True
+        session.note(f"{proposal.name} cannot meet the budget ({'; '.join(missed)}); the others may learn from it.")
+    return trial
 
 
-def measure_candidate(session: Session, proposal: Proposal, *, batch_size: int) -> Cost:
-    """Build a candidate and measure it: MACs, size, latency of one sample, seconds of a training step."""
-    model = create_model(proposal.specification).eval()
-    example = session.task.data.example()
-    with torch_threads(1), torch.inference_mode():
-        eager = measure_latency(lambda: model(example), min_time=0.02, min_repeats=5, warmup=1).median
-    batch = session.task.data.batch(min(batch_size, 128))
-    step = step_seconds(model, session.task.goal.objective(), batch, session.precision, repeats=2)
-    return Cost(
-        parameters=model.parameter_count(),
-        macs=count_macs(model, example),
-        eager_latency=eager,
-        onnx_latency=None,
-        size=model_bytes(model),
-        smallest_size=model_bytes(model, "int8"),
-        step=step * batch_size / len(batch.inputs),
+def widest(
+    session: Session, family: str, affordable: float, misses: dict[str, Cost], trials: list[Trial]
+) -> tuple[Proposal, Cost] | None:
+    """The largest candidate of a family that meets the budget and whose training steps are affordable.
+
+    One whose process is lost is added to ``trials`` as dropped, and smaller ones are tried.
+    """
+    space = session.task.space
+    ladder = space.ladder(family)
+    costs: dict[int, Cost | None] = {}
+
+    def proposed(index: int) -> Proposal:
+        return space.propose(family, **ladder[index])
+
+    def cost_of(index: int, *, confirmed: bool = False) -> Cost | None:
+        proposal = proposed(index)
+        try:
+            if index not in costs:
+                costs[index] = measure_candidate(session, proposal)
+            known = costs[index]
+            if known is not None and confirmed:
+                costs[index] = confirm_latency(session, proposal, known)
+        except LostError as error:
+            costs[index] = None
+            trials.append(drop(len(trials), proposal, error, session))
+        return costs[index]
+
+    low, high = 0, len(ladder) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        cost = cost_of(middle)
+        if (
+            cost is None
+            or cost.step / proposed(middle).recipe.batch_size > affordable
+            or violations(cost, session.budget)
+        ):
+            high = middle - 1
+        else:
+            low = middle
+    for index in range(low, -1, -1):
+        cost = cost_of(index, confirmed=True)
+        if cost is None:
+            continue
+        if not violations(cost, session.budget):
+            return proposed(index), cost
+        misses[proposed(index).name] = cost
+    return None
+
+
+def violations(cost: Cost, budget: Budget) -> list[str]:
+    """How a candidate misses the budget even after compression."""
+    found = []
+    fastest = 0.0 if cost.onnx_latency is None else cost.onnx_latency / COMPRESSION_GAIN
+    if budget.latency is not None and cost.onnx_latency is not None and fastest > budget.latency:
+        found.append(f"latency {format_seconds(cost.onnx_latency)}")
+    if budget.size is not None and cost.smallest_size > budget.size:
+        found.append(f"size {format_bytes(cost.smallest_size)} even in INT8")
+    if budget.macs is not None and cost.macs > budget.macs:
+        found.append(f"{format_count(cost.macs)} MACs")
+    return found
+
+
+def measure_candidate(session: Session, proposal: Proposal) -> Cost:
+    """MACs, size, latency of one sample and seconds of a training step of a candidate."""
+    found = session.do(
+        "measure",
+        specification=proposal.specification.to_dict(),
+        batch_size=proposal.recipe.batch_size,
+        precision=session.precision,
     )
+    return Cost(**found)
 
 
 def confirm_latency(session: Session, proposal: Proposal, cost: Cost) -> Cost:
@@ -77,21 +158,8 @@ def confirm_latency(session: Session, proposal: Proposal, cost: Cost) -> Cost:
     limit = session.budget.latency
     if limit is None or cost.eager_latency <= limit:
         return cost
-    return dataclasses.replace(cost, onnx_latency=onnx_seconds(create_model(proposal.specification).eval(), session))
-
-
-def onnx_seconds(model: Network, session: Session) -> float:
-    """Median seconds for one sample of the float32 export in ONNX Runtime."""
-    from formwright.deployment.export import export_onnx
-    from formwright.deployment.runtime import OnnxModel
-
-    example = session.task.data.example()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export_onnx(model, path, example, free=session.task.data.free)
-        run = OnnxModel(path, threads=session.threads)
-        array = example.numpy()
-        return measure_latency(lambda: run(array), min_time=0.05, warmup=3).median
+    seconds = session.do("latency", specification=proposal.specification.to_dict())
+    return dataclasses.replace(cost, onnx_latency=seconds)
 
 
 def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> Trial:
@@ -112,6 +180,13 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
     )
 
 
+def drop(number: int, proposal: Proposal, error: LostError, session: Session) -> Trial:
+    """A candidate that could not even be measured."""
+    trial = to_trial(number, proposal, NO_COST, session)
+    trial.status, trial.reason = "dropped", str(error)
+    return trial
+
+
 def affordable_sample(session: Session, training_seconds: float) -> float:
     """Seconds that training on a sample may take, for training to be long enough in the time there is."""
     return WINNERS_SHARE * training_seconds / session.task.data.worthwhile_samples
@@ -119,15 +194,12 @@ def affordable_sample(session: Session, training_seconds: float) -> float:
 
 def choose_precision(session: Session, proposal: Proposal) -> None:
     """Train in bfloat16 where a timed step of a candidate is faster with it on this machine."""
-    model = create_model(proposal.specification)
-    batch = session.task.data.batch(min(proposal.recipe.batch_size, 128))
-    session.precision = faster_precision(model, session.task.goal.objective(), batch)
+    batch_size = proposal.recipe.batch_size
+    try:
+        session.precision = session.do("setting", specification=proposal.specification.to_dict(), batch_size=batch_size)
+    except LostError as error:
+        session.note(f"Whether bfloat16 is faster here is not known, so it is not used: {error}")
     session.folder.state.facts["precision"] = session.precision
-    by_threads = {}
-    for count in sorted({1, session.threads}):
-        torch.set_num_threads(count)
-        by_threads[count] = step_seconds(model, session.task.goal.objective(), batch, session.precision)
-    torch.set_num_threads(min(by_threads, key=lambda count: by_threads[count]))
     if session.precision == "bf16-mixed":
         session.note("Training computes in bfloat16: a timed step was faster with it here.")
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-from formwright.compression.registry import Compressor, Job, tried_in_fit
-from formwright.deployment.export import ExportError, export_onnx
-from formwright.deployment.quantize import quantize_onnx
-from formwright.deployment.runtime import OnnxModel
+from formwright.compression.registry import Compressor, tried_in_fit
 from formwright.errors import StorageError, UserError
 from formwright.fitting.metric import Metric
-from formwright.fitting.records import ShrinkStep, Variant
+from formwright.fitting.records import ShrinkStep, Trial, Variant
 from formwright.fitting.session import Session
 from formwright.measurement.budget import format_bytes, format_seconds
-from formwright.measurement.latency import measure_latency
-from formwright.measurement.macs import count_macs
-from formwright.models import Network, from_pretrained
 from formwright.training.recipe import Recipe
 
 #: A compressed model that cannot be trained for so many seconds is not worth the exports.
@@ -26,50 +21,23 @@ SHORTEST_RECOVERY = 3.0
 GAIN = 0.05
 
 
-def export_variant(session: Session, model: Network, label: str) -> Variant:
-    """Export to float32 ONNX, measure the file and add it to the run's variants."""
-    started = time.monotonic()
-    path = session.folder.variant(f"{label}-float32.onnx")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(model, path, session.task.data.example(), free=session.task.data.free)
-    model.save_pretrained(session.folder.variant(label))
-    variant = _measure(session, model, label, "float32", path)
-    session.folder.state.facts["export_seconds"] = time.monotonic() - started
-    return variant
-
-
-def quantize_variant(session: Session, model: Network, float_variant: Variant, label: str) -> Variant:
-    """Quantise an exported model to INT8 with training samples for calibration, and measure it."""
-    source = session.folder.root / float_variant.file
-    path = session.folder.variant(f"{label}-int8.onnx")
-    quantize_onnx(source, path, session.task.data.calibration())
-    return _measure(session, model, label, "int8", path)
-
-
-def _measure(session: Session, model: Network, label: str, precision: str, path: Path) -> Variant:
-    run = OnnxModel(path, threads=session.threads)
-    score = session.task.goal.score(run.on_tensors, "val")
-    one = session.task.data.example().numpy()
-    latency = measure_latency(lambda: run(one), min_time=0.5, warmup=10)
+def add_variant(session: Session, made: dict[str, Any]) -> Variant:
+    """Add a form that was exported to those of the run."""
     state = session.folder.state
-    variant = Variant(
-        name=f"{label}, {precision}",
-        trial=-1 if state.winner is None else state.winner,
-        precision="int8" if precision == "int8" else "float32",
-        file=path.relative_to(session.folder.root).as_posix(),
-        latency=latency.median,
-        latency_low=latency.low,
-        latency_high=latency.high,
-        size=path.stat().st_size,
-        macs=count_macs(model, session.task.data.example()),
-        parameters=model.parameter_count(),
-        score=score,
-        form=label,
-    )
+    variant = Variant(**made)
     variant.violations = session.budget.violations(_Measured(variant))
     state.variants = [other for other in state.variants if other.name != variant.name] + [variant]
     session.save()
     return variant
+
+
+def export_winner(session: Session, trial: Trial) -> Variant:
+    """Export the winner as it was trained, and measure the file.
+
+    Raises:
+        CandidateError: its process was lost.
+    """
+    return add_variant(session, session.do("export", trial=dataclasses.asdict(trial)))
 
 
 class _Measured:
@@ -111,24 +79,23 @@ def note_step(session: Session, name: str, tried: bool, kept: bool, reason: str,
     session.save()
 
 
-def try_int8(session: Session, model: Network, variant: Variant, label: str) -> Variant | None:
-    """The INT8 form of a variant, if it can be made; what it gained is written down."""
+def try_int8(session: Session, variant: Variant, label: str) -> None:
+    """Make and measure the INT8 form of a variant, if it can be made; what it gained is written down."""
     started = time.monotonic()
     name = int8_step(label)
     if session.task.data.leaves_range and not variant.violations:
         reason = "the budget is met without it, and values beyond the range of the training part would be cut"
         note_step(session, name, False, False, reason, started)
-        return None
+        return
     try:
-        quantized = quantize_variant(session, model, variant, label)
+        quantized = add_variant(session, session.do("quantize", label=label, trial=variant.trial))
     except StorageError:
         raise
-    except (ExportError, RuntimeError, ValueError) as error:
+    except (UserError, RuntimeError, ValueError) as error:
         note_step(session, name, True, False, f"it could not be made: {error}", started)
-        return None
+        return
     kept, reason = pays(variant, quantized, session.task.metric)
     note_step(session, name, True, kept, reason, started)
-    return quantized
 
 
 def int8_step(label: str) -> str:
@@ -136,7 +103,7 @@ def int8_step(label: str) -> str:
     return f"INT8 ({label})"
 
 
-def shrink(session: Session, model: Network, end: float) -> None:
+def shrink(session: Session, end: float) -> None:
     """INT8 of the trained model, then what each compressor makes of it and the INT8 of that, while there is time.
 
     Args:
@@ -148,24 +115,25 @@ def shrink(session: Session, model: Network, end: float) -> None:
     done = {step.name for step in state.shrink}
     if int8_step("trained") not in done:
         session.reporter.progress(0.1, "INT8")
-        try_int8(session, model, trained, "trained")
+        try_int8(session, trained, "trained")
     tried = tried_in_fit()
     for index, kind in enumerate(tried):
         if kind.title not in done:
             session.reporter.progress((0.3 + index) / len(tried), kind.title)
-            try_step(session, kind, model, trained, end)
+            try_step(session, kind, trained, end)
         made = state.variant(kind.label)
         if made is not None and int8_step(kind.label) not in done:
             session.reporter.progress((0.8 + index) / len(tried), f"INT8 of the {kind.label} model")
-            try_int8(session, from_pretrained(session.folder.variant(kind.label)), made, kind.label)
+            try_int8(session, made, kind.label)
 
 
-def try_step(session: Session, kind: type[Compressor], model: Network, trained: Variant, end: float) -> None:
+def try_step(session: Session, kind: type[Compressor], trained: Variant, end: float) -> None:
     """Compress the model, let the rest recover by learning from the whole model, export and compare.
 
     Args:
         end: second of the run at which shrinking must be over; exports and measurements are planned for.
     """
+    session.ready()
     started = time.monotonic()
     exports = 2.0 * float(session.folder.state.facts.get("export_seconds", 10.0))
     seconds = end - session.clock.spent - exports
@@ -173,20 +141,18 @@ def try_step(session: Session, kind: type[Compressor], model: Network, trained: 
         reason = f"there was no time left for the {kind.label} model to recover"
         note_step(session, kind.title, False, False, reason, started)
         return
-    recipe = _recovery(session, trained)
-    size = recipe.batch_size
-    batches = list(session.task.data.evaluation_batches("train", batch_size=size, most=4 * size))
     try:
-        job = Job(batches=batches, objective=session.task.goal.objective(), teacher=model, seed=session.seed)
-        smaller = kind.leaving(_share_to_keep(session, trained)).run([model], job).model
-        trainer = session.new_trainer(smaller, recipe, 900, session.task.goal.distilled(recipe, model))
-        checkpoint = session.folder.checkpoint(kind.label)
-        if checkpoint.is_file():  # of a run that was killed here; the same step cuts the same
-            trainer.load(checkpoint)
-        session.finish(trainer, None, seconds, kind.label, most=_most_steps(session, trained))
-        recovered = trainer.averaged_model()
-        assert isinstance(recovered, Network)
-        variant = export_variant(session, recovered, kind.label)
+        made = session.do(
+            "compress",
+            label=kind.label,
+            source="trained",
+            trial=trained.trial,
+            share=_share_to_keep(session, trained),
+            recipe=dataclasses.asdict(_recovery(session, trained)),
+            seconds=seconds,
+            most=_most_steps(session, trained),
+        )
+        variant = add_variant(session, made)
     except StorageError:
         raise
     except (RuntimeError, UserError) as error:
@@ -198,7 +164,7 @@ def try_step(session: Session, kind: type[Compressor], model: Network, trained: 
 
 def _most_steps(session: Session, trained: Variant) -> int | None:
     """How many steps of recovery there may be: where data is soon known by heart, as many as led to the kept score."""
-    trial = next(trial for trial in session.folder.state.trials if trial.number == trained.trial)
+    trial = session.trial(trained.trial)
     attempts = session.folder.state.facts.get("attempts")
     if trial.kept is None or attempts is None:
         return None
@@ -207,7 +173,7 @@ def _most_steps(session: Session, trained: Variant) -> int | None:
 
 def _recovery(session: Session, trained: Variant) -> Recipe:
     """The recipe of the trial at a third of its learning rate."""
-    trial = next(trial for trial in session.folder.state.trials if trial.number == trained.trial)
+    trial = session.trial(trained.trial)
     recipe = Recipe(**trial.recipe)
     return replace(
         recipe,

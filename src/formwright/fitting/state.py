@@ -47,11 +47,25 @@ class RunState:
         return next((one for one in self.variants if (one.form, one.precision) == (form, precision)), None)
 
 
+@dataclass(frozen=True)
+class RunPaths:
+    """Where what a run makes lies."""
+
+    root: Path
+
+    def checkpoint(self, name: str) -> Path:
+        return self.root / "checkpoints" / f"{name}.safetensors"
+
+    def variant(self, name: str) -> Path:
+        return self.root / "variants" / name
+
+
 class RunFolder:
-    """Paths of a run, and its state; ``made`` are the folders that were made for it, the innermost first."""
+    """The folder of a run, and its state; ``made`` are the folders that were made for it, the innermost first."""
 
     def __init__(self, root: Path, state: RunState, made: Sequence[Path] = ()) -> None:
         self.root = root
+        self.paths = RunPaths(root)
         self.state = state
         self._made = made
         self._unlock: weakref.finalize[..., RunFolder] | None = None
@@ -181,12 +195,6 @@ class RunFolder:
         for folder in self._made:
             with contextlib.suppress(OSError):  # something else is in it
                 folder.rmdir()
-
-    def checkpoint(self, name: str) -> Path:
-        return self.root / "checkpoints" / f"{name}.safetensors"
-
-    def variant(self, name: str) -> Path:
-        return self.root / "variants" / name
 
 
 def _shown(name: str, value: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
-from formwright.inference.prompts import check_prompts, in_one_array
+from formwright.inference.prompts import check_prompts, in_one_array, in_text
 from formwright.inference.sampling import GREEDY, Array, Sampling, draw
 from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
@@ -161,8 +161,10 @@ def generate_text(
     Raises:
         UserError: as :func:`generate`, or the tokeniser belongs to another model.
     """
-    tokenizer.check_fits(model.specification.input.channels)
-    ended = {tokenizer.end} if tokenizer.end is not None else set()
-    rows = [tokenizer.encode(prompt, special=True) for prompt in prompts]
-    steps = generate(model, rows, tokens=tokens, sampling=sampling, stop={*stop, *ended})
-    yield from tokenizer.pieces(steps, len(rows))
+    yield from in_text(
+        tokenizer,
+        prompts,
+        lambda rows, stops: generate(model, rows, tokens=tokens, sampling=sampling, stop=stops),
+        vocabulary=model.specification.input.channels,
+        stop=stop,
+    )

@@ -1,14 +1,15 @@
-"""The ids that a model is given to continue or to read, whatever runs it."""
+"""What a model of language is given to continue or to read, and gets back as text, whatever runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
+from formwright.data.tokenization import Tokenizer
 from formwright.errors import UserError
 
 
@@ -42,3 +43,29 @@ def in_one_array(rows: Sequence[Sequence[int]], padding: int | None) -> Int[NDAr
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return padded
+
+
+def in_text(
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    generate: Callable[[list[list[int]], set[int]], Iterable[list[int | None]]],
+    *,
+    vocabulary: int,
+    stop: Collection[int],
+) -> Iterator[list[str]]:
+    """The next piece of each row's text, empty where there is none yet or the row has ended.
+
+    Args:
+        tokenizer: of the model.
+        prompts: texts.
+        generate: the next ids of rows of ids, given those that end a row.
+        vocabulary: how many ids the model knows.
+        stop: ids that end a row besides the tokeniser's end.
+
+    Raises:
+        UserError: the tokeniser belongs to another model.
+    """
+    tokenizer.check_fits(vocabulary)
+    ended = {tokenizer.end} if tokenizer.end is not None else set()
+    rows = [tokenizer.encode(prompt, special=True) for prompt in prompts]
+    yield from tokenizer.pieces(generate(rows, {*stop, *ended}), len(rows))

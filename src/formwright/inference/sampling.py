@@ -69,7 +69,7 @@ class Sampling:
         """
         scores = self._penalised(scores, seen)
         if self.temperature == 0:
-            return np.eye(scores.shape[-1], dtype=scores.dtype)[scores.argmax(-1)]
+            return (np.arange(scores.shape[-1]) == scores.argmax(-1)[:, None]).astype(scores.dtype)
         scores = scores / self.temperature
         if self.top_k is not None and self.top_k < scores.shape[-1]:
             least = np.partition(scores, -self.top_k)[:, -self.top_k, None]

@@ -92,7 +92,7 @@ class Chain(Network):
         self.check_input(input)
         if segments is not None:
             context = context.replace(segments=segments)
-        if context.segments is not None:
+        if context.segments is not None and not isinstance(self._specification.input, ImageInput | GridInput):
             check_segments(context.segments, input)
         tokens, context = self.backbone(input, self._context(input, context, lengths, types))
         return self.head(tokens, context)

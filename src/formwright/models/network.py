@@ -27,7 +27,7 @@ from formwright.nn.context import EMPTY, SETTLED, Context, split_prefix
 from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
 from formwright.nn.frame import Stage
-from formwright.nn.initialization import initialize
+from formwright.nn.initialization import Unfilled, initialize
 from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInput
 from formwright.nn.masks import mask_of_lengths
 from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
@@ -423,7 +423,7 @@ def network(specification: NetworkSpec | Mapping[str, Any]) -> Network:
 @torch.no_grad()
 def empty_copy(specification: NetworkSpec) -> Network:
     """The network without memory for its weights (PyTorch's meta device): for counting, not for running."""
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         return network(specification)
 
 

@@ -7,7 +7,11 @@ with zero biases say ``xavier``. A part that starts otherwise sets ``init_weight
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -26,3 +30,21 @@ def initialize(model: nn.Module, std: float = 0.02, *, rule: str = "truncated_no
         own_rule = getattr(module, "init_weights", None)
         if callable(own_rule):
             own_rule()
+
+
+_FILLING = {
+    *(getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")),
+    *(
+        getattr(torch.Tensor, name)
+        for name in ("add_", "clamp_", "erfinv_", "fill_", "mul_", "normal_", "uniform_", "zero_")
+    ),
+}
+
+
+class Unfilled(TorchFunctionMode):
+    """Leaves out what only fills a tensor with values, for models that have no memory to hold any."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))

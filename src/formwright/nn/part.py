@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -330,6 +331,11 @@ def forget_checks(model: nn.Module) -> None:
             part._ignored = None
 
 
+@functools.cache
+def _parameters(constructor: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters
+
+
 def build_part(spec: PartSpec, *sizes: int, grid: tuple[int, ...] | None = None) -> Any:
     """Construct a part: ``sizes`` are its channel counts (``dim``, or ``in_dim, dim``), ``grid`` the expected grid.
 
@@ -339,7 +345,7 @@ def build_part(spec: PartSpec, *sizes: int, grid: tuple[int, ...] | None = None)
         UserError: the part is not registered, or an option is unknown or missing.
     """
     constructor = PARTS[spec.name]
-    parameters = inspect.signature(constructor).parameters
+    parameters = _parameters(constructor)  # type: ignore[arg-type]  # mypy takes its instances' hash for its own
     options: dict[str, Any] = dict(spec.options)
     if "grid" in parameters and "grid" not in options:
         options["grid"] = grid

@@ -142,7 +142,7 @@ class Streams:
             return self.through(path, part, x, context), part.offer(context)
         part.check_context(context)
         stream: Any = part.stream
-        x, self._parts[path], context = stream(x, {**self._parts.get(path, {}), LENGTH: self.length}, context)
+        x, self._parts[path], context = stream(x, self.of(path), context)
         self.length = part.emitted(self.length)
         return x, context
 

@@ -95,6 +95,7 @@ class Trainer:
         self.seconds = 0.0
         #: mean loss over the steps of the latest call of :meth:`train` that took any
         self.loss: float | None = None
+        self._untold = (0.0, 0)  # sum of the losses since :meth:`take_loss`, and of how many steps
         #: epochs that :meth:`fit` has finished, and their scores
         self.scores: list[tuple[int, float]] = []
         self._best: dict[str, Tensor] | None = None
@@ -152,6 +153,7 @@ class Trainer:
             self.seconds += elapsed
             total_loss += loss
             taken += 1
+            self._untold = (self._untold[0] + loss, self._untold[1] + 1)
             if on_step is not None:
                 self._random_state = torch.get_rng_state()  # so that it may save a checkpoint
                 rate = self._optimizers[0].param_groups[0]["lr"]
@@ -161,6 +163,11 @@ class Trainer:
             return math.nan
         self.loss = total_loss / taken
         return self.loss
+
+    def take_loss(self) -> float | None:
+        """The mean loss over the steps since this was last asked, over calls, saving and loading; none without any."""
+        (total, steps), self._untold = self._untold, (0.0, 0)
+        return total / steps if steps else None
 
     def _others(self, phase: Phase) -> list[nn.Parameter]:
         """The trained parameters that a phase leaves alone."""
@@ -281,6 +288,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "loss": self.loss,
+            "untold": self._untold,
             "scores": self.scores,
             "schedule": asdict(self.schedule),
             "recipe": asdict(self.recipe),
@@ -317,6 +325,8 @@ class Trainer:
         self.step = header["step"]
         self.seconds = header["seconds"]
         self.loss = header["loss"]
+        total, steps = header.get("untold", (0.0, 0))
+        self._untold = (total, steps)
         self.scores = [(epoch, score) for epoch, score in header.get("scores", [])]
         self._best = _part(tensors, "best.") or None
         self._random_state = tensors["random"]

@@ -64,6 +64,7 @@ class LanguageModellingGoal(Goal[RunningText]):
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
         from formwright.models import Network
+        from formwright.nn.streaming import bytes_of
 
         assert isinstance(model, Network)
         data = self.data
@@ -77,7 +78,7 @@ class LanguageModellingGoal(Goal[RunningText]):
                 "nats_per_character": bits / _BITS * count / max(characters, 1),
                 "perplexity_per_byte": 2.0**bits,
                 "tokens_per_second": speed,
-                "memory_per_stream": float(sum(value.numel() * value.element_size() for value in state.values())),
+                "memory_per_stream": float(bytes_of(state)),
             },
             details={"samples": samples},
         )

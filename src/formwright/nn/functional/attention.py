@@ -42,6 +42,10 @@ def attend(
             ``(batch, heads, time, keys)``.
     """
     grouped = q.shape[1] != k.shape[1]
+    if grouped and tap is None and not causal and _one_query_of_all_heads(q, mask):
+        # ONNX knows no groups and would repeat the keys: here a group's queries stand where those of a text would.
+        y = attend(q.reshape(q.shape[0], k.shape[1], -1, q.shape[3]), k, v, mask, scale=scale, dropout=dropout)
+        return y.reshape(*q.shape[:3], v.shape[3])
     if tap is None:
         # Where the function is mapped, PyTorch would choose a form that gives a learned mask no gradient.
         with sdpa_kernel(SDPBackend.MATH) if mapped() else nullcontext():
@@ -61,6 +65,13 @@ def attend(
     blind = (scores == -torch.inf).all(-1, keepdim=True)
     weights = tap("weights", scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0))
     return F.dropout(weights, dropout) @ v
+
+
+def _one_query_of_all_heads(q: Tensor, mask: Tensor | None) -> bool:
+    """Whether a program is exported for one token at a time, whose heads all see the same keys."""
+    if not torch.compiler.is_exporting() or any_length(q.shape[2]) or q.shape[2] != 1:
+        return False
+    return mask is None or (mask.ndim == 4 and mask.shape[1] == 1)
 
 
 def softmax_attention(

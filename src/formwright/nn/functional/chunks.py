@@ -120,7 +120,7 @@ class Cuts(NamedTuple):
     @classmethod
     def of(cls, starts: Bool[Tensor, "batch time"], heads: int, length: int, dtype: torch.dtype) -> Cuts:
         """Those of chunks of ``length`` tokens, laid out as the first two axes of :func:`to_chunks` in one."""
-        number = to_chunks(starts[:, :, None, None], length, dtype).cumsum(2)
+        number = to_chunks(starts[:, :, None, None].to(dtype), length, dtype).cumsum(2)
         end = number[:, :, -1:]
         factors = (number == number.mT, number == 0, number == end, end == 0)
         return cls(*(factor.repeat_interleave(heads, dim=0).flatten(0, 1).to(dtype) for factor in factors))

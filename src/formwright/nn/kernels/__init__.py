@@ -2,10 +2,10 @@
 
 They were checked with Triton's interpreter, which runs kernels on a CPU, and never ran on a GPU. After :func:`enable`
 ``causal_linear_attention``, ``gated_linear_attention``, ``ssd``, ``delta_rule`` and ``selective_scan`` compute tensors
-on a CUDA device with them, forward and backward. Everything else stays as it is: tensors on a CPU, single tokens, and
-graphs that ``torch.compile`` and ``torch.export`` capture, and functions that ``torch.func`` transforms take the forms
-in PyTorch. Second derivatives are refused. The kernels have chunks of a
-length of their own, whatever ``chunk`` says.
+on a CUDA device with them, forward and backward. Everything else stays as it is: tensors on a CPU, single tokens,
+packed rows, graphs that ``torch.compile`` and ``torch.export`` capture, and functions that ``torch.func`` transforms
+take the forms in PyTorch. Second derivatives are refused. The kernels have chunks of a length of their own, whatever
+``chunk`` says.
 
 This module imports nothing of Triton.
 """

@@ -38,7 +38,7 @@ class Attention(Part):
     Without further options every token attends to every real token; places do not matter, so any grid (or a class
     token in front) will do. A token that stands for several merged ones counts as often: ``log(token_size)`` is added
     to the scores of its key. With ``causal`` a token attends to itself and those before it, and the part streams with
-    a cache of keys and values.
+    a cache of keys and values. The sequences of a packed row (``context.segments``) attend one by one.
 
     Args:
         dim: channels in and out.
@@ -151,22 +151,25 @@ class Attention(Part):
         mask = None if context.mask is None else context.mask.flatten(1)
         places = torch.arange(tokens.shape[1], device=x.device)[None]
         q, k, v = self._project(tokens, places)
-        sizes = () if context.token_size is None else (context.token_size,)
-
-        def attend(operands: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
-            q, k, v, *sizes = operands
-            here = places[:, : q.shape[1]]
-            scores = self._scores(context, here, here)
-            if sizes:
-                scores["bias"] = sizes[0].log()[:, None, None]
-            return self._attend(q, k, v, mask, **scores)
-
+        operands = (q, k, v) if context.token_size is None else (q, k, v, context.token_size)
         if context.segments is None:
-            y = attend((q, k, v, *sizes), mask)
+            y = self._alone(operands, mask, context, places)
         else:
-            y = context.sequences.apply(attend, (q, k, v, *sizes), mask, causal=self.causal)
+
+            def alone(operands: tuple[Tensor, ...], mask: Tensor | None) -> Tensor:
+                return self._alone(operands, mask, context, places[:, : operands[0].shape[1]])
+
+            y = context.sequences.apply(alone, operands, mask, causal=self.causal)
         y = self._output(y).view(x.shape)
         return (y, context.replace(keys=k.mean(2))) if context.keys_wanted else y
+
+    def _alone(self, operands: tuple[Tensor, ...], mask: Tensor | None, context: Context, places: Tensor) -> Tensor:
+        """What rows of one sequence each get, from queries, keys, values and, if tokens are merged, their sizes."""
+        q, k, v, *sizes = operands
+        scores = self._scores(context, places, places)
+        if sizes:
+            scores["bias"] = sizes[0].log()[:, None, None]
+        return self._attend(q, k, v, mask, **scores)
 
     def init_state(
         self, batch: int, capacity: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -203,7 +206,7 @@ class Attention(Part):
             cache.write(ring, new, length, context.mask)
         else:
             cache.write(ring, new, length, context.mask)
-            used = slots if seen is None else min(seen + time, slots)
+            used = None if seen is None else min(seen + time, slots)  # all of them, where a program is exported
             keys, values = (tensor[:, :used] for tensor in ring.values())
             key_places = cache.key_places(length + 1, slots) if forgets else torch.arange(slots, device=x.device)[None]
             key_places = key_places[:, :used]

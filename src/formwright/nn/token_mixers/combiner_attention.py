@@ -197,7 +197,7 @@ class CombinerAxialAttention(MultiHeadMixer):
         return y.view(x.shape)
 
     def _alone(self, tokens: Tensor, mask: Mask | None) -> Tensor:
-        real = split_blocks(real_tokens(mask, tokens).expand(len(tokens), -1), self.columns)
+        real = split_blocks(real_tokens(mask, tokens).expand(tokens.shape[0], -1), self.columns)
         q, k, v = (split_blocks(head, self.columns) for head in self.project(tokens))
         keys, values = self._rows(split_blocks(tokens, self.columns), q, k, v, real)
         y = combiner_axial_attention(q, k, v, keys, values, real)

@@ -21,7 +21,10 @@ WINDOW = "window"
 
 
 class RecurrentMixer(Part):
-    """A causal mixer whose state is as large after a long text as after a short one; a subclass says how it mixes."""
+    """A causal mixer whose state is as large after a long text as after a short one; a subclass says how it mixes.
+
+    It forgets its state where a sequence of a packed row begins (``context.starts``).
+    """
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
