@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from formwright.cli import main
 from formwright.data.degradation import Degradation
-from formwright.data.restoration import read_restoration
+from formwright.data.restoration import holds_pairs, read_restoration
 from formwright.deployment import OnnxModel, predict
 from formwright.deployment.preparations import restoration
 from formwright.errors import UserError
@@ -81,6 +81,24 @@ def test_pairs_tell_the_scale_and_are_recognised(tmp_path):
     assert sorted(np.concatenate(list(data.parts.values()))) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_parts_that_are_given_are_kept(tmp_path, paired):
+    pictures = {"train": range(6), "test": (0, 10, 11)}  # test shares picture 0
+    for part, seeds in pictures.items():
+        for name, side in (("high", 96), ("low", 48)) if paired else (("", 96),):
+            (tmp_path / part / name).mkdir(parents=True)
+            for seed in seeds:
+                drawn(seed, side, side).save(tmp_path / part / name / f"{seed}.png")
+    assert holds_pairs(tmp_path) == paired
+    data = read_restoration(tmp_path)
+    names = {part: {data.names[i] for i in rows} for part, rows in data.parts.items()}
+    assert names["test"] == {"test/0", "test/10", "test/11"}
+    assert len(names["val"]) == 1
+    assert names["train"] | names["val"] == {f"train/{seed}" for seed in range(1, 6)}
+    assert data.notes == ("0.png is a copy of another picture and was left out.",)
+    assert data.scale == 2
+
+
 def bad_folders(root):
     """A folder, the options that it is given with, and words of the sentence that answers."""
     save(root / "odd", 3, width=97)
@@ -89,11 +107,16 @@ def bad_folders(root):
     for name in ("alone", "unequal"):
         save(root / name / "high", 3)
         save(root / name / "low", 3, width=48, height=48)
+    save(root / "parted" / "train" / "high", 3)
+    save(root / "parted" / "train" / "low", 3, width=48, height=48)
+    save(root / "parted" / "test", 3)
+    for name in ("train", "training"):
+        save(root / "twice" / name, 3)
     (root / "alone" / "low" / "picture-1.png").unlink()
     drawn(1, width=40, height=48).save(root / "unequal" / "low" / "picture-1.png")
     return [
         ("odd", [], "97 x 96 pixels, which a scale of 2 does not divide"),
-        ("few", [], "2 different pictures"),
+        ("few", [], "2 different pictures to train on; 3 at least"),
         ("small", [], "sides of 32"),
         ("few", ["--scale", "1"], "Nothing is to be restored"),
         ("few", ["--scale", "9"], "from 1 to 8"),
@@ -101,6 +124,10 @@ def bad_folders(root):
         ("few", ["--degradation", "noise=x"], "needs a number"),
         ("alone", [], "no partner, such as high/picture-1"),
         ("unequal", [], "40 x 48 and 96 x 96"),
+        ("unequal", ["--scale", "3"], "48 x 48 and 96 x 96 pixels; 3 times as many per side"),
+        ("alone", ["--degradation", "noise=5"], "leave --degradation out"),
+        ("parted", [], "test lacks the folders low and high"),
+        ("twice", [], "train and training for the same part"),
         ("missing", [], "There is no folder"),
     ]
 
@@ -108,11 +135,10 @@ def bad_folders(root):
 def test_what_cannot_be_learned_from_is_told_in_a_sentence(tmp_path, capsys):
     for folder, options, words in bad_folders(tmp_path):
         out = tmp_path / "run"
-        code = main(
-            ["fit", str(tmp_path / folder), "--task", "restoration", "--max-time", "60s", "--out", str(out), *options]
-        )
+        with pytest.raises(SystemExit) as raised:
+            main(["fit", str(tmp_path / folder), "--task=restoration", "--max-time=60s", f"--out={out}", *options])
         message = " ".join(capsys.readouterr().err.split())
-        assert code == 2, (folder, message)
+        assert raised.value.code == 2, (folder, message)
         assert words in message
         assert not out.exists()
 

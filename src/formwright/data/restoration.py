@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.degradation import Degradation
-from formwright.data.folders import list_folder
+from formwright.data.folders import PART_NAMES, list_folder
 from formwright.data.preprocess import PictureError, is_grey, open_picture, readable_suffixes, to_array, upright_size
-from formwright.data.splits import TEST_SHARE, VAL_SHARE, content_digests
+from formwright.data.splits import TEST, TEST_SHARE, TRAIN, VAL, VAL_SHARE, content_digests
 from formwright.errors import UserError
 from formwright.files import write_json
-from formwright.open_choices import Categorical, Open
-from formwright.shapes import Shape
 
 LOW, HIGH = "low", "high"
 #: Sides of a clean picture that a patch and the window of SSIM fit into; scales that are read.
 SMALLEST, SCALES = 32, range(1, 9)
 
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class RestorationShape(Shape):
-    """``patches`` of ``side`` pixels and 1 or 3 channels, to be made ``scale`` times as high and wide."""
-
-    sizes: ClassVar[Mapping[str, Open]] = {"width": Categorical((16, 32, 64, 96)), "depth": Categorical((2, 3, 4))}
-    batches: ClassVar[tuple[tuple[int, int], ...]] = ((0, 16),)
-
-    scale: int
-    channels: int
-    side: int
-    patches: int
-
-    def __str__(self) -> str:
-        return f"patches of {self.side} x {self.side} pixels"
-
-    @property
-    def samples(self) -> int:
-        return self.patches
 
 
 @dataclass(frozen=True)
@@ -84,8 +61,28 @@ class RestorationData:
 
 
 def holds_pairs(root: Path) -> bool:
-    """Whether a folder has the folders ``low`` and ``high``."""
-    return (root / LOW).is_dir() and (root / HIGH).is_dir()
+    """Whether a folder, or the folder ``train`` in it, has the folders ``low`` and ``high``."""
+    return root.is_dir() and _is_paired(_part_folders(root)[TRAIN])
+
+
+def _is_paired(folder: Path) -> bool:
+    return (folder / LOW).is_dir() and (folder / HIGH).is_dir()
+
+
+def _part_folders(root: Path) -> dict[int, Path]:
+    """The folder of each part that is given: those called train, val and test, or ``root`` where there is no train.
+
+    Raises:
+        UserError: a part has several folders.
+    """
+    found: dict[int, Path] = {}
+    for entry in list_folder(root):
+        part = PART_NAMES.get(entry.name.lower()) if entry.is_dir() else None
+        if part in found:
+            raise UserError(f"{root} has {found[part].name} and {entry.name} for the same part; keep one of them.")
+        if part is not None:
+            found[part] = Path(entry.path)
+    return found if TRAIN in found else {TRAIN: root}
 
 
 def read_restoration(
@@ -99,6 +96,9 @@ def read_restoration(
 ) -> RestorationData:
     """Read pairs from ``root/low`` and ``root/high``, by their names, or make poor pictures of those in ``root``.
 
+    Where ``root`` has the folders train, val and test, or train and one of them, each holds such pairs or pictures, and
+    what is missing is drawn from those to train on. A picture that two parts share stays in test, or else in val.
+
     Args:
         root: the folder.
         scale: how many times as high and wide the clean pictures are; told by pairs, otherwise 2 if unset.
@@ -108,25 +108,28 @@ def read_restoration(
         progress: told how many of how many pictures are read.
 
     Raises:
-        UserError: a picture cannot be read or has no partner, sizes do not fit, or there are fewer than three.
+        UserError: a picture cannot be read or has no partner, sizes do not fit, or there are too few for three parts.
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}; give one of pictures, or one with the folders {LOW} and {HIGH}.")
     if scale is not None and scale not in SCALES:
         raise UserError(f"The scale is a whole number from {SCALES[0]} to {SCALES[-1]} (--scale), got {scale}.")
-    paired = holds_pairs(root)
-    clean, poor = _files(root / HIGH if paired else root), _files(root / LOW) if paired else {}
-    if paired:
-        _check_partners(root, poor, clean)
-        if degradation is not None:
-            raise UserError(f"{root} holds pairs, whose poor pictures are given; leave --degradation out.")
+    folders = _part_folders(root)
+    paired = _is_paired(folders[TRAIN])
+    if paired and degradation is not None:
+        raise UserError(f"{root} holds pairs, whose poor pictures are given; leave --degradation out.")
+    files = [
+        (part, name, low, high)
+        for part, folder in sorted(folders.items(), reverse=True)  # test, val, train
+        for name, low, high in (_pairs(folder) if paired else _clean(folder))
+    ]
     made = None if paired else Degradation.parse(degradation or "bicubic", scale or 2)
-    names, lows, highs, notes, seen = [], [], [], list[str](), set[int]()
-    mode = 1 if all(_is_grey(file) for file in clean.values()) else 3
-    for number, (name, file) in enumerate(clean.items()):
+    names, lows, highs, given, notes, seen = [], [], [], list[int](), list[str](), set[int]()
+    mode = 1 if all(_is_grey(high) for *_, high in files) else 3
+    for number, (part, name, poor, file) in enumerate(files):
         try:
             high = _read(file, mode)
-            low = _read(poor[name], mode) if made is None else None
+            low = None if poor is None else _read(poor, mode)
         except PictureError:
             if not skip_bad:
                 raise
@@ -149,13 +152,12 @@ def read_restoration(
             low = made.apply(high, seed + number)
         else:
             scale = _scale_of(name, low, high, scale)
-        names.append(name)
+        names.append(name if len(folders) == 1 else f"{folders[part].name}/{name}")
+        given.append(part)
         lows.append(low)
         highs.append(high)
         if progress is not None:
-            progress(number + 1, len(clean))
-    if len(highs) < 3:
-        raise UserError(f"{root} has {len(highs)} different pictures; three at least are expected: add some.")
+            progress(number + 1, len(files))
     return RestorationData(
         source=str(root),
         notes=tuple(notes),
@@ -164,7 +166,7 @@ def read_restoration(
         high=tuple(highs),
         scale=made.scale if made is not None else scale or 1,
         degradation="pairs of the folders low and high" if made is None else str(made),
-        parts=_parts(len(highs), seed),
+        parts=_parts(root, np.array(given, np.int8), seed),
     )
 
 
@@ -209,14 +211,23 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _check_partners(root: Path, poor: Mapping[str, Path], clean: Mapping[str, Path]) -> None:
+def _clean(folder: Path) -> Iterator[tuple[str, None, Path]]:
+    yield from ((name, None, file) for name, file in _files(folder).items())
+
+
+def _pairs(folder: Path) -> Iterator[tuple[str, Path, Path]]:
+    """The pairs of a folder: their name, the poor picture and the clean one."""
+    if not _is_paired(folder):
+        raise UserError(f"{folder} lacks the folders {LOW} and {HIGH}, which the pictures to train on have; add them.")
+    poor, clean = _files(folder / LOW), _files(folder / HIGH)
     alone = sorted(set(poor) ^ set(clean))
     if alone:
         where = LOW if alone[0] in poor else HIGH
         raise UserError(
-            f"{len(alone)} pictures of {root} have no partner, such as {where}/{alone[0]}; a picture of the same name "
-            f"is expected in {LOW} and {HIGH}: add or remove them."
+            f"{len(alone)} pictures of {folder} have no partner, such as {where}/{alone[0]}; a picture of the same "
+            f"name is expected in {LOW} and {HIGH}: add or remove them."
         )
+    yield from ((name, poor[name], file) for name, file in clean.items())
 
 
 def _size(pixels: Pixels) -> str:
@@ -233,11 +244,17 @@ def _scale_of(name: str, low: Pixels, high: Pixels, expected: int | None) -> int
     return scale
 
 
-def _parts(count: int, seed: int) -> dict[str, NDArray[np.int64]]:
-    order = np.random.default_rng(seed).permutation(count)
-    test, val = max(1, round(TEST_SHARE * count)), max(1, round(VAL_SHARE * count))
-    return {
-        "train": np.sort(order[test + val :]),
-        "val": np.sort(order[test : test + val]),
-        "test": np.sort(order[:test]),
-    }
+def _parts(root: Path, given: NDArray[np.int8], seed: int) -> dict[str, NDArray[np.int64]]:
+    """Rows of each part; those that are not given are drawn from those to train on."""
+    rows = {part: np.flatnonzero(given == part) for part in (TRAIN, VAL, TEST)}
+    missing = {part: share for part, share in ((TEST, TEST_SHARE), (VAL, VAL_SHARE)) if not len(rows[part])}
+    if len(rows[TRAIN]) <= len(missing):
+        raise UserError(
+            f"{root} has {len(rows[TRAIN])} different pictures to train on; {len(missing) + 1} at least are expected, "
+            "one for each part that has no folder: add some."
+        )
+    order, start = np.random.default_rng(seed).permutation(rows[TRAIN]), 0
+    for part, share in missing.items():
+        count = max(1, round(share * len(order)))
+        rows[part], start = np.sort(order[start : start + count]), start + count
+    return {"train": np.sort(order[start:]), "val": rows[VAL], "test": rows[TEST]}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import to_channels_first
+from formwright.nn.convolution import Convolution2d, to_channels_first
 from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 
@@ -24,6 +24,7 @@ class PixelShuffleHead(Part):
         channels: of the picture that comes out.
         scale: ``r``, how many times as high and wide it is.
         kernel: odd side of the convolution; zeros outside of the grid.
+        zero: start with a convolution of zeros, so that a network with a global skip begins as the skip alone.
 
     Shapes: ``(batch, height, width, dim)`` to ``(batch, channels, r height, r width)``.
 
@@ -34,14 +35,20 @@ class PixelShuffleHead(Part):
     arXiv 1609.05158; channels in PyTorch's order, which :func:`paper_order` turns into the paper's.
     """
 
-    promises: ClassVar[Promises] = Promises(dimensions=(2,), exemptions={"tokens": "gives a picture, not tokens"})
+    promises: ClassVar[Promises] = Promises(dimensions=(2,), exemptions={"tokens": "gives a picture"})
 
-    def __init__(self, dim: int, channels: int, *, scale: int = 2, kernel: int = 3) -> None:
+    def __init__(self, dim: int, channels: int, *, scale: int = 2, kernel: int = 3, zero: bool = False) -> None:
         super().__init__()
         if scale < 1 or kernel < 1 or kernel % 2 == 0:
             raise UserError(f"A sub-pixel layer has a scale from 1 and an odd kernel, got {scale} and {kernel}.")
-        self.scale = scale
-        self.conv = nn.Conv2d(dim, channels * scale**2, kernel, padding=kernel // 2)
+        self.scale, self.zero = scale, zero
+        self.conv = Convolution2d(dim, channels * scale**2, kernel, padding=kernel // 2)
+
+    def init_weights(self) -> None:
+        if self.zero:
+            nn.init.zeros_(self.conv.weight)
+            if self.conv.bias is not None:
+                nn.init.zeros_(self.conv.bias)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"conv.weight": (None, RESIDUAL, None, None)}
@@ -65,6 +72,9 @@ def pixel_shuffle(
             f"{x.shape[1]} channels cannot be laid out as {scale} x {scale} places each; a multiple of {scale**2} is "
             "expected."
         )
+    batch, channels, height, width = x.shape
+    if 0 in (batch, height, width):  # PyTorch's gradient of no samples has another shape
+        return x.reshape(batch, channels // scale**2, height * scale, width * scale)
     return F.pixel_shuffle(x, scale)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -19,7 +20,7 @@ from formwright.data.restoration import read_pixels
 from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-from formwright.files import write_atomically
+from formwright.files import atomic_path
 from formwright.reporting import SILENT, Reporter
 
 #: Pixels a side of a tile, and around it, that its answer is computed from; larger pictures are restored tile by tile.
@@ -29,25 +30,29 @@ TABLE = "pictures.csv"
 
 @dataclass(frozen=True)
 class Restored:
-    """A picture and what was made of it: uint8 ``pixels (height, width, channels)``, the sides before, where it is."""
+    """What was made of a picture.
+
+    Attributes:
+        file: the picture.
+        before, after: height and width.
+        pixels: uint8 ``(height, width, channels)``; none once they are written.
+        written: where.
+    """
 
     file: str
-    pixels: NDArray[np.uint8]
     before: tuple[int, int]
+    after: tuple[int, int]
+    pixels: NDArray[np.uint8] | None = None
     written: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        height, width = self.pixels.shape[:2]
+        height, width = self.after
         return {"file": self.file, "height": height, "width": width, "written": self.written}
 
     def cells(self) -> dict[str, str]:
-        before, after = (f"{width} x {height}" for height, width in (self.before, self.pixels.shape[:2]))
-        return {
-            "file": self.file,
-            "before": before,
-            "after": after,
-            **({"written": self.written} if self.written else {}),
-        }
+        before, after = (f"{width} x {height}" for height, width in (self.before, self.after))
+        written = {"written": self.written} if self.written else {}
+        return {"file": self.file, "before": before, "after": after, **written}
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
@@ -85,42 +90,47 @@ class RestorationPreparation(Preparation):
         return restored
 
     def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Restored]:
+        for file in inputs:  # before minutes go into the first
+            read_pixels(Path(file), self.channels)
         for number, file in enumerate(inputs):
             pixels = read_pixels(Path(file), self.channels)
-            yield Restored(file, self.restore(model, pixels), pixels.shape[:2])
+            restored = self.restore(model, pixels)
+            yield Restored(file, pixels.shape[:2], restored.shape[:2], restored)
             reporter.progress((number + 1) / len(inputs), file)
 
     def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
-        """Write each picture as PNG into the folder ``out``, and a table beside them.
+        """Write each picture as PNG into the folder ``out``, and a table beside them: all of them or none.
 
         Raises:
-            UserError: ``out`` is a file, or cannot be written.
+            UserError: ``out`` is a file, cannot be written, or holds a picture that was given.
         """
         if out.exists() and not out.is_dir():
             raise UserError(f"{out} is a file; restored pictures are written into a folder: name one (--out).")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{out} cannot be made ({error.strerror}); name another folder (--out).") from error
-        rows: list[dict[str, str]] = []
-        taken: set[str] = set()
-        for answer in answers:
-            assert isinstance(answer, Restored)
-            name = stem = Path(answer.file).stem
-            while name in taken:
-                name = f"{stem}-{sum(other.startswith(stem) for other in taken) + 1}"
-            taken.add(name)
-            pixels, file = answer.pixels, io.BytesIO()
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
-            write_atomically(out / f"{name}.png", file.getvalue())
-            written = Restored(answer.file, pixels, answer.before, str(out / f"{name}.png"))
-            rows.append(written.cells())
-            yield written
-        table = io.StringIO()
-        lines = csv.DictWriter(table, fieldnames=["file", "before", "after", "written"], lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(rows)
-        write_atomically(out / TABLE, table.getvalue().encode())
+        written: dict[str, Restored] = {}
+        with ExitStack() as pending:  # files take their places when it ends well
+            for answer in answers:
+                assert isinstance(answer, Restored)
+                assert answer.pixels is not None
+                name = stem = Path(answer.file).stem
+                while name in written:
+                    name = f"{stem}-{sum(other.startswith(stem) for other in written) + 1}"
+                path = out / f"{name}.png"
+                pixels = answer.pixels[..., 0] if answer.pixels.shape[2] == 1 else answer.pixels
+                Image.fromarray(pixels).save(pending.enter_context(atomic_path(path)), "PNG")
+                written[name] = replace(answer, pixels=None, written=str(path))
+            given = {Path(answer.file).resolve() for answer in written.values()}
+            for answer in written.values():
+                if Path(answer.written).resolve() in given:
+                    raise UserError(
+                        f"{answer.written} was given and would be overwritten; name another folder (--out)."
+                    )
+            lines = io.StringIO()
+            table = csv.DictWriter(lines, ["file", "before", "after", "written"], lineterminator="\n")
+            table.writeheader()
+            table.writerows(answer.cells() for answer in written.values())
+            pending.enter_context(atomic_path(out / TABLE)).write_text(lines.getvalue(), encoding="utf-8")
+        reporter.note(f"{len(written)} restored picture{'s' * (len(written) != 1)} written to {out}.")
+        yield from written.values()
 
 
 PREPARATIONS.add("restoration", RestorationPreparation)

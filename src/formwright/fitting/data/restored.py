@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from formwright.data.restoration import RestorationData, RestorationShape, holds_pairs, read_restoration
+from formwright.data.restoration import RestorationData, holds_pairs, read_restoration
 from formwright.data.splits import evenly_spaced
 from formwright.deployment.preparations.restoration import RestorationPreparation
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, Data, Option, Reading
+from formwright.shapes import RestorationShape
 
 if TYPE_CHECKING:
     from formwright.batch import Batch

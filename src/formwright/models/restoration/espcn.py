@@ -15,10 +15,9 @@ from formwright.models import register_family
 from formwright.models.topologies.restorer import RestorerSpec
 from formwright.nn.inputs import ImageInput
 from formwright.nn.specification import PartSpec, StageSpec, part
-from formwright.open_choices import Categorical
 
 if TYPE_CHECKING:
-    from formwright.data.restoration import RestorationShape
+    from formwright.shapes import RestorationShape
 
 
 def espcn(
@@ -39,7 +38,7 @@ def espcn(
         dims: channels after each convolution but the last.
         kernels: odd side of each convolution.
         activation: after each but the last: ``tanh`` in the paper.
-        skip: add the input, enlarged bicubically; the paper does not.
+        skip: add the input, enlarged bicubically, to what starts as zero; the paper does not.
         channels: of the picture; the paper's is the luma alone.
         image_size: side of the pictures that are measured by default; any goes.
 
@@ -65,7 +64,7 @@ def espcn(
         input=ImageInput(channels, (image_size, image_size)),
         embed=part("patch_embedding", kernel=first[1], stride=1, padding=first[1] // 2, norm=after),
         stages=tuple(stages),
-        head=part("pixel_shuffle", scale=scale, kernel=kernels[-1]),
+        head=part("pixel_shuffle", scale=scale, kernel=kernels[-1], zero=skip),
         scale=scale,
         skip=skip,
         initialization="fan_in",
@@ -80,7 +79,6 @@ register_family(espcn, {f"espcn_x{scale}": {"scale": scale} for scale in (2, 3, 
     "espcn",
     order=10,
     recipe={"optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.0},
-    choices={"width": Categorical((16, 32, 64, 96)), "depth": Categorical((2, 3))},
     narrow=0,
     plain="plain ESPCN",
 )
