@@ -6,16 +6,19 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from formwright.cli import main
 from formwright.data.degradation import Degradation
 from formwright.data.restoration import holds_pairs, read_restoration
-from formwright.deployment import OnnxModel, predict
+from formwright.deployment import OnnxModel, export_onnx, predict
 from formwright.deployment.preparations import restoration
+from formwright.deployment.preparations.restoration import RestorationPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.metrics.restoration import psnr_and_ssim
+from formwright.models import create_model
 
 
 def drawn(seed: int, width: int = 96, height: int = 96) -> Image.Image:
@@ -36,7 +39,7 @@ def save(folder, count: int = 8, **size) -> None:
         drawn(number, **size).save(folder / f"picture-{number}.png")
 
 
-def test_from_clean_pictures_to_a_restored_one(tmp_path, short_runs, monkeypatch):
+def test_from_clean_pictures_to_a_restored_one(tmp_path, short_runs):
     save(tmp_path / "clean")
     result = fit(
         tmp_path / "clean",
@@ -49,24 +52,71 @@ def test_from_clean_pictures_to_a_restored_one(tmp_path, short_runs, monkeypatch
     )
     assert result.agreement.same_answer == 1.0
     bicubic = next(rival for rival in result.baselines if rival.name == "bicubic")
-    assert result.test["psnr"] > bicubic.score - 0.5  # a few steps on a busy machine: not worse by much
+    assert result.test["psnr"] > bicubic.score  # it starts there, and few steps suffice to be better
     assert 0 < result.test["ssim"] <= 1
     page = (tmp_path / "run" / "report.html").read_text()
     for words in ("Before, after and truth", ">before<", ">after<", ">truth<", "bicubic"):
         assert words in page, words
-    model = OnnxModel(tmp_path / "run" / "model.onnx")
-    assert model.input_shape == (None, 3, None, None)
+    assert OnnxModel(tmp_path / "run" / "model.onnx").input_shape == (None, 3, None, None)
     drawn(99, width=71, height=45).save(tmp_path / "new.png")
-    (whole,) = predict(tmp_path / "run", [tmp_path / "new.png"])
-    assert whole.pixels.shape == (90, 142, 3)
+    (answer,) = predict(tmp_path / "run", [tmp_path / "new.png"])
+    assert answer.pixels.shape == (90, 142, 3)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """A folder as ``fit`` ships it, of a network with weights that are not zero."""
+    folder = tmp_path_factory.mktemp("shipped")
+    torch.manual_seed(0)
+    model = create_model("espcn_x2", dims=(8, 4), skip=True, channels=3, image_size=16)
+    torch.nn.init.normal_(model.get_parameter("head.conv.weight"), std=0.02)
+    export_onnx(model, folder / "model.onnx", torch.rand(1, 3, 16, 16), free=("height", "width"))
+    RestorationPreparation(channels=3, scale=2).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("width", "height"), [(71, 45), (12, 61)])
+def test_pictures_of_any_size_are_restored_tile_by_tile(shipped, tmp_path, monkeypatch, width, height):
+    drawn(99, width, height).save(tmp_path / "new.png")
+    (whole,) = predict(shipped, [tmp_path / "new.png"])
     monkeypatch.setattr(restoration, "TILE", 20)
-    (answer,) = predict(tmp_path / "run", [tmp_path / "new.png"], out=tmp_path / "restored")
+    (answer,) = predict(shipped, [tmp_path / "new.png"], out=tmp_path / "restored")
     written = np.asarray(Image.open(tmp_path / "restored" / "new.png"))
-    assert written.shape == (90, 142, 3)
+    assert written.shape == whole.pixels.shape == (2 * height, 2 * width, 3)
     assert np.abs(written.astype(int) - whole.pixels).max() <= 1  # no seams: tiles see all that a pixel depends on
     (row,) = csv.DictReader((tmp_path / "restored" / "pictures.csv").open())
-    assert (row["before"], row["after"]) == ("71 x 45", "142 x 90")
-    assert answer.to_json()["width"] == 142
+    assert (row["before"], row["after"]) == (f"{width} x {height}", f"{2 * width} x {2 * height}")
+    assert (answer.to_json()["width"], answer.pixels) == (2 * width, None)
+
+
+def test_it_is_told_what_was_written(shipped, tmp_path, capsys):
+    for folder in ("a", "b"):
+        save(tmp_path / folder, 2, width=12, height=12)
+    given = [str(path) for folder in ("a", "b") for path in sorted((tmp_path / folder).iterdir())]
+    with pytest.raises(SystemExit) as raised:
+        main(["predict", str(shipped), *given, "--out", str(tmp_path / "out")])
+    assert raised.value.code == 0
+    assert "4 restored pictures written to" in " ".join("".join(capsys.readouterr()).split())
+    names = ["picture-0-2.png", "picture-0.png", "picture-1-2.png", "picture-1.png", "pictures.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_nothing_is_written_on_a_mistake(shipped, tmp_path, capsys):
+    save(tmp_path / "a", 2, width=12, height=12)
+    given = [str(path) for path in sorted((tmp_path / "a").iterdir())]
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    for inputs, out, words in (
+        ([*given, str(tmp_path / "broken.png")], tmp_path / "out", "broken.png"),
+        (given, tmp_path / "a", "would be overwritten; name another folder"),
+        (given, tmp_path / "broken.png", "is a file; restored pictures are written into a folder"),
+    ):
+        with pytest.raises(SystemExit) as raised:
+            main(["predict", str(shipped), *inputs, "--out", str(out)])
+        assert raised.value.code == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    assert {path: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
 
 
 def test_pairs_tell_the_scale_and_are_recognised(tmp_path):

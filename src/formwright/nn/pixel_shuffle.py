@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution2d, to_channels_first
+from formwright.nn.functional.chunks import without_autocast
 from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
 
 
@@ -128,3 +129,16 @@ def bicubic_kernels(scale: int) -> Float[Tensor, "cell 1 5 5"]:
     taps = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
     kernels = taps[:, None, :, None] * taps[None, :, None, :]
     return kernels.reshape(scale**2, 1, 5, 5).float()
+
+
+@without_autocast
+def enlarged_by(
+    x: Float[Tensor, "batch channels height width"], kernels: Float[Tensor, "cells 1 side side"], scale: int
+) -> Float[Tensor, "batch channels larger_height larger_width"]:
+    """Each channel by itself, convolved with one kernel per place of a cell, beyond borders that are repeated.
+
+    It is as exact as its input: in bfloat16 a picture has fewer steps than in a file, and what is learned on top of it
+    would learn to mend that.
+    """
+    around = F.pad(x, [kernels.shape[-1] // 2] * 4, mode="replicate")
+    return pixel_shuffle(F.conv2d(around, kernels.to(x.dtype), groups=x.shape[1]), scale)

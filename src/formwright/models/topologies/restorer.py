@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.models.network import NETWORKS, Network
@@ -17,7 +16,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ImageInput, Input
 from formwright.nn.part import Part, Width, build_part
-from formwright.nn.pixel_shuffle import bicubic_kernels, pixel_shuffle
+from formwright.nn.pixel_shuffle import bicubic_kernels, enlarged_by
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 
@@ -110,6 +109,4 @@ class Restorer(Network):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels larger_height larger_width"]:
         """The input enlarged bicubically, which a global skip adds."""
-        around = F.pad(x, (2, 2, 2, 2), mode="replicate")
-        kernels: Tensor = self.bicubic  # type: ignore[assignment]
-        return pixel_shuffle(F.conv2d(around, kernels.to(x.dtype), groups=x.shape[1]), self._specification.scale)
+        return enlarged_by(x, self.bicubic, self._specification.scale)  # type: ignore[arg-type]
