@@ -101,7 +101,7 @@ class Trainer:
         self._best: dict[str, Tensor] | None = None
         self.fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
         # It would round the inputs themselves: autocast alone decides, as it does where the model is scored.
-        self.fabric.strategy.precision.convert_input = _as_given  # type: ignore[method-assign]
+        self.fabric.strategy.precision.convert_input = _as_given  # type: ignore[assignment,method-assign]
         self.model = _channels_last(model)
         self._optimizers = build_optimizers(recipe, {"": model, "objective.": objective})
         self._run, *self._stepped = self.fabric.setup(self.model, *self._optimizers)
