@@ -426,11 +426,11 @@ _DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, 
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 
 
-def windowed_restorer(*, multiple: int = 1) -> RestorerSpec:
-    """Two blocks of windows of 4, the second shifted, between a convolution and a sub-pixel layer, with a skip."""
+def windowed_restorer(*, window: int = 4, multiple: int = 1) -> RestorerSpec:
+    """Two blocks of windows, the second shifted, between a convolution and a sub-pixel layer, with a skip."""
 
     def block(shifted: bool) -> BlockSpec:
-        attention = part("window_attention", heads=2, window=4, shifted=shifted)
+        attention = part("window_attention", heads=2, window=window, shifted=shifted)
         return BlockSpec((BranchSpec(attention, norm=_NORM), BranchSpec(part("mlp", ratio=2.0), norm=_NORM)))
 
     return RestorerSpec(
@@ -487,7 +487,7 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES, "padding": None, "class_token": False},
     ),
     "espcn": ("espcn_x2", {"dims": (8, 4), "skip": True, "channels": 3, "image_size": 9}),
-    "restorer_windows": (windowed_restorer, {"multiple": 4}),
+    "restorer_windows": (windowed_restorer, {"window": 2, "multiple": 4}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }
