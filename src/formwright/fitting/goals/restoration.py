@@ -15,7 +15,7 @@ from formwright.fitting.goal import GOALS, Findings, Goal, Page, Run
 from formwright.fitting.kind import Data
 from formwright.fitting.metric import Metric
 from formwright.fitting.records import Baseline, FitResult
-from formwright.fitting.shown import THUMBNAIL, Shown, picture
+from formwright.fitting.shown import Shown, picture
 from formwright.metrics.restoration import psnr_and_ssim
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
 
-#: Pictures that the report shows, each before, after and in truth.
-MOST_SHOWN = 3
+#: Pictures that the report shows, each before, after and in truth, and the side of what it shows of them.
+MOST_SHOWN, CUT = 3, 80
 WAYS = ("before", "after", "truth")
 
 
@@ -37,7 +37,7 @@ class RestorationGoal(Goal[RestoredPictures]):
     target: ClassVar[str] = "pictures"
     metric: ClassVar[Metric] = Metric("PSNR", "psnr", tolerance=0.05, closeness="0.05 dB of")
     model: ClassVar[str] = "a restorer of {samples}"
-    answer: ClassVar[str] = "{asked} restored, which --out FOLDER writes"
+    answer: ClassVar[str] = "the sides of {asked} restored; with --out FOLDER, it is written there as PNG"
     figure: ClassVar[str] = "PSNR of the luma over the test {samples}, in decibels; more is better"
     title: ClassVar[str] = "Before, after and truth"
     template: ClassVar[str] = "restoration.html.j2"
@@ -72,8 +72,10 @@ class RestorationGoal(Goal[RestoredPictures]):
             found.append({"file": content.names[i], "psnr": psnr, "ssim": ssim})
             if len(found) <= MOST_SHOWN:
                 after = np.round(np.clip(np.moveaxis(restored[0], 0, -1), 0, 1) * 255).astype(np.uint8)
-                for way, pixels in enumerate((enlarge(content.low[i], content.scale), after, content.high[i])):
-                    self._shown[len(WAYS) * (len(found) - 1) + way] = picture(_middle(pixels))
+                before, truth = enlarge(content.low[i], content.scale), content.high[i]
+                where = _hardest(before, truth)
+                for way, pixels in enumerate((before, after, truth)):
+                    self._shown[len(WAYS) * (len(found) - 1) + way] = picture(pixels[where])
         return Findings(
             test={name: float(np.mean([one[name] for one in found])) for name in ("psnr", "ssim")},
             details={"pictures": found},
@@ -113,7 +115,11 @@ class RestorationGoal(Goal[RestoredPictures]):
         )
 
 
-def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What of the middle a page shows pixel for pixel."""
-    top, left = (max(0, (side - THUMBNAIL) // 2) for side in pixels.shape[:2])
-    return pixels[top : top + THUMBNAIL, left : left + THUMBNAIL]
+def _hardest(before: NDArray[np.uint8], truth: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Where a square is that differs the most before it is restored: there is something to see."""
+    differs = np.abs(before.astype(np.float64) - truth).sum(-1)
+    sums = np.pad(differs, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    height, width = (min(CUT, side) for side in differs.shape)
+    squares = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = (int(place) for place in np.unravel_index(squares.argmax(), squares.shape))
+    return slice(top, top + height), slice(left, left + width)
