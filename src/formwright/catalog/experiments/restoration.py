@@ -18,7 +18,7 @@ from formwright.nn.specification import NetworkSpec
 from formwright.reporting import SILENT, Reporter
 
 STEPS = 1500
-#: Pixels a side of a patch of the reduced pictures, and patches of a step.
+#: Pixels per side of a patch of the reduced pictures, and patches of a step.
 PATCH, BATCH = 16, 32
 
 

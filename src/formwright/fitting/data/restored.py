@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from formwright.batch import Batch
     from formwright.data.patches import PatchBatches
 
-#: Pixels a side of a patch of poor pictures, and how many a picture gives in an epoch.
+#: Pixels per side of a patch of poor pictures, and how many a picture gives in an epoch.
 PATCH, EACH = 32, 64
 #: A training that sees fewer patches than this is not worth a larger model.
 WORTHWHILE = 6000

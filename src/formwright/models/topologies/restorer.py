@@ -89,7 +89,7 @@ class Restorer(Network):
         """The restored pictures.
 
         Raises:
-            UserError: the input has another number of channels or axes.
+            UserError: the channels or axes of the input do not match.
         """
         specification = self._specification
         specification.input.check(input)
