@@ -23,7 +23,7 @@ from formwright.errors import UserError
 from formwright.files import atomic_path
 from formwright.reporting import SILENT, Reporter
 
-#: Pixels per side of a tile, and around it, that its answer is computed from; larger pictures are restored tile by tile.
+#: Pixels per side of a tile, and around it, that its answer is computed from; larger pictures are restored by tiles.
 TILE, AROUND = 256, 16
 TABLE = "pictures.csv"
 
