@@ -148,3 +148,8 @@ def test_what_needs_no_data_is_done_and_shown(cli, model, recipe, tmp_path):
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["compression.json", "config.json", "model.onnx", "model.safetensors"]
     assert from_pretrained(tmp_path / "out")(torch.randn(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_a_model_of_pictures_writes_no_text(cli, model):
+    sentence = cli("generate", model, "--prompt", "a").refusal()
+    assert "was made for image-classification and writes no text" in sentence

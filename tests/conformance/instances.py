@@ -115,6 +115,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("cross_attention", options={"heads": 4}),
         Case("cross_attention", "wide", options={"heads": 2, "head_dim": 4, "scale": 1.0, "qkv_bias": True}),
     ),
+    "deformable_attention": (
+        Case("deformable_attention", options={"heads": 4, "levels": 2}),
+        Case("deformable_attention", "narrow", options={"heads": 2, "levels": 2, "points": 1}),
+    ),
+    "mlp_scores": (Case("mlp_scores"), Case("mlp_scores", "zero", options={"hidden": 6, "zero_init": True})),
     "learned_positions": (
         Case("learned_positions"),
         Case("learned_positions", "offset", options={"offset": 2, "norm": _NORM}),
@@ -423,6 +428,17 @@ _AHEAD = {"dim": 16, "hidden": 24, "depth": 1, "heads": 2, "length": 7, "horizon
 
 _DRAWN = {"dim": 16, "depth": 2, "heads": 2, "classes": CLASSES, "channels": 2, "image_size": (8, 4)}
 
+_FINDING = {
+    "dims": (8, 12),
+    "depths": (1, 1),
+    "levels": 2,
+    "dim": 16,
+    "depth": 2,
+    "heads": 2,
+    "queries": 5,
+    "classes": CLASSES,
+    "image_size": 32,
+}
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 
 
@@ -479,6 +495,17 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
     ),
     "series_encoder": ("series_encoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
     "series_decoder": ("series_decoder_1k", {"heads": 2, "patch": 4, "components": 2, "length": 6}),
+    "fpn": (
+        "resnet18_fpn",
+        {"options": {"depths": (1, 1), "dims": (8, 12)}, "dim": 8, "image_size": 32},
+    ),
+    "fpn_lengths": (
+        "convnext_tiny_fpn",
+        {"options": {"depths": (1, 1), "dims": (8, 12)}, "dim": 8, "image_size": 32, "sized": True},
+    ),
+    "query_detector": ("query_detector_small", _FINDING),
+    "query_detector_dense": ("query_detector_small_dense", {**_FINDING, "levels": 1, "depth": 1}),
+    "query_detector_lengths": ("query_detector_small", {**_FINDING, "depth": 1, "sized": True}),
     "forecaster": (temporal_transformer, _AHEAD),
     "forecaster_covariates": (temporal_transformer, {**_AHEAD, "covariates": 2, "normalise": True}),
     "pair": ("lra_retrieval", {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES}),
@@ -600,6 +627,9 @@ def offered(module: Part, x: Tensor) -> dict[str, Any]:
         memory = torch.linspace(0, 50, 6 * x.shape[-1], dtype=x.dtype).sin().view(1, 6, -1)
         offers["memory"] = memory.expand(x.shape[0], -1, -1)
         offers["memory_mask"] = (torch.arange(6) < 5).expand(x.shape[0], -1)
+    if "memory_grids" in module.uses:
+        offers["memory_grids"] = ((2, 2), (1, 2))
+        offers["positions"] = torch.tensor([0.4, 0.7], dtype=x.dtype).expand(*x.shape[:2], 2)
     if "distance_bias" in module.uses:
         offers["distance_bias"] = torch.linspace(0, 40, 7 * 8, dtype=x.dtype).cos().view(7, 8)
     return offers
@@ -681,7 +711,17 @@ def pictures(model: Model, batch: int = 2, seed: int = 0) -> Tensor:
 #: Options that leave one block of a kind, where several are traced for long and written as the same operators.
 ONE_BLOCK: dict[str, dict[str, Any]] = {
     name: {"depth": 1}
-    for name in ("t5", "t5_v1_1", "bart", "tempo", "series_encoder", "series_decoder", "dit", "dit_flow")
+    for name in (
+        "t5",
+        "t5_v1_1",
+        "bart",
+        "tempo",
+        "series_encoder",
+        "series_decoder",
+        "dit",
+        "dit_flow",
+        "query_detector",
+    )
 }
 
 

@@ -44,8 +44,8 @@ def assert_equal(got: Outputs, expected: Outputs, tolerance: float = 1e-9) -> No
 def free_axes(model: Network) -> dict[str, dict[int, Any]]:
     """Every axis of every input that may have any size, up to what tables are made for; one dimension for each name.
 
-    Grids that become coarser and finer again have no such ranges: what holds for their sides is checked at each call,
-    because torch.export cannot prove it (a side is never a multiple of its double).
+    Grids that become coarser, or coarser and finer again, have no such ranges: what holds for their sides is checked at
+    each call, because torch.export cannot prove it (a side is never a multiple of its double).
     """
     longest = {"batch": 64}
     smaller = halves(model)
@@ -54,7 +54,7 @@ def free_axes(model: Network) -> dict[str, dict[int, Any]]:
             if smaller[name].shape[axis] != x.shape[axis]:
                 longest.setdefault(what, x.shape[axis])
     dims = {what: torch.export.Dim(what, min=1, max=size) for what, size in longest.items()}
-    if hasattr(model, "stride"):
+    if hasattr(model, "stride") or hasattr(model, "neck"):
         dims = dict.fromkeys(dims, torch.export.Dim.DYNAMIC)
     return {
         name: {axis: dims[what] for axis, what in source.free.items() if what in dims}
@@ -104,7 +104,8 @@ def test_no_samples_give_none(name: str) -> None:
     expected = named(call(model, inputs))
     for training in (True, False):
         outputs = named(call(model.train(training), {key: x[:0] for key, x in inputs.items()}))
-        assert {key: x.shape for key, x in outputs.items()} == {key: x[:0].shape for key, x in expected.items()}
+        assert expected.keys() <= outputs.keys()  # in training, there may be answers of earlier layers as well
+        assert all(outputs[key].shape == x[:0].shape for key, x in expected.items())
         sum(x.sum() for x in outputs.values()).backward()  # type: ignore[union-attr]
     assert not any(p.grad.any() for p in model.parameters() if p.grad is not None)
 
@@ -181,7 +182,7 @@ def test_described_and_counted_without_memory(name: str) -> None:
     model = tiny_network(name)
     specification = model.specification
     assert NetworkSpec.from_dict(json.loads(json.dumps(specification.to_dict()))) == specification
-    empty = empty_copy(specification)
+    empty = empty_copy(specification).eval()
     assert {n: t.shape for n, t in empty.state_dict().items()} == {n: t.shape for n, t in model.state_dict().items()}
     inputs = {key: x.to("meta") for key, x in cast(named_inputs(model), torch.float32).items()}
     outputs = named(call(empty, inputs))

@@ -314,6 +314,7 @@ def context_with(field: str) -> Context:
         "condition": torch.zeros(2, 4),
         "memory": torch.zeros(2, 3, 4),
         "memory_mask": torch.ones(2, 3, dtype=torch.bool),
+        "memory_grids": ((1, 3),),
         "segments": torch.zeros(2, 7, dtype=torch.int64),
         "distance_bias": torch.zeros(7, 8),
         "statistics": torch.ones(2, 1, 2),

@@ -58,6 +58,9 @@ def test_pictures_of_several_sizes_give_what_they_give_alone() -> None:
         model(pictures)
     with pytest.raises(UserError, match="Lengths of 1 axes were given for samples of 2"):
         model(pictures, lengths=torch.tensor([3, 4, 5]))
+    for wrong in ([[12, 16], [7, 9], [4, 17]], [[12, 16], [7, 9], [-1, 16]]):
+        with pytest.raises(UserError, match="Lengths lie between 0 and the size of the batch, 12 x 16; got"):
+            model(pictures, lengths=torch.tensor(wrong))
     with pytest.raises(UserError, match="There are 3 samples and 1 lengths; give one per sample"):
         model(pictures, lengths=sizes[:1])
     with pytest.raises(UserError, match=r"Lengths are whole numbers, one per sample and axis, and got torch\.float32"):

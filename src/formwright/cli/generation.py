@@ -82,12 +82,13 @@ def _writer(folder: Path, threads: int | None) -> tuple[Callable[..., Iterator[l
         return exported.generate_text, exported.writes
     import torch
 
-    from formwright.inference.generation import generate_text
+    from formwright.inference.generation import check_writes, generate_text
     from formwright.models import from_pretrained
 
     if threads is not None:
         torch.set_num_threads(threads)
     model = from_pretrained(folder)
+    check_writes(model)
     return functools.partial(generate_text, model), model.specification.task == "text-to-text"
 
 

@@ -213,11 +213,11 @@ def _strip(model: Any) -> None:
 
 
 def random_like(example: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-    """Noise of the example's shape; of whole numbers, those of the example in another order."""
+    """Noise of the example's shape; of whole numbers, those of the example elsewhere, none above the largest there."""
     shape = (batch, *example.shape[1:])
     if example.is_floating_point():
         return torch.randn(shape, generator=generator, dtype=example.dtype)
-    return example.flatten()[torch.randint(example.numel(), shape, generator=generator)]
+    return example.flatten()[torch.randint(example.numel(), shape, generator=generator)].minimum(example.amax(0))
 
 
 def _other_sizes(named: Named, axes: Axes, more: int) -> Named:

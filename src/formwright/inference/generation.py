@@ -68,6 +68,20 @@ def generate(
         model.train(training)
 
 
+def check_writes(model: Network) -> None:
+    """Refuse models that write no text.
+
+    Raises:
+        UserError: says what the model was made for.
+    """
+    task = model.specification.task
+    if task not in ("language-modelling", "text-to-text"):
+        raise UserError(
+            f"The model {model.specification.name} was made for {task} and writes no text; give one for "
+            "language-modelling, such as a decoder, or for text-to-text."
+        )
+
+
 def begin(
     model: Network, prompts: Sequence[Sequence[int]] | Tensor, tokens: int
 ) -> tuple[list[list[int]], Tensor, State]:
@@ -88,11 +102,7 @@ def begin(
     specification = model.specification
     if isinstance(model, EncoderDecoder):
         return _begin_to_write(model, prompts, tokens)
-    if specification.task != "language-modelling":
-        raise UserError(
-            f"The model {specification.name} was made for {specification.task} and writes no text; give one for "
-            "language-modelling, such as a decoder, or for text-to-text."
-        )
+    check_writes(model)
     rows = [[int(token) for token in prompt] for prompt in prompts]
     check_prompts(rows, specification.input.channels)
     scores, state = read_prompts(model, rows, model.init_state(len(rows), max(map(len, rows)) + tokens - 1))

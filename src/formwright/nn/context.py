@@ -37,6 +37,7 @@ class Context:
             token.
         memory: offer; tokens to attend to in cross-attention.
         memory_mask: offer; true for real tokens of ``memory``.
+        memory_grids: offer; the grids of the maps that ``memory`` is made of, one behind the other, row by row.
         distance_bias: offer; what attention adds to the score of a query and a key, by how far the key is behind the
             query and for each head: ``2 reach + 1`` distances from ``-reach`` on, the ends standing for all beyond.
         statistics: offer; mean and standard deviation that were taken out of each variate of a series, for a head that
@@ -57,6 +58,7 @@ class Context:
     condition: Float[Tensor, "batch *tokens channels"] | None = None
     memory: Float[Tensor, "batch memory channels"] | None = None
     memory_mask: Bool[Tensor, "batch memory"] | None = None
+    memory_grids: tuple[tuple[int, ...], ...] | None = None
     distance_bias: Float[Tensor, "distances heads"] | None = None
     statistics: Float[Tensor, "batch variates 2"] | None = None
     keys: Float[Tensor, "batch tokens channels"] | None = None
@@ -103,7 +105,17 @@ class Context:
 #: What a part that mixes tokens would give a wrong answer without.
 FACTS = ("mask", "prefix", "grid", "token_size", "segments")
 #: What is there for the parts that take it.
-OFFERS = ("positions", "types", "condition", "memory", "memory_mask", "distance_bias", "statistics", "keys")
+OFFERS = (
+    "positions",
+    "types",
+    "condition",
+    "memory",
+    "memory_mask",
+    "memory_grids",
+    "distance_bias",
+    "statistics",
+    "keys",
+)
 
 #: Nothing to say: all tokens are real and lie on their grid.
 EMPTY = Context()
@@ -129,6 +141,14 @@ def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) ->
     assert context.grid is not None
     places = x[:, context.prefix :]
     return x[:, : context.prefix], places.reshape(x.shape[0], *context.grid, x.shape[-1])
+
+
+def on_grid(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Context]:
+    """The tokens that have a place, on their grid, and what is said about them; the placeless ones are left out."""
+    mask = context.mask
+    if mask is not None and context.grid is not None:
+        mask = mask[:, context.prefix :].reshape(x.shape[0], *context.grid)
+    return split_prefix(x, context)[1], context.replace(mask=mask, prefix=0, grid=None)
 
 
 def on_tokens(condition: Tensor, x: Float[Tensor, "batch *tokens channels"]) -> Tensor:

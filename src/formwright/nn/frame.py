@@ -6,14 +6,13 @@ Blocks and stages map ``(x, context)`` to ``(x, context)``: what stands behind a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from formwright.errors import UserError
-from formwright.nn.context import EMPTY, Context, split_prefix
+from formwright.nn.context import EMPTY, Context, on_grid
 from formwright.nn.gates import build_gate
 from formwright.nn.norms import AffineNorm
 from formwright.nn.part import (
@@ -443,10 +442,14 @@ class Backbone(nn.Module):
 
     def features(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[Tensor]:
         """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""
+        return [tokens for tokens, _ in self.maps(x, at, context)]
+
+    def maps(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[tuple[Tensor, Context]]:
+        """As :meth:`features`, each with the context of its tokens."""
         x, context = self._embed(x, context)
-        maps: dict[int, Any] = {}
+        maps: dict[int, tuple[Tensor, Context]] = {}
         for index, stage in enumerate(self.stages[: max(at) + 1]):
             x, context = stage(x, context)
             if index in at:
-                maps[index] = split_prefix(x, context)[1] if context.flat else x
+                maps[index] = on_grid(x, context) if context.flat else (x, context)
         return [maps[index] for index in at]

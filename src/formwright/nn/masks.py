@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from formwright.errors import UserError
+from formwright.nn.functional.transforms import values_are_known
 
 
 def mask_of_lengths(
@@ -21,7 +22,7 @@ def mask_of_lengths(
         size: the padded size of the batch.
 
     Raises:
-        UserError: the number of axes does not match, or the lengths are no whole numbers.
+        UserError: the number of axes does not match, or the lengths are no whole numbers, negative or beyond ``size``.
     """
     if lengths.is_floating_point():
         raise UserError(f"Lengths are whole numbers, one per sample and axis, and got {lengths.dtype}.")
@@ -29,6 +30,10 @@ def mask_of_lengths(
     if by_axis.shape[1] != len(size):
         raise UserError(
             f"Lengths of {by_axis.shape[1]} axes were given for samples of {len(size)}; give one per sample and axis."
+        )
+    if values_are_known(lengths) and bool(((by_axis < 0) | (by_axis > by_axis.new_tensor(size))).any()):
+        raise UserError(
+            f"Lengths lie between 0 and the size of the batch, {' x '.join(map(str, size))}; got {lengths.tolist()}."
         )
     mask = torch.ones((), dtype=torch.bool, device=lengths.device)
     for axis, side in enumerate(size):

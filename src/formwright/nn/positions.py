@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from formwright.errors import UserError
@@ -92,6 +92,46 @@ class GridSinePositions(PositionTable):
     def __init__(self, dim: int, *, grid: tuple[int, ...]) -> None:
         super().__init__(dim, grid=grid)
         self.table = nn.Parameter(grid_sine_table(self.grid, dim), requires_grad=False)
+
+
+def places_of(
+    grid: Sequence[int], mask: Bool[Tensor, "batch *grid"] | None = None, *, device: torch.device | None = None
+) -> Float[Tensor, "batch_or_1 *grid axes"]:
+    """The middle of each place as a share of the grid's sides, in the order of its axes: ``(i + 0.5) / side``.
+
+    With a mask, sides are those of the real part of each sample; places beyond it have no meaning.
+    """
+    shares = []
+    for axis, side in enumerate(grid):
+        if mask is None:
+            share = (torch.arange(side, device=device) + 0.5) / side
+            share = share.view(1, *[1] * axis, side, *[1] * (len(grid) - axis - 1)).expand(1, *grid)
+        else:
+            count = mask.cumsum(axis + 1)
+            share = (count - 0.5) / count.narrow(axis + 1, side - 1, 1).clamp(min=1)
+        shares.append(share)
+    return torch.stack(shares, dim=-1)
+
+
+def sines_of_places(places: Float[Tensor, "*places axes"], dim: int) -> Float[Tensor, "*places dim"]:
+    """Sines and cosines of coordinates from 0 to 1, those of the first axis in the first ``n = dim / axes`` channels.
+
+    ``sin(2 pi p w_i)`` in even and ``cos(2 pi p w_i)`` in odd channels ``i`` of an axis, with
+    ``w_i = 10000^(-2 floor(i / 2) / n)``.
+
+    Raises:
+        UserError: the channels cannot be divided over the axes.
+
+    Source: End-to-End Object Detection with Transformers, arXiv 2005.12872, with the coordinates of the middle of each
+    place, as in Deformable DETR, arXiv 2010.04159.
+    """
+    axes = places.shape[-1]
+    share, rest = divmod(dim, 2 * axes)
+    if rest or not share:
+        raise UserError(f"Sines and cosines of {axes} axes need a multiple of {2 * axes} channels, got {dim}.")
+    frequency = 10000 ** (-torch.arange(share, device=places.device, dtype=torch.float32) / share)
+    angles = 2 * math.pi * places[..., None] * frequency
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-3)
 
 
 def relative_position_index(window: Sequence[int]) -> Int[Tensor, "places places"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -48,10 +48,8 @@ def attend(
         return y.reshape(*q.shape[:3], v.shape[3])
     if tap is None:
         # Where the function is mapped, PyTorch would choose a form that gives a learned mask no gradient.
-        with sdpa_kernel(SDPBackend.MATH) if mapped() else nullcontext():
-            return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped
-            )
+        attention = _mapped_attention if mapped() else F.scaled_dot_product_attention
+        return attention(q, k, v, attn_mask=mask, is_causal=causal, dropout_p=dropout, scale=scale, enable_gqa=grouped)
     if grouped:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -65,6 +63,11 @@ def attend(
     blind = (scores == -torch.inf).all(-1, keepdim=True)
     weights = tap("weights", scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0))
     return F.dropout(weights, dropout) @ v
+
+
+@sdpa_kernel(SDPBackend.MATH)
+def _mapped_attention(*operands: Tensor, **options: Any) -> Tensor:
+    return F.scaled_dot_product_attention(*operands, **options)
 
 
 def _one_query_of_all_heads(q: Tensor, mask: Tensor | None) -> bool:

@@ -63,20 +63,21 @@ def _write_by_slots(
         cache[name].copy_(torch.where(fallen, tensor[rows, steps.clamp(min=0)].to(cache[name].dtype), cache[name]))
 
 
-def longest(length: Int[Tensor, "batch"]) -> int | None:
-    """The most tokens of a row, none where there is no row; not known where a program is exported for any."""
+def longest(length: Int[Tensor, "batch"], new: int | Int[Tensor, "batch"] = 0) -> int | None:
+    """The most tokens of a row with ``new`` ones, none without a row; not known where a program is exported for any."""
     if torch.compiler.is_exporting():
         return None
-    return int(length.max()) if len(length) else 0
+    if isinstance(new, Tensor):
+        return longest(length + new)
+    return int(length.max()) + new if length.shape[0] else 0
 
 
-def check_capacity(length: Int[Tensor, "batch"], slots: int) -> None:
+def check_capacity(most: int | None, slots: int) -> None:
     """Refuse to forget what attention without a window must see.
 
     Raises:
         UserError: names both lengths.
     """
-    most = longest(length)
     if most is not None and most > slots:
         raise UserError(
             f"The cache was made for {slots} tokens, and the sequence now has {most}: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeGuard
 
 import torch
@@ -90,14 +89,14 @@ class _Dense(torch.autograd.Function):
 
 
 def _suited(linear: nn.Module, x: Tensor) -> TypeGuard[nn.Linear]:
-    if torch.compiler.is_compiling() or type(x) is not Tensor or not known(linear):  # a traced size is not compared
+    if type(linear) is not nn.Linear or type(x) is not Tensor or torch.compiler.is_compiling():
         return False
     weight = linear.weight
     return bool(
-        x.dtype in _TYPES
+        x.numel() * weight.shape[0] >= _WORTH  # a traced size is not compared
+        and x.dtype in _TYPES
         and weight.dtype is x.dtype
         and x.device.type == "cpu"
-        and math.prod(x.shape[:-1]) * weight.numel() >= _WORTH
         and type(weight) is nn.Parameter
         and _unheard(linear)
         and torch.backends.mkldnn.enabled

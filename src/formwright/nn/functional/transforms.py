@@ -16,8 +16,8 @@ def mapped() -> bool:
     """Whether ``torch.vmap`` maps the function over many samples: some tensors have then more axes than they show."""
     if torch.compiler.is_compiling():
         return False
-    levels = torch._C._functorch.get_interpreter_stack() or ()
-    return any(level.key() == TransformType.Vmap for level in levels)
+    levels = torch._C._functorch.get_interpreter_stack()
+    return levels is not None and any(level.key() == TransformType.Vmap for level in levels)
 
 
 def values_are_known(x: Tensor) -> bool:

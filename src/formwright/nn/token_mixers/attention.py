@@ -191,9 +191,9 @@ class Attention(Part):
         new = {"keys": k, "values": v}
         seen = cache.longest(length)
         forgets = self.window is not None and slots == self.window
-        if not forgets:
-            count = time if context.mask is None else context.mask.sum(1)
-            cache.check_capacity(length + count, slots)
+        if not forgets and seen is not None:
+            most = seen + time if context.mask is None else cache.longest(length, context.mask.sum(1))
+            cache.check_capacity(most, slots)
         if seen == 0:
             y = self._attend(q, k, v, context.mask, **self._scores(context, places[:1], places[:1]))
             cache.write(ring, new, length, context.mask)

@@ -77,7 +77,7 @@ class CombinerFixedAttention(MultiHeadMixer):
         names = ("queries", "keys", "values")
         slots = state["span_keys"].shape[1]
         at = Alignment(state["length"], x.shape[1], self.segment, context.mask)
-        cache.check_capacity(state["length"] - at.offset + at.filled, slots * self.segment)
+        cache.check_capacity(cache.longest(state["length"] - at.offset, at.filled), slots * self.segment)
         q, k, v = (at.blocks_of(state[name], new) for name, new in zip(names, self.project(x), strict=True))
         earlier = torch.arange(slots, device=x.device) < at.first[:, None]
         past = Spans(state["span_keys"], state["span_values"], earlier)
@@ -132,7 +132,7 @@ class CombinerLogsparseAttention(MultiHeadMixer):
         length, slots = state["length"], past["keys"].shape[1]
         new = dict(zip(names, self.project(x), strict=True))
         count = x.shape[1] if context.mask is None else context.mask.sum(1)
-        cache.check_capacity(length + count, slots)
+        cache.check_capacity(cache.longest(length, count), slots)
         cache.write(past, new, length, context.mask)
         places = length[:, None] + torch.arange(x.shape[1], device=x.device)
         real = torch.arange(slots, device=x.device) < (length + count)[:, None]
@@ -221,7 +221,7 @@ class CombinerAxialAttention(MultiHeadMixer):
     def stream(self, x: Tensor, state: State, context: Context = EMPTY) -> tuple[Tensor, State]:
         slots = state["row_keys"].shape[1]
         at = Alignment(state["length"], x.shape[1], self.columns, context.mask)
-        cache.check_capacity(state["length"] - at.offset + at.filled, slots * self.columns)
+        cache.check_capacity(cache.longest(state["length"] - at.offset, at.filled), slots * self.columns)
         tokens = at.blocks_of(state["tokens"].to(x.dtype), x)
         q, k, v = (split_axis(head, 1, -1, self.columns) for head in self.project(tokens.flatten(1, 2)))
         keys, values = self._rows(tokens, q, k, v, at.real)

@@ -67,7 +67,7 @@ class CombinerMixtureAttention(MultiHeadMixer):
         kept = MixtureRows(*(state[name] for name in MixtureRows._fields))
         slots = kept.keys.shape[1]
         at = Alignment(state["length"], x.shape[1], self.columns, context.mask)
-        cache.check_capacity(state["length"] - at.offset + at.filled, slots * self.columns)
+        cache.check_capacity(cache.longest(state["length"] - at.offset, at.filled), slots * self.columns)
         finished = torch.arange(slots, device=x.device) < at.first[:, None]
         q, k, v = (at.blocks_of(state[name], new) for name, new in zip(_BEGUN, self.project(x), strict=True))
         y, new, largest = mixture_rows(q, k, v, at.real, MixturePast(kept, finished, state["largest_queries"]))

@@ -151,7 +151,7 @@ class CachedMixer(MultiHeadMixer):
             mask = None if context.mask is None else context.mask[:, start : start + _PIECE]
             count = q.shape[1] if mask is None else mask.sum(1)
             if self.cache_slots(slots + 1) > slots:  # it forgets nothing
-                cache.check_capacity(length + count, slots)
+                cache.check_capacity(cache.longest(length, count), slots)
             places = length[:, None] + torch.arange(q.shape[1], device=x.device)
             keys, values = (
                 torch.cat([ring[name], new.to(ring[name].dtype)], dim=1) for name, new in (("keys", k), ("values", v))

@@ -28,6 +28,8 @@ class RecurrentMixer(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), causal=True)
+    #: Whether what it computes on the way is wider than its inputs by far, so that long texts are taken in pieces.
+    widens: ClassVar[bool] = True
 
     @abstractmethod
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:
@@ -65,7 +67,7 @@ class RecurrentMixer(Part):
 
         Who listens to the part's taps is to see the whole text at once.
         """
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # a traced length is not compared
+        if not self.widens or torch.is_grad_enabled() or torch.compiler.is_compiling():  # traced lengths stay open
             return False
         return x.shape[1] > PIECE and self.listeners is None and context.mask is None and context.segments is None
 

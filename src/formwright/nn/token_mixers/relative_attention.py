@@ -94,7 +94,7 @@ class RelativeAttention(Part):
         slots = memory.shape[1]
         if self.window is None or slots < self.window - 1:
             count = x.shape[1] if context.mask is None else context.mask.sum(1)
-            cache.check_capacity(length + count, slots)
+            cache.check_capacity(cache.longest(length, count), slots)
         places = length[:, None] + torch.arange(x.shape[1], device=x.device)
         if slots == 0:
             return self._attend(x, x, places, places), state

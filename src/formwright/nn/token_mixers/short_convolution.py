@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ class ShortConvolution(RecurrentMixer):
     Raises:
         UserError: ``kernel`` is less than 1.
     """
+
+    widens: ClassVar[bool] = False
 
     def __init__(self, dim: int, *, kernel: int = 4, bias: bool = True) -> None:
         super().__init__()

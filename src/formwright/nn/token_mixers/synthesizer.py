@@ -85,7 +85,7 @@ class _Synthesizer(MultiHeadMixer):
         heads = self.project(x)
         time, slots = x.shape[1], values.shape[1]
         count = time if context.mask is None else context.mask.sum(1)
-        cache.check_capacity(length + count, slots)
+        cache.check_capacity(cache.longest(length, count), slots)
         cache.write({"values": values}, {"values": heads[0]}, length, context.mask)
         places = (length[:, None] + torch.arange(time, device=x.device)).clamp(max=self.length - 1)
         seen = torch.arange(slots, device=x.device) <= places[..., None]
