@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from formwright.measurement import compare
 from formwright.models import create_model, load_checkpoint
 from formwright.nn import build_part, part
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 from formwright.nn.specification import PartSpec
 from formwright.nn.streaming import bytes_of
 

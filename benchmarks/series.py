@@ -26,7 +26,7 @@ import torch
 from benchmarks.peer import ROOT, Peer
 from benchmarks.timing import take_turn
 from formwright.data.calendar import clock_frequency
-from formwright.data.series import Layout, Scaling, Series, arrange
+from formwright.data.series import ColumnRoles, Scaling, Series, arrange
 from formwright.data.series_batches import SeriesBatches, Windows
 from formwright.models import Model
 from formwright.models.series.itransformer import itransformer
@@ -107,7 +107,9 @@ def our_epoch(steps: int, clock: Callable[[], float]) -> float:
     started = clock()
     hourly = clock_frequency(HOUR)
     bare = type(hourly)(hourly.name, hourly.step, season=hourly.season)
-    data = arrange([Series("", times, values)], Layout(names), bare, horizon=SIZE["horizon"], length=SIZE["length"])
+    data = arrange(
+        [Series("", times, values)], ColumnRoles(names), bare, horizon=SIZE["horizon"], length=SIZE["length"]
+    )
     batches = SeriesBatches(Windows(data, "train"), batch_size=SIZE["batch"])
     recipe = Recipe(optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, batch_size=SIZE["batch"], clip=None)
     Trainer(model(), Forecasting(), batches, recipe).train(steps=steps)
@@ -129,7 +131,7 @@ def many_series() -> tuple[float, float]:
         export_onnx(Model(specification), folder / MODEL_FILE, specification.input.example(2))
         daily = clock_frequency(DAY)
         ForecastPreparation(
-            layout=Layout(("y",)),
+            layout=ColumnRoles(("y",)),
             frequency=daily,
             length=28,
             horizon=AHEAD,

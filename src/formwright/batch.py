@@ -14,6 +14,9 @@ from formwright.errors import UserError
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 Outputs: TypeAlias = Tensor | Mapping[str, Tensor]
 
+#: A target, a whole number, of which nothing is asked: padding, or a token that is not to be predicted.
+IGNORED = -1
+
 
 class Batch(NamedTuple):
     """Inputs of a model and what it should answer; each a tensor, or several by name.

@@ -123,7 +123,7 @@ class TextShape(Shape):
 
     @property
     def dropout(self) -> float:
-        """The fewer texts, the sooner they are known by heart."""
+        """The fewer texts, the sooner they are memorised."""
         return 0.5 if self.texts < 20_000 else 0.3 if self.texts < 200_000 else 0.1
 
     @property
@@ -165,7 +165,7 @@ class LanguageShape(Shape):
 
     @property
     def dropout(self) -> float:
-        """The shorter the text, the sooner it is known by heart."""
+        """The shorter the text, the sooner it is memorised."""
         return 0.2 if self.tokens < 300_000 else 0.05 if self.tokens < 5_000_000 else 0.0
 
     @property

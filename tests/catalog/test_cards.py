@@ -50,6 +50,13 @@ def test_unknown_systems_are_named_with_the_nearest() -> None:
         card_of("poolfromer")
 
 
+def test_the_command_fit_is_the_main_job_and_leaves_its_name_to_a_paper() -> None:
+    assert card_of("main-job").module == "formwright.fitting"
+    assert {claim.id for claim in claims_of("main-job")} == {"digits", "cifar10", "sst2", "shakespeare"}
+    with pytest.raises(UserError, match="no system named 'fit'"):
+        card_of("fit")
+
+
 @pytest.mark.parametrize(
     "system", [name for name, card in read_cards().items() if not {"tool", "survey"} & {*card.kind}]
 )

@@ -12,7 +12,7 @@ from formwright.measurement import count_macs
 from formwright.models.choices import Choice
 from formwright.nn.edits import keep_entries
 from formwright.nn.edits.groups import Group, groups_of
-from formwright.nn.part import Axis
+from formwright.nn.parts import Axis
 from formwright.objectives import Batch, Classification
 from tests.compression.models import batches, tiny
 

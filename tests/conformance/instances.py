@@ -49,7 +49,7 @@ class Case:
         options: its options.
         dim: channels of the tokens.
         in_dim: channels of what comes in, for parts that change the width.
-        prefix: placeless tokens that the part needs in front of the others.
+        prefix: prefix tokens that the part needs in front of the others.
         channels_first: whether it takes a model's input, ``(batch, channels, *size)``, instead of tokens.
         dimensions: numbers of grid axes, where the options allow fewer than the part promises.
         offers: the shape that each offer has for a sample, by the offer's name, where the part needs it.

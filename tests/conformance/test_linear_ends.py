@@ -21,7 +21,7 @@ def linear_cases() -> Iterator[Any]:
             part = build(case, case.grids[0])
         except pytest.fail.Exception:  # reported, with what to do, by every other check
             continue
-        if part.reads and part.writes:
+        if part.input_layers and part.output_layers:
             yield pytest.param(case, id=str(case))
 
 

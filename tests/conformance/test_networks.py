@@ -17,7 +17,7 @@ from torch import Tensor
 from formwright.batch import Outputs, call
 from formwright.deployment import OnnxModel, export_onnx
 from formwright.errors import UserError
-from formwright.models import NETWORKS, Network, empty_copy, from_pretrained, load_checkpoint, network
+from formwright.models import NETWORKS, Network, build_network, empty_copy, from_pretrained, load_checkpoint
 from formwright.nn import Part
 from formwright.nn.edits import apply_edits, keep_entries
 from formwright.nn.specification import EditSpec, NetworkSpec
@@ -148,7 +148,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 @each_network
 def test_a_first_step_is_finite(name: str) -> None:
     torch.manual_seed(0)
-    model = network(tiny_network(name).specification).train()
+    model = build_network(tiny_network(name).specification).train()
     outputs = named(call(model, cast(named_inputs(model), torch.float32)))
     for output in outputs.values():
         assert output.std() < 10
@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_network(name: str) -> None:
     specification, states = tiny_network(name).specification, []
     for _ in range(2):
         torch.manual_seed(3)
-        states.append(network(specification).state_dict())
+        states.append(build_network(specification).state_dict())
     assert all(torch.equal(states[0][path], states[1][path]) for path in states[0])
 
 

@@ -1,4 +1,4 @@
-"""Every registered part keeps the promises of its class; see :class:`formwright.nn.part.Promises`."""
+"""Every registered part keeps the promises of its class; see :class:`formwright.nn.parts.Promises`."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_random_edits_of_random_networks(tmp_path: Path) -> None:
     for folder, outputs in expected.items():
         for name, y in load_file(folder / "answer.safetensors").items():
             expected_y = outputs[name]
-            limit = 1e-5 * float(expected_y.abs().max())  # another number of threads adds in another order
+            limit = 1e-5 * float(expected_y.abs().max())  # a different number of threads adds in a different order
             torch.testing.assert_close(y, expected_y, rtol=1e-5, atol=limit)
 
 

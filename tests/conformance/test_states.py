@@ -10,7 +10,7 @@ from formwright.errors import UserError
 from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn import Context, Part
-from formwright.nn.part import State
+from formwright.nn.parts import State
 from formwright.nn.specification import TokenInput, VectorInput
 from formwright.nn.streaming import LENGTH, Streams, bytes_of, copied, crop, moved, select
 from tests.conformance.instances import (

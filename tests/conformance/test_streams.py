@@ -8,7 +8,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn import Context, Part, build_part, part
-from formwright.nn.part import State
+from formwright.nn.parts import State
 from tests.conformance.instances import GRIDS, Case, build, call, offered, only_offers, streaming_cases, tokens
 
 each_case = pytest.mark.parametrize("case", streaming_cases(), ids=str)

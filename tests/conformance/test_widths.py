@@ -15,7 +15,7 @@ from formwright.models import Network, empty_copy, from_pretrained
 from formwright.nn import PARTS, Axis, Part
 from formwright.nn.edits import factorise_layer, keep_entries, named_axes, permute_entries
 from formwright.nn.edits.axes import sharers, size_of, tensor_at, width_at, width_axes, widths_of
-from formwright.nn.edits.keep import replace_tensor, rows_of
+from formwright.nn.edits.keeping import replace_tensor, rows_of
 from formwright.nn.layers import PLAIN
 from formwright.nn.specification import TokenInput, VectorInput
 from tests.conformance.instances import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from formwright.batch import IGNORED
 from formwright.data.synthetic.associative_recall import BLANK, associative_recall
 from formwright.errors import UserError
-from formwright.objectives.language import IGNORED
 
 PAIRS, LENGTH, VOCABULARY = 5, 30, 21
 

@@ -1,4 +1,4 @@
-"""Series with classes: a row a series or a row a step, and what is wrong with a table named."""
+"""Series with classes: one row per series or one row per step, and what is wrong with a table named."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from formwright.data.calendar import clock_frequency, counted_frequency
-from formwright.data.series import Layout, Scaling, Series, arrange, fill_forward
+from formwright.data.series import ColumnRoles, Scaling, Series, arrange, fill_forward
 from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
 from formwright.errors import UserError
 
@@ -23,7 +23,7 @@ def hourly(rows=200, columns=3, start="2024-01-01", name="", seed=0):
 
 
 def data(*series, layout=None, horizon=6, length=12, **options):
-    layout = layout or Layout(("a", "b", "c"))
+    layout = layout or ColumnRoles(("a", "b", "c"))
     return arrange(series or (hourly(),), layout, clock_frequency(HOUR), horizon=horizon, length=length, **options)
 
 
@@ -42,7 +42,7 @@ def altered(one, row):
 
 @pytest.mark.parametrize(("part", "later"), [("train", "val"), ("val", "test")])
 def test_what_comes_after_a_part_changes_nothing_in_it(part, later):
-    original = data(hourly(), layout=Layout(("a",), ("b",), ("c",)))
+    original = data(hourly(), layout=ColumnRoles(("a",), ("b",), ("c",)))
     border = original.rows(original.series[0], later)[1]
     changed = dataclasses.replace(original, series=(altered(original.series[0], border),))
     before, after = (everything(Windows(one, part)) for one in (original, changed))
@@ -55,7 +55,7 @@ def test_what_comes_after_a_part_changes_nothing_in_it(part, later):
 
 
 def test_inputs_of_a_window_do_not_depend_on_its_own_future():
-    original = data(hourly(), layout=Layout(("a", "b"), ("c",)))
+    original = data(hourly(), layout=ColumnRoles(("a", "b"), ("c",)))
     windows = Windows(original, "test")
     index = 5
     origin = original.rows(original.series[0], "test")[0] + int(windows.starts[index]) + original.length
@@ -90,7 +90,7 @@ def test_windows_are_the_rows_of_their_part_scaled_by_the_training_part():
 def test_what_is_known_ahead_reaches_into_the_horizon():
     one = hourly(columns=2)
     one.values[:, 1] = np.arange(200)
-    source = data(one, layout=Layout(("a",), (), ("k",)), horizon=6, length=12)
+    source = data(one, layout=ColumnRoles(("a",), (), ("k",)), horizon=6, length=12)
     windows = Windows(source, "train")
     scaling = source.scalings[0]
     ahead = scaling.mean[1] + scaling.deviation[1] * windows.take(np.array([0])).inputs[0, :, 1].numpy()
@@ -165,7 +165,7 @@ def test_batches_continue_where_they_stopped():
 
 
 def test_an_epoch_takes_each_window_once():
-    windows = Windows(data(hourly(columns=1), layout=Layout(("a",))), "train")
+    windows = Windows(data(hourly(columns=1), layout=ColumnRoles(("a",))), "train")
     batches = SeriesBatches(windows, batch_size=1, seed=0)
     firsts = sorted(float(next(batches).inputs[0, 0, 0]) for _ in range(len(batches)))
     inputs = everything(windows).inputs[:, 0, 0]
@@ -180,6 +180,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="at least 1"):
         data(horizon=0)
     counted = Series("", np.arange(30), np.random.default_rng(0).normal(size=(30, 1)))
-    source = arrange((counted,), Layout(("a",)), counted_frequency(1), horizon=2)
+    source = arrange((counted,), ColumnRoles(("a",)), counted_frequency(1), horizon=2)
     assert source.frequency.features == ()
     assert 1 <= source.length <= 30

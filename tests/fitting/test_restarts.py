@@ -1,4 +1,4 @@
-"""Data that is soon known by heart: the best weights are kept, and the winner is trained anew."""
+"""Data that is soon memorised: the best weights are kept, and the winner is trained anew."""
 
 from __future__ import annotations
 

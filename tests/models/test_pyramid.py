@@ -12,7 +12,7 @@ from torch import Tensor
 from formwright.catalog.claims.fpn import drawn_maps
 from formwright.deployment import OnnxModel, export_onnx
 from formwright.errors import UserError
-from formwright.models import Network, create_model, from_pretrained, model_specification, network
+from formwright.models import Network, build_network, create_model, from_pretrained, model_specification
 from formwright.models.topologies.pyramid import Pyramid
 from formwright.nn.edits import keep_entries, permute_entries
 from formwright.nn.edits.axes import size_of, width_axes, widths_of
@@ -152,4 +152,4 @@ def test_what_cannot_be_built_is_said() -> None:
         toy(backbone="unet_2d_small", options={"stages": 3})
     specification = toy().specification
     with pytest.raises(UserError, match="from fine to coarse"):
-        network(dataclasses.replace(specification, neck=dataclasses.replace(specification.neck, stages=(5,))))
+        build_network(dataclasses.replace(specification, neck=dataclasses.replace(specification.neck, stages=(5,))))

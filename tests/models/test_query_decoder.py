@@ -18,7 +18,7 @@ from formwright.data.synthetic.coloured_shapes import coloured_shapes
 from formwright.deployment import OnnxModel, export_onnx
 from formwright.errors import UserError
 from formwright.inference.detection import detections
-from formwright.models import Network, create_model, from_pretrained, network
+from formwright.models import Network, build_network, create_model, from_pretrained
 from formwright.nn import Context, part
 from formwright.nn.edits import keep_entries, permute_entries
 from formwright.nn.edits.axes import size_of, width_axes, widths_of
@@ -54,7 +54,9 @@ def test_a_set_for_each_layer_in_training_and_the_last_one_afterwards(reading: s
     for name, each in last.items():
         torch.testing.assert_close(every[name], each)
     # The set of the first layer is that of a decoder which has no other.
-    alone = network(dataclasses.replace(model.specification, decoder=model.specification.decoder[:1])).double().eval()
+    alone = (
+        build_network(dataclasses.replace(model.specification, decoder=model.specification.decoder[:1])).double().eval()
+    )
     alone.load_state_dict(
         {name: x for name, x in model.state_dict().items() if not name.startswith(("decoder.1", "decoder.2"))}
     )
@@ -181,12 +183,14 @@ def test_what_cannot_be_built_is_said() -> None:
     specification = toy().specification
     wider = dataclasses.replace(specification.decoder[1], dim=24)
     with pytest.raises(UserError, match=r"one width and keep the queries; got 6 queries and stages of \[16, 24, 16\]"):
-        network(dataclasses.replace(specification, decoder=(specification.decoder[0], wider, specification.decoder[2])))
+        build_network(
+            dataclasses.replace(specification, decoder=(specification.decoder[0], wider, specification.decoder[2]))
+        )
     coarser = dataclasses.replace(specification.decoder[0], downsample=part("downsampling", dimensions=1))
     with pytest.raises(UserError, match="keep the queries"):
-        network(dataclasses.replace(specification, decoder=(coarser,)))
+        build_network(dataclasses.replace(specification, decoder=(coarser,)))
     with pytest.raises(UserError, match="around the place of each query, and queries have none"):
-        network(dataclasses.replace(specification, anchors=None))
+        build_network(dataclasses.replace(specification, anchors=None))
 
 
 def test_a_part_that_no_longer_asks_for_grids_is_offered_none(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from formwright.catalog.reference import reference_figures, reference_state
 from formwright.deployment import OnnxModel, export_onnx
 from formwright.errors import UserError
 from formwright.measurement.macs import count_macs
-from formwright.models import Network, create_model, empty_copy, from_pretrained, load_checkpoint, network
+from formwright.models import Network, build_network, create_model, empty_copy, from_pretrained, load_checkpoint
 from formwright.nn import Context, PartSpec
 from formwright.nn.edits import apply_edits, keep_entries, permute_entries, widths_of
 from formwright.nn.edits.axes import size_of, width_axes
@@ -321,13 +321,13 @@ def test_what_cannot_be_built_is_said(changes: dict[str, Any], message: str) -> 
 def test_a_specification_that_does_not_fit_together_is_said() -> None:
     specification = tiny().specification
     with pytest.raises(UserError, match=r"3 encoder stages needs 2 upsampling parts and decoder stages.*got 2 and 1"):
-        network(dataclasses.replace(specification, decoder=specification.decoder[:1]))
+        build_network(dataclasses.replace(specification, decoder=specification.decoder[:1]))
     stage = dataclasses.replace(specification.decoder[0], downsample=None)
     with pytest.raises(UserError, match="projects the concatenated channels"):
-        network(dataclasses.replace(specification, decoder=(stage, specification.decoder[1])))
+        build_network(dataclasses.replace(specification, decoder=(stage, specification.decoder[1])))
     stem = dataclasses.replace(specification.encoder[0], downsample=part("downsampling"))
     with pytest.raises(UserError, match="keeps the grid"):
-        network(dataclasses.replace(specification, encoder=(stem, *specification.encoder[1:])))
+        build_network(dataclasses.replace(specification, encoder=(stem, *specification.encoder[1:])))
 
 
 @pytest.mark.parametrize(

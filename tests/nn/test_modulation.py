@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from formwright.errors import UserError
-from formwright.models import network
+from formwright.models import build_network
 from formwright.nn import BlockSpec, BranchSpec, ChainSpec, Context, Part, StageSpec, build_part, part
 from formwright.nn.frame import Block
 from formwright.nn.positions import grid_sine_table
@@ -36,7 +36,7 @@ def test_the_formula_of_adaln_zero() -> None:
 def test_it_starts_as_nothing_and_an_adaptive_norm_as_the_norm() -> None:
     block = BlockSpec((BranchSpec(part("modulated", part=part("mlp")), norm=part("adaptive_norm")),))
     stages = (StageSpec(dim=8, blocks=(block,)),)
-    model = network(
+    model = build_network(
         ChainSpec(
             family="test",
             name="test",

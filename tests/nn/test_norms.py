@@ -46,7 +46,7 @@ def test_weights_can_be_taken_into_the_next_dense_layer(name: str) -> None:
     x = torch.randn(2, 5, 16)
     expected = mlp(norm(x))
     with torch.no_grad():
-        norm.give_weights_to(mlp)
+        norm.fold_into(mlp)
     assert norm.weight is None
     torch.testing.assert_close(mlp(norm(x)), expected, rtol=1e-5, atol=1e-5)
 

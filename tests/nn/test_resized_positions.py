@@ -28,7 +28,7 @@ def test_a_linear_table_stays_linear():
     torch.testing.assert_close(rows, expected[:, None].expand(8, 5))
 
 
-def test_placeless_tokens_keep_their_vectors():
+def test_prefix_tokens_keep_their_vectors():
     table = ResizedPositionTable(4, grid=(3, 3), prefix=2)
     y, _ = table(torch.zeros(1, 2 + 20, 4), Context(prefix=2, grid=(4, 5)))
     assert torch.equal(y[0, :2], table.table[:2])

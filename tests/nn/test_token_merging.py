@@ -56,7 +56,7 @@ def test_a_vision_transformer_with_merging_equals_the_authors(figures: dict[str,
     torch.testing.assert_close(logits.flatten(), torch.tensor(figures["logits"]).double(), rtol=1e-6, atol=1e-6)
 
 
-def test_placeless_tokens_stay_and_the_weighted_sum_is_kept() -> None:
+def test_prefix_tokens_stay_and_the_weighted_sum_is_kept() -> None:
     torch.manual_seed(0)
     x, size = torch.randn(2, 14, 8, dtype=torch.float64), torch.randint(1, 4, (2, 14)).double()
     merging = TokenMerging(8, remove=4, by="tokens")

@@ -1,4 +1,4 @@
-"""Squared errors that leave out what is missing, and a teacher's forecasts beside what came."""
+"""Squared errors that leave out what is missing, and a teacher's forecasts beside the true values."""
 
 from __future__ import annotations
 

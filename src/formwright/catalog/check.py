@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from formwright.catalog.cards import Card, claims_of, read_cards
 from formwright.errors import UserError
 from formwright.models import MODELS
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 
 #: Folders whose Markdown is not ours.
 SKIPPED = {".git", ".venv", "build", "dist", "node_modules", "runs"}

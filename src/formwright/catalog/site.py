@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from formwright.catalog.cards import Card, claims_of, read_cards
 from formwright.catalog.claim import RUNGS, Claim
+from formwright.drawing import page_environment
 from formwright.errors import UserError
 from formwright.files import read_json, write_atomically
 from formwright.models import MODELS
 
 
 @dataclass(frozen=True)
-class Rung:
+class Evidence:
     """One rung of the evidence for a system: how many claims it rests on, and how many held when they were run."""
 
     name: str
@@ -55,9 +54,9 @@ class System:
     claims: list[tuple[Claim, Mapping[str, Any] | None]]
 
     @property
-    def rungs(self) -> list[Rung]:
+    def rungs(self) -> list[Evidence]:
         return [
-            Rung(
+            Evidence(
                 name,
                 claims=sum(claim.kind == kind for claim, _ in self.claims),
                 run=sum(claim.kind == kind and result is not None for claim, result in self.claims),
@@ -82,13 +81,11 @@ def systems(results: Sequence[Mapping[str, Any]] = ()) -> list[System]:
 
 def write_site(out: Path, results: Sequence[Mapping[str, Any]] = ()) -> list[Path]:
     """Write ``index.html`` and a page for each system into the folder ``out``."""
-    environment = Environment(
-        loader=PackageLoader("formwright.catalog"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = page_environment("formwright.catalog")
     everything = systems(results)
-    pages = {"index.html": environment.get_template("index.html").render(systems=everything, rungs=RUNGS.values())}
+    pages = {"index.html": environment.get_template("index.html.j2").render(systems=everything, rungs=RUNGS.values())}
     for system in everything:
-        pages[f"{system.card.id}.html"] = environment.get_template("system.html").render(system=system)
+        pages[f"{system.card.id}.html"] = environment.get_template("system.html.j2").render(system=system)
     for name, text in pages.items():
         write_atomically(out / name, text)
     return [out / name for name in pages]

@@ -45,10 +45,10 @@ def lra(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
     """Run the Long Range Arena: mixers in one frame of equal size, on long sequences."""
-    from formwright.arena.run import run_arena
-    from formwright.arena.tasks import Sources, read_documents
     from formwright.measurement.budget import parse_duration
     from formwright.models.language.long_range_arena import ARENA_MIXERS
+    from formwright.studies.arena.run import run_arena
+    from formwright.studies.arena.tasks import Sources, read_documents
 
     chosen = list(ARENA_MIXERS) if mixers.strip() == "all" else _names(mixers)
     sources = Sources(text=None if text is None else read_documents(text), images=images)
@@ -64,8 +64,8 @@ def lra(
             reporter=listener,
         )
     if out is not None:
-        from formwright.arena.report import write_report
         from formwright.files import write_json
+        from formwright.studies.arena.report import write_report
 
         write_json(out / "arena.json", result.to_json())
         write_report(result, out / "arena.html")

@@ -70,7 +70,7 @@ def generate(
     else:
         _show("\n".join(f"{lead}{text}\n" for lead, text in zip(leads, texts, strict=True)))
     if not (quiet or as_json):
-        print(f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} a second a text", file=sys.stderr)
+        print(f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} per second and text", file=sys.stderr)
 
 
 def _writer(folder: Path, threads: int | None) -> tuple[Callable[..., Iterator[list[str]]], bool]:

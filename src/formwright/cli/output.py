@@ -20,12 +20,12 @@ from formwright.measurement.budget import format_bytes, format_count, format_sec
 from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
-    from formwright.arena.records import ArenaResult, Speed
     from formwright.catalog.claim import ClaimReport
     from formwright.cli.listing import Listed
     from formwright.deployment.preparation import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
+    from formwright.studies.arena.records import ArenaResult, Speed
 
 #: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
 _PIPED = 140
@@ -221,7 +221,7 @@ def print_arena(result: ArenaResult, out: Path | None) -> None:
         table.add_row("steps", *(f"{score.steps:,}" for score in first), "", style="dim")
         console.print(table, highlight=False)
     if result.speeds:
-        table = Table(box=None, pad_edge=False, title="training steps a second and memory of one, by tokens")
+        table = Table(box=None, pad_edge=False, title="training steps per second and memory of one, by tokens")
         table.add_column("mixer")
         for length in result.lengths:
             table.add_column(f"{length:,}", justify="right")

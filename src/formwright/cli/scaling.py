@@ -38,8 +38,8 @@ def scaling(
     """Train foundation models of series in several sizes, and draw how their loss falls with size, data and compute."""
     import torch
 
-    from formwright.scaling import measure_scaling, read_corpus, synthetic_corpus
-    from formwright.scaling.report import write_scaling_report
+    from formwright.studies.scaling import measure_scaling, read_corpus, synthetic_corpus
+    from formwright.studies.scaling.report import write_scaling_report
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ from formwright.batch import moved
 from formwright.errors import UserError
 from formwright.measurement.macs import evaluation_mode
 from formwright.nn.edits.groups import Group, parameters_of
-from formwright.nn.part import Axis
+from formwright.nn.parts import Axis
 from formwright.objectives import Batch, Objective
 
 

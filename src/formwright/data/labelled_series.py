@@ -1,4 +1,4 @@
-"""Series that each belong to a class: a row a series, or a row a step, brought to one length and cut into parts."""
+"""Series that each belong to a class: one row per series or per step, brought to one length and cut into parts."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ def append_features(series: Floats, features: Floats, *, along: Literal["channel
     Source: Paying Attention to Astronomical Transients, arXiv 2105.06178.
 
     Raises:
-        UserError: the two are about another number of objects, or ``along`` is neither.
+        UserError: the two are not about equally many objects, or ``along`` is neither.
     """
     if len(series) != len(features):
         raise UserError(f"There are {len(series)} series and {len(features)} rows of features; one row each is needed.")

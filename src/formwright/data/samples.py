@@ -32,13 +32,15 @@ def carbon_dioxide(horizon: int | None = None, length: int | None = None) -> Ser
     from statsmodels.datasets import co2
 
     from formwright.data.calendar import clock_frequency
-    from formwright.data.series import Layout, Series, arrange
+    from formwright.data.series import ColumnRoles, Series, arrange
 
     frame = co2.load_pandas().data
     times = frame.index.to_numpy("datetime64[ns]")
     series = Series("", times, frame[["co2"]].to_numpy(np.float64))
     week = clock_frequency(int((times[1] - times[0]).astype(np.int64)))
-    return arrange((series,), Layout(("co2",)), week, horizon=horizon or 26, length=length, source="statsmodels' co2")
+    return arrange(
+        (series,), ColumnRoles(("co2",)), week, horizon=horizon or 26, length=length, source="statsmodels' co2"
+    )
 
 
 def control_charts(

@@ -72,7 +72,7 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnRoles:
     """What the columns of the values are, in their order: targets, covariates of the past, covariates known ahead."""
 
     targets: tuple[str, ...]
@@ -102,7 +102,7 @@ class SeriesData:
 
     source: str
     series: tuple[Series, ...]
-    layout: Layout
+    layout: ColumnRoles
     frequency: Frequency
     length: int
     horizon: int
@@ -183,7 +183,7 @@ def fill_forward(values: Values) -> Values:
 
 def arrange(
     series: Sequence[Series],
-    layout: Layout,
+    layout: ColumnRoles,
     frequency: Frequency,
     *,
     horizon: int | None = None,

@@ -1,4 +1,4 @@
-"""Windows of series as batches: what is looked back on, and what came then."""
+"""Windows of series as batches: the past that is read, and the truth that follows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Windows:
 
     A window's inputs are ``(length, targets + covariates)``: targets and past covariates of the look-back, and
     covariates that are known ahead (calendar included) from ``min(length, horizon)`` steps later, so that they reach
-    into the horizon (``shift`` is another number of steps; the authors of iTransformer do not shift). Its targets are
+    into the horizon (``shift`` is any other shift; the authors of iTransformer do not shift). Its targets are
     ``(horizon, targets)``, not a number where missing.
     """
 

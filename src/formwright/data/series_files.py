@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
-from formwright.data.series import Layout, Series, SeriesData, arrange
+from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
 from formwright.data.time_axis import FIRST_ROW, common_frequency, on_regular_axis, read_times
 from formwright.errors import UnknownNameError, UserError
 
@@ -47,7 +47,7 @@ class SeriesTable:
 
     source: str
     series: tuple[Series, ...]
-    layout: Layout
+    layout: ColumnRoles
     frequency: Frequency
     time_column: str
     series_column: str | None
@@ -120,7 +120,7 @@ def read_table(
         column_of(frame, name, "--known")
     layout, notes = _layout(frame, targets, list(known), {time, series})
     if past is not None:
-        layout, notes = Layout(layout.targets, tuple(past), layout.known), []
+        layout, notes = ColumnRoles(layout.targets, tuple(past), layout.known), []
     values = np.stack([numbers(frame, name) for name in layout.columns], axis=1)
     groups = {"": np.arange(len(frame))} if series is None else groups_of(frame, series)
     frequency = common_frequency(times, groups, time)
@@ -249,7 +249,7 @@ def is_number(column: pd.Series[Any]) -> bool:
 
 def _layout(
     frame: pd.DataFrame, targets: list[str], known: list[str], taken: set[str | None]
-) -> tuple[Layout, list[str]]:
+) -> tuple[ColumnRoles, list[str]]:
     """Targets as asked for; columns of numbers that are neither targets nor known ahead are covariates of the past."""
     both = [name for name in targets if name in known or name in taken]
     if both:
@@ -261,10 +261,10 @@ def _layout(
     if left_out:
         notes.append(f"Columns that hold no numbers are not used: {', '.join(map(str, left_out))}.")
     if targets:
-        return Layout(tuple(targets), tuple(numbers), tuple(known)), notes
+        return ColumnRoles(tuple(targets), tuple(numbers), tuple(known)), notes
     if not numbers:
         raise UserError("There is no column of numbers to forecast; name one with --target.")
-    return Layout(tuple(numbers), (), tuple(known)), notes
+    return ColumnRoles(tuple(numbers), (), tuple(known)), notes
 
 
 def mostly_numbers(column: pd.Series[Any]) -> bool:
@@ -319,7 +319,9 @@ def groups_of(frame: pd.DataFrame, column: str) -> dict[str, NDArray[np.int64]]:
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
 
 
-def _without_useless(layout: Layout, values: NDArray[np.float64]) -> tuple[Layout, NDArray[np.float64], list[str]]:
+def _without_useless(
+    layout: ColumnRoles, values: NDArray[np.float64]
+) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
     """Refuse targets that are empty or constant; leave out covariates that are.
 
     Raises:
@@ -345,7 +347,7 @@ def _without_useless(layout: Layout, values: NDArray[np.float64]) -> tuple[Layou
             notes.append(
                 f"Column {name!r} says nothing (it is {'constant' if len(given) else 'empty'}) and is not used."
             )
-    left = Layout(
+    left = ColumnRoles(
         *(tuple(name for name in part if name in kept) for part in (layout.targets, layout.past, layout.known))
     )
     return left, values[:, [layout.columns.index(name) for name in left.columns]], notes

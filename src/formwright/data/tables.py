@@ -218,7 +218,7 @@ def find_columns(table: Table, text: str | None, label: str | None) -> tuple[int
     lower = [name.lower() for name in table.columns]
     sample = [cells for cells in table.cells[:LOOK_AT] if len(cells) == len(lower)]
     if not sample:
-        raise UserError(f"{table.path}, row {table.numbers[0]}: it has another number of columns than the header.")
+        raise UserError(f"{table.path}, row {table.numbers[0]}: the number of its columns does not match the header.")
     lengths = [sum(len(cells[place]) for cells in sample) / len(sample) for place in range(len(lower))]
     kinds = [len({cells[place].strip() for cells in sample}) for place in range(len(lower))]
     if chosen_text is None:

@@ -43,7 +43,7 @@ def classify(model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels:
     """What ``model`` says of each row of inputs.
 
     Raises:
-        UserError: it has another number of classes than there are labels.
+        UserError: its number of classes does not match the labels.
     """
     logits = model(rows)
     if logits.shape[1:] != (len(labels),):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.functional.quantisation import LEAST_SCALE, to_integers
 from formwright.nn.layers import Layer, Quantised, Quantiser
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 
 OPSET = 21  # the first with integers of 4 bits, and with scales of groups
 _DEPLOYED_BITS = (8, 4)

@@ -22,7 +22,7 @@ from formwright.models.network import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn.context import Context
 from formwright.nn.inputs import Input, TokenInput
-from formwright.nn.part import State
+from formwright.nn.parts import State
 from formwright.nn.streaming import MEMORY, SEPARATOR, copied
 
 #: A capacity that no cache has: who can promise it, keeps none.

@@ -36,12 +36,12 @@ MOST_SMOOTHED = 64
 
 @dataclass(frozen=True)
 class Examined:
-    """Windows of a part: what was looked back on, what came, and of which series they are.
+    """Windows of a part: the past that was read, the truth, and of which series they are.
 
     Attributes:
         indices: of the windows among those of the part.
         past: targets of the look-back, ``(windows, length, targets)``, scaled, gaps filled.
-        actual: what came, ``(windows, horizon, targets)``, scaled, not a number where missing.
+        actual: the true values, ``(windows, horizon, targets)``, scaled, not a number where missing.
         owners: the series of each.
         origins: the row of that series from which on is forecast.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from formwright.fitting.charts import Chart, Line, Mark, plain_axis, polyline
+from formwright.drawing import Chart, Line, Mark, plain_axis, polyline
 from formwright.fitting.goal import Page
 from formwright.fitting.metric import percent
 from formwright.fitting.records import FitResult
@@ -62,7 +62,7 @@ def _title(example: Mapping[str, Any]) -> str:
 
 
 def _forecast_chart(example: Mapping[str, Any]) -> Chart:
-    """What was looked back on, what came, and the forecast with its interval."""
+    """The past that was read, the truth, and the forecast with its interval."""
     horizon = len(example["forecast"])
     past = example["past"][-PAST_HORIZONS * horizon :]
     lines = {name: list(enumerate(example[name], start=1)) for name in ("actual", "forecast", "low", "high")}
@@ -76,7 +76,7 @@ def _forecast_chart(example: Mapping[str, Any]) -> Chart:
     band = polyline(chart, [*known["low"], *reversed(known["high"])]) + "Z"
     chart.lines = [
         Line(polyline(chart, known["forecast"]), "winner", "forecast"),
-        *([Line(polyline(chart, known["past"] + known["actual"]), "actual", "what came")] if known["actual"] else []),
+        *([Line(polyline(chart, known["past"] + known["actual"]), "actual", "truth")] if known["actual"] else []),
         Line(band, "band", "interval"),
     ]
     return chart
@@ -97,7 +97,7 @@ def _steps_chart(steps: Mapping[str, Sequence[Sequence[float]]]) -> Chart:
         chart.lines.append(Line(polyline(chart, points), "winner" if index == 0 else "curve", name))
         x, y = points[-1]
         kind = f"end {'winner' if index == 0 else 'curve'}"
-        chart.marks.append(Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), kind, f"{name}: {y:.3g} at step {x:g}"))
+        chart.marks.append(Mark(*chart.spot(x, y), kind, f"{name}: {y:.3g} at step {x:g}"))
     return chart
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from formwright.batch import Batch
     from formwright.data.splits import Split
-    from formwright.metrics.baselines import Baseline as Answers
+    from formwright.metrics.baselines import Answers
     from formwright.models.identification import Pretrained
     from formwright.training.loop import TrainingBatches
 
@@ -99,7 +99,7 @@ class Data(ABC):
         takes_weights: whether a checkpoint of the user may join the race.
         race_samples: validation samples that a rung of the race looks at; the final choice looks at all.
         keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
-            data that is soon known by heart.
+            data that is soon memorised.
         leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
             where the budget demands it.
         refits: whether the winner learns the validation part too before it is shipped: a running text goes on there.

@@ -12,20 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from formwright.drawing import Chart, Line, Mark, place_labels, polyline, time_axis
 from formwright.files import write_atomically
-from formwright.fitting.charts import (
-    Chart,
-    Line,
-    Mark,
-    Point,
-    pareto_chart,
-    place_labels,
-    polyline,
-    score_axis,
-    time_axis,
-)
 from formwright.fitting.metric import Metric
 from formwright.fitting.pages import page_environment
+from formwright.fitting.pareto import ParetoPoint, pareto_chart, score_axis
 from formwright.fitting.records import FitResult, Trial, Variant
 from formwright.fitting.shown import Shown
 from formwright.fitting.task import TaskType, task_type
@@ -299,18 +290,18 @@ def _timed(variant: Variant) -> str:
     return f"{format_seconds(variant.latency)} in ONNX Runtime"
 
 
-def _variant_point(metric: Metric, variant: Variant, cost: float, cost_text: str) -> Point:
+def _variant_point(metric: Metric, variant: Variant, cost: float, cost_text: str) -> ParetoPoint:
     kind = f"variant {variant.precision}" + (" shipped" if variant.chosen else "")
     title = f"{variant.name} of #{variant.trial}: {metric.text(variant.score)}, {cost_text}"
-    return Point(cost, variant.score, kind, title, "shipped" if variant.chosen else "")
+    return ParetoPoint(cost, variant.score, kind, title, "shipped" if variant.chosen else "")
 
 
 def _trial_point(
     metric: Metric, trial: Trial, cost: float, cost_text: str, kind: str, comparable: bool = True
-) -> Point:
+) -> ParetoPoint:
     status = STATUSES.get(trial.status, trial.status)
     title = f"#{trial.number} {trial.name}, {status}: {metric.text(trial.score)}, {cost_text}"
-    return Point(cost, trial.score, kind, title, f"#{trial.number}", comparable)
+    return ParetoPoint(cost, trial.score, kind, title, f"#{trial.number}", comparable)
 
 
 def _learning_curves(result: FitResult, metric: Metric) -> Chart | None:
@@ -335,8 +326,6 @@ def _learning_curves(result: FitResult, metric: Metric) -> Chart | None:
             x, y = points[-1]
             title = f"#{trial.number} {trial.name}: {metric.text(y)} after {format_seconds(x)}"
             chart.lines.append(Line(polyline(chart, points), kind, title))
-            chart.marks.append(
-                Mark(chart.x.at(x), round(100 - chart.y.at(y), 2), f"end {kind}", title, f"#{trial.number}")
-            )
+            chart.marks.append(Mark(*chart.spot(x, y), f"end {kind}", title, f"#{trial.number}"))
     place_labels(chart.marks)
     return chart

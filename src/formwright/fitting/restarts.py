@@ -1,4 +1,4 @@
-"""For data that is soon known by heart: the winner is trained anew, as long as pays, and the best weights are kept."""
+"""For data that is soon memorised: the winner is trained anew, as long as pays, and the best weights are kept."""
 
 from __future__ import annotations
 

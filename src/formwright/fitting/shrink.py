@@ -163,7 +163,7 @@ def try_step(session: Session, kind: type[Compressor], trained: Variant, end: fl
 
 
 def _most_steps(session: Session, trained: Variant) -> int | None:
-    """How many steps of recovery there may be: where data is soon known by heart, as many as led to the kept score."""
+    """How many steps of recovery there may be: where data is soon memorised, as many as led to the kept score."""
     trial = session.trial(trained.trial)
     attempts = session.folder.state.facts.get("attempts")
     if trial.kept is None or attempts is None:

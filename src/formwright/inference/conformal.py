@@ -34,7 +34,7 @@ class ConformalIntervals:
 
         Args:
             forecast: ``(windows, horizon, columns)`` of windows that the model was not trained on.
-            actual: what came, shaped alike, not a number where missing.
+            actual: the true values, shaped alike, not a number where missing.
             coverage: how often the interval is to hold, between 0 and 1.
 
         Raises:

@@ -17,7 +17,7 @@ from formwright.inference.sampling import GREEDY, Array, Sampling, draw
 from formwright.models import Network
 from formwright.models.topologies.encoder_decoder import EncoderDecoder
 from formwright.nn.context import Context
-from formwright.nn.part import State
+from formwright.nn.parts import State
 from formwright.nn.streaming import select
 
 #: Prompts are read in pieces, so that the memory for their scores does not grow with them.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from formwright.data.light_curves import LightCurves
-from formwright.drawing import COLOURS, Plot, Scale, heat_strip, page, table
+from formwright.drawing import Chart, heat_strip, page_environment, plain_axis, short
 from formwright.errors import UserError
 from formwright.files import write_atomically
 from formwright.inference.explanation import attention_maps, class_activation
@@ -20,25 +20,24 @@ from formwright.models import Chain
 Floats = NDArray[np.float64]
 
 
-def light_curve_plot(curves: LightCurves, index: int, grid: Floats | None = None) -> Plot:
-    """What was seen of one object, a colour a band, with the regular curves ``(steps, bands)`` if given."""
+def light_curve_chart(curves: LightCurves, index: int, grid: Floats | None = None) -> Chart:
+    """What was seen of one object, a colour per band, with the regular curves ``(steps, bands)`` if given."""
     start, end = curves.starts[index : index + 2]
     times = curves.times[start:end] - curves.times[start]
     flux, error, band = curves.flux[start:end], curves.error[start:end], curves.band[start:end]
     drawn = flux if grid is None else np.concatenate([flux, grid.ravel()])
-    plot = Plot(
-        f"{curves.objects[index]}", "days since the first observation", "flux", Scale.over(times.tolist()),
-        Scale.over(drawn.tolist()),
-    )  # fmt: skip
-    for number, (name, colour) in enumerate(zip(curves.bands, COLOURS, strict=False)):
+    chart = Chart(
+        plain_axis("days since the first observation", times.tolist(), short), plain_axis("flux", drawn.tolist(), short)
+    )
+    for number, name in enumerate(curves.bands):
         here = band == number
-        plot.errors(times[here].tolist(), flux[here].tolist(), error[here].tolist(), colour)
-        plot.points(times[here].tolist(), flux[here].tolist(), colour)
+        chart.points(times[here].tolist(), flux[here].tolist(), number)
         if grid is not None:
             steps = np.linspace(0, times[-1], len(grid))
-            plot.line(steps.tolist(), grid[:, number].tolist(), colour)
-        plot.name(colour, name)
-    return plot
+            chart.line(steps.tolist(), grid[:, number].tolist(), number)
+        chart.errors(times[here].tolist(), flux[here].tolist(), error[here].tolist(), number)
+        chart.name(number, name)
+    return chart
 
 
 def write_explanations(
@@ -79,22 +78,29 @@ def write_explanations(
     scores = class_activation(model, x)
     activation = (scores - scores.mean(1, keepdim=True)).numpy()
     received = [layer.mean((1, 2)).numpy() - 1 / x.shape[1] for layer in attention_maps(model, x)]
-    sections = []
+    objects = []
     for index in range(len(x)):
         order = np.argsort(-likely[index])
         shown = [classes[number] for number in order]
-        truth = "" if curves.labels is None else f", truly {curves.classes[curves.labels[index]]}"
-        parts = [
-            light_curve_plot(curves, index, grid[index]).svg(),
-            heat_strip(
-                [activation[index, number].tolist() for number in order], shown, "What each step says for each class"
-            ),
-            heat_strip(
-                [layer[index].tolist() for layer in received],
-                [f"block {number}" for number in range(1, len(received) + 1)],
-                "More and less attention than the average step gets",
-            ),
-            table(("class", "probability"), [(classes[n], f"{likely[index, n]:.1%}") for n in order]),
-        ]
-        sections.append((f"{curves.objects[index]}: {shown[0]} ({likely[index, order[0]]:.0%}){truth}", "".join(parts)))
-    write_atomically(Path(path), page("What the answers rest on", sections))
+        objects.append(
+            {
+                "name": curves.objects[index],
+                "truth": None if curves.labels is None else curves.classes[curves.labels[index]],
+                "likely": [(classes[number], f"{likely[index, number]:.1%}") for number in order],
+                "chart": light_curve_chart(curves, index, grid[index]),
+                "strips": (
+                    heat_strip(
+                        [activation[index, number].tolist() for number in order],
+                        shown,
+                        "What each step says for each class",
+                    ),
+                    heat_strip(
+                        [layer[index].tolist() for layer in received],
+                        [f"block {number}" for number in range(1, len(received) + 1)],
+                        "More and less attention than the average step gets",
+                    ),
+                ),
+            }
+        )
+    template = page_environment("formwright.inference").get_template("light_curves.html.j2")
+    write_atomically(Path(path), template.render(objects=objects))

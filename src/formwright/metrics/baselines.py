@@ -18,7 +18,7 @@ _MOST_TEXTS = 50_000
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Answers:
     """A baseline's ``probabilities (n, classes)`` on the test part, the seconds it took, and how it was made."""
 
     name: str
@@ -27,10 +27,10 @@ class Baseline:
     note: str
 
 
-def majority_class(train_labels: NDArray[np.int64], count: int, classes: int) -> Baseline:
+def majority_class(train_labels: NDArray[np.int64], count: int, classes: int) -> Answers:
     """Give each of ``count`` samples the classes' shares in the training labels: the largest class is predicted."""
     shares = np.bincount(train_labels, minlength=classes) / len(train_labels)
-    return Baseline("majority class", np.tile(shares, (count, 1)), 0.0, "the training labels' shares, for every sample")
+    return Answers("majority class", np.tile(shares, (count, 1)), 0.0, "the training labels' shares, for every sample")
 
 
 def logistic_regression(
@@ -41,7 +41,7 @@ def logistic_regression(
     *,
     seconds: float = 20.0,
     seed: int = 0,
-) -> Baseline:
+) -> Answers:
     """Multinomial logistic regression on standardised pixels, ``(n, height, width, channels)``, stopped in time.
 
     Pictures are averaged down to 32 pixels a side at most, and so many training pictures are drawn that they hold 32
@@ -82,7 +82,7 @@ def logistic_regression(
         block = (_as_features(test_images, indices) - mean) / std
         probabilities[indices[:, None], model.classes_] = model.predict_proba(block)
     note = f"{features} standardised pixel values of {len(chosen)} training pictures, {iterations} iterations, {end}"
-    return Baseline("logistic regression", probabilities, time.perf_counter() - start, note)
+    return Answers("logistic regression", probabilities, time.perf_counter() - start, note)
 
 
 def ngram_regression(
@@ -92,7 +92,7 @@ def ngram_regression(
     classes: int,
     *,
     seed: int = 0,
-) -> Baseline:
+) -> Answers:
     """Multinomial logistic regression on the tf-idf weights of words and pairs of words that occur at least twice.
 
     50,000 training texts at most are drawn, and the 100,000 most frequent features at most are taken.
@@ -117,7 +117,7 @@ def ngram_regression(
     probabilities = np.zeros((len(test_texts), classes))
     probabilities[:, model.classes_] = model.predict_proba(vectorizer.transform(test_texts))
     note = f"tf-idf weights of {features.shape[1]:,} words and pairs of words in {len(drawn):,} training texts"
-    return Baseline("logistic regression on n-grams", probabilities, time.perf_counter() - start, note)
+    return Answers("logistic regression on n-grams", probabilities, time.perf_counter() - start, note)
 
 
 def _as_features(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ def _mean(errors: Values) -> float:
 
 def _check(forecast: Values, actual: Values) -> None:
     if forecast.shape != actual.shape:
-        raise UserError(f"Forecasts {forecast.shape} and what came {actual.shape} differ in shape; give the same.")
+        raise UserError(f"Forecasts {forecast.shape} and true values {actual.shape} differ in shape; give the same.")
 
 
 def mean_squared_error(forecast: Values, actual: Values) -> float:
@@ -105,7 +105,7 @@ def quantile_loss(forecasts: Values, actual: Values, quantiles: Sequence[float])
 
 
 def interval_coverage(lower: Values, upper: Values, actual: Values) -> float:
-    """The share of what came that lies within ``[lower, upper]``, shapes alike."""
+    """The share of the true values that lies within ``[lower, upper]``, shapes alike."""
     _check(lower, actual)
     _check(upper, actual)
     known = np.isfinite(actual) & np.isfinite(lower) & np.isfinite(upper)

@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.models.chain import Chain
 from formwright.models.checkpoints import load_checkpoint
 from formwright.models.derivation import derive
-from formwright.models.network import NETWORKS, Network, empty_copy, load_folder, network
+from formwright.models.network import NETWORKS, Network, build_network, empty_copy, load_folder
 from formwright.nn.specification import NetworkSpec
 from formwright.registry import MODEL_PLUGINS, Registry
 
@@ -92,10 +92,10 @@ def create_model(name: str | NetworkSpec | Mapping[str, Any], **changes: Any) ->
         UserError: the name or an option is unknown, or the options do not fit together.
     """
     if isinstance(name, str):
-        return network(model_specification(name, **changes))
+        return build_network(model_specification(name, **changes))
     if changes:
         raise UserError("A specification is complete: change it with dataclasses.replace, not with options.")
-    return network(name)
+    return build_network(name)
 
 
 def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:

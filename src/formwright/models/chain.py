@@ -14,7 +14,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context, check_segments
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import GridInput, ImageInput, TokenInput
-from formwright.nn.part import Part, State, Width, build_part
+from formwright.nn.parts import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import LENGTH, Streams
 
@@ -59,7 +59,7 @@ class Chain(Network):
         """Refuse what is not a batch of the model's input, or is too small for the model.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         source = self._specification.input
         source.check(x)
@@ -110,7 +110,7 @@ class Chain(Network):
     def finish(self, state: State) -> tuple[Tensor, State]:
         """The answers that still wait for later tokens when a stream ends, and the state, of which nothing may follow.
 
-        There are some where a part looks ahead (:attr:`~formwright.nn.part.Part.lookahead`).
+        There are some where a part looks ahead, as :class:`~formwright.nn.subsampling.FrameSubsampling` does.
         """
         source, like = self._specification.input, next(self.parameters())
         shape = (len(state[LENGTH]), 0) if isinstance(source, TokenInput) else (len(state[LENGTH]), 0, source.channels)
@@ -122,7 +122,7 @@ class Chain(Network):
     def _streamed(self, input: Tensor, state: State, context: Context) -> tuple[Tensor, State]:
         streams = Streams(state)
         tokens, of_tokens = self.backbone.stream(input, streams, context)
-        scores = streams.through("head", self.head, tokens, of_tokens)
+        scores = streams.step("head", self.head, tokens, of_tokens)
         return scores, streams.state(input.shape[1], context.mask)
 
     def answers(self, lengths: Int[Tensor, " batch"], *, streamed: bool = False) -> Int[Tensor, " batch"]:

@@ -18,9 +18,9 @@ from formwright.errors import UserError
 from formwright.models.network import Network
 from formwright.nn.edits import Found, drop_branch, find_axis, record_size, tensor_at
 from formwright.nn.edits.axes import width_at
-from formwright.nn.edits.keep import rows_of
+from formwright.nn.edits.keeping import rows_of
 from formwright.nn.frame import Branch
-from formwright.nn.part import Axis, Part, forget_checks
+from formwright.nn.parts import Axis, Part, forget_checks
 
 
 @dataclass(frozen=True)

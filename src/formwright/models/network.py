@@ -30,7 +30,7 @@ from formwright.nn.frame import Stage
 from formwright.nn.initialization import Unfilled, initialize
 from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInput
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
+from formwright.nn.parts import RESIDUAL, Axis, InnerAxes, Part, State, Width, check_offers, forget_checks, offers_taken
 from formwright.nn.specification import EditSpec, NetworkSpec
 from formwright.nn.streaming import crop, initial_state
 from formwright.registry import Registry
@@ -371,7 +371,7 @@ class Network(
 
             options = {key: value for key, value in hub_options.items() if key in _HUB_OPTIONS}
             folder = Path(hf_hub_download(repo_id=model_id, filename=WEIGHTS_FILE, **options)).parent
-        model = network(cls.specification_type.from_dict(specification))
+        model = build_network(cls.specification_type.from_dict(specification))
         load_state(model, read_safetensors(folder / WEIGHTS_FILE))
         return model.to(map_location).eval()
 
@@ -388,7 +388,7 @@ def load_folder(folder: str | Path) -> Network:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give the folder that a model was saved in.")
-    model = network(read_specification(folder))
+    model = build_network(read_specification(folder))
     load_state(model, read_safetensors(folder / WEIGHTS_FILE))
     return model.eval()
 
@@ -409,7 +409,7 @@ def read_specification(folder: Path) -> NetworkSpec:
     raise UserError(f"{folder / CONFIG_FILE} does not describe a model of formwright.")
 
 
-def network(specification: NetworkSpec | Mapping[str, Any]) -> Network:
+def build_network(specification: NetworkSpec | Mapping[str, Any]) -> Network:
     """The network of any kind that a specification, or the dictionary of one, describes.
 
     Raises:
@@ -424,7 +424,7 @@ def network(specification: NetworkSpec | Mapping[str, Any]) -> Network:
 def empty_copy(specification: NetworkSpec) -> Network:
     """The network without memory for its weights (PyTorch's meta device): for counting, not for running."""
     with torch.device("meta"), Unfilled():
-        return network(specification)
+        return build_network(specification)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

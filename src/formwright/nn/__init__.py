@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 from formwright.nn.context import Context
-from formwright.nn.part import PARTS, Axis, Part, Promises, build_part
+from formwright.nn.parts import PARTS, Axis, Part, Promises, build_part
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
 __all__ = [

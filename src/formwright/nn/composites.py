@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, FACTS, OFFERS, Context, on_tokens
 from formwright.nn.frame import Block
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
+from formwright.nn.parts import PARTS, InnerAxes, Part, Promises, State, build_part, settled, sharing
 from formwright.nn.specification import BlockSpec, PartSpec
 from formwright.nn.streaming import LENGTH, Streams, initial_state
 
@@ -117,24 +117,24 @@ class PartChain(Composite):
         """Another part for what is called ``slot``."""
         return build_part(spec, self.dim, grid=self.grid)
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
-        return self.parts[0].absorb_input(scale, shift)  # type: ignore[operator]
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
+        return self.parts[0].fold_scale_before(scale, shift)  # type: ignore[operator]
 
-    def absorb_output(self, scale: Tensor) -> bool:
-        return self.parts[-1].absorb_output(scale)  # type: ignore[operator]
+    def fold_scale_after(self, scale: Tensor) -> bool:
+        return self.parts[-1].fold_scale_after(scale)  # type: ignore[operator]
 
     def fold(self) -> None:
         """Take the weights of norms into the parts that follow them, in place."""
         for norm, part in itertools.pairwise(self.parts):
             if isinstance(norm, AffineNorm):
-                norm.give_weights_to(part)
+                norm.fold_into(part)
 
     def named_parts(self) -> Iterator[tuple[str, Part]]:
         yield from self.parts.named_children()  # type: ignore[misc]
 
     def step(self, x: Tensor, streams: Streams, context: Context) -> Tensor:
         for name, part in self.named_parts():
-            x = streams.through(name, part, x, context)
+            x = streams.step(name, part, x, context)
         return x
 
     def forward(
@@ -197,7 +197,7 @@ class Group(Composite):
         for b, block in enumerate(self.blocks):
             x = block.stream(x, f"blocks.{b}", streams, context)  # type: ignore[operator]
         for p, part in enumerate(self.parts):
-            x = streams.through(f"parts.{p}", part, x, context)  # type: ignore[arg-type]
+            x = streams.step(f"parts.{p}", part, x, context)  # type: ignore[arg-type]
         return x
 
     def forward(
@@ -235,7 +235,7 @@ class Parallel(Composite):
         yield from self.parts.named_children()  # type: ignore[misc]
 
     def step(self, x: Tensor, streams: Streams, context: Context) -> Tensor:
-        outputs = [streams.through(name, part, x, context) for name, part in self.named_parts()]
+        outputs = [streams.step(name, part, x, context) for name, part in self.named_parts()]
         return torch.stack(outputs).sum(0)
 
     def forward(

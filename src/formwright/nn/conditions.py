@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.activations import build_activation
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import Axis, Part, Promises
+from formwright.nn.parts import Axis, Part, Promises
 
 #: Steps of the diffusion that the frequencies of :func:`time_features` were chosen for.
 STEPS = 1000.0

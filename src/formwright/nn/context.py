@@ -127,7 +127,7 @@ def check_segments(segments: Tensor, x: Tensor) -> None:
     """Refuse segments that are not those of the tokens ``x`` ``(batch, time, ...)``.
 
     Raises:
-        UserError: names what came and what was expected.
+        UserError: names what was given and what was expected.
     """
     if segments.shape != x.shape[:2] or segments.is_floating_point():
         raise UserError(
@@ -137,7 +137,7 @@ def check_segments(segments: Tensor, x: Tensor) -> None:
 
 
 def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Tensor]:
-    """Separate the placeless tokens from those of the grid: ``(batch, prefix, c)`` and ``(batch, *grid, c)``."""
+    """Separate the prefix tokens from those of the grid: ``(batch, prefix, c)`` and ``(batch, *grid, c)``."""
     assert context.grid is not None
     places = x[:, context.prefix :]
     return x[:, : context.prefix], places.reshape(x.shape[0], *context.grid, x.shape[-1])

@@ -15,7 +15,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.depthwise import depthwise_convolution
 from formwright.nn.layers.base import Layer
 from formwright.nn.layers.scaling import scale_input, scale_output
-from formwright.nn.part import Axis
+from formwright.nn.parts import Axis
 
 BATCH_NORMS: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     1: nn.BatchNorm1d,
@@ -240,7 +240,7 @@ class LinearNorm(nn.Module):
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """What a batch norm does in eval mode, ``y = scale * x + shift``, each of one value a channel."""
+    """What a batch norm does in eval mode, ``y = scale * x + shift``, each of one value per channel."""
     assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -23,7 +23,7 @@ from formwright.nn.functional.packing import places_of
 from formwright.nn.functional.transforms import mapped, values_are_known
 from formwright.nn.masks import coarser_mask
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, State, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 
@@ -129,7 +129,7 @@ class PatchEmbedding(_StridedConvolution):
             in_dim, dim, kernel=kernel, stride=stride, padding=padding, norm=norm, dimensions=dimensions, bias=bias
         )
         if norm is None:
-            self.writes = ("conv",)  # type: ignore[misc]
+            self.output_layers = ("conv",)  # type: ignore[misc]
 
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
@@ -182,12 +182,12 @@ class Downsampling(_StridedConvolution):
 
 @PARTS.register("position_table")
 class PositionTable(Part):
-    """Adds a learned vector to each place of the grid (and to each placeless token in front of it).
+    """Adds a learned vector to each place of the grid (and to each prefix token in front of it).
 
     Args:
         dim: channels.
         grid: the grid that the table is made for.
-        prefix: how many placeless tokens have an entry too.
+        prefix: how many prefix tokens have an entry too.
         std: standard deviation of the initial values.
 
     Shapes: ``(batch, *grid, dim)`` or ``(batch, prefix + places, dim)`` to the same.
@@ -198,7 +198,7 @@ class PositionTable(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"prefix", "grid", "mask"})
     promises: ClassVar[Promises] = Promises(any_grid=False)
-    writes: ClassVar[tuple[str, ...]] = ("table",)
+    output_layers: ClassVar[tuple[str, ...]] = ("table",)
     no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(self, dim: int, *, grid: tuple[int, ...], prefix: int = 0, std: float = 0.02) -> None:
@@ -234,10 +234,10 @@ class ResizedPositionTable(PositionTable):
     """A position table that other grids get too, linearly interpolated along every axis.
 
     Shapes: ``(batch, *grid, dim)`` or ``(batch, prefix + places, dim)`` to the same. On its own grid it is
-    :class:`PositionTable`; vectors of placeless tokens are never interpolated.
+    :class:`PositionTable`; vectors of prefix tokens are never interpolated.
 
     Raises:
-        UserError: another number of placeless tokens comes than the table has entries for.
+        UserError: the number of prefix tokens does not match the entries of the table.
 
     Source: Inception Transformer, arXiv 2205.12956, whose authors' code resizes where the number of places differs,
     not the sides.
@@ -271,7 +271,7 @@ class ClassToken(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"grid", "prefix", "mask"})
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "adds tokens"})
-    writes: ClassVar[tuple[str, ...]] = ("tokens",)
+    output_layers: ClassVar[tuple[str, ...]] = ("tokens",)
     no_decay: ClassVar[tuple[str, ...]] = ("tokens",)
 
     def __init__(self, dim: int, *, count: int = 1, std: float = 0.02) -> None:
@@ -316,7 +316,7 @@ class TokenEmbedding(Part):
     promises: ClassVar[Promises] = Promises(
         dimensions=(1,), per_token=True, causal=True, exemptions={"tokens": "takes ids, not tokens"}
     )
-    writes: ClassVar[tuple[str, ...]] = ("weight",)
+    output_layers: ClassVar[tuple[str, ...]] = ("weight",)
     # A step sees some rows of a vocabulary, so there is nothing to make orthogonal or to decay.
     no_decay: ClassVar[tuple[str, ...]] = ("weight",)
 
@@ -326,7 +326,7 @@ class TokenEmbedding(Part):
         self.tied = tied
         self.weight = None if tied else nn.Parameter(nn.init.normal_(torch.empty(in_dim, dim), std=std))
         if tied:
-            self.writes = ()  # type: ignore[misc]
+            self.output_layers = ()  # type: ignore[misc]
 
     def tie(self, embedding: TokenEmbedding) -> None:
         """Use the table of ``embedding`` from now on; it stays that one's, and is saved once."""
@@ -379,7 +379,7 @@ class LearnedPositions(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "segments"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,), any_grid=False, causal=True)
-    writes: ClassVar[tuple[str, ...]] = ("table",)
+    output_layers: ClassVar[tuple[str, ...]] = ("table",)
     no_decay: ClassVar[tuple[str, ...]] = ("table",)
 
     def __init__(

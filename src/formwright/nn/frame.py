@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context, on_grid
 from formwright.nn.gates import build_gate
 from formwright.nn.norms import AffineNorm
-from formwright.nn.part import (
+from formwright.nn.parts import (
     INCOMING,
     RESIDUAL,
     Axis,
@@ -23,7 +23,6 @@ from formwright.nn.part import (
     Part,
     Width,
     build_part,
-    grid_after,
     settled,
     sharing,
 )
@@ -138,26 +137,26 @@ class Branch(nn.Module):
 
     def stream(self, x: Tensor, path: str, streams: Streams, context: Context = EMPTY) -> Tensor:
         """The branch on the next tokens; ``path`` is its name in the backbone."""
-        y = x if self.norm is None else streams.through(f"{path}.norm", self.norm, x, context)
-        y = streams.through(f"{path}.part", self.part, y, context)
+        y = x if self.norm is None else streams.step(f"{path}.norm", self.norm, x, context)
+        y = streams.step(f"{path}.part", self.part, y, context)
         if self.layer_scale is not None:
             y = y * self.layer_scale
         if self.gate is not None:
             x = self.gate(x, y)
         else:
             x = y + (x if self.residual_scale is None else x * self.residual_scale)
-        return x if self.post_norm is None else streams.through(f"{path}.post_norm", self.post_norm, x, context)
+        return x if self.post_norm is None else streams.step(f"{path}.post_norm", self.post_norm, x, context)
 
     @torch.no_grad()
     def fold(self) -> None:
         """Take the weights of the norm and LayerScale into the part between them, in place, where it can hold them."""
         if isinstance(self.norm, AffineNorm):
-            self.norm.give_weights_to(self.part)
+            self.norm.fold_into(self.part)
             weight = self.norm.weight
-            if self.part.ignores_shift and self.layer_scale is not None and weight is not None:
+            if self.part.passes_scale and self.layer_scale is not None and weight is not None:
                 self.layer_scale.mul_(weight)
                 self.norm.weight = self.norm.bias = None
-        if self.layer_scale is not None and self.part.absorb_output(self.layer_scale):
+        if self.layer_scale is not None and self.part.fold_scale_after(self.layer_scale):
             self.layer_scale = None
 
 
@@ -233,7 +232,7 @@ class Stage(nn.Module):
         self._incoming, self.in_grid = in_dim, grid
         self.repeats, self.inject = spec.repeats, spec.inject
         self.downsample = None if spec.downsample is None else build_part(spec.downsample, in_dim, spec.dim, grid=grid)
-        self.grid = grid if self.downsample is None else grid_after(self.downsample, grid)
+        self.grid = grid if self.downsample is None else self.downsample.output_grid(grid)
         self.dim = spec.dim
         self.entry = nn.ModuleList(build_part(entry, spec.dim, grid=self.grid) for entry in spec.entry)
         self.blocks = nn.ModuleList(Block(block, spec.dim, self.grid) for block in spec.blocks)
@@ -261,7 +260,7 @@ class Stage(nn.Module):
         return build_part(spec, self.dim, grid=self.grid)
 
     def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        return grid if self.downsample is None else grid_after(self.downsample, grid)
+        return grid if self.downsample is None else self.downsample.output_grid(grid)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -348,7 +347,7 @@ class Backbone(nn.Module):
         self.in_dim = in_dim
         dim = stages[0].dim if embed_dim is None else embed_dim
         self.embed: Part = build_part(embed, in_dim, dim, grid=grid)
-        grid = grid_after(self.embed, grid)
+        grid = self.embed.output_grid(grid)
         modules = []
         for spec in stages:
             stage = Stage(spec, dim, grid)
@@ -380,7 +379,7 @@ class Backbone(nn.Module):
 
     def grids(self, grid: tuple[int, ...]) -> list[tuple[int, ...]]:
         """The token grid after each stage, for an input of size ``grid``."""
-        grids = [grid_after(self.embed, grid)]
+        grids = [self.embed.output_grid(grid)]
         for stage in self.stages:
             grids.append(stage.output_grid(grids[-1]))  # type: ignore[operator]
         return grids[1:]
@@ -441,7 +440,7 @@ class Backbone(nn.Module):
         return self.embed(x, settled(self, context))
 
     def features(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[Tensor]:
-        """Token grids ``(batch, *grid, channels)`` after the stages ``at``; placeless tokens are left out."""
+        """Token grids ``(batch, *grid, channels)`` after the stages ``at``; prefix tokens are left out."""
         return [tokens for tokens, _ in self.maps(x, at, context)]
 
     def maps(self, x: Tensor, at: Sequence[int], context: Context = EMPTY) -> list[tuple[Tensor, Context]]:

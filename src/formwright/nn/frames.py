@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import norm_axes
 from formwright.nn.functional.batch_norm import batch_norm
 from formwright.nn.functional.chunks import masked
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 #: Frames that every convolution sees.
 KERNEL = 3

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from formwright.nn.part import Axis, Part, Promises
+from formwright.nn.parts import Axis, Part, Promises
 from formwright.nn.specification import PartSpec
 from formwright.registry import Registry
 
@@ -26,7 +26,7 @@ class Gate(Part):
 
     Args:
         dim: channels.
-        bias: initial value of the bias, one value a channel; larger keeps more of ``x``.
+        bias: initial value of the bias, one value per channel; larger keeps more of ``x``.
     """
 
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)

@@ -15,7 +15,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_into_next
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _POOL = Promises(exemptions={"tokens": "gives one vector a sample"})
@@ -41,7 +41,6 @@ class MeanPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
@@ -61,11 +60,10 @@ class MeanPool(Part):
 
 @PARTS.register("class_token_pool")
 class ClassTokenPool(Part):
-    """The first placeless token: ``(batch, tokens, dim)`` to ``(batch, dim)``."""
+    """The first prefix token: ``(batch, tokens, dim)`` to ``(batch, dim)``."""
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
@@ -150,8 +148,8 @@ class Classifier(Part):
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.linear = nn.Linear(dim, classes, bias=bias)
-        if pooled_norm is None and getattr(self.pool, "equivariant", False):
-            self.reads = ("linear",)  # type: ignore[misc]
+        if pooled_norm is None and self.pool.equivariant:
+            self.input_layers = ("linear",)  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (None, RESIDUAL)}
@@ -253,7 +251,7 @@ class DistilledClassifier(DistillationHead):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "prefix", "grid", "token_size"})
     promises: ClassVar[Promises] = _POOL
-    reads: ClassVar[tuple[str, ...]] = ("linear", "distilled")
+    input_layers: ClassVar[tuple[str, ...]] = ("linear", "distilled")
 
     def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None) -> None:
         super().__init__()
@@ -348,7 +346,7 @@ class TokenScores(Part):
     promises: ClassVar[Promises] = Promises(
         per_token=True, causal=True, exemptions={"tokens": "gives scores, not tokens"}
     )
-    reads: ClassVar[tuple[str, ...]] = ("linear",)
+    input_layers: ClassVar[tuple[str, ...]] = ("linear",)
 
     bias: Tensor | None
 

@@ -43,7 +43,7 @@ class ImageInput:
         """Refuse what is not a batch of images with these channels.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise UserError(f"Expected images of shape (batch, {self.channels}, height, width), got {tuple(x.shape)}.")
@@ -84,7 +84,7 @@ class GridInput:
         """Refuse what is not a batch of grids with these channels and as many axes.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 2 + len(self.size) or x.shape[1] != self.channels:
             sides = ", ".join(name for axis, name in self.free.items() if axis)
@@ -132,7 +132,7 @@ class TokenInput:
         """Refuse what is not a batch of rows of at least one id.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 2 or x.is_floating_point() or x.is_complex():
             raise UserError(f"Expected token ids of shape (batch, time), got {x.dtype} of shape {tuple(x.shape)}.")
@@ -185,7 +185,7 @@ class SeriesInput:
         """Refuse what is not a batch of series of the length that the model was built for.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 3 or x.shape[1] != self.length:
             raise UserError(f"Expected series of shape (batch, {self.length}, variates), got {tuple(x.shape)}.")
@@ -223,7 +223,7 @@ class VectorInput:
         """Refuse what is not a batch of rows of at least one vector with these channels.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 3 or x.shape[2] != self.channels or not x.is_floating_point() or x.shape[1] == 0:
             raise UserError(
@@ -256,7 +256,7 @@ class LengthsInput:
         """Refuse what are not whole numbers, one per sample and axis.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         axes = len(self.longest)
         expected = "(batch,)" if axes == 1 else f"(batch, {axes})"
@@ -290,7 +290,7 @@ class TimeInput:
         """Refuse what is not one number per sample.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 1 or x.is_complex():
             raise UserError(f"Expected one time per sample, (batch,), got {x.dtype} of shape {tuple(x.shape)}.")
@@ -325,7 +325,7 @@ class ClassInput:
         """Refuse what is not one whole number per sample.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         if x.ndim != 1 or x.is_floating_point() or x.is_complex():
             raise UserError(f"Expected one class per sample, (batch,), got {x.dtype} of shape {tuple(x.shape)}.")
@@ -361,10 +361,10 @@ class ArrayInput:
         return {0: "batch", **{axis + 1: name for axis, name in enumerate(self.axes) if name}}
 
     def check(self, x: Tensor) -> None:
-        """Refuse what has another number of axes, another fixed size or values of another kind.
+        """Refuse an input whose number of axes, fixed sizes or kind of values does not match.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         names = (*self.axes, *[""] * (len(self.sizes) - len(self.axes)))
         fits = x.ndim == 1 + len(self.sizes) and all(
@@ -410,7 +410,7 @@ class AnotherInput:
         """Refuse what is no such input.
 
         Raises:
-            UserError: names what came and what was expected.
+            UserError: names what was given and what was expected.
         """
         self.source.check(x)
 

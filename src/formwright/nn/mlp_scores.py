@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 
 
 @PARTS.register("mlp_scores")
@@ -53,7 +53,7 @@ class MLPScores(Part):
         hidden = Axis("hidden")
         return {"fc1.weight": (hidden, RESIDUAL), "fc2.weight": (hidden, hidden), "fc3.weight": (None, hidden)}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.fc1, scale, shift)
 
     def forward(

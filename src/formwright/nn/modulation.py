@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.composites import Composite
 from formwright.nn.context import EMPTY, Context, on_tokens
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import CONDITION, PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
+from formwright.nn.parts import CONDITION, PARTS, Axis, InnerAxes, Part, build_part, settled, sharing
 from formwright.nn.specification import PartSpec, part
 from formwright.nn.streaming import Streams
 
@@ -103,7 +103,7 @@ class AdaptiveNorm(_Conditioned):
         yield "norm", self.norm
 
     def step(self, x: Tensor, streams: Streams, context: Context) -> Tensor:
-        return modulate(streams.through("norm", self.norm, x, context), *self._modulation(x, context))
+        return modulate(streams.step("norm", self.norm, x, context), *self._modulation(x, context))
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
@@ -155,8 +155,8 @@ class Modulated(_Conditioned):
 
     def step(self, x: Tensor, streams: Streams, context: Context) -> Tensor:
         shift, scale, gate = self._modulation(x, context)
-        y = modulate(streams.through("norm", self.norm, x, context), shift, scale)
-        return gate * streams.through("part", self.part, y, context)
+        y = modulate(streams.step("norm", self.norm, x, context), shift, scale)
+        return gate * streams.step("part", self.part, y, context)
 
     def forward(
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY

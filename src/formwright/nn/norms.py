@@ -14,7 +14,7 @@ from formwright.nn.functional.batch_norm import batch_norm
 from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.transforms import mapped
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 
 class AffineNorm(Part):
@@ -32,9 +32,9 @@ class AffineNorm(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {name: (Axis("residual"),) for name, _ in self.named_parameters(recurse=False)}
 
-    def give_weights_to(self, part: nn.Module) -> None:
+    def fold_into(self, part: nn.Module) -> None:
         """Let the part that comes next scale and shift, if it can."""
-        if isinstance(part, Part) and self.weight is not None and part.absorb_input(self.weight, self.bias):
+        if isinstance(part, Part) and self.weight is not None and part.fold_scale_before(self.weight, self.bias):
             self.weight = self.bias = None
 
 

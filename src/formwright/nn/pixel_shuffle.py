@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution2d, to_channels_first
 from formwright.nn.functional.chunks import without_autocast
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 
 
 @PARTS.register("pixel_shuffle")

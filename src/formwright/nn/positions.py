@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import PositionTable
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 
 def sine_table(places: int, dim: int) -> Float[Tensor, "places dim"]:

@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.context import Context
 from formwright.nn.convolution import zero_padding
 from formwright.nn.frame import Backbone
-from formwright.nn.part import INCOMING, RESIDUAL, Width, build_part
+from formwright.nn.parts import INCOMING, RESIDUAL, Width, build_part
 from formwright.nn.specification import PartSpec, part
 
 #: The tokens of a map, and what is said about them.

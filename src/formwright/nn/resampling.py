@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, to_channels_first, to_channels_last, zero_padding
 from formwright.nn.functional.dense import dense
 from formwright.nn.masks import coarser_mask, finer_mask
-from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec
 
 

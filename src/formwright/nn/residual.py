@@ -12,7 +12,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import ConvNorm, conv_norm_axes, to_channels_first, to_channels_last
 from formwright.nn.frame import DropPath
 from formwright.nn.functional.convolution import convolved_side
-from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part
 from formwright.nn.specification import PartSpec, part
 
 

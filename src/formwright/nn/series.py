@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution1d
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 
 #: Added to the variance of a window, as its authors do: a constant window stays finite.
 _EPSILON = 1e-5
@@ -140,7 +140,7 @@ class VariateTokens(Part):
     Shapes: ``(batch, time, variates)`` to ``(batch, variates, time)``.
 
     Raises:
-        UserError: the window has another length, or the tokens another number of channels.
+        UserError: the length of the window or the number of channels of the tokens does not match.
     """
 
     promises: ClassVar[Promises] = Promises(
@@ -243,7 +243,7 @@ class SeriesPatches(Part):
     Shapes: ``(batch, time, variates)`` to ``(batch, ceil(time / stride), dim)``.
 
     Raises:
-        UserError: the series have another length, or another number of variates.
+        UserError: the length or the number of variates of the series does not match.
 
     Source: A Time Series is Worth 64 Words, arXiv 2211.14730, whose patches are of one variate each.
     """

@@ -101,7 +101,7 @@ def _canonical(value: Any) -> Any:
 class BranchSpec:
     """A residual branch: ``x = post_norm(residual_scale * x + drop_path(layer_scale * part(norm(x))))``.
 
-    ``layer_scale`` and ``residual_scale`` are the initial values of learned vectors (one value a channel), or absent.
+    ``layer_scale`` and ``residual_scale`` are the initial values of learned vectors (one value per channel), or absent.
     With a ``gate`` (see :mod:`formwright.nn.gates`), it joins the two instead of the sum. A part ``after`` the branch
     maps ``(x, context)`` to ``(x, context)``: it may merge or drop tokens.
     """

@@ -24,7 +24,7 @@ from formwright.nn.convolution import (
 from formwright.nn.embeddings import channels_last_memory
 from formwright.nn.frame import Branch
 from formwright.nn.functional.convolution import convolved_side
-from formwright.nn.part import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, sharing
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, sharing
 from formwright.nn.specification import BranchSpec, PartSpec
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}

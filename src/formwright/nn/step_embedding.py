@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 from formwright.nn.positions import sine_table
 
 

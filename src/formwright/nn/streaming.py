@@ -11,7 +11,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import Part, State, grid_after
+from formwright.nn.parts import Part, State
 
 #: Between the name of a part in its model and the name of a tensor in the part's own state.
 SEPARATOR = "/"
@@ -41,7 +41,7 @@ def initial_state(
         for name, tensor in part.begin(batch, capacity, context, device=device, dtype=dtype).items():
             state[f"{path}{SEPARATOR}{name}"] = tensor
         if part.resamples:
-            (capacity,) = grid_after(part, (capacity,))
+            (capacity,) = part.output_grid((capacity,))
     return state
 
 
@@ -127,7 +127,7 @@ class Streams:
         """The state of a part."""
         return {**self._parts.get(path, {}), LENGTH: self.length}
 
-    def through(self, path: str, part: Part, x: Tensor, context: Context) -> Tensor:
+    def step(self, path: str, part: Part, x: Tensor, context: Context) -> Tensor:
         """Let the next tokens pass through a part, and keep the state that it leaves."""
         if context.segments is not None:
             raise UserError("A row of a stream is one sequence: give each of the packed sequences a row of its own.")
@@ -137,9 +137,9 @@ class Streams:
         return x
 
     def resampled(self, path: str, part: Part, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        """As :meth:`through`, by a part that may give another number of tokens; those behind it count its tokens."""
+        """As :meth:`step`, by a part that may change the number of tokens; those behind it count its tokens."""
         if not part.resamples:
-            return self.through(path, part, x, context), part.offer(context)
+            return self.step(path, part, x, context), part.offer(context)
         part.check_context(context)
         stream: Any = part.stream
         x, self._parts[path], context = stream(x, self.of(path), context)

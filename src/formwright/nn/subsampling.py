@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import Convolution1d
 from formwright.nn.functional.chunks import masked
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 
 @PARTS.register("frame_subsampling")
@@ -60,10 +61,8 @@ class FrameSubsampling(Part):
         self.layers = nn.ModuleList(
             Convolution1d(before, dim, kernel, stride) for before, stride in zip(widths[:-1], strides, strict=True)
         )
-        step = 1
-        for stride in strides:
-            self.lookahead += self.ahead * step
-            step *= stride
+        #: How many later frames a token waits for in a stream.
+        self.lookahead = self.ahead * sum(math.prod(strides[:layer]) for layer in range(len(strides)))
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {f"layers.{len(self.layers) - 1}.weight": (RESIDUAL, None, None)}

@@ -3,7 +3,7 @@
 A tap point is ``path:name``. Every part, every piece of the frame (branch, block, stage, backbone) and every layer
 (dense, convolution, table) has ``input`` and ``output``: the tokens that it is called with and those that it returns,
 without the context (what is called with names alone shows a dictionary of them). Parts have names of their own
-besides, in :attr:`~formwright.nn.part.Part.taps`:
+besides, in :attr:`~formwright.nn.parts.Part.taps`:
 
 ========================================  ==========================================================================
 ``queries``, ``keys``, ``values``         what attention or a recurrence is computed from
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.frame import Backbone, Block, Branch, Stage
 from formwright.nn.layers import PLAIN, Layer
-from formwright.nn.part import Listener, Part
+from formwright.nn.parts import Listener, Part
 
 ENDS = ("input", "output")
 _LAYERS = (*PLAIN, nn.Embedding, Layer)

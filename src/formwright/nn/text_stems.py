@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.heads import check_tokens
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises, State
 
 _IDS = Promises(dimensions=(1,), exemptions={"tokens": "takes ids, not tokens"})
 #: Odd multipliers of the hash of an n-gram; products stay far below 2^63.

@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.heads import check_tokens
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, Axis, Part, Promises, State
 
 _POOL = Promises(dimensions=(1,), exemptions={"tokens": "gives one vector a sample"})
 
@@ -107,7 +107,6 @@ class FirstTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:
@@ -129,7 +128,6 @@ class LastTokenPool(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = _POOL
-    #: The pool of ``scale * x + shift``, a value a channel, is ``scale * pool(x) + shift``.
     equivariant: ClassVar[bool] = True
 
     def __init__(self, dim: int) -> None:

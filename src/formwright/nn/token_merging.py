@@ -10,7 +10,7 @@ from torch import Tensor
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.token_merging import bipartite_soft_matching, merge_tokens
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 
 @PARTS.register("token_merging")

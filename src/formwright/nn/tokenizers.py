@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import CONVOLUTIONS, to_channels_last
 from formwright.nn.embeddings import channels_last_memory
 from formwright.nn.functional.convolution import convolved_side
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
 
 _MAX_POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _POOL = {"kernel": 3, "stride": 2, "padding": 1}

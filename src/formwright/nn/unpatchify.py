@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, OFFERS, Context, split_prefix
 from formwright.nn.functional.dense import dense
-from formwright.nn.part import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, settled, sharing
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, build_part, settled, sharing
 from formwright.nn.specification import PartSpec
 
 

@@ -35,13 +35,13 @@ class Forecasting(Objective):
 
 
 class ForecastDistillation(Objective):
-    """``(1 - w) base + w mean (teacher(x) - model(x))²``: the teacher's forecasts are followed beside what came.
+    """``(1 - w) base + w mean (teacher(x) - model(x))²``: the teacher's forecasts are followed beside the true values.
 
     The teacher is in eval mode, belongs to whoever made it, and is neither trained nor saved.
 
     Args:
         teacher: forecasts the same horizon and variates.
-        base: the objective on what came.
+        base: the objective on the true values.
         weight: the ``w`` above, 0 to 1.
 
     Raises:

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from formwright.batch import Batch, call
+from formwright.batch import IGNORED, Batch, call
 from formwright.errors import UserError
 from formwright.objectives.objective import Objective, Outcome
-
-#: A target that is not to be predicted.
-IGNORED = -1
 
 
 class NextToken(Objective):

@@ -13,7 +13,7 @@ from formwright.models.choices import Choice, network_in
 from formwright.models.network import Network
 from formwright.nn.edits.groups import groups_of, width_groups
 from formwright.nn.frame import Branch
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 
 #: Shares of its entries that an axis may have if nothing else is said.
 RATIOS = (0.25, 0.5, 0.75, 1.0)

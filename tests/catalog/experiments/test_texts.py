@@ -13,7 +13,7 @@ from formwright.catalog.experiments.texts import (
     IN_TRAINING,
     LENGTH,
     VOCABULARY,
-    Windows,
+    TextWindows,
     held_out_loss,
     new_model,
     once,
@@ -45,12 +45,12 @@ def test_without_data_the_text_is_one_that_is_installed() -> None:
 
 def test_targets_are_one_byte_ahead_and_batches_continue() -> None:
     text = np.arange(200, dtype=np.uint8)
-    batches = Windows(text, seed=3)
+    batches = TextWindows(text, seed=3)
     batch = next(batches)
     assert batch.inputs.shape == batch.targets.shape == (16, LENGTH)
     assert torch.equal(batch.targets, batch.inputs + 1)
     state, second = batches.state_dict(), next(batches)
-    again = Windows(text, seed=9)
+    again = TextWindows(text, seed=9)
     again.load_state_dict(state)
     assert torch.equal(next(again).inputs, second.inputs)
     assert not torch.equal(batch.inputs, second.inputs)

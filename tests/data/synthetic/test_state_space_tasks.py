@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from formwright.batch import Batch
+from formwright.batch import IGNORED, Batch
 from formwright.data.synthetic import induction as induction_module
 from formwright.data.synthetic import phonebook as phonebook_module
 from formwright.data.synthetic import selective_copying as copying_module
@@ -16,7 +16,6 @@ from formwright.data.synthetic.induction import induction
 from formwright.data.synthetic.phonebook import phonebook
 from formwright.data.synthetic.selective_copying import selective_copying
 from formwright.errors import UserError
-from formwright.objectives.language import IGNORED
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from formwright.batch import IGNORED
 from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.data.synthetic.t_maze import ACTIONS, FORWARD, LEFT, RIGHT, SIGNALS, t_maze
 from formwright.errors import UserError
-from formwright.objectives.language import IGNORED
 
 EPISODES = t_maze(200, 3, 6, generator=torch.Generator().manual_seed(0), noise=2)
 

@@ -7,7 +7,7 @@ import statistics
 
 import torch
 
-from formwright.batch import Batch
+from formwright.batch import IGNORED, Batch
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.experiments.contest import SEEDS, parameters
 from formwright.catalog.experiments.sequences import train_sequences
@@ -17,7 +17,6 @@ from formwright.data.synthetic.generated import GeneratedBatches
 from formwright.models import Network
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 from formwright.objectives import NextToken
-from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter, Share
 
 DIM, HEADS, VOCABULARY = 64, 2, 65

@@ -6,9 +6,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from formwright.arena.contest import train_and_score
-from formwright.arena.run import measure_speed
-from formwright.arena.tasks import Parts
 from formwright.catalog.claim import Claim, ClaimResult
 from formwright.catalog.experiments.contest import Contest
 from formwright.catalog.experiments.mixers import linformer_state, mixer_claims, transformers_state
@@ -20,6 +17,9 @@ from formwright.models import empty_copy, model_specification
 from formwright.models.language.long_range_arena import long_range_arena
 from formwright.nn.specification import NetworkSpec, part
 from formwright.reporting import Reporter
+from formwright.studies.arena.contest import train_and_score
+from formwright.studies.arena.run import measure_speed
+from formwright.studies.arena.tasks import Parts
 
 #: By hand from the authors' configurations: no biases in attention; the sine table is no parameter there.
 PARAMETERS = {

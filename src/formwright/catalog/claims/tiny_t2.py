@@ -37,7 +37,7 @@ MOST_LOST = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Variant:
+class Compressed:
     """A model of the chain, what it answers, and its files."""
 
     accuracy: float
@@ -74,28 +74,28 @@ def _judged(likely: Floats) -> tuple[float, float]:
 
 
 @functools.cache
-def _variant(stage: str, seed: int) -> Variant:
+def _variant(stage: str, seed: int) -> Compressed:
     train, test = (series.astype(np.float32) for series in transients().series(features=True))
     model = STAGES[stage](trained_t2(True, seed), seed)
     with tempfile.TemporaryDirectory() as folder:
         files = write_formats(model, folder, train[:128])
-    return Variant(*_judged(probabilities(model, test)), files)
+    return Compressed(*_judged(probabilities(model, test)), files)
 
 
-def _chain(reporter: Reporter) -> dict[str, list[Variant]]:
+def _chain(reporter: Reporter) -> dict[str, list[Compressed]]:
     runs = [(stage, seed) for seed in SEEDS for stage in STAGES]
-    found: dict[str, list[Variant]] = {stage: [] for stage in STAGES}
+    found: dict[str, list[Compressed]] = {stage: [] for stage in STAGES}
     for index, (stage, seed) in enumerate(runs):
         reporter.progress(index / len(runs), f"{stage}, seed {seed}")
         found[stage].append(_variant(stage, seed))
     return found
 
 
-def _mean(variants: list[Variant], what: str) -> float:
+def _mean(variants: list[Compressed], what: str) -> float:
     return statistics.mean(getattr(variant, what) for variant in variants)
 
 
-def _size(variants: list[Variant], form: str) -> float:
+def _size(variants: list[Compressed], form: str) -> float:
     return statistics.mean(variant.files[form].size for variant in variants)
 
 

@@ -18,9 +18,9 @@ from formwright.models.series.foundation import SIZES, FoundationModel, decoder
 from formwright.nn.packed_series import Patches, cut_into_patches
 from formwright.objectives.series import PatchLikelihood
 from formwright.reporting import Reporter
-from formwright.scaling import Corpus, ScalingResult, measure_scaling, read_corpus, synthetic_corpus
-from formwright.scaling.corpus import CorpusBatches
-from formwright.scaling.run import judge
+from formwright.studies.scaling import Corpus, ScalingResult, measure_scaling, read_corpus, synthetic_corpus
+from formwright.studies.scaling.corpus import CorpusBatches
+from formwright.studies.scaling.run import judge
 from formwright.training import Recipe, Trainer
 
 SEEDS = (0, 1, 2)

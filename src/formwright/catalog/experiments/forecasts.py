@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from formwright.data.series import Layout, Part, Series, SeriesData, arrange, fill_forward
+from formwright.data.series import ColumnRoles, Part, Series, SeriesData, arrange, fill_forward
 from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
 from formwright.data.series_files import read_table
 from formwright.errors import UserError
@@ -146,7 +146,7 @@ def restrict(data: SeriesData, targets: tuple[str, ...]) -> SeriesData:
     """The same data with these columns alone."""
     chosen = [data.layout.columns.index(name) for name in targets]
     series = tuple(Series(one.name, one.times, one.values[:, chosen]) for one in data.series)
-    return dataclasses.replace(data, series=series, layout=Layout(targets))
+    return dataclasses.replace(data, series=series, layout=ColumnRoles(targets))
 
 
 def few_windows(data: SeriesData, part: Part, stride: int) -> Windows:

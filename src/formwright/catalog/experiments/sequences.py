@@ -6,11 +6,10 @@ from typing import Literal
 
 import torch
 
-from formwright.batch import Batch
+from formwright.batch import IGNORED, Batch
 from formwright.models import Network, create_model
 from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
-from formwright.objectives.language import IGNORED
 from formwright.reporting import SILENT, Reporter
 from formwright.training.loop import TrainingBatches
 

@@ -56,7 +56,7 @@ def small_text() -> SmallText:
     return SmallText(source, text[:cut], text[cut:])
 
 
-class Windows:
+class TextWindows:
     """Endless batches of windows of a text, drawn evenly; a batch depends on the seed and its step alone."""
 
     def __init__(self, text: NDArray[np.uint8], *, seed: int, length: int = LENGTH, batch: int = BATCH) -> None:
@@ -94,7 +94,7 @@ def held_out_loss(model: torch.nn.Module, text: SmallText, *, length: int = LENG
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model after training, with its averaged weights; its loss on held-out text, and the last ones in training."""
 
     model: Network
@@ -112,7 +112,7 @@ def train_text(
     warmup: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
     reporter: Reporter = SILENT,
-) -> Trained:
+) -> TrainedModel:
     """Train a decoder of bytes with one plain recipe for all: AdamW, warm-up and cosine, averaged weights.
 
     Args:
@@ -130,7 +130,7 @@ def train_text(
         warmup=steps // 10 if warmup is None else warmup,
         ema_decay=0.98,
     )
-    trainer = Trainer(model, objective or NextToken(), Windows(text.train, seed=seed), recipe, seed=seed)
+    trainer = Trainer(model, objective or NextToken(), TextWindows(text.train, seed=seed), recipe, seed=seed)
     trainer.finish_at(steps)
     losses: list[float] = []
 
@@ -144,7 +144,7 @@ def train_text(
     averaged = trainer.averaged_model()
     assert isinstance(averaged, Network)
     last = losses[-max(steps // 10, 1) :]
-    return Trained(averaged, held_out_loss(averaged, text), statistics.mean(last))
+    return TrainedModel(averaged, held_out_loss(averaged, text), statistics.mean(last))
 
 
 def small_decoder(
@@ -171,10 +171,10 @@ def new_model(specification: ChainSpec, seed: int) -> Network:
 HELD_OUT, IN_TRAINING = "on held-out text", "at the end of training"
 
 
-def text_contest(contestants: Mapping[str, Callable[[], ChainSpec]], steps: int = STEPS) -> Contest[Trained]:
+def text_contest(contestants: Mapping[str, Callable[[], ChainSpec]], steps: int = STEPS) -> Contest[TrainedModel]:
     """A contest of decoders of bytes for the loss on held-out text, or at the end of training, in nats per byte."""
 
-    def run(specification: ChainSpec, seed: int, reporter: Reporter) -> Trained:
+    def run(specification: ChainSpec, seed: int, reporter: Reporter) -> TrainedModel:
         return train_text(new_model(specification, seed), steps=steps, seed=seed, reporter=reporter)
 
     return Contest(

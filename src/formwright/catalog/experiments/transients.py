@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Transients:
+class GriddedTransients:
     """Light curves on a grid, scaled by the training part: ``(n, 100, 6)``, features ``(n, 2)`` and labels ``(n,)``."""
 
     classes: tuple[str, ...]
@@ -45,7 +45,7 @@ class Transients:
 
 
 @functools.cache
-def transients() -> Transients:
+def transients() -> GriddedTransients:
     """Synthetic light curves of seven classes, put on the grid by Gaussian processes; a minute of work."""
     curves = synthetic_light_curves(TRAIN_CURVES + TEST_CURVES, seed=0)
     grid = interpolate(curves)
@@ -53,7 +53,7 @@ def transients() -> Transients:
     assert curves.features is not None
     scale = RobustScale.of(grid[:TRAIN_CURVES])
     grid = np.arcsinh(scale(grid))  # fluxes differ by powers of ten; near zero this is the identity
-    return Transients(
+    return GriddedTransients(
         curves.classes,
         grid[:TRAIN_CURVES],
         curves.features[:TRAIN_CURVES],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from formwright.batch import Batch
+from formwright.batch import IGNORED, Batch
 from formwright.errors import UserError
-from formwright.objectives.language import IGNORED
 
 BLANK = 0
 

@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from formwright.batch import Batch
+from formwright.batch import IGNORED, Batch
 from formwright.errors import UserError
-from formwright.objectives.language import IGNORED
 
 FORWARD, LEFT, RIGHT = 0, 1, 2
 ACTIONS = 3

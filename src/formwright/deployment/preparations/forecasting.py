@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency, calendar_features
-from formwright.data.series import Layout, Scaling, Series, fill_forward
+from formwright.data.series import ColumnRoles, Scaling, Series, fill_forward
 from formwright.data.series_files import SeriesTable, read_table
 from formwright.data.time_axis import as_text
 from formwright.deployment.forecasts import Forecast, append_forecasts
@@ -46,7 +46,7 @@ class ForecastPreparation(Preparation):
     task: ClassVar[str] = "forecasting"
     of: ClassVar[str] = "series"
 
-    layout: Layout
+    layout: ColumnRoles
     frequency: Frequency
     length: int
     horizon: int
@@ -73,7 +73,7 @@ class ForecastPreparation(Preparation):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
-        layout = Layout(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
+        layout = ColumnRoles(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
         frequency = dict(record["frequency"])
         return cls(
             layout=layout,

@@ -16,7 +16,7 @@ from formwright.data.samples import control_charts
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
-from formwright.metrics.baselines import Baseline
+from formwright.metrics.baselines import Answers
 from formwright.shapes import LabelledShape
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ClassifiedSeries(ClassifiedData):
     def worthwhile_samples(self) -> float:
         return float(FEWEST_PASSES * self.samples_of["train"])
 
-    def linear_answers(self, *, seconds: float, seed: int) -> Baseline:
+    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
         """Logistic regression on the scaled values and on the logarithms of their power spectrum."""
         from sklearn.linear_model import LogisticRegression
 
@@ -104,7 +104,7 @@ class ClassifiedSeries(ClassifiedData):
         probabilities = np.zeros((self.samples_of["test"], len(self.class_names)))
         probabilities[:, model.classes_] = model.predict_proba(_features(self.inputs["test"]))
         note = "on the scaled values and their power spectrum"
-        return Baseline("logistic regression", probabilities, time.perf_counter() - started, note)
+        return Answers("logistic regression", probabilities, time.perf_counter() - started, note)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "length": self.content.length, "variates": self.content.variates}

@@ -12,7 +12,7 @@ from formwright.data.images import ImageData, read_images
 from formwright.deployment.preparations.image_classification import PicturePreparation
 from formwright.fitting.kind import DATA, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
-from formwright.metrics.baselines import Baseline, logistic_regression
+from formwright.metrics.baselines import Answers, logistic_regression
 from formwright.shapes import PictureShape
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Pictures(ClassifiedData):
     def worthwhile_samples(self) -> float:
         return float(max(FEWEST_EPOCHS * self.samples_of["train"], FEWEST_STEPS * 128))
 
-    def linear_answers(self, *, seconds: float, seed: int) -> Baseline:
+    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
         images, labels, split = self.content.images, self.content.labels, self.content.split
         train, test = images[split.train], images[split.test]
         return logistic_regression(train, labels[split.train], test, self.content.classes, seconds=seconds, seed=seed)

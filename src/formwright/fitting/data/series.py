@@ -1,4 +1,4 @@
-"""Series to forecast, in windows of what is looked back on and what comes next."""
+"""Series to forecast, in windows of the past that is read and what comes next."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TimeSeries(Data):
         return (
             *content.notes,
             f"Rows are {content.frequency.name} apart" + (f"; a season has {season} of them." if season > 1 else "."),
-            f"{content.length} steps are looked back on and {content.horizon} are forecast.",
+            f"{content.length} past steps are read and {content.horizon} are forecast.",
             f"What comes before {validation} is trained on, what comes from {test} on is tested on.",
         )
 

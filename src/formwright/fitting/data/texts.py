@@ -15,7 +15,7 @@ from formwright.deployment.preparations.text_classification import TextPreparati
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownText, excerpt
-from formwright.metrics.baselines import Baseline, ngram_regression
+from formwright.metrics.baselines import Answers, ngram_regression
 from formwright.shapes import TextShape
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Texts(ClassifiedData):
     def worthwhile_samples(self) -> float:
         return float(FEWEST_EPOCHS * self.samples_of["train"])
 
-    def linear_answers(self, *, seconds: float, seed: int) -> Baseline:
+    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
         train, test = self.content.part("train"), self.content.part("test")
         return ngram_regression(train, self.labels("train"), test, len(self.class_names), seed=seed)
 

@@ -21,7 +21,7 @@ from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.topologies.u_net import UNetSpec
 from formwright.models.vision.common import check_stages, drop_path_rates
 from formwright.nn.inputs import GridInput, ImageInput
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.specification import BlockSpec, BranchSpec, PartSpec, StageSpec, part
 
 CONVOLUTIONS = "convolutions"
@@ -30,7 +30,7 @@ _UPSAMPLING = part("upsampling")
 
 
 def _grid_input(channels: int, image_size: int | Sequence[int], axes: int, sized: bool) -> ImageInput | GridInput:
-    """Pictures, or a grid of another number of axes."""
+    """Pictures, or a grid of any number of axes."""
     size = (image_size,) * axes if isinstance(image_size, int) else tuple(image_size)
     if axes not in (1, 2, 3) or len(size) != axes or min(size) < 1 or channels < 1:
         raise UserError(

@@ -75,7 +75,7 @@ def _blocks(depth: int, heads: int) -> tuple[BlockSpec, ...]:
 
 
 def with_loops(model: Chain, loops: int) -> Chain:
-    """The same model with another number of loops, its weights copied."""
+    """The same model with a different number of loops, its weights copied."""
     specification = model.specification
     stages = [
         dataclasses.replace(stage, repeats=loops) if index == _looped(model) else stage

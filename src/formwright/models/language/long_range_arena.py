@@ -18,7 +18,7 @@ from formwright.errors import UnknownNameError, UserError
 from formwright.models import register_family
 from formwright.models.topologies.pair import PairSpec
 from formwright.models.vision.common import drop_path_rates
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 
 _NORM = part("layer_norm")

@@ -15,7 +15,7 @@ from formwright.candidates import candidate
 from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.vision.common import drop_path_rates
-from formwright.nn.part import PARTS, Promises
+from formwright.nn.parts import PARTS, Promises
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 from formwright.shapes import LanguageShape, TextShape
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from formwright.errors import UserError
 from formwright.models import derive, register_family
 from formwright.models.language.transformer import DECIDED, Mixer, encoder
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.specification import ChainSpec, PartSpec, part
 
 

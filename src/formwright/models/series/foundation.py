@@ -30,7 +30,7 @@ from formwright.nn.context import Context
 from formwright.nn.frame import Block
 from formwright.nn.inputs import ArrayInput
 from formwright.nn.packed_series import Patches, cut_into_patches, series_statistics
-from formwright.nn.part import RESIDUAL, Axis, InnerAxes, build_part, sharing
+from formwright.nn.parts import RESIDUAL, Axis, InnerAxes, build_part, sharing
 from formwright.nn.specification import BlockSpec, BranchSpec, NetworkSpec, part, register_specification
 from formwright.nn.student_mixture import StudentMixture
 

@@ -48,7 +48,7 @@ def itransformer(
         dropout: share of values dropped in training: of tokens, attention weights, hidden values and branches.
         mixer: another token mixer than softmax attention: linear and window attention, say.
         normalise: whether mean and standard deviation of each window are taken out and put back.
-        length: steps of the window that is looked back on.
+        length: steps of the past that the model reads.
         horizon: steps to forecast.
         variates: variates to forecast.
         covariates: variates behind them that are not forecast.

@@ -29,7 +29,7 @@ def linear_forecaster(
 
     Args:
         head: ``decomposed_linear`` or ``last_value_linear``.
-        length: steps of the window that is looked back on.
+        length: steps of the past that the model reads.
         horizon: steps to forecast.
         variates: variates to forecast.
         covariates: variates behind them, which are ignored.

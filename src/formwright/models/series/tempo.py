@@ -37,7 +37,7 @@ from formwright.nn.edits import adapt_layer
 from formwright.nn.inputs import SeriesInput
 from formwright.nn.layers.lora import LoRA, freeze_except
 from formwright.nn.norms import LayerNorm
-from formwright.nn.part import RESIDUAL, Axis, InnerAxes, Width, sharing
+from formwright.nn.parts import RESIDUAL, Axis, InnerAxes, Width, sharing
 from formwright.nn.prompts import PromptPool
 from formwright.nn.series import ReversibleNorm
 from formwright.nn.specification import NetworkSpec, register_specification

@@ -57,7 +57,7 @@ def temporal_transformer(
         dropout: share of values dropped in training.
         mixer: another token mixer than softmax attention.
         normalise: whether mean and standard deviation of each window are taken out and put back.
-        length: steps of the window that is looked back on.
+        length: steps of the past that the model reads.
         horizon: steps to forecast.
         variates: variates to forecast.
         covariates: variates behind them that are not forecast; those of the steps ahead may be given as ``future``.

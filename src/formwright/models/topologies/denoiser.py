@@ -16,7 +16,7 @@ from formwright.nn.conditions import ClassEmbedding, TimeEmbedding
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ClassInput, GridInput, ImageInput, Input, TimeInput
-from formwright.nn.part import CONDITION, Part, Width, build_part
+from formwright.nn.parts import CONDITION, Part, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 

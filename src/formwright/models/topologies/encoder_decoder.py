@@ -18,7 +18,7 @@ from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.frame import Backbone
 from formwright.nn.heads import TokenScores
 from formwright.nn.inputs import DecoderInput, Input, Source, lengths_of
-from formwright.nn.part import MEMORY, Part, State, Width, build_part
+from formwright.nn.parts import MEMORY, Part, State, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 from formwright.nn.streaming import Streams, initial_state
 
@@ -144,7 +144,7 @@ class EncoderDecoder(Network):
         context = self.masked(source, input, context)
         streams = Streams(state)
         tokens, context_of_tokens = self.decoder.stream(input, streams, context)
-        scores = streams.through("head", self.head, tokens, context_of_tokens)
+        scores = streams.step("head", self.head, tokens, context_of_tokens)
         return scores, streams.state(input.shape[1], context.mask)
 
     @property

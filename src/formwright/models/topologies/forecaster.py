@@ -16,7 +16,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import SETTLED
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ArrayInput, Input, SeriesInput
-from formwright.nn.part import Part, Width, build_part
+from formwright.nn.parts import Part, Width, build_part
 from formwright.nn.series import check_series, normalise_targets, put_back_statistics
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 

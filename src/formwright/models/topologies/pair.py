@@ -15,7 +15,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import AnotherInput, GridInput, ImageInput, Input, LengthsInput, Source
 from formwright.nn.pairs import PairClassifier
-from formwright.nn.part import Width, build_part
+from formwright.nn.parts import Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 

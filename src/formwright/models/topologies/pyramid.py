@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import to_channels_first
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import GridInput, ImageInput, Input, lengths_of
-from formwright.nn.part import Width
+from formwright.nn.parts import Width
 from formwright.nn.pyramid import FeaturePyramid, NeckSpec
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 

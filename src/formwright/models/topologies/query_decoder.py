@@ -15,7 +15,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone, Stage
 from formwright.nn.inputs import ImageInput, Input, lengths_of
-from formwright.nn.part import RESIDUAL, Axis, Part, Width, build_part, offers_taken
+from formwright.nn.parts import RESIDUAL, Axis, Part, Width, build_part, offers_taken
 from formwright.nn.positions import places_of, sines_of_places
 from formwright.nn.pyramid import FeaturePyramid, Map, NeckSpec
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification

@@ -15,7 +15,7 @@ from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.frame import Backbone
 from formwright.nn.inputs import ImageInput, Input
-from formwright.nn.part import Part, Width, build_part
+from formwright.nn.parts import Part, Width, build_part
 from formwright.nn.pixel_shuffle import bicubic_kernels, enlarged_by
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 

@@ -18,7 +18,7 @@ from formwright.nn.convolution import to_channels_first, to_channels_last
 from formwright.nn.frame import Branch, Stage
 from formwright.nn.inputs import GridInput, ImageInput, Input, lengths_of
 from formwright.nn.masks import mask_of_lengths
-from formwright.nn.part import INCOMING, RESIDUAL, Part, Width, build_part, grid_after
+from formwright.nn.parts import INCOMING, RESIDUAL, Part, Width, build_part
 from formwright.nn.specification import NetworkSpec, PartSpec, StageSpec, register_specification
 
 Size = tuple[int, ...]
@@ -79,10 +79,11 @@ class UNet(Network):
         dims = [stage.dim for stage in specification.encoder]
         incoming = [dims[-1], *(stage.dim for stage in specification.decoder)]
         skips = dims[-2::-1]
-        self.upsampling = nn.ModuleList(map(build_part, specification.upsampling, incoming, skips))
+        upsampling: list[Part] = list(map(build_part, specification.upsampling, incoming, skips))
+        self.upsampling = nn.ModuleList(upsampling)
         self.stride: Size = (1,) * len(source.size)
-        for part in self.upsampling:
-            self.stride = grid_after(part, self.stride)
+        for part in upsampling:
+            self.stride = part.output_grid(self.stride)
         grids = [self._padded(source.size)]
         encoder, dim = [], source.channels
         for spec in specification.encoder:
@@ -97,10 +98,10 @@ class UNet(Network):
         self.decoder = nn.ModuleList(
             Stage(spec, share * skip, grid) for spec, (skip, grid) in zip(specification.decoder, levels, strict=True)
         )
-        for part, coarser, (_, finer) in zip(self.upsampling, grids[:1:-1], levels, strict=True):
-            if grid_after(part, coarser) != finer:
+        for part, coarser, (_, finer) in zip(upsampling, grids[:1:-1], levels, strict=True):
+            if part.output_grid(coarser) != finer:
                 raise UserError(
-                    f"Upsampling makes {grid_after(part, coarser)} places of {coarser}, and the level that it joins "
+                    f"Upsampling makes {part.output_grid(coarser)} places of {coarser}, and the level that it joins "
                     f"has {finer}: its stride must be that of the downsampling."
                 )
         if grids[1] != grids[0]:

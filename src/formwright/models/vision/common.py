@@ -21,7 +21,7 @@ def image_input(channels: int, image_size: int | tuple[int, int]) -> ImageInput:
 
 
 def check_stages(**per_stage: Sequence[object]) -> None:
-    """Refuse options of a model that have another number of entries than there are stages.
+    """Refuse options of a model whose number of entries is not the number of stages.
 
     Raises:
         UserError: names the options and their lengths.

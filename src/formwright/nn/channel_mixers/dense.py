@@ -11,7 +11,7 @@ from formwright.nn.activations import build_activation
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 
 @PARTS.register("dense")
@@ -36,7 +36,7 @@ class Dense(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"linear.weight": (Axis("residual"), Axis("residual"))}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.linear, scale, shift)
 
     def forward(

@@ -17,7 +17,7 @@ from formwright.nn.functional.lookup import (
     vertex_probability,
     weighted_rows,
 )
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 #: How much of a row a token takes, by name.
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -12,7 +12,7 @@ from formwright.errors import UserError
 from formwright.nn.auxiliary import collects, report_loss, report_statistic
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.routing import balance_loss, load_shares
-from formwright.nn.part import PARTS, Axis, InnerAxes, Part, Promises, build_part, sharing
+from formwright.nn.parts import PARTS, Axis, InnerAxes, Part, Promises, build_part, sharing
 from formwright.nn.specification import PartSpec, part
 
 _MLP = part("mlp")

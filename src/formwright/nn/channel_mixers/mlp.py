@@ -12,7 +12,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import LinearNorm, linear_norm_axes
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 _NORMED = {"cut": "the activation norms the hidden channels that are there, so one that is cut is missed in the norm"}
 
@@ -34,8 +34,8 @@ class MLP(Part):
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
     taps: ClassVar[tuple[str, ...]] = ("hidden",)
-    reads: ClassVar[tuple[str, ...]] = ("fc1",)
-    writes: ClassVar[tuple[str, ...]] = ("fc2",)
+    input_layers: ClassVar[tuple[str, ...]] = ("fc1",)
+    output_layers: ClassVar[tuple[str, ...]] = ("fc2",)
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class MLP(Part):
             "fc2.weight": (residual, hidden),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.fc1, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.fc2, scale)
 
     def fold(self) -> None:
@@ -102,8 +102,8 @@ class GatedMLP(Part):
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
     taps: ClassVar[tuple[str, ...]] = ("hidden",)
-    reads: ClassVar[tuple[str, ...]] = ("gate", "up")
-    writes: ClassVar[tuple[str, ...]] = ("down",)
+    input_layers: ClassVar[tuple[str, ...]] = ("gate", "up")
+    output_layers: ClassVar[tuple[str, ...]] = ("down",)
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import fold_batch_norm, norm_axes
 from formwright.nn.functional.batch_norm import batch_norm
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 
 @PARTS.register("normed_mlp")

@@ -13,7 +13,7 @@ from formwright.errors import UnknownNameError, UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.pattention import NORMALIZATIONS, pattention
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 
 _SOFTMAX = {"cut": "a softmax shares its weights among the parameter tokens that are there"}
 
@@ -45,8 +45,8 @@ class Pattention(Part):
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     taps: ClassVar[tuple[str, ...]] = SOFTMAX_TAPS
     resizable: ClassVar[dict[str, str]] = {"tokens": "tokens"}
-    reads: ClassVar[tuple[str, ...]] = ("keys",)
-    writes: ClassVar[tuple[str, ...]] = ("values",)
+    input_layers: ClassVar[tuple[str, ...]] = ("keys",)
+    output_layers: ClassVar[tuple[str, ...]] = ("values",)
     scale: Tensor
 
     def __init__(

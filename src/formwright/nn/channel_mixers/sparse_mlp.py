@@ -11,7 +11,7 @@ from formwright.nn.channel_mixers.mlp import MLP
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense, known
 from formwright.nn.functional.lookup import weighted_rows
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 
 #: A product with chosen rows costs some three times as much a multiply-accumulate as a dense one.
 _WORTH = 4

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.heads import MeanPool
-from formwright.nn.part import PARTS, Axis, Part
+from formwright.nn.parts import PARTS, Axis, Part
 
 
 @PARTS.register("squeeze_excite")

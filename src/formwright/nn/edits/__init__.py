@@ -13,8 +13,8 @@ from torch import nn
 
 from formwright.errors import UnknownNameError, UserError
 from formwright.nn.edits.axes import module_at, named_axes, tensor_at, widths_of
-from formwright.nn.edits.fold import fold
-from formwright.nn.edits.keep import (
+from formwright.nn.edits.folding import fold
+from formwright.nn.edits.keeping import (
     Found,
     extend,
     extend_entries,

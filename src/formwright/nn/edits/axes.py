@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.nn.layers import PLAIN, Layer, locate
-from formwright.nn.part import Axis, Part, Width
+from formwright.nn.parts import Axis, Part, Width
 
 _MISSING = object()
 

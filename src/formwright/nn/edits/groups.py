@@ -10,8 +10,8 @@ from torch import nn
 
 from formwright.errors import UserError
 from formwright.nn.edits.axes import named_axes, widths_of
-from formwright.nn.edits.keep import find_axis
-from formwright.nn.part import Axis, Part
+from formwright.nn.edits.keeping import find_axis
+from formwright.nn.parts import Axis, Part
 
 
 @dataclass(frozen=True)

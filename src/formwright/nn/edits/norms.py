@@ -17,7 +17,7 @@ from formwright.nn.frame import Backbone, Branch, Stage
 from formwright.nn.heads import TokenScores
 from formwright.nn.layers import scale_input, scale_output
 from formwright.nn.norms import CRMSNorm, LayerNorm, RMSNorm
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 
 BY: dict[str, type[RMSNorm] | type[CRMSNorm]] = {"rms_norm": RMSNorm, "crms_norm": CRMSNorm}
 
@@ -99,13 +99,13 @@ def _check(backbone: Backbone, head: Part) -> None:
                 raise refuse(f"{name} norms the stream after its sum; only norms before the branches will do")
             if part.residual_scale is not None:
                 raise refuse(f"{name} scales the stream, which moves its mean")
-            if not part.part.reads or not part.part.writes:
+            if not part.part.input_layers or not part.part.output_layers:
                 raise refuse(f"{name} holds {type(part.part).__name__}, which is not linear where it reads and writes")
             _check_norm(part.norm, name, refuse)
     for part in (backbone.embed, *_entries(backbone)):
-        if not part.writes:
+        if not part.output_layers:
             raise refuse(f"{type(part).__name__} adds to the stream what is not linear in its weights")
-    if not head.reads:
+    if not head.input_layers:
         raise refuse(f"its head {type(head).__name__} is not linear in the tokens")
     _check_norm(head.norm, "the head", refuse)
 
@@ -129,7 +129,7 @@ def _parameter(old: Tensor, value: Tensor) -> nn.Parameter:
 
 def map_output(part: Part, matrix: Tensor) -> None:
     """The part gives ``matrix y`` in place of ``y``."""
-    for owner, name, layer in _layers(part, part.writes):
+    for owner, name, layer in _layers(part, part.output_layers):
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             matrix = matrix.to(layer.weight.device)
             weight = torch.tensordot(matrix, layer.weight.double(), dims=1)
@@ -147,7 +147,7 @@ def map_output(part: Part, matrix: Tensor) -> None:
 
 def map_input(part: Part, matrix: Tensor) -> None:
     """The part takes ``z`` where it took ``matrix z``."""
-    for owner, name, layer in _layers(part, part.reads):
+    for owner, name, layer in _layers(part, part.input_layers):
         if isinstance(layer, nn.Linear):
             layer.weight = _parameter(layer.weight, layer.weight.double() @ matrix.to(layer.weight.device))
             layer.in_features = matrix.shape[1]
@@ -157,7 +157,7 @@ def map_input(part: Part, matrix: Tensor) -> None:
 
 
 def _scale_input(part: Part, scale: Tensor, shift: Tensor | None) -> None:
-    for owner, name, layer in _layers(part, part.reads):
+    for owner, name, layer in _layers(part, part.input_layers):
         if isinstance(layer, nn.Linear):
             scale_input(layer, scale, shift)
         else:
@@ -168,7 +168,7 @@ def _scale_input(part: Part, scale: Tensor, shift: Tensor | None) -> None:
 
 
 def _scale_output(part: Part, scale: Tensor) -> None:
-    for owner, name, layer in _layers(part, part.writes):
+    for owner, name, layer in _layers(part, part.output_layers):
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             scale_output(layer, scale)
         else:

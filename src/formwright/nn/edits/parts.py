@@ -12,7 +12,7 @@ from formwright.nn.edits.axes import module_at
 from formwright.nn.edits.layers import set_module
 from formwright.nn.frame import Branch, DroppedBranch
 from formwright.nn.initialization import initialize
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 from formwright.nn.specification import EditSpec, PartSpec
 
 

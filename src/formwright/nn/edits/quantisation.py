@@ -13,7 +13,7 @@ from formwright.errors import UserError
 from formwright.nn.edits.axes import module_at
 from formwright.nn.edits.layers import replace_layer
 from formwright.nn.layers import PLAIN, Quantiser
-from formwright.nn.part import Part
+from formwright.nn.parts import Part
 from formwright.nn.specification import EditSpec
 
 _WILD = frozenset("*?[")

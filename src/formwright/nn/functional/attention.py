@@ -66,8 +66,8 @@ def attend(
 
 
 @sdpa_kernel(SDPBackend.MATH)
-def _mapped_attention(*operands: Tensor, **options: Any) -> Tensor:
-    return F.scaled_dot_product_attention(*operands, **options)
+def _mapped_attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, **options)
 
 
 def _one_query_of_all_heads(q: Tensor, mask: Tensor | None) -> bool:

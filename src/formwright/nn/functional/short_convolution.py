@@ -30,7 +30,7 @@ def short_convolution(
     Args:
         x: the sequence.
         weight: the last tap is that of the present token.
-        bias: a value a channel.
+        bias: one value per channel.
         initial_state: the ``taps - 1`` inputs before the first; zeros if unset.
         mask: true for real tokens; others count as zero, and those after the last real one leave the state unchanged.
         starts: true where another sequence begins, which sees zeros before it.

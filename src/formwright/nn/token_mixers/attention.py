@@ -17,7 +17,7 @@ from formwright.nn.functional.attention import SOFTMAX_TAPS, sliding_window_atte
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.rotary import Rotary
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State, build_part
+from formwright.nn.parts import PARTS, Axis, Part, Promises, State, build_part
 from formwright.nn.specification import PartSpec
 
 
@@ -72,8 +72,8 @@ class Attention(Part):
     promises: ClassVar[Promises] = Promises()
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
-    reads: ClassVar[tuple[str, ...]] = ("qkv",)
-    writes: ClassVar[tuple[str, ...]] = ("proj",)
+    input_layers: ClassVar[tuple[str, ...]] = ("qkv",)
+    output_layers: ClassVar[tuple[str, ...]] = ("proj",)
 
     def __init__(
         self,
@@ -138,10 +138,10 @@ class Attention(Part):
             "proj.weight": (residual, None if grouped else Axis("heads", block=self.head_dim)),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.qkv, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def forward(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from formwright.nn.context import Context
-from formwright.nn.part import PARTS, Axis, Promises
+from formwright.nn.parts import PARTS, Axis, Promises
 from formwright.nn.token_mixers.attention import Attention
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 
 from formwright.nn.functional.block_sparse import bigbird_layout, block_sparse_attention
-from formwright.nn.part import PARTS, Promises
+from formwright.nn.parts import PARTS, Promises
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 
 _layout = functools.lru_cache(maxsize=64)(bigbird_layout)

@@ -15,7 +15,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import ConvNorm, LinearNorm, to_channels_first, to_channels_last
 from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.windows import merge_windows, partition_windows
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 #: Of each head, whose number follows: the heads come one after the other.

@@ -25,7 +25,7 @@ from formwright.nn.functional.combiner import (
 )
 from formwright.nn.functional.dense import dense
 from formwright.nn.norms import LayerNorm
-from formwright.nn.part import PARTS, Axis, InnerAxes, Promises, State, sharing
+from formwright.nn.parts import PARTS, Axis, InnerAxes, Promises, State, sharing
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 
 _CAUSAL = Promises(dimensions=(1,), causal=True)
@@ -185,7 +185,7 @@ class CombinerAxialAttention(MultiHeadMixer):
     def inner_axes(self) -> InnerAxes:
         return sharing("row_norm")
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return False  # the tokens themselves are added to what stands for a row
 
     def forward(self, x: Tensor, context: Context = EMPTY) -> Tensor:

@@ -17,7 +17,7 @@ from formwright.nn.functional.combiner_mixture import (
     combiner_mixture_attention,
     mixture_rows,
 )
-from formwright.nn.part import PARTS, Promises, State
+from formwright.nn.parts import PARTS, Promises, State
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 
 _BEGUN = ("begun_queries", "begun_keys", "begun_values")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import ConvNorm, conv_norm_axes, to_channels_first, to_channels_last
-from formwright.nn.part import PARTS, Axis, Part
+from formwright.nn.parts import PARTS, Axis, Part
 
 
 @PARTS.register("depthwise_conv_norm")

@@ -12,7 +12,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import depthwise_layer, to_channels_first, to_channels_last, zero_padding
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part
+from formwright.nn.parts import PARTS, Axis, Part
 
 
 def depthwise_axes(name: str, axis: str, dimensions: int) -> dict[str, tuple[Axis | None, ...]]:
@@ -49,7 +49,7 @@ class DepthwiseConvolution(Part):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return depthwise_axes("conv", "residual", self.dimensions)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.conv, scale)
 
     def forward(
@@ -105,10 +105,10 @@ class SeparableConvolution(Part):
             **depthwise_axes("conv", "hidden", self.dimensions),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.fc1, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.fc2, scale)
 
     def forward(

@@ -20,7 +20,7 @@ from formwright.nn.convolution import (
     zero_padding,
 )
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads, key_mask
 
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}

@@ -15,7 +15,7 @@ from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, Axis, Part, Promises, State
 from formwright.nn.streaming import MEMORY
 from formwright.nn.token_mixers.attention import check_heads, key_mask
 
@@ -54,8 +54,8 @@ class CrossAttention(Part):
     promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
     taps: ClassVar[tuple[str, ...]] = ("queries", "keys", "values", *SOFTMAX_TAPS, "mixed")
-    reads: ClassVar[tuple[str, ...]] = ("q",)
-    writes: ClassVar[tuple[str, ...]] = ("proj",)
+    input_layers: ClassVar[tuple[str, ...]] = ("q",)
+    output_layers: ClassVar[tuple[str, ...]] = ("proj",)
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class CrossAttention(Part):
             "proj.weight": (residual, queries),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.q, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def forward(

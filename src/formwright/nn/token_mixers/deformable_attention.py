@@ -16,7 +16,7 @@ from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.deformable_attention import deformable_attention
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_output
-from formwright.nn.part import MEMORY, PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import MEMORY, PARTS, RESIDUAL, Axis, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 
@@ -80,7 +80,7 @@ class DeformableAttention(Part):
             "proj.weight": (RESIDUAL, channels),
         }
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def forward(

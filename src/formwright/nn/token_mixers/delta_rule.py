@@ -18,7 +18,7 @@ from formwright.nn.functional.precision import widened
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.functional.short_convolution import short_convolution
 from formwright.nn.layers import scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.attention import check_heads
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
@@ -100,7 +100,7 @@ class DeltaRule(RecurrentMixer):
             "proj.weight": (residual, head),
         }
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 _EPSILON = 1e-6

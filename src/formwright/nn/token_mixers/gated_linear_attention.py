@@ -15,7 +15,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_linear_attention import gated_linear_attention
 from formwright.nn.functional.rms import rms_norm
 from formwright.nn.layers import scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.attention import check_heads
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
@@ -80,7 +80,7 @@ class GatedLinearAttention(RecurrentMixer):
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:

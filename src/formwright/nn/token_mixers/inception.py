@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import average_pool, depthwise_layer, to_channels_first, to_channels_last
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}

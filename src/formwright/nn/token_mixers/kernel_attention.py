@@ -14,7 +14,7 @@ from formwright.nn.functional.chunks import accumulation_type
 from formwright.nn.functional.exponential_attention import causal_exponential_attention, exponential_attention
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.functional.random_features import cosine_features, orthogonal_gaussian, positive_softmax_exponents
-from formwright.nn.part import PARTS, Promises, State
+from formwright.nn.parts import PARTS, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 

@@ -14,7 +14,7 @@ from formwright.nn.context import Context
 from formwright.nn.convolution import fold_batch_norm
 from formwright.nn.functional.legendre_memory import LegendreTables, legendre_memory, legendre_tables
 from formwright.nn.norms import BatchNorm
-from formwright.nn.part import PARTS, Axis, InnerAxes, State, sharing
+from formwright.nn.parts import PARTS, Axis, InnerAxes, State, sharing
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 

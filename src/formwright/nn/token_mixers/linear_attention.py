@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.linear_attention import causal_linear_attention, linear_attention
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, Promises, State
+from formwright.nn.parts import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
@@ -85,10 +85,10 @@ class LinearAttention(RecurrentMixer):
             "proj.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.qkv, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.proj, scale)
 
     def forward(

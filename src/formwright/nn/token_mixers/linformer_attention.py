@@ -11,7 +11,7 @@ from torch import nn
 from formwright.errors import UserError
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.blocks import real_tokens
-from formwright.nn.part import PARTS, Promises
+from formwright.nn.parts import PARTS, Promises
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 
 

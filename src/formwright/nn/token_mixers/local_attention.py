@@ -8,7 +8,7 @@ from torch import Tensor
 
 from formwright.nn.functional.attention import SOFTMAX_TAPS
 from formwright.nn.functional.block_attention import local_attention
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.token_mixers.multi_head import CachedMixer, Heads, Mask, check_positive
 
 

@@ -10,7 +10,7 @@ from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.global_window import global_window_attention
 from formwright.nn.layers import scalable, scale_input
-from formwright.nn.part import PARTS, Axis
+from formwright.nn.parts import PARTS, Axis
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 
 #: Of the global tokens' full attention.
@@ -63,11 +63,11 @@ class LongformerAttention(MultiHeadMixer):
         whole = Axis("heads", repeats=3, block=self.head_dim)
         return super().axes() | {"whole.weight": (whole, Axis("residual"))}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         if not scalable(self.whole, self.inputs):
             return False
         scale_input(self.whole, scale, shift)
-        return super().absorb_input(scale, shift)
+        return super().fold_scale_before(scale, shift)
 
     def project(self, x: Tensor) -> tuple[Heads, ...]:
         whole = split_axis(dense(self.whole, x), 2, 3, self.heads, self.head_dim).unbind(2)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn.functional.hashed_attention import hash_buckets, lsh_attention
-from formwright.nn.part import PARTS, Axis
+from formwright.nn.parts import PARTS, Axis
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 
 

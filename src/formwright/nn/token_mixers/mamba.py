@@ -15,7 +15,7 @@ from formwright.nn.context import Context
 from formwright.nn.functional.dense import dense
 from formwright.nn.functional.selective_scan import selective_scan
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
 
@@ -121,10 +121,10 @@ class Mamba(RecurrentMixer):
             return own | {"constants.step": (hidden,)}
         return own | {"x_proj.weight": (None, hidden), "dt_proj.weight": (hidden, None)}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.in_proj, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.out_proj, scale)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:

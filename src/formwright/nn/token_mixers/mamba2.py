@@ -16,7 +16,7 @@ from formwright.nn.functional.dense import dense
 from formwright.nn.functional.gated_norm import gated_rms_norm
 from formwright.nn.functional.ssd import CHUNK, ssd
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.mamba import inverse_softplus_of_steps, refuse_sizes
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 from formwright.nn.token_mixers.short_convolution import ShortConvolution
@@ -100,10 +100,10 @@ class Mamba2(RecurrentMixer):
         # The rows of the first product belong to tensors of different sizes, so its inputs alone can be cut.
         return {"in_proj.weight": (None, Axis("residual")), "out_proj.weight": (Axis("residual"), None)}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.in_proj, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.out_proj, scale)
 
     def state_sizes(self) -> Mapping[str, tuple[int, ...]]:

@@ -17,7 +17,7 @@ from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
 from formwright.nn.functional.blocks import split_axis
 from formwright.nn.functional.dense import dense
 from formwright.nn.layers import scale_input, scale_output
-from formwright.nn.part import Axis, Part, Promises, State
+from formwright.nn.parts import Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
 Heads = Float[Tensor, "batch time heads channels"]
@@ -76,10 +76,10 @@ class MultiHeadMixer(Part):
             "output.weight": (residual, Axis("heads", block=self.head_dim)),
         }
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return scale_input(self.inputs, scale, shift)
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return scale_output(self.output, scale)
 
     def project(self, x: Float[Tensor, "batch time dim"]) -> tuple[Heads, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.attention import SOFTMAX_TAPS, softmax_attention
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.token_mixers.attention import Attention
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import average_pool, to_channels_first, to_channels_last
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 
 @PARTS.register("pooling")
@@ -29,7 +29,7 @@ class Pooling(Part):
 
     uses: ClassVar[frozenset[str]] = frozenset({"mask"})
     promises: ClassVar[Promises] = Promises()
-    ignores_shift: ClassVar[bool] = True
+    passes_scale: ClassVar[bool] = True
 
     def __init__(self, dim: int, *, kernel: int = 3) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 from formwright.nn.token_mixers.attention import check_heads
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2

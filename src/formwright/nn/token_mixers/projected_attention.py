@@ -10,7 +10,7 @@ from torch import Tensor
 
 from formwright.nn.channel_mixers.lookup_mlp import LookupLayer
 from formwright.nn.channel_mixers.pattention import Pattention
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Promises
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Promises
 from formwright.nn.token_mixers.attention import Attention
 
 
@@ -18,8 +18,8 @@ class _ProjectedAttention(Attention):
     """Attention that a subclass builds the projections of."""
 
     resizable: ClassVar[Mapping[str, str]] = {}
-    reads: ClassVar[tuple[str, ...]] = ()
-    writes: ClassVar[tuple[str, ...]] = ()
+    input_layers: ClassVar[tuple[str, ...]] = ()
+    output_layers: ClassVar[tuple[str, ...]] = ()
 
     def _build_projections(self, dim: int, *, qkv_bias: bool, bias: bool) -> None:
         """None of attention's own."""
@@ -27,10 +27,10 @@ class _ProjectedAttention(Attention):
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {}
 
-    def absorb_input(self, scale: Tensor, shift: Tensor | None) -> bool:
+    def fold_scale_before(self, scale: Tensor, shift: Tensor | None) -> bool:
         return False
 
-    def absorb_output(self, scale: Tensor) -> bool:
+    def fold_scale_after(self, scale: Tensor) -> bool:
         return False
 
 
@@ -54,8 +54,8 @@ class PattentionAttention(_ProjectedAttention):
     Source: TokenFormer, arXiv 2410.23168.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("q.keys", "k.keys", "v.keys")
-    writes: ClassVar[tuple[str, ...]] = ("proj.values",)
+    input_layers: ClassVar[tuple[str, ...]] = ("q.keys", "k.keys", "v.keys")
+    output_layers: ClassVar[tuple[str, ...]] = ("proj.values",)
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.part import Part, Promises, State
+from formwright.nn.parts import Part, Promises, State
 
 #: Tokens that are taken at a time where nothing is learned. What is computed on the way is several times as wide; of a
 #: long text it would leave the cache, and come from the system as fresh pages each time.

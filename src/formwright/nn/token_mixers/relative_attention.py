@@ -14,7 +14,7 @@ from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional import cache
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.dense import outputs_of
-from formwright.nn.part import PARTS, RESIDUAL, Axis, Part, Promises, State
+from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises, State
 from formwright.nn.token_mixers.attention import check_heads
 
 

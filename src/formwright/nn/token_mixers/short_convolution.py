@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import Context
 from formwright.nn.functional.short_convolution import short_convolution
-from formwright.nn.part import PARTS, Axis, State
+from formwright.nn.parts import PARTS, Axis, State
 from formwright.nn.token_mixers.recurrent import RecurrentMixer
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from formwright.nn.functional.blocks import real_tokens, split_blocks
 from formwright.nn.functional.sorted_blocks import sinkhorn, sorted_block_attention
-from formwright.nn.part import PARTS, Promises
+from formwright.nn.parts import PARTS, Promises
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive, refuse_causal
 

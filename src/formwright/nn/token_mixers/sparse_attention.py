@@ -6,7 +6,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.nn.functional.block_attention import fixed_attention, strided_attention
-from formwright.nn.part import PARTS
+from formwright.nn.parts import PARTS
 from formwright.nn.token_mixers.multi_head import CachedMixer, Heads, Mask, check_positive
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.dense import known
-from formwright.nn.part import PARTS, Part, Promises
+from formwright.nn.parts import PARTS, Part, Promises
 
 
 def check_places(part: str, grid: tuple[int, ...], expected: int) -> None:
@@ -35,7 +35,7 @@ class SpatialLinear(Part):
     Shapes: ``(batch, *grid, dim)`` to the same.
 
     Raises:
-        UserError: another number of tokens comes than the matrix was made for.
+        UserError: the number of tokens is not the one that the matrix was made for.
 
     Source: the ablations of MetaFormer Is Actually What You Need for Vision, arXiv 2111.11418.
     """
@@ -70,7 +70,7 @@ class RandomMixing(Part):
     Shapes: ``(batch, *grid, dim)`` to the same.
 
     Raises:
-        UserError: another number of tokens comes than the matrix was made for.
+        UserError: the number of tokens is not the one that the matrix was made for.
 
     Source: MetaFormer Baselines for Vision, arXiv 2210.13452.
     """

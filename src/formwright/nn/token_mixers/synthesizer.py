@@ -16,7 +16,7 @@ from formwright.nn.functional import cache
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.blocks import real_tokens
 from formwright.nn.functional.dense import known
-from formwright.nn.part import PARTS, Axis, Promises, State
+from formwright.nn.parts import PARTS, Axis, Promises, State
 from formwright.nn.token_mixers.linformer_attention import check_length, places_of
 from formwright.nn.token_mixers.multi_head import Heads, Mask, MultiHeadMixer, check_positive
 

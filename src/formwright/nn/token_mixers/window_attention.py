@@ -14,7 +14,7 @@ from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
 from formwright.nn.functional.windows import is_free, merge_windows, partition_windows
-from formwright.nn.part import PARTS, Axis, Part, Promises
+from formwright.nn.parts import PARTS, Axis, Part, Promises
 from formwright.nn.positions import RelativePositionBias
 from formwright.nn.token_mixers.attention import check_heads
 
@@ -42,7 +42,7 @@ class WindowAttention(Part):
     for real tokens.
 
     Raises:
-        UserError: ``dim`` cannot be split over the heads, there is no window, or the grid has another number of axes.
+        UserError: ``dim`` cannot be split over the heads, there is no window, or the axes of the grid do not match.
 
     Source: Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030.
     """

@@ -1,9 +1,0 @@
-"""The Long Range Arena: all mixers in one frame of equal size, on long sequences of several kinds."""
-
-from formwright.arena.contest import train_and_score
-from formwright.arena.records import ArenaResult, Score, Speed
-from formwright.arena.report import write_report
-from formwright.arena.run import run_arena
-from formwright.arena.tasks import TASKS, ArenaTask
-
-__all__ = ["TASKS", "ArenaResult", "ArenaTask", "Score", "Speed", "run_arena", "train_and_score", "write_report"]

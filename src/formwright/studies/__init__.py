@@ -1,0 +1,1 @@
+"""Benchmarks as commands: the Long Range Arena, and scaling laws of series."""
