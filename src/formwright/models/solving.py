@@ -31,7 +31,7 @@ def fit_head(model: Network, take: Take, seed: int) -> None:
     head, dim = network.head.linear, network.backbone.dim
     inputs, labels = take(max(MOST_VALUES // dim, 1))
     with torch.inference_mode():
-        features = torch.cat([network.backbone(chunk)[0].flatten(1) for chunk in inputs.split(256)]).numpy()
+        features = torch.cat([network.backbone(chunk)[0].flatten(1) for chunk in torch.split(inputs, 256)]).numpy()
     mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
     weight, bias = logistic_regression((features - mean) / deviation, labels, len(head.weight), seed=seed)
     weight /= deviation
@@ -52,11 +52,11 @@ def fit_kernel(model: Network, take: Take, seed: int) -> None:
     head, basis, embed = network.head.linear, network.backbone.stages[0].downsample, network.backbone.embed
     inputs, labels = take(max(MOST_VALUES // max(basis.centres.shape), 1))
     with torch.no_grad():
-        plain = torch.cat([embed(chunk)[0].flatten(1) for chunk in inputs.split(256)])
+        plain = torch.cat([embed(chunk)[0].flatten(1) for chunk in torch.split(inputs, 256)])
         chosen = np.random.default_rng(seed).permutation(len(plain))[: len(basis.centres)]
         basis.centres.zero_()[: len(chosen)].copy_(plain[torch.from_numpy(chosen)])
         basis.scale.fill_(1 / (plain.shape[1] * float(plain.var())))
-        near = torch.cat([basis(chunk)[0] for chunk in plain.split(1024)]).double().numpy()
+        near = torch.cat([basis(chunk)[0] for chunk in torch.split(plain, 1024)]).double().numpy()
         values, vectors = np.linalg.eigh(basis(basis.centres)[0].double().numpy())
     kept = values > LEAST_EIGENVALUE * values.max()
     root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T

@@ -70,7 +70,7 @@ def fit(model: Network, take: Take, seed: int) -> None:
     values[torch.from_numpy(kept)] = torch.from_numpy((weight * rarity[kept]).T).float()
     tables = [network.backbone.embed.weight, *network.backbone.embed.tables]
     with torch.no_grad():
-        for table, own in zip(tables, values.split([len(table) for table in tables]), strict=True):
+        for table, own in zip(tables, torch.split(values, [len(table) for table in tables]), strict=True):
             table.copy_(own)
         network.head.linear.weight.copy_(torch.eye(len(bias)))
         network.head.linear.bias.copy_(torch.from_numpy(bias))

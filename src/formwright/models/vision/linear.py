@@ -7,6 +7,8 @@ Source: Histograms of Oriented Gradients for Human Detection, CVPR 2005.
 
 from __future__ import annotations
 
+from typing import Any
+
 from formwright.candidates import candidate
 from formwright.models.solving import fit_head, fit_kernel
 from formwright.models.vision.common import fitted, image_input
@@ -30,7 +32,8 @@ def linear_pictures(
     It is linear; with ``centres``, it is linear in how near the features are to each of so many of them.
     """
     source = image_input(channels, image_size)
-    dim = PARTS[features].features(channels, source.size)  # type: ignore[operator]
+    kind: Any = PARTS[features]
+    dim = kind.features(channels, source.size)
     return ChainSpec(
         family="linear_pictures",
         name=name,
