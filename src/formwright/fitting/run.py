@@ -29,7 +29,7 @@ from formwright.fitting.task import Task, find_task
 from formwright.fitting.work import perform
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models import from_pretrained
-from formwright.models.identification import read_pretrained
+from formwright.models.pretrained import located, read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.search.executors import InProcess, WorkerProcess
 
@@ -74,7 +74,8 @@ def fit(
         max_macs: multiply-accumulates for one input: ``"100M"``.
         max_time: of the whole run: ``"15m"``, or seconds.
         seed: of splits, weights, order and augmentation.
-        weights: a saved model's folder or a published checkpoint; fine-tuned and frozen, it joins the race.
+        weights: what exists already: the folder of a saved model, of transformers or of timm, a published checkpoint,
+            or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; fine-tuned and frozen, it joins the race.
         resume: continue the run in ``out``.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
@@ -112,7 +113,7 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
-        "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
+        "weights": None if weights is None else str(located(weights, reporter)),
         "options": given,
     }
     threads = threads or os.cpu_count() or 1
@@ -134,7 +135,7 @@ def fit(
             setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
-        pretrained = None if weights is None else read_pretrained(weights)
+        pretrained = None if weights is None else read_pretrained(options["weights"])
         reporter.stage("Reading the data")
 
         def show(done: int, total: int) -> None:

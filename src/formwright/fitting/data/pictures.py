@@ -64,7 +64,7 @@ class Pictures(ClassifiedData):
 
     @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
-        channels = None if how.pretrained is None else how.pretrained[0].input.channels
+        channels = None if how.pretrained is None else how.pretrained.specification.input.channels
         return cls(read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress))
 
     def training_batches(self, batch_size: int, *, seed: int) -> Batches:
