@@ -1,7 +1,7 @@
 """Models of a hub: downloaded when they are asked for by name, checked, and kept in the cache of ``huggingface_hub``.
 
 ``hf:ORG/NAME``, ``hf:ORG/NAME@REVISION`` and ``timm:NAME`` are names of such models. The hub is that of
-``HF_ENDPOINT``, the cache that of ``HF_HOME``; ``HF_HUB_OFFLINE=1`` takes what the cache has. None of it is used for anything else.
+``HF_ENDPOINT``, the cache that of ``HF_HOME``; ``HF_HUB_OFFLINE=1`` takes what the cache has.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ Progress = Callable[[int, int], None]
 
 _NAME = re.compile(r"(?:hf:(?P<repository>[\w.-]+/[\w.-]+)|timm:(?P<timm>[\w.-]+))(?:@(?P<revision>[\w./-]+))?")
 #: What is fetched beside the weights, where it is there.
-_BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json")
+_BESIDE = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "preprocessor_config.json",
+    "preprocessing.json",
+)
 #: Names of weights, the preferred first; of several files, the index comes along.
 _WEIGHTS = (
     re.compile(r"model\.safetensors"),
@@ -177,14 +184,15 @@ def _sentences(repository: str, revision: str | None) -> Iterator[None]:
             f"{repository} on the hub has no revision {revision!r}; name a branch, a tag or a commit."
         ) from None
     except (errors.RepositoryNotFoundError, errors.DisabledRepoError):
-        remedy = "check the name" if get_token() else "check the name, and give a token if it is private (HF_TOKEN)"
-        raise UserError(f"The hub has no model {repository} that you may read; {remedy}.") from None
+        raise UserError(_hidden(repository)) from None
     except errors.LocalEntryNotFoundError:
         raise UserError(_absent(repository)) from None
     except errors.HFValidationError:
         raise UserError(f"{repository!r} is no name of a model on the hub; write hf:ORG/NAME.") from None
     except errors.HfHubHTTPError as error:
         code = error.response.status_code
+        if code == 401 and not get_token():
+            raise UserError(_hidden(repository)) from None
         remedy = "check your token (HF_TOKEN)" if code in (401, 403) else "try again later"
         raise UserError(f"The hub refused {repository} with the status {code}; {remedy}.") from None
     except OSError as error:
@@ -204,6 +212,13 @@ def _unreachable(error: Exception) -> bool:
     """Whether a request could not be made or answered, whichever library of HTTP the hub's is built upon."""
     library = type(error).__module__.partition(".")[0]
     return isinstance(error, ConnectionError) or library in ("httpx", "httpx2", "httpcore", "httpcore2", "hf_xet")
+
+
+def _hidden(repository: str) -> str:
+    from huggingface_hub import get_token
+
+    remedy = "check the name" if get_token() else "check the name, and give a token if it is private (HF_TOKEN)"
+    return f"The hub has no model {repository} that you may read; {remedy}."
 
 
 def _broken(repository: str) -> str:

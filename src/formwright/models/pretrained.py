@@ -24,7 +24,7 @@ from formwright.reporting import SILENT, Reporter
 
 #: Files that hold a tokeniser, the preferred first.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-PREPROCESSOR_FILE = "preprocessor_config.json"
+PREPROCESSOR_FILE, OURS_FILE = "preprocessor_config.json", "preprocessing.json"
 #: What Pillow's numbers of filters mean.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -173,6 +173,11 @@ def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing
     """
     if is_timm(config):
         return _of_timm(config.get("pretrained_cfg") or {})
+    if (folder / OURS_FILE).is_file():
+        ours = read_json(folder / OURS_FILE)
+        if ours.get("task") != "image-classification":
+            return None
+        return Preprocessing(tuple(ours["mean"]), tuple(ours["std"]), (ours["size"][0], ours["size"][1]))
     if not (folder / PREPROCESSOR_FILE).is_file():
         return None
     content = read_json(folder / PREPROCESSOR_FILE)

@@ -102,7 +102,7 @@ def _read_shards(index: Path) -> State:
 
 
 def _find_state(content: Mapping[Any, Any]) -> State:
-    """The tensors in the innermost known wrapper (``model``, ``state_dict``, ``model_ema`` ...), averaged ones first."""
+    """The tensors in the innermost known wrapper (``model``, ``state_dict`` ...), averaged ones first."""
     for key in (*_AVERAGED, *_LATEST):
         inner = content.get(key)
         if isinstance(inner, Mapping) and (found := _find_state(inner)):
