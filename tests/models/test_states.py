@@ -163,7 +163,7 @@ def test_a_folder_prefers_files_that_cannot_hold_code(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There is no checkpoint file in .*: neither"):
+    with pytest.raises(UserError, match=r"There is no checkpoint file in .*: neither"):
         read_state(tmp_path)
 
 

@@ -43,7 +43,8 @@ class Features(Part):
         self.pool = None if pool is None else build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
         if pool is None:
-            self.promise(per_token=True, causal=True)
+            alone = self.norm is None or self.norm.promises.per_token
+            self.promise(per_token=alone, causal=alone)
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm", "pool", "pooled_norm")
