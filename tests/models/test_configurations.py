@@ -16,6 +16,8 @@ from formwright.models import build_network, from_pretrained, load_checkpoint
 from formwright.models.configurations.kind import ACTIVATIONS, EVERYWHERE, KINDS
 from formwright.models.pretrained import read_pretrained
 from formwright.nn.activations import build_activation
+from formwright.nn.features import with_classes
+from formwright.nn.inputs import ImageInput
 from tests.conformance.instances import randomise
 
 transformers = pytest.importorskip("transformers")
@@ -270,18 +272,40 @@ def test_a_head_follows_from_the_weights_where_none_is_named(case: str, tmp_path
     assert read_pretrained(tmp_path).specification == named
 
 
-@pytest.mark.parametrize("case", ["bert-masked", "bert-features", "vit-features", "swin-features", "convnext-features"])
-def test_a_body_takes_a_new_classifier(case: str, tmp_path: Path) -> None:
-    """As a training that starts from it does: another head, the rest strictly loaded."""
-    sort = case.partition("-")[0]
-    classifiers = {"bert": "bert-classes", "vit": "vit", "swin": "swin", "convnext": "convnext"}
-    theirs(case).save_pretrained(tmp_path / "body")
-    found = read_pretrained(tmp_path / "body")
-    theirs(classifiers[sort]).save_pretrained(tmp_path / "classes")
-    specification = dataclasses.replace(read_pretrained(tmp_path / "classes").specification, classes=7)
-    model = build_network(specification)
-    load_checkpoint(model, found.state, head=False)
-    own, body = model.state_dict(), build_network(found.specification)
-    load_checkpoint(body, found.state)
-    shared = [name for name in body.state_dict() if name.startswith("backbone.")]
-    assert all(torch.equal(own[name], body.state_dict()[name]) for name in shared)
+@pytest.mark.parametrize("case", ["bert-features", "bert-pooler", "vit-features", "vit-pooler", "swin-features", "vit"])
+def test_a_body_becomes_a_classifier(case: str, tmp_path: Path) -> None:
+    """Of other classes and another size of pictures, as a training that starts from it has it."""
+    theirs(case).save_pretrained(tmp_path)
+    found = read_pretrained(tmp_path)
+    specification = with_classes(found.specification, 7)
+    if isinstance(specification.input, ImageInput):
+        size = (specification.input.size[0] * 2, specification.input.size[1])
+        specification = dataclasses.replace(specification, input=ImageInput(3, size))
+    model, body = build_network(specification).eval(), found.model()
+    load_checkpoint(model, found.state, head=False, resize_positions=True)
+    own = model.state_dict()
+    for name, tensor in body.state_dict().items():
+        if not name.endswith("table") and not name.startswith("head.linear"):
+            assert torch.equal(own[name], tensor), name
+    assert model(model.example(2)).shape == (2, 7)
+
+
+def test_masked_tokens_become_classes_with_a_pooler_of_their_own(tmp_path: Path) -> None:
+    theirs("bert-masked").save_pretrained(tmp_path / "masked")
+    theirs("bert-classes").save_pretrained(tmp_path / "classes")
+    model = build_network(read_pretrained(tmp_path / "classes").specification)
+    state = read_pretrained(tmp_path / "masked").state
+    load_checkpoint(model, state, head=False)
+    with pytest.raises(UserError, match="4 missing: head"):
+        load_checkpoint(model, state)
+
+
+def test_a_model_of_texts_is_refused_for_pictures(tmp_path: Path) -> None:
+    theirs("bert-classes").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"holds a model for text-classification .*, and pictures are to be learned"):
+        read_pretrained(tmp_path).check_takes(ImageInput, "pictures")
+
+
+def test_a_file_is_read_by_the_configuration_beside_it(tmp_path: Path) -> None:
+    theirs("gpt2").save_pretrained(tmp_path)
+    assert read_pretrained(tmp_path / "model.safetensors").specification == read_pretrained(tmp_path).specification

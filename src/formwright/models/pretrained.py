@@ -19,7 +19,7 @@ from formwright.models.configurations.timm import is_timm, timm_specification
 from formwright.models.identification import identify
 from formwright.models.network import CONFIG_FILE, EARLIER_CONFIGS, Network, build_network, read_specification
 from formwright.models.states import read_state
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, Source
 from formwright.reporting import SILENT, Reporter
 
 #: Files that hold a tokeniser, the preferred first.
@@ -66,6 +66,22 @@ class Pretrained:
     preprocessing: Preprocessing | None = None
     origin: str = ""
 
+    def check_takes(self, source: type[Source], samples: str) -> None:
+        """Refuse to start from a model of other data.
+
+        Args:
+            source: what the model should take.
+            samples: what that is called, such as ``pictures``.
+
+        Raises:
+            UserError: the model takes something else.
+        """
+        if not isinstance(self.specification.input, source):
+            raise UserError(
+                f"{self.origin} holds a model for {self.specification.task} ({self.specification.name}), and {samples} "
+                f"are to be learned: give the weights of a model of {samples}."
+            )
+
     def model(self) -> Network:
         """The model with its weights, in eval mode.
 
@@ -94,6 +110,8 @@ def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pre
     path = Path(source).expanduser()
     if path.is_dir():
         return _read_folder(path, path.resolve().name, str(path))
+    if _describes(path.parent / CONFIG_FILE):
+        return _read_folder(path.parent, path.resolve().parent.name, str(path), path)
     state = read_state(path)
     specification = model_specification(identify(state, str(path)))
     return Pretrained(specification, state, _tokenizer(path.parent, specification), None, str(path))
@@ -119,13 +137,19 @@ def holds_ours(source: str | Path) -> bool:
     return not config.is_file() or _is_ours(read_json(config))
 
 
+def _describes(config: Path) -> bool:
+    """Whether this is the configuration of a model of transformers or timm."""
+    content = read_json(config) if config.is_file() else None
+    return isinstance(content, dict) and (is_timm(content) or "model_type" in content)
+
+
 def _is_ours(config: Any) -> bool:
     return isinstance(config, dict) and ("specification" in config or any(key in config for key in EARLIER_CONFIGS))
 
 
-def _read_folder(folder: Path, name: str, origin: str) -> Pretrained:
+def _read_folder(folder: Path, name: str, origin: str, weights: Path | None = None) -> Pretrained:
     config = read_json(folder / CONFIG_FILE)
-    state = read_state(folder)
+    state = read_state(weights or folder)
     if _is_ours(config):
         specification = read_specification(folder)
         if not isinstance(specification, ChainSpec):

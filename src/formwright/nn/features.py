@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -9,7 +10,19 @@ from torch import Tensor
 
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.parts import PARTS, InnerAxes, Part, Promises, build_part, sharing
-from formwright.nn.specification import PartSpec
+from formwright.nn.specification import ChainSpec, ImageInput, PartSpec, part
+
+
+def with_classes(specification: ChainSpec, classes: int) -> ChainSpec:
+    """The classifier that a model becomes: its head for so many classes, or one on what it answers without scores."""
+    if specification.head.name != "features":
+        return dataclasses.replace(specification, classes=classes)
+    options = dict(specification.head.options)
+    if "pool" not in options and any(entry.name == "class_token" for entry in specification.stages[0].entry):
+        options["pool"] = part("class_token_pool")
+    kind = "image" if isinstance(specification.input, ImageInput) else "text"
+    head = part("classifier", **options)
+    return dataclasses.replace(specification, classes=classes, head=head, task=f"{kind}-classification")
 
 
 @PARTS.register("features")
