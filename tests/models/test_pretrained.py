@@ -20,9 +20,10 @@ from formwright.models.pretrained import Preprocessing, read_preprocessing, read
 from formwright.models.states import plain_names
 from formwright.nn.inputs import ImageInput, SeriesInput, TokenInput, VectorInput
 from tests.conformance.instances import TINY_NETWORKS, smallest_variants, tiny_model
+from tests.models.test_checkpoints import as_timm
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##s", ",", "un", "##happy", "a", "é"]
-TINY = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}
+VIT = "vit_tiny_patch16_224"
 PREPARED = {
     "mean": [0.485, 0.456, 0.406],
     "std": [0.229, 0.224, 0.225],
@@ -49,19 +50,12 @@ def bert_folder(folder: Path, vocabulary: int = len(WORDS)) -> Path:
 
 def timm_folder(folder: Path, **changes: Any) -> Path:
     """What timm uploads, under its names."""
-    model = create_model("resnet18", image_size=64, classes=5)
-    state = {_of_timm(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
+    model = create_model(VIT, image_size=64, classes=5)
     folder.mkdir()
-    save_file(state, folder / "model.safetensors")
-    config = {"architecture": "resnet18", "num_classes": 5, "global_pool": "avg", "pretrained_cfg": PREPARED}
+    save_file(as_timm(model), folder / "model.safetensors")
+    config = {"architecture": VIT, "num_classes": 5, "global_pool": "token", "pretrained_cfg": PREPARED}
     write(folder, "config.json", {**config, **changes})
     return folder
-
-
-def _of_timm(name: str) -> str:
-    from formwright.models.checkpoints import LAYOUTS
-
-    return LAYOUTS["resnet"][0]._names_of(name)[0]
 
 
 def test_a_folder_of_ours_says_all(tmp_path: Path) -> None:
@@ -77,38 +71,38 @@ def test_a_folder_of_ours_says_all(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_timm_says_all(tmp_path: Path) -> None:
-    found = read_pretrained(timm_folder(tmp_path / "resnet18.mine"))
-    assert found.specification.name == "resnet18.mine"
+    found = read_pretrained(timm_folder(tmp_path / "vit.mine"))
+    assert found.specification.name == "vit.mine"
     assert found.specification.classes == 5
     assert found.specification.input.size == (64, 64)
     assert found.preprocessing == Preprocessing(
         (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (64, 64), "bilinear", 0.95
     )
-    model = from_pretrained(tmp_path / "resnet18.mine")
+    model = from_pretrained(tmp_path / "vit.mine")
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 5)
 
 
 def test_a_model_of_timm_without_classes_answers_its_features(tmp_path: Path) -> None:
     folder = timm_folder(tmp_path / "body", num_classes=0)
     state = load_file(folder / "model.safetensors")
-    save_file({name: x for name, x in state.items() if not name.startswith("fc.")}, folder / "model.safetensors")
+    save_file({name: x for name, x in state.items() if not name.startswith("head.")}, folder / "model.safetensors")
     model = from_pretrained(folder)
     assert model.specification.task == "features"
-    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 512)
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 192)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"architecture": "resnet17"}, r"no model of pictures \(the architecture of .*\) named 'resnet17'"),
-        ({"model_args": {"output_stride": 8}}, "resnet18 with output_stride = 8"),
+        ({"architecture": "vit_minute"}, r"no model of pictures \(the architecture of .*\) named 'vit_minute'"),
+        ({"model_args": {"reg_tokens": 4}}, "with reg_tokens = 4"),
         ({"global_pool": "catavgmax"}, "pools its tokens by 'catavgmax'"),
         ({"num_classes": 7}, r"1 of another shape|2 of another shape"),
     ],
 )
 def test_what_timm_has_and_we_do_not_is_refused(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=says):
-        from_pretrained(timm_folder(tmp_path / "resnet18", **changes))
+        from_pretrained(timm_folder(tmp_path / "vit", **changes))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +196,10 @@ def test_a_configuration_that_names_no_kind_is_known_by_its_weights(tmp_path: Pa
     timm_folder(tmp_path / "mine")
     write(tmp_path / "mine", "config.json", {"d_model": 3})
     with pytest.raises(UserError, match="belongs to none of the registered models"):
-        read_pretrained(tmp_path / "mine")  # five classes of 64 pixels are fine, and resnet18 has more in front
+        read_pretrained(tmp_path / "mine")  # its table is that of 64 pixels
+    model = create_model(VIT, classes=5)
+    save_file(as_timm(model), tmp_path / "mine" / "model.safetensors")
+    assert read_pretrained(tmp_path / "mine").specification.name == "mine"
     write(tmp_path / "mine", "config.json", [1])
     with pytest.raises(UserError, match="describes no model"):
         read_pretrained(tmp_path / "mine")

@@ -9,11 +9,19 @@ from typing import Any
 from formwright.errors import UnknownNameError, UserError
 from formwright.models import MODELS, list_models, model_specification
 from formwright.models.configurations.kind import without_scores
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, PartSpec, part
 
 #: What timm builds a model with, which its configuration may repeat.
 _ARGUMENTS = ("img_size", "num_classes", "in_chans")
 _PICTURES = "image-classification"
+
+
+def _head(specification: ChainSpec) -> PartSpec:
+    """The head as timm has it, where that differs from the authors': other norms, and a pool before one."""
+    head = specification.head
+    if specification.family == "poolformer":
+        return part("classifier", pooled_norm=part("layer_norm", eps=1e-6))
+    return head.with_options(norm_eps=1e-6) if head.name == "mlp_classifier" else head
 
 
 def is_timm(config: Mapping[str, Any]) -> bool:
@@ -49,5 +57,6 @@ def timm_specification(name: str, config: Mapping[str, Any]) -> ChainSpec:
     specification: ChainSpec = model_specification(
         architecture, classes=classes or 1, channels=channels, image_size=(height, width)
     )
-    specification = dataclasses.replace(specification, name=name)
+    head = _head(specification)
+    specification = dataclasses.replace(specification, name=name, head=head)
     return specification if classes else without_scores(specification)
