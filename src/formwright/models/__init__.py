@@ -106,7 +106,7 @@ def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
 def from_pretrained(folder: str | Path) -> Network:
     """Load a model in eval mode: what :meth:`Network.save_pretrained` wrote, or a folder of transformers or timm.
 
-    >>> from_pretrained("hf:prajjwal1/bert-tiny")                       # doctest: +SKIP
+    >>> from_pretrained("hf:sentence-transformers/all-MiniLM-L6-v2")     # doctest: +SKIP
 
     Args:
         folder: the folder, or ``hf:ORG/NAME`` or ``timm:NAME`` for a model of a hub, which is downloaded.
