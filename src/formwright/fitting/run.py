@@ -104,6 +104,10 @@ def fit(
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
+    if weights is not None:  # before anything is downloaded
+        kind.check_takes_weights()
+    if not resume:
+        RunFolder.check(root)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -125,8 +129,6 @@ def fit(
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-    else:
-        RunFolder.check(root)
     with ExitStack() as stack:
         if folder is not None:
             stack.callback(folder.release)
