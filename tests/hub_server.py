@@ -95,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         if steps[:2] == ["api", "models"]:
             name, rest = "/".join(steps[2:4]), steps[4:]
             revision, file = (rest[1] if rest[:1] == ["revision"] else "main"), None
+        elif len(steps) < 5:
+            return self._refuse(404, "")
         else:
             name, revision, file = "/".join(steps[:2]), steps[3], "/".join(steps[4:])
         repository = self.hub.repositories.get(name)
@@ -124,8 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
         repository.seen.append((self.command, name, start))
         if asked:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        end = repository.breaks.get(name) if name in repository.broken else repository.breaks.pop(name, None)
-        sent = content[start : len(content) if end is None or not body else end]
+        end = repository.breaks.get(name, len(content)) if body else len(content)
+        if body and name not in repository.broken:
+            repository.breaks.pop(name, None)
+        sent = content[start:end]
         self._send(206 if asked else 200, sent if body else b"", headers, length=len(content) - start)
         if body and len(sent) < len(content) - start:
             self.close_connection = True

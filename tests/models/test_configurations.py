@@ -43,7 +43,7 @@ LLAMA = {
     "max_position_embeddings": 12,
 }
 MAMBA = {"vocab_size": 19, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 5}
-MAMBA2 = {**MAMBA, "head_dim": 8, "num_heads": 8, "n_groups": 2, "chunk_size": 16}
+MAMBA2 = {**MAMBA, "pad_token_id": 0, "head_dim": 8, "num_heads": 8, "n_groups": 2, "chunk_size": 16}
 VIT = {
     "hidden_size": 32,
     "intermediate_size": 50,

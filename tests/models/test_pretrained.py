@@ -19,6 +19,7 @@ from formwright.models import Network, create_model, from_pretrained
 from formwright.models.pretrained import Preprocessing, read_preprocessing, read_pretrained
 from formwright.models.states import plain_names
 from formwright.nn.inputs import ImageInput, SeriesInput, TokenInput, VectorInput
+from formwright.nn.specification import NetworkSpec
 from tests.conformance.instances import TINY_NETWORKS, smallest_variants, tiny_model
 from tests.models.test_checkpoints import as_timm
 
@@ -214,13 +215,17 @@ def test_a_file_brings_the_tokenizer_beside_it(tmp_path: Path) -> None:
     assert found.tokenizer == tmp_path / "vocab.txt"
 
 
+def tiny_network(variant: str | Callable[..., NetworkSpec], options: dict[str, Any]) -> Network:
+    return create_model(variant, **options) if isinstance(variant, str) else create_model(variant(**options))
+
+
 FAMILIES = [
     pytest.param(functools.partial(tiny_model, family, variant), id=family)
     for kind in (ImageInput, TokenInput, SeriesInput, VectorInput)
     for family, variant in smallest_variants(kind).items()
 ]
 OTHERS = [
-    pytest.param(functools.partial(create_model, variant, **options), id=name)
+    pytest.param(functools.partial(tiny_network, variant, options), id=name)
     for name, (variant, options) in TINY_NETWORKS.items()
 ]
 

@@ -11,11 +11,12 @@ from formwright.nn.specification import ChainSpec
 
 def _specification(described: Described) -> ChainSpec:
     options = described.options
-    low, high = options["time_step_limit"]
-    if float(low) != 0.0 or float(high) != float("inf"):
+    # JSON has no infinity, so transformers writes it as an object.
+    limits = [each.get("__float__") if isinstance(each, dict) else each for each in options["time_step_limit"]]
+    if [float(each) for each in limits] != [0.0, float("inf")]:
         raise UserError(
-            f"{described.name} keeps its steps from {low} to {high} (time_step_limit), and Formwright has Mamba-2 "
-            "without such limits: choose another checkpoint."
+            f"{described.name} keeps its steps within time_step_limit = {limits}, and Formwright has Mamba-2 without "
+            "such limits: choose another checkpoint."
         )
     hidden = options["expand"] * options["hidden_size"]
     if options["num_heads"] * options["head_dim"] != hidden:
