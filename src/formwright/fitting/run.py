@@ -108,6 +108,7 @@ def fit(
         kind.check_takes_weights()
     if not resume:
         RunFolder.check(root)
+    start = None if weights is None else located(weights, reporter)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -117,7 +118,7 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
-        "weights": None if weights is None else str(located(weights, reporter)),
+        "weights": None if start is None else str(start),
         "options": given,
     }
     threads = threads or os.cpu_count() or 1
@@ -137,7 +138,7 @@ def fit(
             setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
-        pretrained = None if weights is None else read_pretrained(options["weights"])
+        pretrained = None if start is None else read_pretrained(start)
         reporter.stage("Reading the data")
 
         def show(done: int, total: int) -> None:

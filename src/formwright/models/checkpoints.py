@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from formwright.errors import UserError
 from formwright.models.network import Network, load_state
 from formwright.models.resizing import resized_tables
-from formwright.models.states import State, plain_names, read_state
+from formwright.models.states import State as State
+from formwright.models.states import plain_names, read_state
 
 #: A pattern over the source's parameter name and its replacement; the first that matches the whole name is used.
 #: A replacement may be a function of the match; ``None`` drops the tensor. One that ends in ``#0``, ``#1``, ... is a

@@ -12,7 +12,7 @@ from formwright.nn.specification import ChainSpec
 def _specification(described: Described) -> ChainSpec:
     options = described.options
     # JSON has no infinity, so transformers writes it as an object.
-    limits = [each.get("__float__") if isinstance(each, dict) else each for each in options["time_step_limit"]]
+    limits = [each["__float__"] if isinstance(each, dict) else each for each in options["time_step_limit"]]
     if [float(each) for each in limits] != [0.0, float("inf")]:
         raise UserError(
             f"{described.name} keeps its steps within time_step_limit = {limits}, and Formwright has Mamba-2 without "
