@@ -146,11 +146,11 @@ def _check(path: Path, file: RepoSibling, repository: str) -> None:
 
 def _bar(show: Callable[[int], None]) -> Any:
     """A class of progress bars that draw nothing, and show how many bytes the fullest of them has."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub import utils
 
     reached = 0
 
-    class Bar(tqdm):
+    class Bar(utils.tqdm):  # type: ignore[misc, name-defined]
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self.bytes = int(options.get("initial") or 0)
             super().__init__(*arguments, **{**options, "disable": True})

@@ -122,10 +122,10 @@ def plain_names(state: Mapping[str, Tensor]) -> State:
             state = averaged
     while True:
         names = [name for name in state if name not in _COUNTERS]
-        prefix = next((each for each in _PREFIXES if names and all(name.startswith(each) for name in names)), None)
-        if prefix is None:
+        common = next((each for each in _PREFIXES if names and all(name.startswith(each) for name in names)), None)
+        if common is None:
             return state
-        state = dict(_under(state, prefix))
+        state = dict(_under(state, common))
 
 
 def _under(state: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
