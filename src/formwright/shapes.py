@@ -227,3 +227,23 @@ class LabelledShape(Shape):
     @property
     def samples(self) -> int:
         return self.series
+
+
+@dataclass(frozen=True)
+class RestorationShape(Shape):
+    """Patches of ``side`` pixels and 1 or 3 channels, to be made ``scale`` times as high and wide."""
+
+    sizes: ClassVar[Mapping[str, Open]] = _sizes((16, 32, 64, 96), (2, 3))
+    batches: ClassVar[tuple[tuple[int, int], ...]] = ((0, 16),)
+
+    scale: int
+    channels: int
+    side: int
+    patches: int
+
+    def __str__(self) -> str:
+        return f"patches of {self.side} x {self.side} pixels"
+
+    @property
+    def samples(self) -> int:
+        return self.patches

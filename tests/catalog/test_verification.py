@@ -103,7 +103,7 @@ def test_equal_outputs_and_altered_ones(monkeypatch: pytest.MonkeyPatch) -> None
     """The comparison tells an equal model from one with another epsilon in one place."""
     (equal,) = [found for found in cards.claims_of("cct") if found.id == "outputs:cvt_2_4_32"]
     assert equal.run(Reporter()).holds
-    monkeypatch.setattr("formwright.models.vision.cct._NORM", formwright.nn.parts("layer_norm", eps=1e-3))
+    monkeypatch.setattr("formwright.models.vision.cct._NORM", formwright.nn.part("layer_norm", eps=1e-3))
     altered = equal.run(Reporter())
     assert not altered.holds
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from formwright.batch import call as ask
 from formwright.models import MODELS, Model, Network, create_model, model_specification
 from formwright.models.series.temporal import temporal_transformer
-from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, build_part, part
+from formwright.models.topologies.restorer import RestorerSpec
+from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, StageSpec, build_part, part
 from formwright.nn.context import OFFERS
 from formwright.nn.specification import ChainSpec, ImageInput, Input, NetworkSpec, SeriesInput, TokenInput, VectorInput
 
@@ -445,6 +446,28 @@ _FINDING = {
 }
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 
+
+def windowed_restorer(*, window: int = 4, multiple: int = 1) -> RestorerSpec:
+    """Two blocks of windows, the second shifted, between a convolution and a sub-pixel layer, with a skip."""
+
+    def block(shifted: bool) -> BlockSpec:
+        attention = part("window_attention", heads=2, window=window, shifted=shifted)
+        return BlockSpec((BranchSpec(attention, norm=_NORM), BranchSpec(part("mlp", ratio=2.0), norm=_NORM)))
+
+    return RestorerSpec(
+        family="windowed_restorer",
+        name="windowed_restorer",
+        task="restoration",
+        input=ImageInput(3, (9, 9)),
+        embed=part("patch_embedding", kernel=3, stride=1, padding=1),
+        stages=(StageSpec(dim=8, blocks=(block(False), block(True))),),
+        head=part("pixel_shuffle", scale=2),
+        scale=2,
+        skip=True,
+        multiple=multiple,
+    )
+
+
 #: Networks that are no chains, by what sets them apart: a variant, or the function of a family without named ones, and
 #: options that make it small. Each kind has one.
 TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]] = {
@@ -485,9 +508,8 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         "convnext_tiny_fpn",
         {"options": {"depths": (1, 1), "dims": (8, 12)}, "dim": 8, "image_size": 32, "sized": True},
     ),
-    "query_detector": ("query_detector_small", _FINDING),
+    "query_detector": ("query_detector_small", {**_FINDING, "sized": True}),
     "query_detector_dense": ("query_detector_small_dense", {**_FINDING, "levels": 1, "depth": 1}),
-    "query_detector_lengths": ("query_detector_small", {**_FINDING, "depth": 1, "sized": True}),
     "forecaster": (temporal_transformer, _AHEAD),
     "forecaster_covariates": (temporal_transformer, {**_AHEAD, "covariates": 2, "normalise": True}),
     "pair": ("lra_retrieval", {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES}),
@@ -495,6 +517,8 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         "lra_retrieval",
         {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES, "padding": None, "class_token": False},
     ),
+    "espcn": ("espcn_x2", {"dims": (8, 4), "skip": True, "channels": 3, "image_size": 9}),
+    "restorer_windows": (windowed_restorer, {"window": 2, "multiple": 4}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),
     "dit_flow": ("dit_s_2", {**_DRAWN, "learned_variance": False, "end": 1.0, "classes": None}),
 }

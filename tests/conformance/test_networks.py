@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,9 @@ def test_cut_and_folded_they_load_in_another_process(tmp_path: Path) -> None:
         model = tiny_network(name).float()
         edits = [EditSpec("fold")]
         apply_edits(model, edits)
-        path, axis, size = next(cuttable(model))
-        model.record_edits([*edits, keep_entries(model, path, axis, range(size - 1))])
+        for path, axis, size in itertools.islice(cuttable(model), 1):  # some have their widths alone
+            edits.append(keep_entries(model, path, axis, range(size - 1)))
+        model.record_edits(edits)
         inputs = cast(named_inputs(model), torch.float32)
         folder = tmp_path / name
         model.save_pretrained(folder)
@@ -236,7 +238,7 @@ def test_cut_and_folded_they_load_in_another_process(tmp_path: Path) -> None:
     assert run.stdout.split() == folders
 
 
-def cuttable(model: Network) -> object:
+def cuttable(model: Network) -> Iterator[tuple[str, str, int]]:
     """Path, axis and size of all that can be cut."""
     for path, part in model.named_modules():
         for axis, attribute in part.resizable.items() if isinstance(part, Part) else ():
@@ -250,7 +252,9 @@ def test_cut_everywhere_saved_and_loaded(name: str, tmp_path: Path) -> None:
     model = tiny_network(name).float()
     before = model.parameter_count()
     edits = [keep_entries(model, path, axis, range(1, size)) for path, axis, size in list(cuttable(model))]
-    assert edits, "a network without anything to cut cannot be pruned"
+    if not edits:
+        assert model.widths(), "a network without anything to cut cannot be pruned"
+        pytest.skip("has its widths alone, which are cut in test_widths.py")
     model.record_edits(edits)
     assert model.parameter_count() < before
     model.save_pretrained(tmp_path)

@@ -52,6 +52,8 @@ def expected_shape(case: Case, module: torch.nn.Module, x: Tensor, y: Tensor, co
         return [(x.shape[0], CLASSES, *module.output_grid(tuple(grid)))]  # type: ignore[operator]
     if PARTS[case.name].promises.exemptions["tokens"] == "gives a forecast":  # whose steps are the classes
         return [(x.shape[0], CLASSES, case.options.get("variates", x.shape[1]))]
+    if PARTS[case.name].promises.exemptions["tokens"] == "gives a picture":
+        return [(x.shape[0], CLASSES, *(side * module.scale for side in x.shape[1:-1]))]  # type: ignore[operator]
     if y.shape[-1] == CLASSES:
         return [(*x.shape[:-1], CLASSES)]
     if context.grid is not None:

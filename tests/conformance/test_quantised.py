@@ -84,6 +84,9 @@ EXPORTED = {
     "dit",
     "pair",
     "forecaster_covariates",
+    "fpn",
+    "query_detector_dense",
+    "espcn",
 }
 
 

@@ -75,9 +75,9 @@ def one_grid_a_case() -> list[object]:
 each_case = pytest.mark.parametrize(("case", "grid"), one_grid_a_case())
 
 
-def compiled(module: nn.Module) -> nn.Module:
+def compiled(module: nn.Module, backend: str) -> nn.Module:
     torch.compiler.reset()
-    return torch.compile(module, backend="aot_eager", fullgraph=True)  # type: ignore[return-value]
+    return torch.compile(module, backend=backend, fullgraph=True)  # type: ignore[return-value]
 
 
 def assert_equal_outputs(module: nn.Module, traced: nn.Module, x: Tensor) -> None:
@@ -114,7 +114,7 @@ def test_compiled_part_agrees(case: Case, grid: tuple[int, ...]) -> None:
     exempt(case, "compile")
     x, context = tokens(case, grid)
     module = Tokens(build(case, grid), context).eval()
-    assert_equal_outputs(module, compiled(module), x)
+    assert_equal_outputs(module, compiled(module, "eager"), x)
 
 
 @each_model
@@ -153,4 +153,4 @@ def test_families_of_one_length_refuse_others(family: str) -> None:
 @each_model
 def test_compiled_model_agrees(family: str, variant: str) -> None:
     model = tiny_model(family, variant)
-    assert_equal_outputs(model, compiled(model), pictures(model))
+    assert_equal_outputs(model, compiled(model, "aot_eager"), pictures(model))

@@ -264,7 +264,7 @@ def test_the_built_in_series_needs_no_file():
     data = read(None).data
     assert data.content.frequency.name == "1 week"
     assert data.content.horizon == 26
-    assert any("look" in note for note in data.notes)
+    assert any("past steps are read" in note for note in data.notes)
 
 
 def test_a_mistake_leaves_nothing_behind(tmp_path, table, capsys):

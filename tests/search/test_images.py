@@ -5,16 +5,12 @@ import torch
 
 from formwright.candidates import CANDIDATES
 from formwright.models import Model, create_model, empty_copy
+from formwright.search.images import ImageSpace, PictureShape
 from formwright.search.proposals import Proposer
-from formwright.search.space import TRAINING, Space, space_for
-from formwright.shapes import PictureShape
+from formwright.search.space import TRAINING
 
 FAMILIES = list(CANDIDATES["image-classification"])
 WIDTHS, DEPTHS = (PictureShape.sizes[name].values for name in ("width", "depth"))
-
-
-def images(shape: PictureShape) -> Space:
-    return space_for("image-classification", shape)
 
 
 SHAPES = {
@@ -33,7 +29,7 @@ ENDS = [(WIDTHS[0], 1), (WIDTHS[1], 2), (WIDTHS[-1], 1)]
 def test_every_choice_can_be_built_and_run(family, shape):
     counts = {}
     for width, depth in EVERY if max(shape.size) <= 28 else ENDS:
-        proposal = images(shape).propose(family, width=width, depth=depth)
+        proposal = ImageSpace(shape).propose(family, width=width, depth=depth)
         assert proposal.choices == {"family": family, "width": width, "depth": depth, "rate": 1.0}
         with torch.device("meta"):
             model = Model(proposal.specification).eval()
@@ -49,7 +45,7 @@ def test_every_choice_can_be_built_and_run(family, shape):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_candidate_learns_from_every_parameter(family):
-    model = create_model(images(SHAPES["8 x 8 grey"]).propose(family, width=8, depth=1).specification)
+    model = create_model(ImageSpace(SHAPES["8 x 8 grey"]).propose(family, width=8, depth=1).specification)
     model(torch.randn(4, 1, 8, 8)).square().sum().backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert not without
@@ -58,7 +54,7 @@ def test_a_candidate_learns_from_every_parameter(family):
 @pytest.mark.parametrize("pictures", [9, 200, 2000, 10_000, 45_000])
 def test_the_recipe_suits_the_number_of_pictures(pictures):
     shape = PictureShape((16, 16), 3, 4, pictures)
-    plain, fast = (images(shape).propose("convnext", width=16, depth=1, rate=rate).recipe for rate in (1.0, 2.0))
+    plain, fast = (ImageSpace(shape).propose("convnext", width=16, depth=1, rate=rate).recipe for rate in (1.0, 2.0))
     assert plain.batch_size <= max(pictures, 16)
     assert 10 <= plain.warmup <= 100
     assert fast.learning_rate == pytest.approx(2 * plain.learning_rate)
@@ -67,9 +63,9 @@ def test_the_recipe_suits_the_number_of_pictures(pictures):
 
 def test_a_users_checkpoint_gives_a_fine_tuned_and_a_frozen_candidate():
     specification = empty_copy(
-        images(SHAPES["32 x 32 colour"]).propose("cct", width=24, depth=1).specification
+        ImageSpace(SHAPES["32 x 32 colour"]).propose("cct", width=24, depth=1).specification
     ).specification
-    tuned, frozen = images(PictureShape((48, 48), 3, 7, 300)).from_weights(specification)
+    tuned, frozen = ImageSpace(PictureShape((48, 48), 3, 7, 300)).from_weights(specification)
     assert (tuned.choices["frozen"], frozen.choices["frozen"]) == (False, True)
     assert tuned.recipe.learning_rate < frozen.recipe.learning_rate
     model = create_model(tuned.specification)
@@ -80,7 +76,7 @@ def test_proposals_are_seeded_and_come_near_what_scored_well():
     shape = SHAPES["8 x 8 grey"]
 
     def proposals(seed: int, count: int = 12) -> list[dict]:
-        proposer = Proposer(images(shape), ("cct", "convnext"), seed=seed)
+        proposer = Proposer(ImageSpace(shape), ("cct", "convnext"), seed=seed)
         asked = []
         for number in range(24):
             choices = {
@@ -100,7 +96,7 @@ def test_proposals_are_seeded_and_come_near_what_scored_well():
 
 
 def test_choices_of_another_space_are_not_learned_from():
-    proposer = Proposer(images(SHAPES["8 x 8 grey"]), ("cct",), seed=0)
+    proposer = Proposer(ImageSpace(SHAPES["8 x 8 grey"]), ("cct",), seed=0)
     proposer.tell({"weights": True, "frozen": False}, 0.99)
     proposer.tell({"family": "convnext", "width": 8, "depth": 1, "rate": 1.0}, 0.99)
     assert proposer.ask().family == "cct"

@@ -97,3 +97,13 @@ def test_the_averaged_model_is_a_copy_for_evaluation():
     with torch.no_grad():
         tensor.zero_()
     assert not torch.equal(tensor, trainer.average.state[name])
+
+
+def test_half_precision_rounds_what_is_computed_and_not_what_is_given():
+    trainer = toy_trainer(toy_recipe(precision="bf16-mixed"))
+    seen = []
+    trainer.model.register_forward_pre_hook(
+        lambda module, given: seen.append((given[0], torch.is_autocast_enabled("cpu")))
+    )
+    trainer.train(steps=1)
+    assert [(x.dtype, autocast) for x, autocast in seen] == [(torch.float32, True)]

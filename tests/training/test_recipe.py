@@ -187,7 +187,9 @@ def undecayed_by_name(model: torch.nn.Module) -> set[str]:
     return {
         name
         for name, parameter in model.named_parameters()
-        if parameter.ndim < 2 or name.endswith(("table", "tables", "tokens", "biases")) or id(parameter) in vocabularies
+        if parameter.ndim < 2
+        or name.endswith(("table", "tables", "tokens", "biases", "queries", "levels"))
+        or id(parameter) in vocabularies
     }
 
 

@@ -148,7 +148,8 @@ def predict(
         typer.Option(
             "--out",
             "--append",
-            help="Write the answers there instead: forecasts are added to a CSV file, new or there already.",
+            help="Write the answers there instead: forecasts are added to a CSV file, new or there already; restored "
+            "pictures are put into a folder.",
         ),
     ] = None,
     threads: Threads = None,

@@ -14,7 +14,7 @@ from formwright.data.preprocess import readable_suffixes
 from formwright.data.splits import TEST, TRAIN, VAL
 from formwright.errors import UserError
 
-_PART_NAMES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+PART_NAMES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _check_classes(root: Path, class_names: list[str], empty: list[str], folders
 
 def _part_folders(root: Path, folders: list[str], kind: Kind) -> dict[str, int]:
     """The folders that are train/val/test, or none: a folder ``train`` with pictures in it is a class of its own."""
-    parts = {name: _PART_NAMES[name.lower()] for name in folders if name.lower() in _PART_NAMES}
+    parts = {name: PART_NAMES[name.lower()] for name in folders if name.lower() in PART_NAMES}
     if TRAIN not in parts.values():
         if parts and len(parts) == len(folders):
             raise UserError(

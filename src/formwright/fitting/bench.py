@@ -25,7 +25,7 @@ from formwright.fitting.task import Task, task_type
 from formwright.models import Network, create_model, load_checkpoint
 from formwright.models.network import load_state, read_safetensors
 from formwright.models.pretrained import Pretrained, read_pretrained
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.search.executors import PROGRESS, Listener
 from formwright.training.evaluation import runner
@@ -126,7 +126,7 @@ class Bench:
     def build(self, trial: Trial, *, attempt: int = 0) -> Network:
         """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
         torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
-        model = create_model(ChainSpec.from_dict(trial.specification))
+        model = create_model(NetworkSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
             load_checkpoint(model, self.weights.state, head=False, resize_positions=True)

@@ -18,7 +18,7 @@ from formwright.fitting.records import trial_from_dict
 from formwright.fitting.refits import REFIT_SHARE, refit, refitted
 from formwright.fitting.restarts import begin_anew
 from formwright.models import create_model
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import NetworkSpec
 from formwright.search.executors import Listener
 from formwright.training.evaluation import runner
 from formwright.training.recipe import Recipe
@@ -80,18 +80,18 @@ def finish(
 
 def measure(bench: Bench, *, specification: dict[str, Any], batch_size: int, precision: Any) -> dict[str, Any]:
     """What a candidate costs here, but for its latency in ONNX Runtime."""
-    model = create_model(ChainSpec.from_dict(specification))
+    model = create_model(NetworkSpec.from_dict(specification))
     return dataclasses.asdict(measure_candidate(bench, model, batch_size=batch_size, precision=precision))
 
 
 def latency(bench: Bench, *, specification: dict[str, Any]) -> float:
     """Median seconds for one sample in ONNX Runtime."""
-    return onnx_seconds(bench, create_model(ChainSpec.from_dict(specification)).eval())
+    return onnx_seconds(bench, create_model(NetworkSpec.from_dict(specification)).eval())
 
 
 def setting(bench: Bench, *, specification: dict[str, Any], batch_size: int) -> str:
     """The precision that training is faster in here; the number of threads is set to the faster one as well."""
-    return faster_setting(bench, create_model(ChainSpec.from_dict(specification)), batch_size=batch_size)
+    return faster_setting(bench, create_model(NetworkSpec.from_dict(specification)), batch_size=batch_size)
 
 
 def export_trained(bench: Bench, *, trial: dict[str, Any]) -> dict[str, Any]:

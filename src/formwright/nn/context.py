@@ -144,7 +144,7 @@ def split_prefix(x: Float[Tensor, "batch tokens channels"], context: Context) ->
 
 
 def on_grid(x: Float[Tensor, "batch tokens channels"], context: Context) -> tuple[Tensor, Context]:
-    """The tokens that have a place, on their grid, and what is said about them; the placeless ones are left out."""
+    """The tokens that have a place, on their grid, and what is said about them; those of the prefix are left out."""
     mask = context.mask
     if mask is not None and context.grid is not None:
         mask = mask[:, context.prefix :].reshape(x.shape[0], *context.grid)

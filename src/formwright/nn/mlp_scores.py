@@ -35,7 +35,7 @@ class MLPScores(Part):
         per_token=True, causal=True, exemptions={"tokens": "gives numbers, not tokens"}
     )
     resizable: ClassVar[Mapping[str, str]] = {"hidden": "hidden"}
-    reads: ClassVar[tuple[str, ...]] = ("fc1",)
+    input_layers: ClassVar[tuple[str, ...]] = ("fc1",)
 
     def __init__(self, dim: int, classes: int, *, hidden: int | None = None, zero_init: bool = False) -> None:
         super().__init__()

@@ -100,6 +100,8 @@ class Trainer:
         self.scores: list[tuple[int, float]] = []
         self._best: dict[str, Tensor] | None = None
         self.fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
+        # It would round the inputs themselves: autocast alone decides, as it does where the model is scored.
+        self.fabric.strategy.precision.convert_input = _as_given  # type: ignore[assignment,method-assign]
         self.model = _channels_last(model)
         self._optimizers = build_optimizers(recipe, {"": model, "objective.": objective})
         self._run, *self._stepped = self.fabric.setup(self.model, *self._optimizers)
@@ -372,6 +374,10 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> No
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _as_given(inputs: Any) -> Any:
+    return inputs
 
 
 def _channels_last(model: M) -> M:

@@ -177,9 +177,9 @@ def _peaks(k: Tensor, dim: int) -> Tensor:
 
 
 def _relative(exponents: Tensor) -> tuple[Tensor, Tensor]:
-    """Exponentials over each query's largest, and its exponent."""
-    largest = exponents.detach().amax(-1, keepdim=True).clamp(min=_LOWEST)
-    return (exponents - largest).exp_(), largest
+    """Exponentials over each query's largest, in place of the exponents, and its exponent."""
+    largest = exponents.detach().amax(-1, keepdim=True).clamp_(min=_LOWEST)
+    return exponents.sub_(largest).exp_(), largest
 
 
 def _quotient(y: Tensor) -> Tensor:

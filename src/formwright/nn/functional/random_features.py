@@ -37,7 +37,7 @@ def positive_softmax_exponents(
     """
     x = x.to(accumulation_type(x.dtype)) * x.shape[-1] ** -0.25
     exponents = x @ projection.to(x.dtype).T
-    return exponents if query else exponents - x.square().sum(-1, keepdim=True) / 2
+    return exponents if query else exponents.sub_(x.square().sum(-1, keepdim=True) / 2)
 
 
 def cosine_features(

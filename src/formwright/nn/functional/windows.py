@@ -7,15 +7,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def is_free(*sides: int) -> bool:
+    """Whether one of the sides may be any in the graph that is being exported, so that nothing may depend on it."""
+    return not all(isinstance(side, int) for side in sides)
+
+
 def partition_windows(
     x: Shaped[Tensor, "batch *grid channels"], window: tuple[int, ...]
 ) -> Shaped[Tensor, "batch_of_windows *window channels"]:
     """Disjoint windows, row by row within each sample; zeros fill the last ones where the grid is no multiple."""
     batch, *grid, channels = x.shape
     gaps = [-side % width for side, width in zip(grid, window, strict=True)]
-    if any(gaps):
+    if is_free(*gaps) or any(gaps):
         x = F.pad(x, (0, 0, *[size for gap in reversed(gaps) for size in (0, gap)]))
-    if x.shape[1:-1] == window:
+    if not is_free(*grid) and x.shape[1:-1] == window:
         return x
     split: list[int] = []
     for side, width in zip(x.shape[1:-1], window, strict=True):
@@ -30,7 +35,7 @@ def merge_windows(
 ) -> Shaped[Tensor, "batch *grid channels"]:
     """The inverse of :func:`partition_windows`; what had been filled up is cut off."""
     window, channels = tuple(windows.shape[1:-1]), windows.shape[-1]
-    if window == grid:
+    if not is_free(*grid) and window == grid:
         return windows
     counts = [-(-side // width) for side, width in zip(grid, window, strict=True)]
     axes = len(window)

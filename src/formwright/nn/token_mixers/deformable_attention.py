@@ -47,7 +47,7 @@ class DeformableAttention(Part):
     uses: ClassVar[frozenset[str]] = frozenset({"mask", "memory", "memory_mask", "memory_grids", "positions"})
     promises: ClassVar[Promises] = Promises(dimensions=(1,))
     resizable: ClassVar[Mapping[str, str]] = {"heads": "heads"}
-    writes: ClassVar[tuple[str, ...]] = ("proj",)
+    output_layers: ClassVar[tuple[str, ...]] = ("proj",)
 
     def __init__(self, dim: int, *, heads: int, levels: int, points: int = 4, memory_dim: int | None = None) -> None:
         super().__init__()

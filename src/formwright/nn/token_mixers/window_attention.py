@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.functional.attention import SOFTMAX_TAPS, attend
-from formwright.nn.functional.windows import merge_windows, partition_windows
+from formwright.nn.functional.windows import is_free, merge_windows, partition_windows
 from formwright.nn.parts import PARTS, Axis, Part, Promises
 from formwright.nn.positions import RelativePositionBias
 from formwright.nn.token_mixers.attention import check_heads
@@ -107,7 +107,7 @@ class WindowAttention(Part):
     ) -> Shaped[Tensor, "batch_of_windows *window channels"]:
         """``(batch * windows, *window, channels)`` of the padded grid, rolled so that it starts with a whole one."""
         missing = [side - given for side, given in zip(padded, x.shape[1:-1], strict=True)]
-        if any(missing):
+        if is_free(*missing) or any(missing):
             x = F.pad(x, [0, 0, *[size for gap in reversed(missing) for size in (0, gap)]])
         if self.shift:
             x = x.roll([-self.shift] * self.dimensions, self._grid_axes)
@@ -122,7 +122,7 @@ class WindowAttention(Part):
         batch, *grid = x.shape[:-1]
         bias = self.relative_position_bias()
         allowed = None
-        if mask is not None or padded != tuple(grid):
+        if mask is not None or is_free(*grid) or padded != tuple(grid):
             real = x.new_ones(1, *grid, dtype=torch.bool) if mask is None else mask
             windows = self._windows(real.unsqueeze(-1), padded).flatten(1, -2).mT
             count = math.prod([side // self.window for side in padded])
