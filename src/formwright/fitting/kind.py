@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from formwright.batch import Batch
     from formwright.data.splits import Split
     from formwright.metrics.baselines import Answers
-    from formwright.models.identification import Pretrained
+    from formwright.models.pretrained import Pretrained
     from formwright.training.loop import TrainingBatches
 
 PARTS = ("train", "val", "test")

@@ -13,6 +13,7 @@ from formwright.deployment.preparations.image_classification import PicturePrepa
 from formwright.fitting.kind import DATA, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
 from formwright.metrics.baselines import Answers, logistic_regression
+from formwright.nn.inputs import ImageInput
 from formwright.shapes import PictureShape
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ class Pictures(ClassifiedData):
 
     @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
-        channels = None if how.pretrained is None else how.pretrained[0].input.channels
+        channels = None
+        if how.pretrained is not None:
+            how.pretrained.check_takes(ImageInput, cls.samples)
+            channels = how.pretrained.specification.input.channels
         return cls(read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress))
 
     def training_batches(self, batch_size: int, *, seed: int) -> Batches:
