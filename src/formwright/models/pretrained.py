@@ -149,6 +149,8 @@ def _is_ours(config: Any) -> bool:
 
 def _read_folder(folder: Path, name: str, origin: str, weights: Path | None = None) -> Pretrained:
     config = read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / CONFIG_FILE} does not describe a model; give the folder of one.")
     state = read_state(weights or folder)
     if _is_ours(config):
         specification = read_specification(folder)
@@ -156,8 +158,6 @@ def _read_folder(folder: Path, name: str, origin: str, weights: Path | None = No
             raise UserError(
                 f"{origin} holds a network of the kind {specification.kind!r}; give a model of one input and one head."
             )
-    elif not isinstance(config, dict):
-        raise UserError(f"{folder / CONFIG_FILE} describes no model.")
     elif is_timm(config):
         specification = timm_specification(name, config)
     elif "model_type" in config:

@@ -13,7 +13,6 @@ from formwright.deployment.preparations.image_classification import PicturePrepa
 from formwright.fitting.kind import DATA, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
 from formwright.metrics.baselines import Answers, logistic_regression
-from formwright.nn.inputs import ImageInput
 from formwright.shapes import PictureShape
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ class Pictures(ClassifiedData):
     def read(cls, path: Path | None, how: Reading) -> Self:
         channels = None
         if how.pretrained is not None:
+            from formwright.nn.inputs import ImageInput
+
             how.pretrained.check_takes(ImageInput, cls.samples)
             channels = how.pretrained.specification.input.channels
         return cls(read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress))
