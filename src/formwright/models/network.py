@@ -315,18 +315,6 @@ class Network(
 
     # Saving and loading. The mixin supplies `push_to_hub`; what is written is always the present specification.
 
-    def state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """As of any module, of contiguous tensors, which is what ``safetensors.torch.save_file`` takes.
-
-        With ``keep_vars`` they are the parameters themselves, however they lie in memory.
-        """
-        state = super().state_dict(*arguments, **options)
-        if not options.get("keep_vars"):
-            for name, tensor in state.items():
-                if isinstance(tensor, Tensor) and not tensor.is_contiguous():
-                    state[name] = tensor.contiguous()
-        return state
-
     def config(self) -> dict[str, Any]:
         from formwright import __version__
 

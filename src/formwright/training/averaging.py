@@ -18,7 +18,7 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict(keep_vars=True).items()}
+        self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -26,7 +26,7 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages: list[Tensor] = []
         weights: list[Tensor] = []
-        for name, tensor in model.state_dict(keep_vars=True).items():
+        for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
                 averages.append(self.state[name])
                 weights.append(tensor)
