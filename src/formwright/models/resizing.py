@@ -56,7 +56,7 @@ def resized_grid(
 
 
 def resized_bias(table: Float[Tensor, "differences heads"], differences: int) -> Float[Tensor, "differences heads"]:
-    """Biases of the differences of places in a square window, for a window with another number of ``differences``.
+    """Biases of the differences of places in a square window, for a window of a different size.
 
     The rows are ``(2 w - 1)²`` differences from ``-(w - 1)`` to ``w - 1`` along each axis. The old ones are laid at
     distances ``0, 1, 1 + q, 1 + q + q², ...``, with the ``q`` that makes the last of them the new window's last, so
