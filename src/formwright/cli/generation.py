@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from formwright.errors import UserError
-from formwright.hub import fetch, is_hub_name
 
 Prompts = Annotated[
     list[str],
@@ -52,6 +51,7 @@ def generate(
     A folder with a step.onnx is run by ONNX Runtime, without PyTorch.
     """
     from formwright.data.tokenization import read_tokenizer
+    from formwright.hub import fetch, is_hub_name
     from formwright.inference.sampling import Sampling
 
     prompts = _prompts(prompt)
