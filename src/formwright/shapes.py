@@ -92,9 +92,10 @@ class PictureShape(Shape):
         return count
 
     def adapted(self, specification: ChainSpec) -> ChainSpec:
+        from formwright.nn.features import with_classes
         from formwright.nn.specification import ImageInput
 
-        return replace(specification, input=ImageInput(self.channels, self.size), classes=self.classes)
+        return replace(with_classes(specification, self.classes), input=ImageInput(self.channels, self.size))
 
 
 @dataclass(frozen=True)

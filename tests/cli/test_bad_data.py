@@ -28,12 +28,15 @@ def refused(cli, tmp_path):
 
 def test_a_missing_folder(refused, tmp_path):
     sentence = refused(tmp_path / "nowhere")
-    assert sentence.startswith(f"There is no {tmp_path / 'nowhere'}; check the path. What is read: pictures (a folder")
+    assert sentence.startswith(f"There is no {tmp_path / 'nowhere'}; check the path. What is read: pictures")
+    assert "; pictures (a folder with a sub-folder per class" in sentence
 
 
 def test_an_empty_folder(refused, tmp_path):
     (tmp_path / "void").mkdir()
-    assert "void is empty; what is read: pictures (a folder with a sub-folder per class" in refused(tmp_path / "void")
+    sentence = refused(tmp_path / "void")
+    assert "void is empty; what is read: pictures" in sentence
+    assert "; pictures (a folder with a sub-folder per class" in sentence
 
 
 def test_one_class(refused, photos):

@@ -234,6 +234,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("classifier", "sequence-pool", options={"pool": part("sequence_pool"), "pooled_norm": _NORM}),
         Case("classifier", "class-token", options={"pool": part("class_token_pool")}, prefix=1),
     ),
+    "features": (
+        Case("features"),
+        Case("features", "normed", options={"norm": _NORM}),
+        Case("features", "pooled", options={"pool": part("mean_pool"), "pooled_norm": _NORM}),
+    ),
     "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
     "inverted_downsampling": (
         Case("inverted_downsampling"),

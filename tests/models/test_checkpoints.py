@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from formwright.errors import UserError
 from formwright.models import Model, create_model, load_checkpoint
-from formwright.models.checkpoints import LAYOUTS, Layout, read_state, stacked, to_layout
+from formwright.models.checkpoints import LAYOUTS, Layout, stacked, to_layout
+from formwright.models.states import read_state
 
 
 def vit(**changes: object) -> Model:

@@ -74,7 +74,11 @@ def fit(
     max_time: Annotated[str, typer.Option(help="How long the whole run may take, such as 15m or 1h30m.")] = "15m",
     seed: Annotated[int, typer.Option(help="Decides splits, first weights, order and augmentation.")] = 0,
     weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint of a registered model; fine-tuned and frozen, it joins the race.")
+        str | None,
+        typer.Option(
+            help="Weights to start from, fine-tuned and frozen: the folder of a saved model, of transformers or of "
+            "timm, a checkpoint file, or hf:ORG/NAME or timm:NAME to download."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that was stopped in --out.")] = False,
     skip_bad: Annotated[

@@ -21,7 +21,12 @@ Prompts = Annotated[
 
 
 def generate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a saved language model.")],
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR", help="Folder of a saved language model, or of transformers; hf:ORG/NAME downloads one."
+        ),
+    ],
     prompt: Prompts,
     max_tokens: Annotated[int, typer.Option(min=1, help="How many tokens each text gets at most.")] = 200,
     temperature: Annotated[
@@ -46,12 +51,14 @@ def generate(
     A folder with a step.onnx is run by ONNX Runtime, without PyTorch.
     """
     from formwright.data.tokenization import read_tokenizer
+    from formwright.hub import fetch, is_hub_name
     from formwright.inference.sampling import Sampling
 
     prompts = _prompts(prompt)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
-    write, answers = _writer(folder, threads)
-    text_to_ids = read_tokenizer(folder if tokenizer is None else tokenizer)
+    where = fetch(folder) if is_hub_name(folder) else Path(folder)
+    write, answers = _writer(where, threads)
+    text_to_ids = read_tokenizer(where if tokenizer is None else tokenizer)
     stops = [_single_token(text_to_ids.encode(text), text) for text in stop or []]
     shown = len(prompts) == 1 and not as_json
     leads = [""] * len(prompts) if answers else prompts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,11 @@ class RestorationData:
 
 def holds_pairs(root: Path) -> bool:
     """Whether a folder, or the folder ``train`` in it, has the folders ``low`` and ``high``."""
-    return root.is_dir() and _is_paired(_part_folders(root)[TRAIN])
+    try:
+        inner = [entry.name for entry in os.scandir(root) if PART_NAMES.get(entry.name.lower()) == TRAIN]
+    except OSError:  # whoever reads it says why
+        return False
+    return any(_is_paired(root / name) for name in ("", *inner))
 
 
 def _is_paired(folder: Path) -> bool:

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
 
 TOKENIZER_FILE = "tokenizer.json"
+#: The words of BERT, one per line, and how it splits texts, where there is no ``tokenizer.json``.
+VOCABULARY_FILE, TOKENIZER_CONFIG_FILE = "vocab.txt", "tokenizer_config.json"
 CONFIG_FILE = "config.json"
 #: Special tokens of the tokenisers that are trained here.
 END, PADDING = "<|end|>", "<|padding|>"
 _END_NAMES = (END, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 _PADDING_NAMES = (PADDING, "<|pad|>", "<pad>", "[PAD]")
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 #: Models may have this many ids more than their tokeniser, to make the vocabulary a round number.
 ROUNDING = 128
 
@@ -205,7 +208,7 @@ class _NonEmpty:
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
-    """Read ``tokenizer.json``, ours or one of the ``tokenizers`` library, from a file or a folder.
+    """Read ``tokenizer.json``, ours or one of the ``tokenizers`` library, or BERT's ``vocab.txt``, or from a folder.
 
     From a folder with a ``config.json`` that names the tokeniser of its model, no other is accepted.
 
@@ -214,6 +217,10 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     """
     path = Path(path)
     file = path / TOKENIZER_FILE if path.is_dir() else path
+    if not file.is_file() and (path / VOCABULARY_FILE).is_file():
+        file = path / VOCABULARY_FILE
+    if file.name == VOCABULARY_FILE and file.is_file():
+        return _word_pieces(file)
     if not file.is_file():
         raise UserError(f"There is no tokeniser {file}; give a tokenizer.json, or train one.")
     content = read_json(file)
@@ -229,6 +236,56 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
         raise UserError(
             f"{file} is not the tokeniser that the model beside it was saved with; copy the whole folder again."
         )
+    return tokenizer
+
+
+def _word_pieces(file: Path) -> LibraryTokenizer:
+    """BERT's tokeniser of a vocabulary, with a ``tokenizer_config.json`` beside it if it is not the usual one.
+
+    Raises:
+        UserError: it is no vocabulary of word pieces.
+
+    Source: BERT, arXiv 1810.04805; the order of steps is that of its first tokeniser.
+    """
+    words = decode_text(file.read_bytes(), str(file)).split("\n")
+    vocabulary = {word.rstrip("\r"): index for index, word in enumerate(words) if word or index + 1 < len(words)}
+    missing = [token for token in ("[UNK]", "[CLS]", "[SEP]") if token not in vocabulary]
+    if missing:
+        raise UserError(f"{file} is no vocabulary of BERT: it has no {missing[0]}; give a tokenizer.json.")
+    beside = file.parent / TOKENIZER_CONFIG_FILE
+    options = read_json(beside) if beside.is_file() else {}
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        handle_chinese_chars=options.get("tokenize_chinese_chars", True),
+        strip_accents=options.get("strip_accents"),
+        lowercase=options.get("do_lower_case", True),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens([token for token in BERT_SPECIAL if token in vocabulary])
+    ends = [(token, vocabulary[token]) for token in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(*ends)
+    tokenizer.decoder = decoders.WordPiece()
+    return LibraryTokenizer(tokenizer)
+
+
+def tokenizer_of(file: Path | None, vocabulary: int, source: str) -> Tokenizer:
+    """The tokeniser of a checkpoint.
+
+    Args:
+        file: where it lies, if there is one.
+        vocabulary: how many ids the model has.
+        source: what the checkpoint is called.
+
+    Raises:
+        UserError: there is none, it cannot be read, or it belongs to another model.
+    """
+    if file is None:
+        raise UserError(f"{source} has no tokeniser; put its tokenizer.json (or BERT's vocab.txt) beside the weights.")
+    tokenizer = read_tokenizer(file)
+    try:
+        tokenizer.check_fits(vocabulary)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     return tokenizer
 
 

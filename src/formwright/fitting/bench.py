@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from formwright.files import write_safetensors
 from formwright.fitting.kind import Reading
@@ -23,9 +23,9 @@ from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import SPLITS_FILE, RunPaths
 from formwright.fitting.task import Task, task_type
 from formwright.models import Network, create_model, load_checkpoint
-from formwright.models.identification import read_pretrained
 from formwright.models.network import load_state, read_safetensors
-from formwright.nn.specification import ChainSpec, NetworkSpec
+from formwright.models.pretrained import Pretrained, read_pretrained
+from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.search.executors import PROGRESS, Listener
 from formwright.training.evaluation import runner
@@ -68,7 +68,7 @@ class Bench:
         *,
         seed: int,
         threads: int,
-        weights: tuple[ChainSpec, dict[str, Tensor]] | None = None,
+        weights: Pretrained | None = None,
     ) -> None:
         self.task, self.paths, self.seed, self.threads, self.weights = task, RunPaths(root), seed, threads, weights
         self.tell: Listener = nobody
@@ -129,7 +129,7 @@ class Bench:
         model = create_model(NetworkSpec.from_dict(trial.specification))
         if trial.proposal.get("weights"):
             assert self.weights is not None
-            load_checkpoint(model, self.weights[1], head=False, resize_positions=True)
+            load_checkpoint(model, self.weights.state, head=False, resize_positions=True)
         if trial.proposal.get("frozen"):
             model.backbone.requires_grad_(False)
         return model

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from formwright.batch import Batch
     from formwright.data.epochs import EpochBatches
     from formwright.data.splits import Split
-    from formwright.models.identification import Pretrained
+    from formwright.models.pretrained import Pretrained
 
 PARTS = ("train", "val", "test")
 

@@ -30,7 +30,7 @@ from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.work import perform
 from formwright.measurement.budget import Budget, Quantity
-from formwright.models.identification import read_pretrained
+from formwright.models.pretrained import located, read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.search.executors import InProcess, WorkerProcess
 
@@ -77,7 +77,8 @@ def fit(
         max_macs: multiply-accumulates for one input: ``"100M"``.
         max_time: of the whole run: ``"15m"``, or seconds.
         seed: of splits, weights, order and augmentation.
-        weights: a saved model's folder or a published checkpoint; fine-tuned and frozen, it joins the race.
+        weights: what exists already: the folder of a saved model, of transformers or of timm, a published checkpoint,
+            or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; fine-tuned and frozen, it joins the race.
         resume: continue the run in ``out``.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
@@ -106,6 +107,11 @@ def fit(
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
+    if weights is not None:  # before anything is downloaded
+        kind.check_takes_weights()
+    if not resume:
+        RunFolder.check(root)
+    start = None if weights is None else located(weights, reporter)
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -115,7 +121,7 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
-        "weights": None if weights is None else str(Path(weights).expanduser().resolve()),
+        "weights": None if start is None else str(start),
         "options": given,
     }
     threads = threads or os.cpu_count() or 1
@@ -127,8 +133,6 @@ def fit(
         if (root / "metrics.json").is_file():
             reporter.note("This run was finished already.")
             return FitResult.from_dict(read_json(root / "metrics.json"))
-    else:
-        RunFolder.check(root)
     with ExitStack() as stack:
         if folder is not None:
             stack.callback(folder.release)
@@ -137,7 +141,7 @@ def fit(
             setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
-        pretrained = None if weights is None else read_pretrained(weights)
+        pretrained = None if start is None else read_pretrained(start)
         reporter.stage("Reading the data")
 
         def show(done: int, total: int) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from formwright.errors import CandidateError, LostError
 from formwright.files import remove_leftovers
 from formwright.fitting.clock import Clock
@@ -17,7 +15,7 @@ from formwright.fitting.state import RunFolder
 from formwright.fitting.task import Task
 from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
-from formwright.nn.specification import ChainSpec
+from formwright.models.pretrained import Pretrained
 from formwright.reporting import Reporter
 from formwright.search.executors import PROGRESS, Executor
 from formwright.training.recipe import Precision
@@ -37,7 +35,7 @@ class Session:
     threads: int
     precision: Precision = "32-true"
     #: a checkpoint of the user's that some candidates start from
-    weights: tuple[ChainSpec, dict[str, Tensor]] | None = None
+    weights: Pretrained | None = None
     #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
 

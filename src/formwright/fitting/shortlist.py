@@ -39,8 +39,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     left_out: list[str] = []
     deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
     if session.weights is not None:
-        specification, _ = session.weights
-        for proposal in space.from_weights(specification):
+        for proposal in space.from_weights(session.weights.specification):
             trials.append(_from_weights(session, proposal, len(trials), misses))
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)

@@ -68,8 +68,8 @@ class TaskType:
             UserError: it is missing, unreadable, damaged, or cannot be learned from, or a checkpoint is of no use.
         """
         how = how or Reading()
-        if how.pretrained is not None and not self.data.takes_weights:
-            raise UserError(f"A checkpoint (--weights) cannot join a race of {self.name}; leave it out.")
+        if how.pretrained is not None:
+            self.check_takes_weights()
         data_options, goal_options = (
             {name: value for name, value in how.options.items() if name in declared}
             for declared in (self.data.options, self.goal.options)
@@ -78,6 +78,11 @@ class TaskType:
         asked = Reading(how.seed, how.skip_bad, how.pretrained, how.progress, data_options)
         data = self.data.read(where, asked)
         return Task(self, data, self.goal(data, **goal_options))
+
+    def check_takes_weights(self) -> None:
+        """Raise a ``UserError`` if a checkpoint is of no use to the task."""
+        if not self.data.takes_weights:
+            raise UserError(f"A checkpoint (--weights) cannot join a race of {self.name}; leave it out.")
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise a ``UserError`` for an option that the task does not have."""

@@ -104,12 +104,21 @@ def list_models(pattern: str = "*", *, task: str | None = None) -> list[str]:
 
 
 def from_pretrained(folder: str | Path) -> Network:
-    """Load a model that :meth:`Network.save_pretrained` wrote, in eval mode, compressed or not.
+    """Load a model in eval mode: what :meth:`Network.save_pretrained` wrote, or a folder of transformers or timm.
+
+    >>> from_pretrained("hf:sentence-transformers/all-MiniLM-L6-v2")     # doctest: +SKIP
+
+    Args:
+        folder: the folder, or ``hf:ORG/NAME`` or ``timm:NAME`` for a model of a hub, which is downloaded.
 
     Raises:
-        UserError: the folder is missing, or does not hold a whole model.
+        UserError: the folder is missing, does not hold a whole model, or one that we do not have.
     """
-    return load_folder(folder)
+    from formwright.models.pretrained import holds_ours, read_pretrained
+
+    if holds_ours(folder):
+        return load_folder(folder)
+    return read_pretrained(folder).model()
 
 
 for _task in pkgutil.iter_modules(__path__):

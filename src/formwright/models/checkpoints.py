@@ -1,9 +1,8 @@
-"""Weights from elsewhere: our own files, the authors' checkpoints and timm's, recognised, converted, written back."""
+"""Weights from elsewhere: our own, the authors' and other libraries' names, recognised, converted, written back."""
 
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from formwright.errors import UserError
-from formwright.models.network import Network, load_state, read_safetensors
-from formwright.nn.embeddings import PositionTable
+from formwright.models.network import Network, load_state
+from formwright.models.resizing import resized_tables
+from formwright.models.states import State as State
+from formwright.models.states import plain_names, read_state
 
-State = dict[str, Tensor]
 #: A pattern over the source's parameter name and its replacement; the first that matches the whole name is used.
 #: A replacement may be a function of the match; ``None`` drops the tensor. One that ends in ``#0``, ``#1``, ... is a
 #: piece of one of our tensors along its first axis; see :func:`stacked`.
@@ -185,6 +184,8 @@ def _inverted(pattern: str, replacement: str) -> tuple[re.Pattern[str], str] | N
 
 #: How the names of the layers begin whose size is the number of classes.
 CLASSIFIER = ("head.linear.", "head.distilled.")
+#: How the names of layers begin that make one vector of tokens for the classifier; not every checkpoint has them.
+POOLER = "head.pool."
 
 #: Layouts by family of models; each family's file adds its own.
 LAYOUTS: dict[str, list[Layout]] = {}
@@ -194,44 +195,28 @@ def register_layout(family: str, layout: Layout) -> None:
     LAYOUTS.setdefault(family, []).append(layout)
 
 
-def read_state(path: str | Path) -> State:
-    """Read the tensors of a checkpoint file (``.safetensors``, or PyTorch's own format holding plain tensors).
+def drop_tied_scores(state: State, model: Any) -> State:
+    """The state without a matrix of scores that repeats the embedding, where ``model`` has one tensor for both.
 
     Raises:
-        UserError: the file is missing or damaged, or reading it would run code of the file's author.
+        UserError: the matrix has values of its own, which would be lost.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint file {path}.")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        text = str(error)
-        if "GLOBAL" in text:
-            raise UserError(
-                f"{path} holds more than plain tensors, and reading it could run code of its author; it is refused. "
-                "Ask for a .safetensors file, or save its state_dict alone."
-            ) from None
-        reason = "it holds something else" if "Weights only" in text else (text.splitlines() or ["it ends too soon"])[0]
-        raise UserError(f"{path} is not a whole checkpoint file: {reason.rstrip('.')}.") from None
-    return _find_state(content, path)
-
-
-def _find_state(content: Any, path: Path) -> State:
-    """The state among what training programs save around it (``model``, ``state_dict``, ``model_ema`` ...)."""
-    for key in ("state_dict", "model", "model_state_dict", "model_ema", "state_dict_ema", "module"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds no dictionary of tensors.")
-    state = {str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise UserError(f"{path} holds no tensors.")
+    if not getattr(model.head, "tied", False):
+        return state
+    scores, embedding = state.pop("head.linear.weight", None), state.get("backbone.embed.weight")
+    if scores is not None and embedding is not None and not torch.equal(scores.to(embedding.dtype), embedding):
+        raise UserError(
+            "The scores of these weights are not tied to their embedding, and those of the model are: build it with "
+            "tied=False."
+        )
     return state
+
+
+def fitted_head(state: State, model: Any) -> State:
+    """The state without the head of another task than the model's; see :func:`drop_tied_scores`."""
+    own = model.state_dict()
+    state = drop_tied_scores(state, model)
+    return {name: tensor for name, tensor in state.items() if name in own or not name.startswith("head.")}
 
 
 def load_checkpoint(
@@ -246,9 +231,10 @@ def load_checkpoint(
     Args:
         model: a model of the family that the weights belong to.
         source: a file, a folder that we saved, or a state dictionary.
-        head: load the classifier too; false keeps the model's own, for another set of classes.
-        resize_positions: bring square position tables to the model's grid by bicubic interpolation, for another size
-            of images.
+        head: load the classifier too; false keeps the model's own, for another set of classes, and the layers that
+            pool tokens for it where the checkpoint has none.
+        resize_positions: bring tables of positions and of their differences to the model's size of the input, as
+            :func:`~formwright.models.resizing.resized_tables` does.
 
     Returns:
         Whose layout it was: ``"formwright"``, or the name of the authors' or library's layout.
@@ -256,7 +242,7 @@ def load_checkpoint(
     Raises:
         UserError: the weights do not fit; the message lists what is missing, unexpected or of another shape.
     """
-    state = dict(source) if isinstance(source, Mapping) else read_state(source)
+    state = plain_names(source) if isinstance(source, Mapping) else read_state(source)
     names = list(state)
     layout_name = "formwright"
     for layout in LAYOUTS.get(model.specification.family, []):
@@ -267,8 +253,8 @@ def load_checkpoint(
     if not head:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
     if resize_positions:
-        state = {name: _resized_table(model, name, tensor) for name, tensor in state.items()}
-    load_state(model, state, ignore_missing=CLASSIFIER if not head else ())
+        state = resized_tables(model, state)
+    load_state(model, state, ignore_missing=(*CLASSIFIER, POOLER) if not head else ())
     return layout_name
 
 
@@ -297,17 +283,3 @@ def to_layout(model: Network, name: str = "transformers") -> State:
             "such model: write its weights before, or keep it with save_pretrained."
         )
     return layouts[name].write(model)
-
-
-def _resized_table(model: Network, name: str, tensor: Tensor) -> Tensor:
-    """A position table of another square grid, resized to the one of the part that owns ``name``."""
-    path, _, leaf = name.rpartition(".")
-    owner = dict(model.named_modules()).get(path)
-    if leaf != "table" or not isinstance(owner, PositionTable) or tensor.shape == owner.table.shape:
-        return tensor
-    side = math.isqrt(tensor.shape[0] - owner.prefix)
-    if side**2 != tensor.shape[0] - owner.prefix or tensor.shape[1] != owner.table.shape[1] or len(owner.grid) != 2:
-        return tensor
-    grid = tensor[owner.prefix :].view(1, side, side, -1).movedim(-1, 1)
-    resized = F.interpolate(grid, size=owner.grid, mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([tensor[: owner.prefix], resized.movedim(1, -1).flatten(0, 2)])

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.models import MODELS, empty_copy, model_specification
-from formwright.models.checkpoints import LAYOUTS, read_state
-from formwright.models.network import Network, read_specification
-from formwright.nn.specification import ChainSpec
-
-#: What a model is, and its weights.
-Pretrained = tuple[ChainSpec, dict[str, Tensor]]
-
-
-def read_pretrained(path: str | Path) -> Pretrained:
-    """The specification and the weights of a saved model's folder, or of a checkpoint file in any known layout.
-
-    Raises:
-        UserError: the file cannot be read, or belongs to none of our models.
-    """
-    path = Path(path).expanduser()
-    state = read_state(path)
-    if path.is_dir():
-        specification = read_specification(path)
-        if not isinstance(specification, ChainSpec):
-            raise UserError(
-                f"{path} holds a network of the kind {specification.kind!r}; give a model of one input and one head."
-            )
-        return specification, state
-    return model_specification(identify(state, str(path))), state
+from formwright.models.checkpoints import LAYOUTS
+from formwright.models.network import Network
 
 
 def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str:
@@ -50,7 +27,7 @@ def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str
         model = empty_copy(model_specification(name))
         try:
             converted = layouts[0].apply(dict(state), model) if layouts else dict(state)
-        except (KeyError, RuntimeError, IndexError):
+        except (UserError, KeyError, RuntimeError, IndexError):
             continue  # a layout of the family that this variant does not have
         if _fits(model, converted):
             return name

@@ -186,6 +186,7 @@ class MLPClassifier(Part):
         ratio: hidden width over ``dim``.
         activation: name of the activation.
         pooled_norm: norm of the pooled vector.
+        norm_eps: added to the variance by the norm of hidden values; 1e-6 in timm.
         dropout: share of hidden values dropped in training.
 
     Shapes: ``(batch, *grid, dim)`` to ``(batch, classes)``. Source: MetaFormer Baselines for Vision, arXiv 2210.13452.
@@ -202,6 +203,7 @@ class MLPClassifier(Part):
         ratio: float = 4.0,
         activation: str = "squared_relu",
         pooled_norm: PartSpec | None = None,
+        norm_eps: float = 1e-5,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -210,7 +212,7 @@ class MLPClassifier(Part):
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
         self.fc1 = nn.Linear(dim, hidden)
         self.activation = build_activation(activation)
-        self.norm = nn.LayerNorm(hidden)
+        self.norm = nn.LayerNorm(hidden, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden, classes)
 

@@ -77,6 +77,10 @@ def test_tied_scores_need_no_matrix_of_their_own() -> None:
     figures = reference_figures("gla")["variants"]["gla_1.3b:small"]
     state = reference_state(figures["layout"])
     model = create_model("gla_340m", **{**figures["changes"]})
+    with pytest.raises(UserError, match="tied=False"):  # of its own it would be lost
+        load_checkpoint(model, state)
+    load_checkpoint(model, {**state, "lm_head.weight": state["model.embeddings.weight"]})
+    del state["lm_head.weight"]
     load_checkpoint(model, state)
     assert torch.equal(model.backbone.embed.weight.double(), state["model.embeddings.weight"].float().double())
 

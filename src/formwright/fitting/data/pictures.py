@@ -63,7 +63,12 @@ class Pictures(ClassifiedData):
 
     @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
-        channels = None if how.pretrained is None else how.pretrained[0].input.channels
+        channels = None
+        if how.pretrained is not None:
+            from formwright.nn.inputs import ImageInput
+
+            how.pretrained.check_takes(ImageInput, cls.samples)
+            channels = how.pretrained.specification.input.channels
         return cls(read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress))
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> Batches:

@@ -14,7 +14,7 @@ import torch
 from formwright.candidates import candidate
 from formwright.errors import UserError
 from formwright.models import Network, derive, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, drop_tied_scores, register_layout
 from formwright.models.language.transformer import DECIDED, SMALL_DECODER, decoder, small_decoder
 from formwright.nn.specification import ChainSpec, part
 from formwright.shapes import LanguageShape
@@ -102,9 +102,7 @@ def fla_layout(marker: str, mixer: Mapping[str, str], joined: Mapping[str, Seque
                     state[f"{path}.part.{target}"] = torch.cat([tensor.squeeze(1) for tensor in found])
                 elif found:
                     raise KeyError(f"one of {', '.join(names)} of {path}")
-        if getattr(model.head, "tied", False):
-            state.pop("head.linear.weight", None)
-        return state
+        return drop_tied_scores(state, model)
 
     return Layout(
         name="flash-linear-attention",

@@ -10,29 +10,31 @@ import re
 from collections.abc import Callable
 
 from formwright.models import Network, derive, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, drop_tied_scores, register_layout
 from formwright.models.language.transformer import DECIDED, decoder, without_score_bias
 from formwright.nn.specification import ChainSpec, part
 
 
-@derive(decoder, family="gpt2", without=(*DECIDED, "tied"), dropout=0.0, vocabulary=50257)
+@derive(decoder, family="gpt2", without=DECIDED, dropout=0.0, vocabulary=50257)
 def gpt2(
     base: Callable[..., ChainSpec],
     *,
     dim: int,
     hidden: int | None = None,
     activation: str = "gelu_tanh",
+    norm_eps: float = 1e-5,
 ) -> ChainSpec:
     """A GPT-2; other options are those of :func:`decoder`.
 
     Args:
         hidden: hidden width of the MLP; four times ``dim`` if unset.
+        norm_eps: added to the variance by all norms.
     """
     return without_score_bias(
         base(
             mixers=part("attention", qkv_bias=True),
             channel_mixer=part("mlp", hidden=hidden or 4 * dim, activation=activation),
-            norm=part("layer_norm"),
+            norm=part("layer_norm", eps=norm_eps),
             rotary=None,
             positions=part("learned_positions"),
         )
@@ -57,7 +59,8 @@ _TRANSPOSED = re.compile(r"\.(qkv|proj|fc1|fc2)\.weight$")
 
 def _transpose(state: State, model: Network) -> State:
     """GPT-2 keeps its dense weights as ``(in, out)``."""
-    return {name: tensor.T if _TRANSPOSED.search(name) else tensor for name, tensor in state.items()}
+    turned = {name: tensor.T if _TRANSPOSED.search(name) else tensor for name, tensor in state.items()}
+    return drop_tied_scores(turned, model)
 
 
 _BLOCK = r"(?:transformer\.)?h\.(\d+)\."
@@ -79,8 +82,7 @@ register_layout(
             (r"(?:transformer\.)?wte\.weight", r"backbone.embed.weight"),
             (r"(?:transformer\.)?wpe\.weight", r"backbone.stages.0.entry.0.table"),
             (r"(?:transformer\.)?ln_f\.(.*)", r"head.norm.\1"),
-            (r"score\.weight", r"head.linear.weight"),
-            (r"lm_head\.weight", None),
+            (r"(?:lm_head|score)\.weight", r"head.linear.weight"),
         ),
         convert=_transpose,
     ),

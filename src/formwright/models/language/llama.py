@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from formwright.models import Network, derive, register_family
-from formwright.models.checkpoints import Layout, State, register_layout, stacked
+from formwright.models import derive, register_family
+from formwright.models.checkpoints import Layout, drop_tied_scores, register_layout, stacked
 from formwright.models.language.transformer import DECIDED, decoder, without_score_bias
 from formwright.nn.specification import ChainSpec, part
 
@@ -81,13 +81,6 @@ register_family(
 )
 
 
-def _fit_head(state: State, model: Network) -> State:
-    """A tied model has no matrix of scores."""
-    if getattr(model.head, "tied", False):
-        state.pop("head.linear.weight", None)
-    return state
-
-
 _BLOCK = r"(?:model\.)?layers\.(\d+)\."
 _OURS = r"backbone.stages.0.blocks.\1.branches."
 
@@ -107,6 +100,6 @@ register_layout(
             (r"(?:model\.)?norm\.weight", r"head.norm.weight"),
             (r"(?:lm_head|score)\.weight", r"head.linear.weight"),
         ),
-        convert=_fit_head,
+        convert=drop_tied_scores,
     ),
 )

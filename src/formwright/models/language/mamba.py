@@ -9,14 +9,11 @@ from __future__ import annotations
 import torch
 
 from formwright.candidates import candidate
-from formwright.errors import UserError
 from formwright.models import Network, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, drop_tied_scores, register_layout
 from formwright.models.language.transformer import SMALL_DECODER, small_decoder
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, TokenInput, part
 from formwright.shapes import LanguageShape
-
-_NORM = part("rms_norm", eps=1e-5)
 
 
 def mamba(
@@ -28,6 +25,8 @@ def mamba(
     expand: float = 2.0,
     kernel: int = 4,
     selective: bool = True,
+    rank: int | None = None,
+    norm_eps: float = 1e-5,
     tied: bool = True,
     vocabulary: int = 50280,
     length: int = 2048,
@@ -42,6 +41,8 @@ def mamba(
         expand: channels of the state-space layer over ``dim``.
         kernel: tokens that its convolution sees.
         selective: whether the layer chooses by the token what it remembers; without, it is linear and time-invariant.
+        rank: channels from which the step sizes are computed; a sixteenth of ``dim``, rounded up, if unset.
+        norm_eps: added to the mean square by all norms.
         tied: whether the scores use the weight of the token embedding.
         vocabulary: number of token ids.
         length: the sequences that it is trained with; it takes any.
@@ -49,7 +50,15 @@ def mamba(
     """
     mixer = part("mamba", states=states, expand=expand, kernel=kernel, selective=selective, depth=depth)
     return sublayer_model(
-        "mamba", name, dim, [mixer] * depth, tied=tied, vocabulary=vocabulary, length=length, padding=padding
+        "mamba",
+        name,
+        dim,
+        [mixer if rank is None else mixer.with_options(rank=rank)] * depth,
+        norm_eps=norm_eps,
+        tied=tied,
+        vocabulary=vocabulary,
+        length=length,
+        padding=padding,
     )
 
 
@@ -63,8 +72,10 @@ def sublayer_model(
     vocabulary: int,
     length: int,
     padding: int | None,
+    norm_eps: float = 1e-5,
 ) -> ChainSpec:
     """A language model each of whose blocks is one part after a norm."""
+    norm = part("rms_norm", eps=norm_eps)
     return ChainSpec(
         family=family,
         name=name,
@@ -72,8 +83,8 @@ def sublayer_model(
         input=TokenInput(vocabulary, length, padding),
         classes=vocabulary,
         embed=part("token_embedding"),
-        stages=(StageSpec(dim, tuple(BlockSpec((BranchSpec(each, _NORM),)) for each in sublayers)),),
-        head=part("token_scores", norm=_NORM, tied=tied),
+        stages=(StageSpec(dim, tuple(BlockSpec((BranchSpec(each, norm),)) for each in sublayers)),),
+        head=part("token_scores", norm=norm, tied=tied),
     )
 
 
@@ -92,23 +103,11 @@ register_family(
 
 
 def _fit(state: State, model: Network) -> State:
-    """Queries, keys and values become one matrix, and a tied head has no weight of its own.
-
-    Raises:
-        UserError: the head is tied, and the checkpoint's is another than its embedding.
-    """
+    """Queries, keys and values become one matrix, and a tied head has no weight of its own."""
     for name in [name for name in state if name.endswith(".q_proj.weight")]:
         path = name.removesuffix("q_proj.weight")
         state[f"{path}qkv.weight"] = torch.cat([state.pop(f"{path}{each}_proj.weight") for each in "qkv"])
-    if "head.linear.weight" in model.state_dict():
-        return state
-    repeated = state.pop("head.linear.weight", None)
-    if repeated is not None and not torch.equal(repeated, state["backbone.embed.weight"]):
-        raise UserError(
-            "The scores of these weights are not tied to their embedding, and those of the model are: build it with "
-            "tied=False."
-        )
-    return state
+    return drop_tied_scores(state, model)
 
 
 _TRUNK = r"(?:backbone\.|model\.)?"

@@ -20,7 +20,7 @@ import torch
 
 from formwright.errors import UnknownNameError, UserError
 from formwright.models import Network, derive, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, drop_tied_scores, register_layout
 from formwright.models.language.transformer import DECIDED, decoder
 from formwright.nn.specification import ChainSpec, part
 
@@ -121,7 +121,8 @@ def _fuse(state: State, model: Network) -> State:
             parts.setdefault(_QKV.sub(".qkv.weight", name), {})[match[1]] = tensor
     heads = [module for module in model.modules() if hasattr(module, "head_dim")]
     scale = math.sqrt(heads[0].head_dim)  # type: ignore[arg-type]
-    return fused | {name: torch.cat([scale * qkv["q"], qkv["k"], qkv["v"]]) for name, qkv in parts.items()}
+    fused |= {name: torch.cat([scale * qkv["q"], qkv["k"], qkv["v"]]) for name, qkv in parts.items()}
+    return drop_tied_scores(fused, model)
 
 
 _BLOCK = r"(?:transformer\.)?h\.(\d+)\."
@@ -143,7 +144,7 @@ register_layout(
             (r"(?:transformer\.)?wte\.weight", r"backbone.embed.weight"),
             (r"(?:transformer\.)?wpe\.weight", r"backbone.stages.0.entry.0.table"),
             (r"(?:transformer\.)?ln_f\.(.*)", r"head.norm.\1"),
-            (r"lm_head\.weight", None),
+            (r"lm_head\.weight", r"head.linear.weight"),
         ),
         convert=_fuse,
     ),

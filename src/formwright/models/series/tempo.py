@@ -29,9 +29,10 @@ from torch.nn import functional as F
 from formwright.errors import UserError
 from formwright.models import register_family
 from formwright.models.chain import Chain
-from formwright.models.checkpoints import LAYOUTS, Layout, State, load_checkpoint, read_state, register_layout
+from formwright.models.checkpoints import LAYOUTS, Layout, State, load_checkpoint, register_layout
 from formwright.models.language.gpt2 import gpt2
 from formwright.models.network import EARLIER_CONFIGS, NETWORKS, Network
+from formwright.models.states import read_state
 from formwright.nn.context import SETTLED
 from formwright.nn.edits import adapt_layer
 from formwright.nn.inputs import SeriesInput

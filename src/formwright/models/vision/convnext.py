@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from formwright.candidates import candidate
 from formwright.models import model_specification, register_family
-from formwright.models.checkpoints import Layout, register_layout
+from formwright.models.checkpoints import Layout, fitted_head, register_layout
 from formwright.models.vision.common import (
     check_stages,
     drop_path_rates,
@@ -39,6 +39,7 @@ def convnext(
     activation: str = "gelu",
     mlp_ratio: float = 4.0,
     layer_scale: float | None = 1e-6,
+    norm_eps: float = 1e-6,
     drop_path: float = 0.0,
     stem: PartSpec = STEM,
     classes: int = 1000,
@@ -54,6 +55,7 @@ def convnext(
         norm: norm of the blocks.
         activation: activation of the MLPs.
         layer_scale: initial value of LayerScale; without it if unset.
+        norm_eps: added to the variance by the norm of the pooled vector.
         stem: the embedding; the published ones have stride 4, and 16 in the isotropic version.
     """
     check_stages(depths=depths, dims=dims)
@@ -84,7 +86,7 @@ def convnext(
         classes=classes,
         embed=stem,
         stages=stages,
-        head=part("classifier", pooled_norm=_LAYER_NORM),
+        head=part("classifier", pooled_norm=part("layer_norm", eps=norm_eps)),
     )
 
 
@@ -149,6 +151,31 @@ register_layout(
             (r"head\.norm\.(.*)", r"head.pooled_norm.\1"),
             (r"head\.fc\.(.*)", r"head.linear.\1"),
         ),
+    ),
+)
+
+_CONVNEXT = r"(?:convnext\.)?"
+_STAGE = _CONVNEXT + r"encoder\.stages\.(\d+)\."
+_LAYER = _STAGE + r"layers\.(\d+)\."
+
+register_layout(
+    "convnext",
+    Layout(
+        name="transformers",
+        marker=r"^(convnext\.)?encoder\.stages\.0\.layers\.0\.dwconv\.weight$",
+        renames=(
+            (_CONVNEXT + r"embeddings\.patch_embeddings\.(.*)", r"backbone.embed.conv.\1"),
+            (_CONVNEXT + r"embeddings\.layernorm\.(.*)", r"backbone.embed.norm.\1"),
+            (_STAGE + r"downsampling_layer\.0\.(.*)", r"backbone.stages.\1.downsample.pre_norm.\2"),
+            (_STAGE + r"downsampling_layer\.1\.(.*)", r"backbone.stages.\1.downsample.conv.\2"),
+            (_LAYER + r"layer_scale_parameter", rf"{_BLOCK}.layer_scale"),
+            (_LAYER + r"dwconv\.(.*)", rf"{_BLOCK}.part.parts.0.conv.\3"),
+            (_LAYER + r"layernorm\.(.*)", rf"{_BLOCK}.part.parts.1.\3"),
+            (_LAYER + r"pwconv([12])\.(.*)", rf"{_BLOCK}.part.parts.2.fc\3.\4"),
+            (_CONVNEXT + r"layernorm\.(.*)", r"head.pooled_norm.\1"),
+            (r"classifier\.(.*)", r"head.linear.\1"),
+        ),
+        convert=fitted_head,
     ),
 )
 

@@ -166,6 +166,28 @@ register_layout(
     ),
 )
 
+_BRANCH = r"backbone.stages.\1.blocks.\2.branches."
+
+#: timm pools before its last norm: its weights are for models that do so, as those of its folders.
+register_layout(
+    "poolformer",
+    Layout(
+        name="timm",
+        marker=r"^stages\.0\.blocks\.0\.norm1\.",
+        renames=(
+            (r"stem\.conv\.(.*)", r"backbone.embed.conv.\1"),
+            (r"stages\.(\d+)\.downsample\.conv\.(.*)", r"backbone.stages.\1.downsample.conv.\2"),
+            (r"stages\.(\d+)\.blocks\.(\d+)\.layer_scale1\.scale", _BRANCH + r"0.layer_scale"),
+            (r"stages\.(\d+)\.blocks\.(\d+)\.layer_scale2\.scale", _BRANCH + r"1.layer_scale"),
+            (r"stages\.(\d+)\.blocks\.(\d+)\.norm1\.(.*)", _BRANCH + r"0.norm.\3"),
+            (r"stages\.(\d+)\.blocks\.(\d+)\.norm2\.(.*)", _BRANCH + r"1.norm.\3"),
+            (r"stages\.(\d+)\.blocks\.(\d+)\.mlp\.(.*)", _BRANCH + r"1.part.\3"),
+            (r"head\.norm\.(.*)", r"head.pooled_norm.\1"),
+            (r"head\.fc\.(.*)", r"head.linear.\1"),
+        ),
+    ),
+)
+
 
 @candidate("image-classification", "poolformer", order=60, first={"depth": 2})
 def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from formwright.models import register_family
-from formwright.models.checkpoints import Layout, Rename, register_layout
+from formwright.models.checkpoints import Layout, Rename, fitted_head, register_layout, stacked
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
@@ -34,6 +34,7 @@ def swin(
     heads: Sequence[int],
     window: int = 7,
     mlp_ratio: float = 4.0,
+    norm_eps: float = 1e-5,
     drop_path: float = 0.1,
     stem: PartSpec = STEM,
     classes: int = 1000,
@@ -47,6 +48,7 @@ def swin(
         dims: channels of each stage.
         heads: attention heads of each stage.
         window: side of a window, in tokens.
+        norm_eps: added to the variance by the norms of the blocks and before the head.
         stem: the embedding; the published one has stride 4.
 
     Raises:
@@ -54,6 +56,7 @@ def swin(
     """
     check_stages(depths=depths, dims=dims, heads=heads)
     mlp = part("mlp", ratio=mlp_ratio)
+    norm = part("layer_norm") if norm_eps == 1e-5 else part("layer_norm", eps=norm_eps)
     stages = []
     for index, rates in enumerate(drop_path_rates(drop_path, depths)):
         blocks = []
@@ -61,7 +64,7 @@ def swin(
             attention = part("window_attention", heads=heads[index], window=window, shifted=position % 2 == 1)
             blocks.append(
                 BlockSpec(
-                    (BranchSpec(attention, norm=_NORM, drop_path=rate), BranchSpec(mlp, norm=_NORM, drop_path=rate))
+                    (BranchSpec(attention, norm=norm, drop_path=rate), BranchSpec(mlp, norm=norm, drop_path=rate))
                 )
             )
         stages.append(
@@ -79,7 +82,7 @@ def swin(
         classes=classes,
         embed=stem,
         stages=tuple(stages),
-        head=part("classifier", norm=_NORM),
+        head=part("classifier", norm=norm),
     )
 
 
@@ -148,5 +151,38 @@ register_layout(
             *_SHARED,
             (r"head\.fc\.(.*)", r"head.linear.\1"),
         ),
+    ),
+)
+
+_SWIN = r"(?:swin\.)?"
+_LAYER = _SWIN + r"encoder\.layers\.(\d+)\.blocks\.(\d+)\."
+
+#: The names of published checkpoints, and those that transformers 5 gives its modules.
+register_layout(
+    "swin",
+    Layout(
+        name="transformers",
+        marker=r"^(swin\.)?encoder\.layers\.0\.blocks\.0\.layernorm_before\.weight$",
+        renames=(
+            (_SWIN + r"embeddings\.mask_token", None),
+            (r".*\.relative_position_index", None),
+            (_SWIN + r"embeddings\.patch_embeddings\.projection\.(.*)", r"backbone.embed.conv.\1"),
+            (_SWIN + r"embeddings\.norm\.(.*)", r"backbone.embed.norm.\1"),
+            (
+                _LAYER + r"attention\.(?:self|relative_position_bias)\.relative_position_bias_table",
+                _OURS + r"0.part.relative_position_bias.table",
+            ),
+            *stacked(_LAYER + r"attention\.self\.{}\.(.*)", ("query", "key", "value"), _OURS + r"0.part.qkv.\3"),
+            *stacked(_LAYER + r"attention\.{}_proj\.(.*)", "qkv", _OURS + r"0.part.qkv.\3"),
+            (_LAYER + r"attention\.(?:output\.dense|o_proj)\.(.*)", _OURS + r"0.part.proj.\3"),
+            (_LAYER + r"layernorm_before\.(.*)", _OURS + r"0.norm.\3"),
+            (_LAYER + r"layernorm_after\.(.*)", _OURS + r"1.norm.\3"),
+            (_LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(.*)", _OURS + r"1.part.fc1.\3"),
+            (_LAYER + r"(?:output\.dense|mlp\.fc2)\.(.*)", _OURS + r"1.part.fc2.\3"),
+            (_SWIN + r"encoder\." + _MERGING, partial(_merging, stages_later=1)),
+            (_SWIN + r"layernorm\.(.*)", r"head.norm.\1"),
+            (r"classifier\.(.*)", r"head.linear.\1"),
+        ),
+        convert=fitted_head,
     ),
 )

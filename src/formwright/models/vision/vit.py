@@ -12,11 +12,9 @@ from __future__ import annotations
 import torch
 
 from formwright.models import Network, register_family
-from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.checkpoints import Layout, State, fitted_head, register_layout, stacked
 from formwright.models.vision.common import drop_path_rates, image_input
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
-
-_NORM = part("layer_norm", eps=1e-6)
 
 
 def vit(
@@ -28,6 +26,7 @@ def vit(
     patch_size: int = 16,
     stem: PartSpec | None = None,
     mlp_ratio: float = 4.0,
+    norm_eps: float = 1e-6,
     class_tokens: int = 1,
     drop_path: float = 0.0,
     classes: int = 1000,
@@ -42,22 +41,24 @@ def vit(
         heads: attention heads.
         patch_size: side of a patch in pixels.
         stem: another embedding instead of disjoint patches.
+        norm_eps: added to the variance by all norms.
         class_tokens: 1 for a class token, 2 for DeiT's class and distillation tokens, 0 to pool all tokens.
     """
+    norm = part("layer_norm", eps=norm_eps)
     attention = part("attention", heads=heads, qkv_bias=True)
     mlp = part("mlp", ratio=mlp_ratio)
     blocks = tuple(
         BlockSpec(
             (
-                BranchSpec(attention, norm=_NORM, drop_path=rate),
-                BranchSpec(mlp, norm=_NORM, drop_path=rate),
+                BranchSpec(attention, norm=norm, drop_path=rate),
+                BranchSpec(mlp, norm=norm, drop_path=rate),
             )
         )
         for rate in drop_path_rates(drop_path, [depth])[0]
     )
     entry = [part("class_token", count=class_tokens)] if class_tokens else []
     entry.append(part("position_table", prefix=class_tokens))
-    heads_of = {0: part("classifier", norm=_NORM), 2: part("distilled_classifier", norm=_NORM)}
+    heads_of = {0: part("classifier", norm=norm), 2: part("distilled_classifier", norm=norm)}
     return ChainSpec(
         family="vit",
         name=name,
@@ -66,7 +67,7 @@ def vit(
         classes=classes,
         embed=part("patch_embedding", kernel=patch_size) if stem is None else stem,
         stages=(StageSpec(dim=dim, blocks=blocks, entry=tuple(entry)),),
-        head=heads_of.get(class_tokens, part("classifier", norm=_NORM, pool=part("class_token_pool"))),
+        head=heads_of.get(class_tokens, part("classifier", norm=norm, pool=part("class_token_pool"))),
     )
 
 
@@ -112,5 +113,42 @@ register_layout(
             (r"head_dist\.(.*)", r"head.distilled.\1"),
         ),
         convert=_tables,
+    ),
+)
+
+_VIT = r"(?:vit\.|deit\.)?"
+_LAYER = _VIT + r"(?:encoder\.layer|layers)\.(\d+)\."
+_BRANCH = r"backbone.stages.0.blocks.\1.branches."
+
+
+def _transformers_tables(state: State, model: Network) -> State:
+    return fitted_head(_tables(state, model), model)
+
+
+#: The names of published checkpoints, and those that transformers 5 gives its modules.
+register_layout(
+    "vit",
+    Layout(
+        name="transformers",
+        marker=r"^(vit\.|deit\.)?(encoder\.layer|layers)\.0\.layernorm_before\.weight$",
+        renames=(
+            (_VIT + r"embeddings\.mask_token", None),
+            (_VIT + r"embeddings\.cls_token", "cls_token"),
+            (_VIT + r"embeddings\.distillation_token", "dist_token"),
+            (_VIT + r"embeddings\.position_embeddings", "pos_embed"),
+            (_VIT + r"embeddings\.patch_embeddings\.projection\.(.*)", r"backbone.embed.conv.\1"),
+            (_LAYER + r"layernorm_before\.(.*)", _BRANCH + r"0.norm.\2"),
+            *stacked(_LAYER + r"attention\.attention\.{}\.(.*)", ("query", "key", "value"), _BRANCH + r"0.part.qkv.\2"),
+            *stacked(_LAYER + r"attention\.{}_proj\.(.*)", "qkv", _BRANCH + r"0.part.qkv.\2"),
+            (_LAYER + r"attention\.(?:output\.dense|o_proj)\.(.*)", _BRANCH + r"0.part.proj.\2"),
+            (_LAYER + r"layernorm_after\.(.*)", _BRANCH + r"1.norm.\2"),
+            (_LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(.*)", _BRANCH + r"1.part.fc1.\2"),
+            (_LAYER + r"(?:output\.dense|mlp\.fc2)\.(.*)", _BRANCH + r"1.part.fc2.\2"),
+            (_VIT + r"layernorm\.(.*)", r"head.norm.\1"),
+            (_VIT + r"pooler\.dense\.(.*)", r"head.pool.parts.1.linear.\1"),
+            (r"(?:cls_)?classifier\.(.*)", r"head.linear.\1"),
+            (r"distillation_classifier\.(.*)", r"head.distilled.\1"),
+        ),
+        convert=_transformers_tables,
     ),
 )

@@ -1,0 +1,261 @@
+"""A model that somebody trained: what it is, its weights, its tokeniser, and how its pictures were prepared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from formwright.errors import UserError
+from formwright.files import read_json
+from formwright.hub import Progress, fetch, is_hub_name
+from formwright.models import load_checkpoint, model_specification
+from formwright.models.configurations.kind import kind_of
+from formwright.models.configurations.timm import is_timm, timm_specification
+from formwright.models.identification import identify
+from formwright.models.network import CONFIG_FILE, EARLIER_CONFIGS, Network, build_network, read_specification
+from formwright.models.states import read_state
+from formwright.nn.specification import ChainSpec, Source
+from formwright.reporting import SILENT, Reporter
+
+#: Files that hold a tokeniser, the preferred first.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+PREPROCESSOR_FILE, OURS_FILE = "preprocessor_config.json", "preprocessing.json"
+#: What Pillow's numbers of filters mean.
+_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become inputs: ``(x - mean) / std``, ``x`` from 0 to 1, of the middle of a resized picture.
+
+    Attributes:
+        mean: one per channel.
+        std: deviation, one per channel.
+        size: height and width in pixels, after cutting.
+        interpolation: name of the filter that resizes: ``bilinear``, ``bicubic`` ...
+        crop: the share of the resized picture's sides that is kept.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+    interpolation: str = "bicubic"
+    crop: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What was read of a model that is there already.
+
+    Attributes:
+        specification: what it is; of a checkpoint without classifier, its head is the part ``features``.
+        state: its weights, under the names that they were saved with (:func:`~formwright.models.load_checkpoint`).
+        tokenizer: the file of its tokeniser.
+        preprocessing: how its pictures were prepared.
+        origin: the path or the name that it was asked for by.
+    """
+
+    specification: ChainSpec
+    state: dict[str, Tensor]
+    tokenizer: Path | None = None
+    preprocessing: Preprocessing | None = None
+    origin: str = ""
+
+    def check_takes(self, source: type[Source], samples: str) -> None:
+        """Refuse to start from a model of other data.
+
+        Args:
+            source: what the model should take.
+            samples: what that is called, such as ``pictures``.
+
+        Raises:
+            UserError: the model takes something else.
+        """
+        if not isinstance(self.specification.input, source):
+            raise UserError(
+                f"{self.origin} holds a model for {self.specification.task} ({self.specification.name}), and {samples} "
+                f"are to be learned: give the weights of a model of {samples}."
+            )
+
+    def model(self) -> Network:
+        """The model with its weights, in eval mode.
+
+        Raises:
+            UserError: the weights are those of another model than the configuration describes.
+        """
+        model = build_network(self.specification)
+        load_checkpoint(model, self.state)
+        return model.eval()
+
+
+def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pretrained:
+    """Read a model's folder of ours, of transformers or of timm, a checkpoint file in any known layout, or a hub.
+
+    Args:
+        source: a folder or a file; ``hf:ORG/NAME``, ``hf:ORG/NAME@REVISION`` or ``timm:NAME`` for what a hub has, which
+            is downloaded (:func:`formwright.hub.fetch`).
+        progress: told of the bytes that a download has, and of all.
+
+    Raises:
+        UserError: it cannot be read, or belongs to none of our models.
+    """
+    if is_hub_name(source):
+        name = str(source).partition(":")[2].partition("@")[0].rpartition("/")[2]
+        return _read_folder(fetch(str(source), progress), name, str(source))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path, path.resolve().name, str(path))
+    if _describes(path.parent / CONFIG_FILE):
+        return _read_folder(path.parent, path.resolve().parent.name, str(path), path)
+    state = read_state(path)
+    specification = model_specification(identify(state, str(path)))
+    return Pretrained(specification, state, _tokenizer(path.parent, specification), None, str(path))
+
+
+def located(source: str | Path, reporter: Reporter = SILENT) -> Path:
+    """The path of what :func:`read_pretrained` is to read; what a hub has is downloaded."""
+    if not is_hub_name(source):
+        return Path(source).expanduser().resolve()
+    reporter.stage(f"Downloading {source}")
+
+    def show(done: int, total: int) -> None:
+        reporter.progress(done / max(total, 1), f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    return fetch(str(source), show)
+
+
+def holds_ours(source: str | Path) -> bool:
+    """Whether this is a folder that Formwright wrote, or should be told what is wrong with it as with one."""
+    if is_hub_name(source):
+        return False
+    config = Path(source) / CONFIG_FILE
+    return not config.is_file() or _is_ours(read_json(config))
+
+
+def _describes(config: Path) -> bool:
+    """Whether this is the configuration of a model of transformers or timm."""
+    content = read_json(config) if config.is_file() else None
+    return isinstance(content, dict) and (is_timm(content) or "model_type" in content)
+
+
+def _is_ours(config: Any) -> bool:
+    return isinstance(config, dict) and ("specification" in config or any(key in config for key in EARLIER_CONFIGS))
+
+
+def _read_folder(folder: Path, name: str, origin: str, weights: Path | None = None) -> Pretrained:
+    config = read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / CONFIG_FILE} does not describe a model; give the folder of one.")
+    state = read_state(weights or folder)
+    if _is_ours(config):
+        specification = read_specification(folder)
+        if not isinstance(specification, ChainSpec):
+            raise UserError(
+                f"{origin} holds a network of the kind {specification.kind!r}; give a model of one input and one head."
+            )
+    elif is_timm(config):
+        specification = timm_specification(name, config)
+    elif "model_type" in config:
+        kind = kind_of(config["model_type"], origin)
+        specification = kind.specification(name, config, state, _token(folder, "[SEP]"))
+    else:
+        specification = dataclasses.replace(model_specification(identify(state, origin)), name=name)
+    return Pretrained(
+        specification, state, _tokenizer(folder, specification), read_preprocessing(folder, config), origin
+    )
+
+
+def _tokenizer(folder: Path, specification: ChainSpec) -> Path | None:
+    """The tokeniser beside the weights of a model of texts."""
+    if not hasattr(specification.input, "vocabulary"):
+        return None
+    return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
+
+
+def _token(folder: Path, text: str) -> int | None:
+    """The id of a special token."""
+    if (folder / TOKENIZER_FILES[0]).is_file():
+        content = read_json(folder / TOKENIZER_FILES[0])
+        added = content.get("added_tokens") if isinstance(content, dict) else None
+        return next((token["id"] for token in added or [] if token.get("content") == text), None)
+    if (folder / TOKENIZER_FILES[1]).is_file():
+        tokens = (folder / TOKENIZER_FILES[1]).read_text(encoding="utf-8").splitlines()
+        return tokens.index(text) if text in tokens else None
+    return None
+
+
+def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing | None:
+    """How a folder says that its pictures were prepared: in ``preprocessor_config.json``, or as timm does.
+
+    Raises:
+        UserError: what it says cannot be read, or is done in a way that we do not have.
+    """
+    if is_timm(config):
+        return _of_timm(config.get("pretrained_cfg") or {})
+    if (folder / OURS_FILE).is_file():
+        ours = read_json(folder / OURS_FILE)
+        if ours.get("task") != "image-classification":
+            return None
+        return Preprocessing(tuple(ours["mean"]), tuple(ours["std"]), (ours["size"][0], ours["size"][1]))
+    if not (folder / PREPROCESSOR_FILE).is_file():
+        return None
+    content = read_json(folder / PREPROCESSOR_FILE)
+    try:
+        return _of_transformers(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / PREPROCESSOR_FILE} does not say how pictures are prepared ({error}): correct it or "
+            "leave it out."
+        ) from None
+
+
+def _of_timm(prepared: Mapping[str, Any]) -> Preprocessing | None:
+    if "mean" not in prepared:
+        return None
+    _, height, width = prepared.get("input_size") or (3, 224, 224)
+    return Preprocessing(
+        tuple(map(float, prepared["mean"])),
+        tuple(map(float, prepared["std"])),
+        (int(height), int(width)),
+        str(prepared.get("interpolation", "bicubic")),
+        float(prepared.get("crop_pct") or 0.875),
+    )
+
+
+def _of_transformers(content: Mapping[str, Any]) -> Preprocessing:
+    plain = not content.get("do_normalize", True)
+    mean, std = content.get("image_mean", (0.5,) * 3), content.get("image_std", (0.5,) * 3)
+    if content.get("do_rescale", True) and abs(float(content.get("rescale_factor", 1 / 255)) * 255 - 1) > 1e-3:
+        raise ValueError(f"rescale_factor {content['rescale_factor']} instead of 1/255")
+    resized = _sides(content.get("size", 224))
+    cut, crop = resized, 1.0
+    if content.get("do_center_crop", False) and "crop_size" in content:
+        cut = _sides(content["crop_size"])
+        crop = cut[0] / resized[0]
+    elif "crop_pct" in content and resized[0] < 384:  # ConvNeXt resizes larger pictures without cutting
+        crop = float(content["crop_pct"] or 224 / 256)
+    resample = content.get("resample", 2)
+    return Preprocessing(
+        (0.0,) * len(mean) if plain else tuple(map(float, mean)),
+        (1.0,) * len(std) if plain else tuple(map(float, std)),
+        cut,
+        _FILTERS[resample] if isinstance(resample, int) else str(resample),
+        crop,
+    )
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Height and width of what a size says: a side, the shortest one, or both."""
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Mapping):
+        if "shortest_edge" in size:
+            return int(size["shortest_edge"]), int(size["shortest_edge"])
+        return int(size["height"]), int(size["width"])
+    height, width = size
+    return int(height), int(width)
