@@ -122,6 +122,12 @@ class TextShape(Shape):
     def warmup(self) -> int:
         return int(min(100, max(10, 0.5 * self.texts / self.batch)))
 
+    def adapted(self, specification: ChainSpec) -> ChainSpec:
+        from formwright.nn.features import with_classes
+
+        source = replace(specification.input, length=self.length, padding=self.padding)  # type: ignore[arg-type]
+        return replace(with_classes(specification, self.classes), input=source)
+
     @property
     def dropout(self) -> float:
         """The fewer texts, the sooner they are memorised."""
@@ -163,6 +169,9 @@ class LanguageShape(Shape):
     @property
     def warmup(self) -> int:
         return 50
+
+    def adapted(self, specification: ChainSpec) -> ChainSpec:
+        return replace(specification, input=replace(specification.input, length=self.length))  # type: ignore[arg-type]
 
     @property
     def dropout(self) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from formwright.data.text import read_texts
 from formwright.data.text_batches import TextBatches, trimmed
-from formwright.data.token_rows import PADDING, as_rows, encode, train_word_pieces
+from formwright.data.token_rows import PADDING, RowMaker, train_word_pieces
 from formwright.errors import UserError
 
 
@@ -98,9 +98,10 @@ def test_word_pieces_write_any_text_and_rows_are_cut_and_filled():
     assert tokenizer.decode(tokenizer.encode("The good film")).strip() == "the good film"
     assert tokenizer.decode(tokenizer.encode("naïve 漢字")).strip() == "naïve 漢字"
     assert tokenizer.padding == PADDING
-    ids = encode(tokenizer, ["good", "", "the bad film " * 9])
+    maker = RowMaker(tokenizer)
+    ids = maker.encode(["good", "", "the bad film " * 9])
     assert ids[1] == [PADDING]
-    rows = as_rows(ids, 6)
+    rows = maker.rows(ids, 6)
     assert rows.shape == (3, 6)
     assert rows[0].tolist() == [*ids[0], *[PADDING] * (6 - len(ids[0]))]
     assert rows[2].tolist() == ids[2][:6]

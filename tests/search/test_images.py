@@ -79,9 +79,12 @@ def test_a_users_checkpoint_gives_a_fine_tuned_and_a_frozen_candidate():
     specification = empty_copy(
         ImageSpace(SHAPES["32 x 32 colour"]).propose("cct", width=24, depth=1).specification
     ).specification
-    tuned, frozen = ImageSpace(PictureShape((48, 48), 3, 7, 300)).from_weights(specification)
-    assert (tuned.choices["frozen"], frozen.choices["frozen"]) == (False, True)
-    assert tuned.recipe.learning_rate < frozen.recipe.learning_rate
+    frozen, tuned = ImageSpace(PictureShape((48, 48), 3, 7, 300)).from_weights(specification, 1)
+    assert frozen.choices == {"weights": 1, "frozen": True}
+    assert tuned.choices == {"weights": 1, "frozen": False}
+    rates = [group.rate for group in tuned.recipe.groups if ".blocks." in group.pattern]
+    assert rates == sorted(rates)
+    assert 0 < rates[0] < rates[-1] < 1
     model = create_model(tuned.specification)
     assert model(torch.randn(1, 3, 48, 48)).shape == (1, 7)
 

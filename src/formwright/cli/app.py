@@ -74,10 +74,10 @@ def fit(
     max_time: Annotated[str, typer.Option(help="How long the whole run may take, such as 15m or 1h30m.")] = "15m",
     seed: Annotated[int, typer.Option(help="Decides splits, first weights, order and augmentation.")] = 0,
     weights: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Weights to start from, fine-tuned and frozen: the folder of a saved model, of transformers or of "
-            "timm, a checkpoint file, or hf:ORG/NAME or timm:NAME to download."
+            "timm, a checkpoint file, or hf:ORG/NAME or timm:NAME to download. May be given several times."
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that was stopped in --out.")] = False,

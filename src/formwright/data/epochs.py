@@ -41,6 +41,10 @@ class EpochBatches(ABC):
     def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
         """The batch of the samples ``chosen``, the one at ``position`` in its epoch."""
 
+    def arranged(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """The samples in the order of an epoch: batches are cut from it, from the start."""
+        return random.permutation(self._count)
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         return self._count // self.batch_size
@@ -62,7 +66,7 @@ class EpochBatches(ABC):
         """The batch of ``step`` (from 0), whatever was taken before."""
         epoch, position = divmod(step, len(self))
         if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self._seed, epoch]).permutation(self._count))
+            self._order = (epoch, self.arranged(np.random.default_rng([self._seed, epoch])))
         start = position * self.batch_size
         return self.take(self._order[1][start : start + self.batch_size], epoch, position)
 

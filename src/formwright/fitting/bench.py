@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from formwright.files import write_safetensors
@@ -24,7 +25,7 @@ from formwright.fitting.state import SPLITS_FILE, RunPaths
 from formwright.fitting.task import Task, task_type
 from formwright.models import Network, create_model, load_checkpoint
 from formwright.models.network import load_state, read_safetensors
-from formwright.models.pretrained import Pretrained, read_pretrained
+from formwright.models.pretrained import read_pretrained
 from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.search.executors import PROGRESS, Listener
@@ -54,7 +55,6 @@ class Bench:
         root: the folder of the run; weights and exported files lie there.
         seed: of the run.
         threads: processor threads to use at most.
-        weights: a checkpoint of the user's that some candidates start from.
 
     Attributes:
         tell: hears of ``progress`` (done, text), a ``note`` (text), a ``curve`` (trial, curve, kept), ``facts`` to
@@ -68,9 +68,8 @@ class Bench:
         *,
         seed: int,
         threads: int,
-        weights: Pretrained | None = None,
     ) -> None:
-        self.task, self.paths, self.seed, self.threads, self.weights = task, RunPaths(root), seed, threads, weights
+        self.task, self.paths, self.seed, self.threads = task, RunPaths(root), seed, threads
         self.tell: Listener = nobody
         self.trainers: dict[int, Trainer] = {}
         #: seconds between two checkpoints of a training, and between two evaluations where the best weights are kept
@@ -89,19 +88,18 @@ class Bench:
         """
         options = setup["options"]
         kind = task_type(options["task"])
-        weights = None if options["weights"] is None else read_pretrained(options["weights"])
+        weights = [read_pretrained(source) for source in options["weights"]]
 
         def progress(done: int, total: int) -> None:
             tell(PROGRESS, {"done": done / max(total, 1), "text": f"{done} of {total} {kind.data.samples}"})
 
-        how = Reading(options["seed"], options["skip_bad"], weights, progress, options["options"])
+        how = Reading(options["seed"], options["skip_bad"], weights, progress, options["options"], options["max_size"])
         torch.set_num_threads(setup["threads"])
         return cls(
             kind.read(options["data"], how),
             Path(setup["folder"]),
             seed=options["seed"],
             threads=setup["threads"],
-            weights=weights,
         )
 
     def check_splits(self) -> None:
@@ -127,12 +125,19 @@ class Bench:
         """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
         torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
         model = create_model(NetworkSpec.from_dict(trial.specification))
-        if trial.proposal.get("weights"):
-            assert self.weights is not None
-            load_checkpoint(model, self.weights.state, head=False, resize_positions=True)
-        if trial.proposal.get("frozen"):
-            model.backbone.requires_grad_(False)
+        if "weights" in trial.proposal:
+            weights = self.task.data.weights[trial.proposal["weights"]]
+            load_checkpoint(model, weights.state, head=False, resize_positions=True)
+            self._take_head(model, trial.proposal.get("head"))
         return model
+
+    def _take_head(self, model: Network, number: int | None) -> None:
+        """Let a classifier start as the one that a solver found on the same features, if there is one."""
+        path = None if number is None else self.paths.checkpoint(f"trial-{number:02d}-kept-0")
+        if path is not None and path.is_file():
+            with safe_open(path, framework="pt") as file:
+                for name in ("head.linear.weight", "head.linear.bias"):
+                    model.get_parameter(name).data.copy_(file.get_tensor(name))
 
     def trainer(self, trial: Trial, objective: Objective | None = None) -> Trainer:
         """The trainer of a trial: the one in memory, or continued from its checkpoint, or new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -15,7 +16,11 @@ from formwright.fitting.bench import Bench
 from formwright.fitting.kind import Data
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.models import Network
+from formwright.models.solving import fit_head
 from formwright.training.evaluation import runner
+
+#: A training step takes as long as so many looks at its samples; a solver gets so many samples at least.
+FORWARD_STEPS, FEWEST_SAMPLES = 3, 500
 
 
 def samples_of(data: Data, parts: Sequence[str], most: int) -> tuple[Tensor, NDArray[np.int64]]:
@@ -26,26 +31,35 @@ def samples_of(data: Data, parts: Sequence[str], most: int) -> tuple[Tensor, NDA
     return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.targets for batch in batches]).numpy()
 
 
-def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str]) -> Network:
+def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float = math.inf) -> Network:
     """A simple competitor with the weights that a solver finds on some parts.
+
+    Features of a large network take a while: in ``seconds``, as many samples are looked at as can be.
 
     Raises:
         CandidateError: there are none.
     """
-    solve = bench.task.space.families[trial.family].fit
+    solve = fit_head if "weights" in trial.proposal else bench.task.space.families[trial.family].fit
     assert solve is not None
-    model = bench.build(trial)
+    model = bench.build(trial).eval()
+    affordable = math.inf
+    if math.isfinite(seconds) and trial.step:
+        affordable = max(seconds * FORWARD_STEPS * trial.recipe["batch_size"] / trial.step, FEWEST_SAMPLES)
+
+    def take(most: int) -> tuple[Tensor, NDArray[np.int64]]:
+        return samples_of(bench.task.data, parts, int(min(most, affordable)))
+
     try:
-        solve(model, lambda most: samples_of(bench.task.data, parts, most), 1000 * bench.seed + trial.number)
+        solve(model, take, 1000 * bench.seed + trial.number)
     except ValueError as error:
         raise CandidateError(f"A solver found no weights for {trial.name}: {error}") from error
     return model.eval()
 
 
-def fit_competitor(bench: Bench, trial: Trial) -> None:
+def fit_competitor(bench: Bench, trial: Trial, seconds: float = math.inf) -> None:
     """Find the weights on the training part, score them and write both down."""
     started = time.monotonic()
-    model = fit_weights(bench, trial, ("train",))
+    model = fit_weights(bench, trial, ("train",), seconds)
     seconds = time.monotonic() - started
     trial.curve = []
     score = bench.task.goal.score(runner(model), "val")

@@ -53,16 +53,18 @@ class Reading:
     Attributes:
         seed: of the parts that are drawn.
         skip_bad: leave out what cannot be read, instead of refusing the data.
-        pretrained: the checkpoint of the user that some candidates will start from; for kinds that take one.
+        weights: the checkpoints of the user that some candidates will start from; for kinds that take them.
         progress: told how many of how many samples are read.
         options: of the kind, as they were given.
+        most_bytes: that the exported file may have, if that is limited.
     """
 
     seed: int = 0
     skip_bad: bool = False
-    pretrained: Pretrained | None = None
+    weights: Sequence[Pretrained] = ()
     progress: Callable[[int, int], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    most_bytes: float | None = None
 
 
 class Content(Protocol):
@@ -108,6 +110,7 @@ class Data(ABC):
         content: what was read.
         preparation: the object that makes inputs, is saved beside the model, and predicts.
         samples_of: how many there are in the parts ``train``, ``val`` and ``test``.
+        weights: the checkpoints that candidates start from, made to suit the data.
     """
 
     name: ClassVar[str]
@@ -130,6 +133,7 @@ class Data(ABC):
     content: Content
     preparation: Preparation
     samples_of: Mapping[str, int]
+    weights: Sequence[Pretrained] = ()
 
     # Reading
 

@@ -19,6 +19,8 @@ RACE_SHARE = 0.35
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"
+#: Of the time of the race, how long a solver may look at samples.
+FIT_SHARE = 0.15
 #: A first rung of fewer seconds than this says too little.
 SHORTEST_RUNG = 1.5
 
@@ -27,7 +29,7 @@ def race(session: Session, seconds: float) -> None:
     """Halve the shortlist until one candidate is left; the decided rungs are remembered across kills."""
     state, metric = session.folder.state, session.task.metric
     start, end = session.clock.spent, session.clock.spent + seconds
-    fit_competitors(session)
+    fit_competitors(session, FIT_SHARE * seconds)
     seconds = max(end - session.clock.spent, 0.5 * seconds)
     # Newcomers join after the first rung; a continued run has some of them already.
     candidates = [t for t in state.trials if t.status != "dropped" and not t.teacher and not t.fitted]
@@ -72,15 +74,19 @@ def race(session: Session, seconds: float) -> None:
     session.save()
 
 
-def fit_competitors(session: Session) -> None:
-    """Find the weights of the simple competitors, which takes seconds; they meet the winner of the race at its end."""
+def fit_competitors(session: Session, seconds: float) -> None:
+    """Find the weights of the simple competitors, which takes seconds; they meet the winner of the race at its end.
+
+    Args:
+        seconds: in which each may look at samples.
+    """
     for trial in session.folder.state.trials:
         if not trial.fitted or trial.status != "waiting":
             continue
         session.ready()
         session.reporter.progress(0.0, trial.name)
         try:
-            session.do("fit", trial=dataclasses.asdict(trial))
+            session.do("fit", trial=dataclasses.asdict(trial), seconds=seconds)
             trial.status = "finished"
         except CandidateError as error:
             trial.status, trial.reason = "failed", str(error)

@@ -89,6 +89,11 @@ class Trial:
     def seconds(self) -> float:
         return self.curve[-1].seconds if self.curve else 0.0
 
+    @property
+    def label(self) -> str:
+        """What its exported form is called, where a solver found its weights."""
+        return f"classifier-{self.proposal['weights']}" if "weights" in self.proposal else self.family
+
 
 @dataclass
 class Variant:
@@ -96,7 +101,7 @@ class Variant:
 
     Attributes:
         name: such as ``trained, float32`` or ``pruned, int8``.
-        form: the model that was exported: ``trained``, ``pruned``, ``ensemble``, or the family of a simple competitor;
+        form: the model that was exported: ``trained``, ``pruned``, ``ensemble``, or the label of a simple competitor;
             it is saved in a folder of this name.
         trial: number of the trial that it comes from.
         precision: ``float32`` or ``int8``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,7 @@ def fit(
     max_macs: Quantity = None,
     max_time: Quantity = "15m",
     seed: int = 0,
-    weights: str | Path | None = None,
+    weights: str | Path | Sequence[str | Path] | None = None,
     resume: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
@@ -78,7 +79,8 @@ def fit(
         max_time: of the whole run: ``"15m"``, or seconds.
         seed: of splits, weights, order and augmentation.
         weights: what exists already: the folder of a saved model, of transformers or of timm, a published checkpoint,
-            or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; fine-tuned and frozen, it joins the race.
+            or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; or several. Fine-tuned and frozen, each joins the race, and
+            one that misses the budget teaches those that meet it.
         resume: continue the run in ``out``.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
@@ -107,11 +109,12 @@ def fit(
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
-    if weights is not None:  # before anything is downloaded
+    given_weights = [weights] if isinstance(weights, str | Path) else list(weights or ())
+    if given_weights:  # before anything is downloaded
         kind.check_takes_weights()
     if not resume:
         RunFolder.check(root)
-    start = None if weights is None else located(weights, reporter)
+    starts = [str(located(one, reporter)) for one in given_weights]
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -121,7 +124,7 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
-        "weights": None if start is None else str(start),
+        "weights": starts,
         "options": given,
     }
     threads = threads or os.cpu_count() or 1
@@ -141,20 +144,20 @@ def fit(
             setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
-        pretrained = None if start is None else read_pretrained(start)
+        pretrained = [read_pretrained(start) for start in starts]
         reporter.stage("Reading the data")
 
         def show(done: int, total: int) -> None:
             reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
 
         # The data first: nothing is left behind when it cannot be used.
-        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given))
+        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size))
         folder = _with_splits(learned, folder, root, options)
         if reason and path is not None:
             reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
         for note in learned.data.notes:
             reporter.note(note)
-        bench = Bench(learned, root, seed=seed, threads=threads, weights=pretrained)
+        bench = Bench(learned, root, seed=seed, threads=threads)
         session = Session(
             task=learned,
             budget=budget,
@@ -165,7 +168,6 @@ def fit(
             seed=seed,
             threads=threads,
             precision=folder.state.facts.get("precision", "32-true"),
-            weights=pretrained,
             plain_peer=plain_peer,
         )
         return _finished(session)

@@ -15,7 +15,6 @@ from formwright.fitting.state import RunFolder
 from formwright.fitting.task import Task
 from formwright.interrupts import raise_if_pressed
 from formwright.measurement.budget import Budget
-from formwright.models.pretrained import Pretrained
 from formwright.reporting import Reporter
 from formwright.search.executors import PROGRESS, Executor
 from formwright.training.recipe import Precision
@@ -34,8 +33,6 @@ class Session:
     seed: int
     threads: int
     precision: Precision = "32-true"
-    #: a checkpoint of the user's that some candidates start from
-    weights: Pretrained | None = None
     #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
 

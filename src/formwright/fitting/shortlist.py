@@ -38,9 +38,9 @@ def shortlist(session: Session, training_seconds: float) -> None:
     trials: list[Trial] = []
     left_out: list[str] = []
     deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
-    if session.weights is not None:
-        for proposal in space.from_weights(session.weights.specification):
-            trials.append(_from_weights(session, proposal, len(trials), misses))
+    for place, weights in enumerate(session.task.data.weights):
+        for proposal in space.from_weights(weights.specification, place):
+            trials.append(_from_weights(session, proposal, trials, misses))
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)
         session.save()
@@ -66,8 +66,12 @@ def shortlist(session: Session, training_seconds: float) -> None:
     session.save()
 
 
-def _from_weights(session: Session, proposal: Proposal, number: int, misses: dict[str, Cost]) -> Trial:
+def _from_weights(session: Session, proposal: Proposal, trials: list[Trial], misses: dict[str, Cost]) -> Trial:
     """A candidate that starts from the user's checkpoint; one that cannot meet the budget may teach the others."""
+    number, place = len(trials), proposal.choices["weights"]
+    frozen = next((t for t in trials if t.proposal.get("frozen") and t.proposal["weights"] == place), None)
+    if frozen is not None:  # measured already, and its classifier is what the others start with
+        proposal.choices["head"] = frozen.number
     try:
         cost = confirm_latency(session, proposal, measure_candidate(session, proposal))
     except LostError as error:
@@ -181,8 +185,15 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
         onnx_latency=cost.onnx_latency,
         size=cost.size,
         step=cost.step,
-        fitted="weights" not in proposal.choices and session.task.space.families[proposal.family].fit is not None,
+        fitted=is_fitted(session, proposal),
     )
+
+
+def is_fitted(session: Session, proposal: Proposal) -> bool:
+    """Whether a solver finds all that the candidate learns."""
+    if "weights" in proposal.choices:
+        return bool(proposal.choices.get("frozen"))
+    return session.task.space.families[proposal.family].fit is not None
 
 
 def drop(number: int, proposal: Proposal, error: LostError, session: Session) -> Trial:

@@ -57,14 +57,14 @@ def export_competitors(session: Session) -> None:
         if trial.number == state.winner or trial.score < best - metric.margin(best):
             continue
         try:
-            variant = state.variant(trial.family) or add_variant(
-                session, session.do("export", trial=dataclasses.asdict(trial), label=trial.family)
+            variant = state.variant(trial.label) or add_variant(
+                session, session.do("export", trial=dataclasses.asdict(trial), label=trial.label)
             )
         except CandidateError as error:
             session.note(f"{trial.name} could not be exported: {error}")
             continue
-        if int8_step(trial.family) not in {step.name for step in state.shrink}:
-            try_int8(session, variant, trial.family)
+        if int8_step(trial.label) not in {step.name for step in state.shrink}:
+            try_int8(session, variant, trial.label)
 
 
 def try_average(session: Session) -> None:

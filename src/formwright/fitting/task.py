@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,14 +69,14 @@ class TaskType:
             UserError: it is missing, unreadable, damaged, or cannot be learned from, or a checkpoint is of no use.
         """
         how = how or Reading()
-        if how.pretrained is not None:
+        if how.weights:
             self.check_takes_weights()
         data_options, goal_options = (
             {name: value for name, value in how.options.items() if name in declared}
             for declared in (self.data.options, self.goal.options)
         )
         where = None if path is None else Path(path).expanduser()
-        asked = Reading(how.seed, how.skip_bad, how.pretrained, how.progress, data_options)
+        asked = dataclasses.replace(how, options=data_options)
         data = self.data.read(where, asked)
         return Task(self, data, self.goal(data, **goal_options))
 

@@ -51,9 +51,9 @@ def train(bench: Bench, *, trial: dict[str, Any], seconds: float, left: float, r
     bench.train_until(trial_from_dict(trial), seconds, deadline=deadline)
 
 
-def fit(bench: Bench, *, trial: dict[str, Any]) -> None:
-    """Find the weights of a simple competitor."""
-    fit_competitor(bench, trial_from_dict(trial))
+def fit(bench: Bench, *, trial: dict[str, Any], seconds: float) -> None:
+    """Find the weights of a simple competitor, looking at samples for so many seconds at most."""
+    fit_competitor(bench, trial_from_dict(trial), seconds)
 
 
 def test(bench: Bench, *, trial: dict[str, Any]) -> float:

@@ -252,6 +252,8 @@ def load_checkpoint(
             break
     if not head:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
+        own = model.state_dict().keys()
+        state = {name: tensor for name, tensor in state.items() if name in own or not name.startswith("head.")}
     if resize_positions:
         state = resized_tables(model, state)
     load_state(model, state, ignore_missing=(*CLASSIFIER, POOLER) if not head else ())

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.hub import Progress, fetch, is_hub_name
 from formwright.models import load_checkpoint, model_specification
+from formwright.models.checkpoints import CLASSIFIER
 from formwright.models.configurations.kind import kind_of
 from formwright.models.configurations.timm import is_timm, timm_specification
 from formwright.models.identification import identify
@@ -24,6 +28,8 @@ from formwright.reporting import SILENT, Reporter
 
 #: Files that hold a tokeniser, the preferred first.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+#: How sentence-transformers makes one vector of tokens.
+POOLING_FILE = "1_Pooling/config.json"
 PREPROCESSOR_FILE, OURS_FILE = "preprocessor_config.json", "preprocessing.json"
 #: What Pillow's numbers of filters mean.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -81,6 +87,23 @@ class Pretrained:
                 f"{self.origin} holds a model for {self.specification.task} ({self.specification.name}), and {samples} "
                 f"are to be learned: give the weights of a model of {samples}."
             )
+
+    @property
+    def int8_bytes(self) -> int:
+        """What its weights take in INT8."""
+        return sum(tensor.numel() for tensor in self.state.values() if tensor.is_floating_point())
+
+    def with_tokens(self, kept: NDArray[np.int64]) -> Pretrained:
+        """The same without a part of its vocabulary: the tokens ``kept``, in this order, are the new ones.
+
+        Scores of tokens are left out, since those of a classifier take their place.
+        """
+        state = {name: tensor for name, tensor in self.model().state_dict().items() if not name.startswith(CLASSIFIER)}
+        state["backbone.embed.weight"] = state["backbone.embed.weight"][torch.from_numpy(kept)]
+        source = dataclasses.replace(self.specification.input, vocabulary=len(kept))  # type: ignore[arg-type]
+        return dataclasses.replace(
+            self, specification=dataclasses.replace(self.specification, input=source), state=state, tokenizer=None
+        )
 
     def model(self) -> Network:
         """The model with its weights, in eval mode.
@@ -162,7 +185,7 @@ def _read_folder(folder: Path, name: str, origin: str, weights: Path | None = No
         specification = timm_specification(name, config)
     elif "model_type" in config:
         kind = kind_of(config["model_type"], origin)
-        specification = kind.specification(name, config, state, _token(folder, "[SEP]"))
+        specification = kind.specification(name, config, state, _token(folder, "[SEP]"), _pooling(folder))
     else:
         specification = dataclasses.replace(model_specification(identify(state, origin)), name=name)
     return Pretrained(
@@ -175,6 +198,26 @@ def _tokenizer(folder: Path, specification: ChainSpec) -> Path | None:
     if not hasattr(specification.input, "vocabulary"):
         return None
     return next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
+
+
+def _pooling(folder: Path) -> str | None:
+    """How a folder of sentence-transformers makes one vector of tokens: ``mean``, ``first``; none if it is no such one.
+
+    Raises:
+        UserError: it does so in another way.
+    """
+    file = folder / POOLING_FILE
+    if not file.is_file():
+        return None
+    config = read_json(file)
+    chosen = {name for name, value in config.items() if name.startswith("pooling_mode_") and value is True}
+    ways = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
+    if len(chosen) == 1 and (way := ways.get(next(iter(chosen)))):
+        return way
+    raise UserError(
+        f"{file} makes one vector of tokens by {', '.join(sorted(chosen)) or 'nothing'}, and Formwright by their mean "
+        "or the first one: choose another checkpoint, or leave this file out."
+    )
 
 
 def _token(folder: Path, text: str) -> int | None:

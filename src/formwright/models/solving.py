@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from formwright.batch import call
+from formwright.nn.taps import read_taps
 
 if TYPE_CHECKING:
     from formwright.candidates import Take
     from formwright.models.network import Network
 
+#: Samples that are looked at together.
+CHUNK = 64
 #: How much errors weigh against the size of the weights, the strongest regularisation first.
 STRENGTHS = (0.03, 0.3, 1.0, 4.0, 16.0)
 KERNEL_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
@@ -26,18 +32,31 @@ MOST_VALUES, LEAST_DEVIATION = 16_000_000, 0.01
 
 
 def fit_head(model: Network, take: Take, seed: int) -> None:
-    """Find the weights of the linear head of a chain whose backbone has none, on standardised features."""
+    """Find the weights of the linear head of a chain on standardised features; those of its backbone stay."""
     network: Any = model
-    head, dim = network.head.linear, network.backbone.dim
-    inputs, labels = take(max(MOST_VALUES // dim, 1))
-    with torch.inference_mode():
-        features = torch.cat([network.backbone(chunk)[0].flatten(1) for chunk in torch.split(inputs, 256)]).numpy()
+    head = network.head.linear
+    inputs, labels = take(max(MOST_VALUES // head.in_features, 1))
+    features = _features(network, inputs)
     mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
     weight, bias = logistic_regression((features - mean) / deviation, labels, len(head.weight), seed=seed)
     weight /= deviation
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias - weight @ mean))
+
+
+def _features(network: Any, inputs: Tensor) -> NDArray[np.float32]:
+    """What the head's linear layer sees of each sample; rows of ids are looked at by length, without their padding."""
+    padding = getattr(network.specification.input, "padding", None)
+    lengths = torch.full((len(inputs),), inputs.shape[-1])
+    if padding is not None:
+        lengths = 1 + torch.where(inputs != padding, torch.arange(inputs.shape[-1]), 0).amax(-1)
+    order, found = lengths.argsort(), []
+    with torch.inference_mode(), read_taps(network, "head.linear:input") as values:
+        for chunk in torch.split(order, CHUNK):
+            call(network, inputs[chunk, ..., : int(lengths[chunk].max())])
+            found.append(values["head.linear:input"].flatten(1))
+    return torch.cat(found).float()[order.argsort()].numpy()
 
 
 def fit_kernel(model: Network, take: Take, seed: int) -> None:

@@ -14,10 +14,17 @@ from formwright.nn.specification import ChainSpec, ImageInput, PartSpec, part
 
 
 def with_classes(specification: ChainSpec, classes: int) -> ChainSpec:
-    """The classifier that a model becomes: its head for so many classes, or one on what it answers without scores."""
-    if specification.head.name != "features":
+    """The classifier that a model becomes: its head for so many classes, or one in place of its scores of tokens.
+
+    A model of language is read at its last token, one that fills in masked tokens by the mean over them.
+    """
+    if specification.head.name not in ("features", "token_scores"):
         return dataclasses.replace(specification, classes=classes)
     options = dict(specification.head.options)
+    if specification.head.name == "token_scores":
+        causal = specification.task == "language-modelling"
+        last = {"pool": part("last_token_pool")} | ({"norm": options["norm"]} if "norm" in options else {})
+        options = last if causal else {"pool": part("mean_pool")}
     if "pool" not in options and any(entry.name == "class_token" for entry in specification.stages[0].entry):
         options["pool"] = part("class_token_pool")
     kind = "image" if isinstance(specification.input, ImageInput) else "text"

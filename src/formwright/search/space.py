@@ -12,6 +12,7 @@ from formwright.errors import UserError
 from formwright.models import MODELS
 from formwright.nn.specification import ChainSpec, NetworkSpec
 from formwright.open_choices import Categorical, Integer, Open
+from formwright.search.starts import starts
 from formwright.shapes import Shape
 from formwright.training.recipe import Recipe
 
@@ -94,20 +95,18 @@ class Space:
             dataclasses.replace(recipe, **rates),
         )
 
-    def from_weights(self, specification: ChainSpec) -> list[Proposal]:
-        """Candidates that start from a user's checkpoint: all of it fine-tuned, and only a new classifier trained."""
+    def from_weights(self, specification: ChainSpec, place: int) -> list[Proposal]:
+        """Candidates that start from a user's checkpoint, the one at ``place`` among several."""
         own = self.shape.adapted(specification)
-        recipe = Recipe(optimizer="adamw", batch_size=min(self.shape.batch, 64), warmup=20, ema_decay=0.99)
-        ways = (("fine-tuned", False, 3e-4, 0.05), ("only a new classifier", True, 3e-3, 0.0))
         return [
             Proposal(
                 specification.family,
-                f"{specification.name}, your weights, {how}",
-                {"weights": True, "frozen": frozen},
-                own,
-                dataclasses.replace(recipe, learning_rate=rate, weight_decay=decay),
+                f"{specification.name}, your weights, {start.how}",
+                {"weights": place, **start.choices},
+                start.specification,
+                start.recipe,
             )
-            for how, frozen, rate, decay in ways
+            for start in starts(own, batch=self.shape.batch)
         ]
 
 

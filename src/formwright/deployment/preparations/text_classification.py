@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.tables import decode, read_bytes
-from formwright.data.token_rows import as_rows, encode
+from formwright.data.token_rows import RowMaker
 from formwright.data.tokenization import Tokenizer, read_tokenizer, save_tokenizer
 from formwright.deployment.classes import Prediction, classify
 from formwright.deployment.preparation import PREPARATIONS, Preparation
@@ -30,7 +30,8 @@ _FILE_SUFFIXES = (".txt", ".text", ".md", ".csv", ".tsv", ".json", ".jsonl", ".h
 class TextPreparation(Preparation):
     """From a text to a row of ids: the tokeniser of ``tokenizer.json``, cut or filled up to ``length``.
 
-    ``labels``: the classes, in the order of the model's outputs.
+    ``labels``: the classes, in the order of the model's outputs. ``special``: whether the tokeniser puts its special
+    tokens around a text.
     """
 
     task: ClassVar[str] = "text-classification"
@@ -39,16 +40,17 @@ class TextPreparation(Preparation):
     tokenizer: Tokenizer
     length: int
     labels: tuple[str, ...]
+    special: bool = False
 
     def record(self) -> dict[str, Any]:
-        return {"length": self.length, "labels": list(self.labels)}
+        return {"length": self.length, "labels": list(self.labels), "special": self.special}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
         length, labels = int(record["length"]), tuple(map(str, record["labels"]))
         if length < 1 or not labels:
             raise ValueError("at least one token and one class are expected")
-        return cls(read_tokenizer(folder), length, labels)
+        return cls(read_tokenizer(folder), length, labels, bool(record.get("special", False)))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json`` and ``preprocessing.json`` into ``folder``."""
@@ -57,7 +59,12 @@ class TextPreparation(Preparation):
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """``(texts, length)``, as the model takes them."""
-        return as_rows(encode(self.tokenizer, texts), self.length)
+        return self.maker.rows(self.maker.encode(texts), self.length)
+
+    @property
+    def maker(self) -> RowMaker:
+        """What makes rows of texts."""
+        return RowMaker(self.tokenizer, self.special)
 
     def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
         """What ``model`` says of each input: a file, whose content is one text, or the text itself."""

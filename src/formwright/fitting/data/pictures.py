@@ -64,12 +64,15 @@ class Pictures(ClassifiedData):
     @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
         channels = None
-        if how.pretrained is not None:
+        for weights in how.weights:
             from formwright.nn.inputs import ImageInput
 
-            how.pretrained.check_takes(ImageInput, cls.samples)
-            channels = how.pretrained.specification.input.channels
-        return cls(read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress))
+            weights.check_takes(ImageInput, cls.samples)
+            channels = weights.specification.input.channels
+        read = read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress)
+        data = cls(read)
+        data.weights = how.weights
+        return data
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> Batches:
         from formwright.data.batches import training_batches

@@ -10,7 +10,9 @@ import numpy as np
 
 from formwright.data.tables import SUFFIXES
 from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
-from formwright.data.token_rows import PADDING, as_rows, encode, train_word_pieces
+from formwright.data.token_rows import RowMaker, train_word_pieces
+from formwright.data.tokenization import Tokenizer, tokenizer_of
+from formwright.data.vocabulary import fewest_tokens, with_fewer_tokens
 from formwright.deployment.preparations.text_classification import TextPreparation
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
@@ -20,6 +22,7 @@ from formwright.shapes import TextShape
 if TYPE_CHECKING:
     from formwright.batch import Batch
     from formwright.data.text_batches import TextBatches
+    from formwright.models.pretrained import Pretrained
 
 #: Tokens of the vocabulary at most, and tokens of a text at most.
 VOCABULARY, LONGEST = 8192, 512
@@ -29,6 +32,8 @@ WHOLE_SHARE = 99.0
 DROPPED, FEW_TEXTS = 0.1, 200_000
 #: A training that sees each text fewer times than this is not worth a larger model.
 FEWEST_EPOCHS = 3
+#: Of a small file, the share for the table of tokens, and the width of such tables.
+TABLE_SHARE, TABLE_WIDTH = 0.5, 64
 
 
 @DATA.register("texts")
@@ -47,25 +52,54 @@ class Texts(ClassifiedData):
     samples: ClassVar[str] = "texts"
     argument: ClassVar[str] = "some text"
     asked: ClassVar[str] = "a text, or of a file that holds one,"
+    takes_weights: ClassVar[bool] = True
     keeps_best: ClassVar[bool] = True
 
     content: TextData
     preparation: TextPreparation
 
-    def __init__(self, content: TextData) -> None:
-        self.content = content
-        tokenizer = train_word_pieces(content.part("train"), VOCABULARY)
-        ids = {part: encode(tokenizer, content.part(part)) for part in PARTS}
+    def __init__(self, content: TextData, weights: Sequence[Pretrained] = (), most_bytes: float | None = None) -> None:
+        self.content, self.weights = content, weights
+        if weights:
+            maker = RowMaker(shared_tokenizer(weights), special=True)
+            of_whom = f"those of {weights[0].origin}"
+            limit = min(weights[0].specification.input.length, LONGEST)  # type: ignore[union-attr]
+            if most_bytes is not None:
+                whole, maker = maker, self._fewer_tokens(maker, most_bytes)
+                if maker is not whole:
+                    of_whom += ", without those that hardly occur here, since the file is to be small"
+        else:
+            maker = RowMaker(train_word_pieces(content.part("train"), VOCABULARY))
+            of_whom, limit = "learned from the training texts, in lower case", LONGEST
+        ids = {part: maker.encode(content.part(part)) for part in PARTS}
         lengths = [len(one) for one in ids["train"]]
         longest = int(np.ceil(np.percentile(lengths, WHOLE_SHARE) / 8) * 8)
-        length = int(min(max(longest, 8), LONGEST))
-        self.preparation = TextPreparation(tokenizer, length, tuple(content.class_names))
-        self.rows = {part: as_rows(one, length) for part, one in ids.items()}
+        length = int(min(max(longest, 8), limit))
+        self.preparation = TextPreparation(maker.tokenizer, length, tuple(content.class_names), maker.special)
+        self.rows = {part: maker.rows(one, length) for part, one in ids.items()}
         self._told = (
-            f"Tokens: {tokenizer.vocabulary:,} word pieces learned from the training texts, in lower case; texts have "
-            f"{int(np.median(lengths))} in the median, and {length} at most are read ("
-            f"{sum(one > length for one in lengths)} training texts are longer, and lose their ends)."
+            f"Tokens: {maker.tokenizer.vocabulary:,} word pieces, {of_whom}; texts have {int(np.median(lengths))} in "
+            f"the median, and {length} at most are read ({sum(one > length for one in lengths)} training texts are "
+            "longer, and lose their ends)."
         )
+
+    def _fewer_tokens(self, maker: RowMaker, most_bytes: float) -> RowMaker:
+        """Rows of a smaller vocabulary, where the file may have so many bytes; the checkpoints get it, too."""
+        smallest = min(self.weights, key=lambda one: one.int8_bytes)
+        if smallest.int8_bytes <= most_bytes:
+            return maker
+        rows = maker.encode(self.content.part("train"))
+        fewest = fewest_tokens(maker.tokenizer, rows)
+        if fewest is None:
+            return maker
+        dim, vocabulary = smallest.specification.stages[0].dim, maker.tokenizer.vocabulary
+        most = vocabulary - int((smallest.int8_bytes - most_bytes) // dim) - 1
+        if most < fewest:  # none of them can be shipped: what learns from them has a narrow table
+            most = int(most_bytes * TABLE_SHARE / TABLE_WIDTH)
+        made = with_fewer_tokens(maker.tokenizer, rows, min(most, vocabulary))
+        assert made is not None
+        self.weights = [one.with_tokens(made[1]) for one in self.weights]
+        return RowMaker(made[0], special=True)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -88,14 +122,32 @@ class Texts(ClassifiedData):
     def read(cls, path: Path | None, how: Reading) -> Self:
         if path is None:
             raise UserError("No texts were given; name a table or a folder of them.")
-        return cls(read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options))
+        from formwright.nn.inputs import TokenInput
+
+        for weights in how.weights:
+            weights.check_takes(TokenInput, cls.samples)
+        content = read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options)
+        return cls(content, how.weights, how.most_bytes)
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> TextBatches:
         from formwright.data.text_batches import TextBatches
 
         drop = DROPPED if self.samples_of["train"] < FEW_TEXTS else 0.0
         rows = np.concatenate([self.rows[part] for part in parts])
-        return TextBatches(rows, self.labels(*parts), batch_size=batch_size, seed=seed, drop=drop)
+        return TextBatches(
+            rows,
+            self.labels(*parts),
+            batch_size=batch_size,
+            seed=seed,
+            drop=drop,
+            padding=self.padding,
+            special=[id_ for ids in self.preparation.maker.around for id_ in ids],
+        )
+
+    @property
+    def padding(self) -> int:
+        """The id that fills up short texts."""
+        return self.preparation.maker.padding
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None
@@ -107,7 +159,7 @@ class Texts(ClassifiedData):
     @property
     def shape(self) -> TextShape:
         tokenizer, length = self.preparation.tokenizer, self.preparation.length
-        return TextShape(tokenizer.vocabulary, length, PADDING, len(self.class_names), self.samples_of["train"])
+        return TextShape(tokenizer.vocabulary, length, self.padding, len(self.class_names), self.samples_of["train"])
 
     @property
     def worthwhile_samples(self) -> float:
@@ -131,6 +183,25 @@ class Texts(ClassifiedData):
 
     def show(self, index: int) -> ShownText:
         return excerpt(self.content.texts[index])
+
+
+def shared_tokenizer(weights: Sequence[Pretrained]) -> Tokenizer:
+    """The tokeniser of several checkpoints, which all candidates get.
+
+    Raises:
+        UserError: one has none, or another one than the first.
+    """
+    made = [
+        tokenizer_of(one.tokenizer, one.specification.input.vocabulary, one.origin)  # type: ignore[union-attr]
+        for one in weights
+    ]
+    for one, tokenizer in zip(weights, made, strict=True):
+        if tokenizer.fingerprint != made[0].fingerprint:
+            raise UserError(
+                f"{one.origin} splits texts into other tokens than {weights[0].origin}, and all candidates of a run "
+                "see the same: give one of them, or weights with the same tokeniser."
+            )
+    return made[0]
 
 
 def _has_texts(path: Path, most: int = 64 * 1024) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from formwright.models.configurations.kind import Described, Head, Kind, register_kind, with_features
+from formwright.models.configurations.kind import Described, Head, Kind, pooled, register_kind, with_features
 from formwright.models.language.bert import bert
 from formwright.nn.specification import ChainSpec, part
 
@@ -30,7 +30,9 @@ def _specification(described: Described) -> ChainSpec:
     if described.task != "features":
         return specification
     pooler = part("chain", parts=(part("first_token_pool"), part("dense", activation="tanh")))
-    return with_features(specification, pool=pooler if described.has("pooler.dense.weight") else None)
+    return with_features(
+        specification, pool=pooled(described, pooler if described.has("pooler.dense.weight") else None)
+    )
 
 
 register_kind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from formwright.models.configurations.bert import MASKED, TEXTS
-from formwright.models.configurations.kind import Described, Head, Kind, register_kind, with_features
+from formwright.models.configurations.kind import Described, Head, Kind, pooled, register_kind, with_features
 from formwright.models.language.bert import bert
 from formwright.nn.specification import ChainSpec, part
 
@@ -28,7 +28,7 @@ def _specification(described: Described) -> ChainSpec:
         classes=described.classes if described.task == TEXTS else None,
     )
     if described.task == "features":
-        return with_features(specification)
+        return with_features(specification, pool=pooled(described, None))
     if described.task == MASKED:
         return specification
     pool = part("chain", parts=(part("first_token_pool"), part("dense", activation="relu")))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from formwright.errors import UnknownNameError, UserError
-from formwright.nn.specification import ChainSpec, PartSpec
+from formwright.nn.specification import ChainSpec, PartSpec, part
 
 #: Our names of the activations that transformers names; several of its names are the same function.
 ACTIVATIONS: Mapping[str, str] = {
@@ -70,6 +70,7 @@ class Described:
         architecture: the class of transformers, if one is named.
         tensors: the names of its weights.
         separator: the id that ends a text, where its tokeniser has one.
+        pooling: how the folder says that tokens become one vector, ``mean`` or ``first``.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Described:
     architecture: str | None
     tensors: Collection[str]
     separator: int | None = None
+    pooling: str | None = None
 
     @property
     def classes(self) -> int:
@@ -133,7 +135,12 @@ class Kind:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def specification(
-        self, name: str, config: Mapping[str, Any], tensors: Collection[str], separator: int | None = None
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        tensors: Collection[str],
+        separator: int | None = None,
+        pooling: str | None = None,
     ) -> ChainSpec:
         """Our model of a configuration.
 
@@ -149,7 +156,7 @@ class Kind:
                 )
         options = {**given, **{key: _checked(name, key, given, value) for key, value in self.read.items()}}
         head, architecture = self._head(name, config, tensors)
-        return self.build(Described(name, options, head.task, architecture, tensors, separator))
+        return self.build(Described(name, options, head.task, architecture, tensors, separator, pooling))
 
     def _head(self, name: str, config: Mapping[str, Any], tensors: Collection[str]) -> tuple[Head, str | None]:
         named = config.get("architectures")
@@ -221,6 +228,12 @@ def without_scores(specification: ChainSpec) -> ChainSpec:
     if specification.head.name == "classifier":
         options.setdefault("pool", PartSpec("mean_pool"))
     return with_features(specification, **options)
+
+
+def pooled(described: Described, own: PartSpec | None) -> PartSpec | None:
+    """What makes one vector of a text's tokens: what the folder says, or else the model's ``own``."""
+    ways = {"mean": part("mean_pool"), "first": part("first_token_pool")}
+    return own if described.pooling is None else ways[described.pooling]
 
 
 def with_features(specification: ChainSpec, **options: Any) -> ChainSpec:
