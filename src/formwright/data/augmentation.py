@@ -130,7 +130,7 @@ def _rectangles(
 
 def mix(
     images: Float[Tensor, "batch channels height width"],
-    labels: Int[Tensor, " batch"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     classes: int,
     augmentation: Augmentation,
     random: np.random.Generator,
@@ -146,5 +146,8 @@ def mix(
     else:
         keep = float(random.beta(augmentation.mixup, augmentation.mixup))
         images = torch.lerp(partner, images, keep)
-    own, other = (torch.nn.functional.one_hot(values, classes).float() for values in (labels, partner_labels))
+    own, other = (
+        values if values.is_floating_point() else torch.nn.functional.one_hot(values, classes).float()
+        for values in (labels, partner_labels)
+    )
     return images, torch.lerp(other, own, keep)

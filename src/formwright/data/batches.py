@@ -32,7 +32,8 @@ def normalise(
 
 
 class Batches(EpochBatches):
-    """Endless training batches of ``images`` (uint8 ``(n, height, width, channels)``) and ``labels`` (int64 ``(n,)``).
+    """Endless training batches of ``images`` (uint8 ``(n, height, width, channels)``) and ``labels``, the
+    class of each (int64 ``(n,)``) or its share of each class (``(n, classes)``).
 
     Each epoch takes the pictures ``indices`` (all, if None) once in a new order; a last incomplete batch is left for
     the next epoch's order to include, unless there are fewer pictures than ``batch_size``, which then is their number.
@@ -44,7 +45,7 @@ class Batches(EpochBatches):
     def __init__(
         self,
         images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         *,
         batch_size: int,
         mean: Sequence[float],
@@ -81,16 +82,26 @@ def training_batches(
     seed: int = 0,
     augmentation: Augmentation | None = None,
     parts: Sequence[str] = ("train",),
+    targets: NDArray[np.float32] | None = None,
 ) -> Batches:
-    """Endless, shuffled batches of the training part of ``data``, or of several parts together."""
+    """Endless, shuffled batches of the training part of ``data``, or of several parts together.
+
+    Args:
+        targets: what is learned of these pictures in place of their classes: shares of all classes.
+    """
+    indices = np.concatenate([data.split.part(part) for part in parts])
+    labels: NDArray[Any] = data.labels
+    if targets is not None:
+        labels = np.zeros((len(data.labels), data.classes), np.float32)
+        labels[indices] = targets
     return Batches(
         data.images,
-        data.labels,
+        labels,
         batch_size=batch_size,
         mean=data.mean,
         std=data.std,
         classes=data.classes,
-        indices=np.concatenate([data.split.part(part) for part in parts]),
+        indices=indices,
         seed=seed,
         augmentation=augmentation,
     )

@@ -10,7 +10,7 @@ import dataclasses
 import gc
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,14 +18,16 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from formwright.data.epochs import EpochBatches
 from formwright.files import write_safetensors
-from formwright.fitting.kind import Reading
+from formwright.fitting.kind import Answers, ClassifiedData, Reading
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import SPLITS_FILE, RunPaths
 from formwright.fitting.task import Task, task_type
 from formwright.models import Network, create_model, load_checkpoint
 from formwright.models.network import load_state, read_safetensors
 from formwright.models.pretrained import read_pretrained
+from formwright.models.tables import start_tables
 from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.search.executors import PROGRESS, Listener
@@ -71,6 +73,7 @@ class Bench:
     ) -> None:
         self.task, self.paths, self.seed, self.threads = task, RunPaths(root), seed, threads
         self.tell: Listener = nobody
+        self._answers: Answers | None = None
         self.trainers: dict[int, Trainer] = {}
         #: seconds between two checkpoints of a training, and between two evaluations where the best weights are kept
         self.checkpoint_every, self.evaluate_every = CHECKPOINT_EVERY, EVALUATE_EVERY
@@ -129,6 +132,8 @@ class Bench:
             weights = self.task.data.weights[trial.proposal["weights"]]
             load_checkpoint(model, weights.state, head=False, resize_positions=True)
             self._take_head(model, trial.proposal.get("head"))
+        elif self.task.data.weights:
+            start_tables(model, self.task.data.weights)
         return model
 
     def _take_head(self, model: Network, number: int | None) -> None:
@@ -151,10 +156,26 @@ class Bench:
                     trainer.take_loss()  # it is told
         return self.trainers[trial.number]
 
+    @property
+    def answers(self) -> Answers | None:
+        """What a teacher said of all samples, where one was trained before the others."""
+        if self._answers is None and self.paths.answers.is_file():
+            arrays = {name: tensor.numpy() for name, tensor in read_safetensors(self.paths.answers).items()}
+            inputs, further = arrays.pop("inputs", None), arrays.pop("further", None)
+            self._answers = Answers(arrays, inputs, further)
+        return self._answers
+
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> EpochBatches:
+        """Batches of some parts; what a teacher said of their samples is learned where there is one."""
+        data = self.task.data
+        if isinstance(data, ClassifiedData) and self.answers is not None:
+            return data.training_batches(batch_size, seed=seed, parts=parts, answers=self.answers)
+        return data.training_batches(batch_size, seed=seed, parts=parts)
+
     def new_trainer(
         self, model: nn.Module, recipe: Recipe, number: int, objective: Objective | None = None, *, attempt: int = 0
     ) -> Trainer:
-        batches = self.task.data.training_batches(recipe.batch_size, seed=self.seed + attempt)
+        batches = self.training_batches(recipe.batch_size, seed=self.seed + attempt)
         objective = objective or self.task.goal.objective(recipe)
         return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
 

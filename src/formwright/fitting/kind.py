@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from formwright.models.pretrained import Pretrained
 
 PARTS = ("train", "val", "test")
+#: Where a teacher has answered, the share of the true class in what is learned.
+TRUE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,21 @@ class Data(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher says of samples, for others to learn from.
+
+    Attributes:
+        shares: by part, the probability of each class for each sample ``(samples, classes)``.
+        inputs: of further samples, which have no class of their own; as the model takes them.
+        further: the same of these.
+    """
+
+    shares: Mapping[str, NDArray[np.float32]]
+    inputs: NDArray[Any] | None = None
+    further: NDArray[np.float32] | None = None
+
+
 class LabelledContent(Content, Protocol):
     @property
     def labels(self) -> NDArray[np.int64]: ...
@@ -242,9 +259,31 @@ class ClassifiedData(Data):
     def class_names(self) -> Sequence[str]:
         return self.content.class_names
 
+    @abstractmethod
+    def training_batches(
+        self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",), answers: Answers | None = None
+    ) -> EpochBatches:
+        """As :meth:`Data.training_batches`; with the ``answers`` of a teacher, these are learned (:meth:`targets`)."""
+
     def labels(self, *parts: str) -> NDArray[np.int64]:
         """The class of each sample of a part, or of several."""
         return np.concatenate([self.content.labels[self.content.split.part(part)] for part in parts])
+
+    def targets(self, parts: Sequence[str], answers: Answers | None) -> NDArray[Any]:
+        """What is learned of the samples of some parts: their classes, or shares of classes where a teacher answered.
+
+        The share of the true class is :data:`TRUE_SHARE` and that of the teacher's probabilities the rest.
+        """
+        labels = self.labels(*parts)
+        if answers is None:
+            return labels
+        true = np.eye(len(self.class_names), dtype=np.float32)[labels]
+        said = np.concatenate([answers.shares[part] for part in parts])
+        return TRUE_SHARE * true + np.float32(1 - TRUE_SHARE) * said
+
+    def further_inputs(self, count: int, *, seed: int) -> NDArray[Any] | None:
+        """Inputs like those to train on, for a teacher to answer; none for kinds that cannot make any."""
+        return None
 
     def names(self, part: str) -> Sequence[tuple[int, str]]:
         """The number in the data set of each sample of a part, and what it is called."""

@@ -49,7 +49,7 @@ def simple_competitors(session: Session, shipped: Variant) -> None:
     """Score the simple competitors on the test part, but for one that is shipped."""
     state = session.folder.state
     for trial in state.trials:
-        name = trial.name.partition(",")[0]
+        name = trial.title
         if not trial.fitted or not trial.curve:
             continue
         state.baselines = [baseline for baseline in state.baselines if baseline.name != name]

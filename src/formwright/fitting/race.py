@@ -19,8 +19,8 @@ RACE_SHARE = 0.35
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"
-#: Of the time of the race, how long a solver may look at samples.
-FIT_SHARE = 0.15
+#: Of the time for training, how long a solver may look at samples.
+FIT_SHARE = 0.06
 #: A first rung of fewer seconds than this says too little.
 SHORTEST_RUNG = 1.5
 
@@ -29,7 +29,6 @@ def race(session: Session, seconds: float) -> None:
     """Halve the shortlist until one candidate is left; the decided rungs are remembered across kills."""
     state, metric = session.folder.state, session.task.metric
     start, end = session.clock.spent, session.clock.spent + seconds
-    fit_competitors(session, FIT_SHARE * seconds)
     seconds = max(end - session.clock.spent, 0.5 * seconds)
     # Newcomers join after the first rung; a continued run has some of them already.
     candidates = [t for t in state.trials if t.status != "dropped" and not t.teacher and not t.fitted]
@@ -69,7 +68,8 @@ def race(session: Session, seconds: float) -> None:
         session.save()
     running = running or _last_hope(session)
     best = max(running, key=lambda trial: trial.score)
-    state.teacher = None if best.fitted else _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
+    if state.teacher is None and not best.fitted:
+        state.teacher = _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
     state.winner = best.number
     session.save()
 
@@ -153,7 +153,7 @@ def _newcomers(session: Session, count: int, seconds: float, end: float) -> list
 
 def _teacher(session: Session, winner: Trial, seconds: float) -> int | None:
     """The best of those that miss the budget, if it is better than the winner after as much training."""
-    missing = [trial for trial in session.folder.state.trials if trial.teacher and not trial.fitted]
+    missing = [t for t in session.folder.state.trials if t.teacher and not t.fitted and t.status == "waiting"]
     teachers = [trial for trial in missing if trial.status != "failed"]
     for trial in teachers:
         trial.status = "racing"

@@ -90,6 +90,11 @@ class Trial:
         return self.curve[-1].seconds if self.curve else 0.0
 
     @property
+    def title(self) -> str:
+        """What it is called in a sentence, without its choices."""
+        return self.name if "weights" in self.proposal else self.name.partition(",")[0]
+
+    @property
     def label(self) -> str:
         """What its exported form is called, where a solver found its weights."""
         return f"classifier-{self.proposal['weights']}" if "weights" in self.proposal else self.family

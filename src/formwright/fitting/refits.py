@@ -87,7 +87,7 @@ def _learned(bench: Bench, model: Network, trials: Sequence[Trial], again: Again
 
 
 def _objective(bench: Bench, trial: Trial, recipe: Recipe, again: Again) -> Objective:
-    if again.teacher is None:
+    if again.teacher is None or bench.answers is not None:
         return bench.task.goal.objective(recipe)
     return bench.task.distilled(recipe, bench.trained(again.teacher))
 
@@ -96,9 +96,9 @@ def _anew(
     bench: Bench, trial: Trial, recipe: Recipe, again: Again, kept: Mapping[str, int], end: float
 ) -> nn.Module | None:
     """As the attempt that led to the kept weights, with more samples and as many more steps."""
-    attempt, data = kept["attempt"], bench.task.data
-    batches = data.training_batches(recipe.batch_size, seed=bench.seed + attempt, parts=again.parts)
-    longer = len(batches) / len(data.training_batches(recipe.batch_size, seed=bench.seed))
+    attempt = kept["attempt"]
+    batches = bench.training_batches(recipe.batch_size, seed=bench.seed + attempt, parts=again.parts)
+    longer = len(batches) / len(bench.training_batches(recipe.batch_size, seed=bench.seed))
     total, steps = round(longer * kept["total"]), round(longer * kept["steps"])
     if steps * trial.curve[-1].seconds / max(trial.curve[-1].step, 1) > end - time.monotonic():
         return None
@@ -123,7 +123,7 @@ def _on(bench: Bench, model: Network, trial: Trial, recipe: Recipe, again: Again
         vector_learning_rate=RATE * recipe.vector_learning_rate,
         warmup=20,
     )
-    batches = bench.task.data.training_batches(recipe.batch_size, seed=bench.seed, parts=again.parts)
+    batches = bench.training_batches(recipe.batch_size, seed=bench.seed, parts=again.parts)
     objective = _objective(bench, trial, recipe, again)
     trainer = Trainer(model, objective, batches, recipe, seed=1000 * bench.seed + trial.number)
     checkpoint = bench.paths.checkpoint(again.label)

@@ -21,7 +21,7 @@ from formwright.fitting.final import learn_the_rest
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
-from formwright.fitting.race import RACE_SHARE, finish_winner, race, replace_winner, winner
+from formwright.fitting.race import FIT_SHARE, RACE_SHARE, finish_winner, fit_competitors, race, replace_winner, winner
 from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
@@ -29,6 +29,7 @@ from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
 from formwright.fitting.shrink import choose, export_winner, shrink
 from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
+from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
 from formwright.measurement.budget import Budget, Quantity
 from formwright.models.pretrained import located, read_pretrained
@@ -221,6 +222,16 @@ def _run(session: Session) -> FitResult:
         with clock.stage("shortlist"):
             shortlist(session, training_end - clock.spent)
     if state.winner is None:
+        left = training_end - clock.spent
+        if any(trial.fitted and trial.status == "waiting" for trial in state.trials):
+            reporter.stage("Fitting simple competitors", FIT_SHARE * left)
+            with clock.stage("race"):
+                fit_competitors(session, FIT_SHARE * left)
+        if teachers(session) and "teach" not in state.finished:
+            seconds = (TEACHER_SHARE + ANSWER_SHARE) * left
+            reporter.stage("Training a teacher", seconds)
+            with clock.stage("teach"):
+                teach(session, seconds)
         seconds = RACE_SHARE * max(training_end - clock.spent, 10.0)
         reporter.stage("Racing", seconds)
         with clock.stage("race"):

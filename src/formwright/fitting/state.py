@@ -56,6 +56,11 @@ class RunPaths:
     def checkpoint(self, name: str) -> Path:
         return self.root / "checkpoints" / f"{name}.safetensors"
 
+    @property
+    def answers(self) -> Path:
+        """What a teacher says of all samples."""
+        return self.checkpoint("answers")
+
     def variant(self, name: str) -> Path:
         return self.root / "variants" / name
 

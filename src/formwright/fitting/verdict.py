@@ -9,7 +9,7 @@ from formwright.fitting.task import TaskType
 def verdict(result: FitResult, task: TaskType) -> list[str]:
     """What won, where that is no single network, and what the files have learned."""
     shipped, samples, sentences = result.shipped, task.words.samples, []
-    fitted = {trial.number: trial.name.partition(",")[0] for trial in result.trials if trial.fitted}
+    fitted = {trial.number: trial.title for trial in result.trials if trial.fitted}
     if shipped.form == ENSEMBLE:
         sentences.append(f"It is the average of what several candidates say: {result.model.rpartition(' (')[0]}.")
     elif shipped.trial in fitted:

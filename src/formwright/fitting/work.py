@@ -73,13 +73,20 @@ def finish(
     chosen = trial_from_dict(trial)
     bench.forget_all_but([chosen.number])
     trainer = bench.trainer(chosen)
-    if teacher is not None:
+    if teacher is not None and bench.answers is None:
         teaching = bench.trained(trial_from_dict(teacher))
         trainer.objective = bench.task.distilled(trainer.recipe, teaching)
     if bench.past_its_best(chosen):
         begin_anew(bench, chosen, trainer.objective, seconds, attempts)
     else:
         bench.finish(trainer, chosen, seconds, f"trial-{chosen.number:02d}")
+
+
+def answer(bench: Bench, *, trial: dict[str, Any], seconds: float) -> int:
+    """What a trained trial says of all samples, for the others to learn from."""
+    from formwright.fitting.teaching import answer as write_answers
+
+    return write_answers(bench, trial_from_dict(trial), seconds)
 
 
 def measure(bench: Bench, *, specification: dict[str, Any], batch_size: int, precision: Any) -> dict[str, Any]:
@@ -185,6 +192,7 @@ WORK: dict[str, Callable[..., Any]] = {
     "fit": fit,
     "test": test,
     "finish": finish,
+    "answer": answer,
     "export": export_trained,
     "average": average_best,
     "refit": refit_chosen,

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from formwright.nn.embeddings import TokenEmbedding
 from formwright.nn.layers import Quantised, Quantiser
 
 Precision = Literal["float32", "int8"]
@@ -31,9 +32,9 @@ def model_bytes(model: nn.Module, precision: Precision = "float32") -> int:
     """Bytes of the ONNX file that ``model`` would become, estimated from its modules (within 10 % or 2 kB).
 
     ``float32``: 4 a parameter. ``int8``: 1 for each weight of a linear or convolution layer, a scale for each of its
-    output channels, an integer bias for convolutions; the rest stays float32. A batch norm becomes a bias, for it is
-    folded into the convolution before it. Every layer adds what its nodes take. Quantised weights of 8 and 4 bits count
-    by their bits in either precision.
+    output channels, an integer bias for convolutions, 1 for each value of the tables of tokens; the rest stays float32.
+    A batch norm becomes a bias, for it is folded into the convolution before it. Every layer adds what its nodes take.
+    Quantised weights of 8 and 4 bits count by their bits in either precision.
     """
     integer = precision == "int8"
     bias_bytes = INTEGER_BIAS_BYTES if integer else 4
@@ -52,7 +53,9 @@ def model_bytes(model: nn.Module, precision: Precision = "float32") -> int:
             if id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            if integer and isinstance(module, _QUANTISED) and parameter.ndim > 1:
+            if integer and isinstance(module, TokenEmbedding) and parameter.ndim > 1:
+                total += parameter.numel()
+            elif integer and isinstance(module, _QUANTISED) and parameter.ndim > 1:
                 total += parameter.numel() + SCALE_BYTES * parameter.shape[0]
             elif isinstance(module, _CONVOLUTIONS) and parameter.ndim == 1:
                 total += bias_bytes * parameter.numel()

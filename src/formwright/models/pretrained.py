@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,12 @@ class Pretrained:
         return dataclasses.replace(
             self, specification=dataclasses.replace(self.specification, input=source), state=state, tokenizer=None
         )
+
+    @cached_property
+    def token_table(self) -> NDArray[np.float32]:
+        """The embedding of each token of a model of texts, ``(vocabulary, dim)``."""
+        table: NDArray[np.float32] = self.model().get_parameter("backbone.embed.weight").detach().float().numpy()
+        return table
 
     def model(self) -> Network:
         """The model with its weights, in eval mode.

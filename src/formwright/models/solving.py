@@ -13,6 +13,7 @@ from torch import Tensor
 
 from formwright.batch import call
 from formwright.nn.taps import read_taps
+from formwright.training.evaluation import by_length
 
 if TYPE_CHECKING:
     from formwright.candidates import Take
@@ -46,17 +47,14 @@ def fit_head(model: Network, take: Take, seed: int) -> None:
 
 
 def _features(network: Any, inputs: Tensor) -> NDArray[np.float32]:
-    """What the head's linear layer sees of each sample; rows of ids are looked at by length, without their padding."""
-    padding = getattr(network.specification.input, "padding", None)
-    lengths = torch.full((len(inputs),), inputs.shape[-1])
-    if padding is not None:
-        lengths = 1 + torch.where(inputs != padding, torch.arange(inputs.shape[-1]), 0).amax(-1)
-    order, found = lengths.argsort(), []
+    """What the head's linear layer sees of each sample."""
+    order, found = [], []
     with torch.inference_mode(), read_taps(network, "head.linear:input") as values:
-        for chunk in torch.split(order, CHUNK):
-            call(network, inputs[chunk, ..., : int(lengths[chunk].max())])
+        for chosen, chunk in by_length(network, inputs, CHUNK):
+            call(network, chunk)
+            order.append(chosen)
             found.append(values["head.linear:input"].flatten(1))
-    return torch.cat(found).float()[order.argsort()].numpy()
+    return torch.cat(found).float()[torch.cat(order).argsort()].numpy()
 
 
 def fit_kernel(model: Network, take: Take, seed: int) -> None:

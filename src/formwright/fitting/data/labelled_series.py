@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from formwright.data.labelled_series import LabelledSeries, labelled_series, read_labelled_series
 from formwright.data.samples import control_charts
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
-from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
+from formwright.fitting.kind import DATA, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
 from formwright.shapes import LabelledShape
 
@@ -68,11 +68,13 @@ class ClassifiedSeries(ClassifiedData):
         names |= {name: how.options.get(name) for name in ("series", "time")}
         return cls(read_labelled_series(path, **names, seed=how.seed))
 
-    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> ArrayBatches:
+    def training_batches(
+        self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",), answers: Answers | None = None
+    ) -> ArrayBatches:
         from formwright.data.array_batches import ArrayBatches
 
         inputs = np.concatenate([self.inputs[part] for part in parts])
-        return ArrayBatches(inputs, self.labels(*parts), batch_size=batch_size, seed=seed)
+        return ArrayBatches(inputs, self.targets(parts, answers), batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from formwright.data.folders import holds_pictures
 from formwright.data.images import ImageData, read_images
 from formwright.deployment.preparations.image_classification import PicturePreparation
-from formwright.fitting.kind import DATA, ClassifiedData, Reading
+from formwright.fitting.kind import DATA, Answers, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
 from formwright.shapes import PictureShape
 
@@ -74,11 +74,19 @@ class Pictures(ClassifiedData):
         data.weights = how.weights
         return data
 
-    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> Batches:
+    def training_batches(
+        self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",), answers: Answers | None = None
+    ) -> Batches:
         from formwright.data.batches import training_batches
 
-        augmentation = self.augmentation
-        return training_batches(self.content, batch_size=batch_size, seed=seed, augmentation=augmentation, parts=parts)
+        return training_batches(
+            self.content,
+            batch_size=batch_size,
+            seed=seed,
+            augmentation=self.augmentation,
+            parts=parts,
+            targets=None if answers is None else self.targets(parts, answers),
+        )
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

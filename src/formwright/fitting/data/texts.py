@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from formwright.data.tables import SUFFIXES
 from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
@@ -15,7 +16,7 @@ from formwright.data.tokenization import Tokenizer, tokenizer_of
 from formwright.data.vocabulary import fewest_tokens, with_fewer_tokens
 from formwright.deployment.preparations.text_classification import TextPreparation
 from formwright.errors import UserError
-from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
+from formwright.fitting.kind import DATA, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownText, excerpt
 from formwright.shapes import TextShape
 
@@ -129,20 +130,38 @@ class Texts(ClassifiedData):
         content = read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options)
         return cls(content, how.weights, how.most_bytes)
 
-    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> TextBatches:
+    def training_batches(
+        self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",), answers: Answers | None = None
+    ) -> TextBatches:
         from formwright.data.text_batches import TextBatches
 
         drop = DROPPED if self.samples_of["train"] < FEW_TEXTS else 0.0
-        rows = np.concatenate([self.rows[part] for part in parts])
+        rows, targets = np.concatenate([self.rows[part] for part in parts]), self.targets(parts, answers)
+        if answers is not None and answers.inputs is not None and answers.further is not None:
+            rows, targets = np.concatenate([rows, answers.inputs]), np.concatenate([targets, answers.further])
         return TextBatches(
             rows,
-            self.labels(*parts),
+            targets,
             batch_size=batch_size,
             seed=seed,
             drop=drop,
             padding=self.padding,
-            special=[id_ for ids in self.preparation.maker.around for id_ in ids],
+            special=self._special,
         )
+
+    def further_inputs(self, count: int, *, seed: int) -> NDArray[np.int64]:
+        from formwright.data.further_texts import further_texts
+
+        before, after = self.preparation.maker.around
+        aside = [*self._special, self.padding]
+        texts = [row[~np.isin(row, aside)] for row in self.rows["train"]]
+        made = further_texts(texts, self.weights[0].token_table, count, seed=seed, special=aside)
+        return self.preparation.maker.rows([[*before, *text, *after] for text in made], self.preparation.length)
+
+    @property
+    def _special(self) -> list[int]:
+        """The special tokens around a text."""
+        return [id_ for ids in self.preparation.maker.around for id_ in ids]
 
     @property
     def padding(self) -> int:
