@@ -95,7 +95,7 @@ class _Inverted(Part):
 
 @PARTS.register("inverted_convolutions")
 class InvertedConvolutions(_Inverted):
-    """``y = norm(W2 activation(norm(depthwise(activation(norm(W1 x))))))``: the residual part of an inverted bottleneck.
+    """``y = norm(W2 activation(norm(depthwise(activation(norm(W1 x))))))``, the residual part of a bottleneck.
 
     Args:
         dim: channels in and out.

@@ -21,6 +21,7 @@ from typing import Any
 
 from formwright.models import Network, register_family
 from formwright.models.checkpoints import Layout, State, register_layout
+from formwright.models.preprocessing import Preprocessing
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
 
@@ -174,6 +175,7 @@ register_layout(
             (r"_fc\.(.*)", r"head.linear.\1"),
         ),
         convert=_in_stages,
+        preprocessing=Preprocessing((127 / 255,) * 3, (128 / 255,) * 3, (224, 224), crop=0.875),
     ),
 )
 
@@ -190,5 +192,6 @@ register_layout(
             (r"bn2\.(.*)", rf"{_HEAD}.norm.\1"),
             (r"classifier\.(.*)", r"head.linear.\1"),
         ),
+        preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), crop=0.875),
     ),
 )
