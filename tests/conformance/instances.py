@@ -248,7 +248,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("inverted_downsampling"),
         Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
         Case("inverted_downsampling", "same", options={"same_padding": True, "kernel": 5, "squeeze": False}),
-        Case("inverted_downsampling", "depthwise", options={"ratio": 1, "stride": 1, "activation": "relu6"}),
+        Case("inverted_downsampling", "depthwise", options={"ratio": 1, "stride": 1, "squeeze": False}),
     ),
     "residual_downsampling": (
         Case("residual_downsampling"),
@@ -393,7 +393,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
     "efficientnet_lite": {
         "dims": (8, 12, 16),
-        "depths": (1, 2, 1),
+        "depths": (1, 3, 2),
         "strides": (1, 2, 2),
         "kernels": (3, 3, 5),
         "ratios": (1, 3, 3),

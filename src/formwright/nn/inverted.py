@@ -55,6 +55,8 @@ class _Inverted(Part):
         self.same_padding = same_padding and stride > 1  # at stride 1 both ways are the same
         self.hidden = int(in_dim * ratio)
         self.expand = None if ratio == 1 else LinearNorm(in_dim, self.hidden, eps=eps)
+        if self.expand is None:
+            self.resizable = {}  # type: ignore[misc]  # its hidden channels are those that come in
         self.conv = ConvNorm(
             self.hidden,
             self.hidden,

@@ -65,7 +65,7 @@ def efficientnet_lite(
     """
     check_stages(depths=depths, dims=dims, strides=strides, kernels=kernels, ratios=ratios)
     stages = []
-    for stage, rates in enumerate(drop_path_rates(drop_path, depths)):
+    for stage, rates in enumerate(drop_path_rates(drop_path, [depth - 1 for depth in depths])):
         convolutions = part("inverted_convolutions", ratio=ratios[stage], kernel=kernels[stage], eps=eps)
         first = part(
             "inverted_downsampling",
@@ -77,7 +77,7 @@ def efficientnet_lite(
             eps=eps,
             same_padding=same_padding,
         )
-        blocks = tuple(BlockSpec((BranchSpec(convolutions, drop_path=rate),)) for rate in rates[1:])
+        blocks = tuple(BlockSpec((BranchSpec(convolutions, drop_path=rate),)) for rate in rates)
         stages.append(StageSpec(dim=dims[stage], blocks=blocks, downsample=first))
     stages.append(StageSpec(dim=head_dim, blocks=(), downsample=part("widening", eps=eps)))
     own = part("conv_norm_stem", activation="relu6", last_activation=True, eps=eps, same_padding=same_padding)

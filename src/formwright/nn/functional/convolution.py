@@ -40,7 +40,7 @@ def same_padded(
     """
     amounts = []
     for side in reversed(x.shape[2:]):
-        total = (side - 1) // stride * stride + kernel - side
+        total = 0 if side == 0 else (side - 1) // stride * stride + kernel - side
         amounts += [total // 2, total - total // 2]
     return F.pad(x, amounts)
 
