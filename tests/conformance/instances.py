@@ -77,6 +77,8 @@ class Case:
 
 
 _NORM = part("layer_norm")
+_SAME_PADDED = part("inverted_convolutions", ratio=2, kernel=5, same_padding=True)
+_DEPTHWISE = part("inverted_convolutions", ratio=1)
 _ATTENTION_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2), norm=_NORM), BranchSpec(part("mlp"), norm=_NORM)))
 _READING_BLOCK = BlockSpec((BranchSpec(part("cross_attention", heads=2), norm=_NORM), BranchSpec(part("mlp"))))
 _CAUSAL_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2, causal=True), norm=_NORM), BranchSpec(part("mlp"))))
@@ -244,11 +246,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("inverted_convolutions", options={"ratio": 2}),
         Case("inverted_convolutions", "depthwise", options={"ratio": 1, "kernel": 5}),
     ),
+    "convolutional_downsampling": (
+        Case("convolutional_downsampling"),
+        Case("convolutional_downsampling", "same", options={"convolutions": _SAME_PADDED}),
+        Case("convolutional_downsampling", "kept", options={"convolutions": _DEPTHWISE, "stride": 1}),
+    ),
     "inverted_downsampling": (
         Case("inverted_downsampling"),
         Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
-        Case("inverted_downsampling", "same", options={"same_padding": True, "kernel": 5, "squeeze": False}),
-        Case("inverted_downsampling", "depthwise", options={"ratio": 1, "stride": 1, "squeeze": False}),
     ),
     "residual_downsampling": (
         Case("residual_downsampling"),

@@ -1,4 +1,4 @@
-"""The embedding of networks whose convolutions are followed by batch norms."""
+"""Embeddings and downsampling of networks whose convolutions are followed by batch norms."""
 
 from __future__ import annotations
 
@@ -11,11 +11,21 @@ from torch.nn import functional as F
 
 from formwright.errors import UserError
 from formwright.nn.activations import build_activation
+from formwright.nn.channel_mixers.squeeze_excite import SqueezeExcite
 from formwright.nn.context import EMPTY, Context
-from formwright.nn.convolution import ConvNorm, conv_norm_axes, to_channels_last
+from formwright.nn.convolution import (
+    ConvNorm,
+    LinearNorm,
+    conv_norm_axes,
+    linear_norm_axes,
+    to_channels_first,
+    to_channels_last,
+)
 from formwright.nn.embeddings import channels_last_memory
+from formwright.nn.frame import Branch
 from formwright.nn.functional.convolution import convolved_side, same_padded
-from formwright.nn.parts import PARTS, RESIDUAL, Axis, Part, Promises
+from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, sharing
+from formwright.nn.specification import BranchSpec, PartSpec
 
 _MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -109,3 +119,65 @@ class ConvNormStem(Part):
         if self.max_pool:
             x = _MAX_POOL[x.ndim - 2](x, 3, 2, 1)
         return to_channels_last(x), context
+
+
+@PARTS.register("inverted_downsampling")
+class InvertedDownsampling(Part):
+    """``y = norm(W2 squeeze_excite(relu(norm(depthwise(relu(norm(W1 x)))))))``, the convolution of stride 2.
+
+    Args:
+        in_dim: channels in.
+        dim: channels out.
+        grid: the grid that it is built for.
+        ratio: channels of the convolution over ``in_dim``.
+        branches: parts that are added to their input, one after the other, before anything else.
+
+    Shapes: ``(batch, *grid, in_dim)`` to ``(batch, *coarser_grid, dim)``, the sides halved and rounded up.
+
+    Source: EfficientViT, arXiv 2305.07027.
+    """
+
+    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "changes the grid"})
+    resizable: ClassVar[dict[str, str]] = {"hidden": "hidden"}
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        grid: tuple[int, ...],
+        ratio: float = 4.0,
+        branches: Sequence[PartSpec] = (),
+    ) -> None:
+        super().__init__()
+        self.dimensions = len(grid)
+        self.hidden = int(in_dim * ratio)
+        self.branches = nn.ModuleList(Branch(BranchSpec(branch), in_dim, grid) for branch in branches)
+        self.expand = LinearNorm(in_dim, self.hidden)
+        self.conv = ConvNorm(self.hidden, self.hidden, 3, stride=2, groups=self.hidden, dimensions=self.dimensions)
+        self.squeeze = SqueezeExcite(self.hidden)
+        self.project = LinearNorm(self.hidden, dim)
+
+    def axes(self) -> dict[str, tuple[Axis | None, ...]]:
+        hidden = Axis("hidden")
+        return {
+            **linear_norm_axes("expand", hidden, INCOMING),
+            **conv_norm_axes("conv", hidden, None, self.dimensions),
+            **linear_norm_axes("project", RESIDUAL, hidden),
+        }
+
+    def inner_axes(self) -> InnerAxes:
+        branches = (f"branches.{index}" for index in range(len(self.branches)))
+        return sharing("squeeze", channels=Axis("hidden")) | sharing(*branches, channels=INCOMING)
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(convolved_side(side, 3, 2, 1) for side in grid)
+
+    def forward(
+        self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *coarser_grid dim"], Context]:
+        for branch in self.branches:
+            x, context = branch(x, context)
+        x = F.relu(self.expand(x))
+        x = F.relu(to_channels_last(self.conv(to_channels_first(x))))
+        return self.project(self.squeeze(x)), context

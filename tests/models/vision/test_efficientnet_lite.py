@@ -36,11 +36,12 @@ def test_same_padding_is_that_of_its_definition(side: int, kernel: int, stride: 
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_a_side_is_centred_on_its_second_place_where_it_is_even(kernel: int) -> None:
     """The impulse of one place is seen by the outputs whose neighbourhood holds it, by the definition of SAME."""
-    options = {"ratio": 1, "kernel": kernel, "squeeze": False, "activation": "identity"}
-    reduction = build_part(part("inverted_downsampling", same_padding=True, **options), 1, 1, grid=(8,)).eval()
+    convolutions = part("inverted_convolutions", ratio=1, kernel=kernel, activation="identity", same_padding=True)
+    spec = part("convolutional_downsampling", convolutions=convolutions, dimensions=1)
+    reduction = build_part(spec, 1, 1).eval()
     with torch.no_grad():
-        reduction.conv.conv.weight.copy_(torch.arange(1.0, kernel + 1).view(1, 1, kernel))
-        reduction.project.linear.weight.fill_(1.0)
+        reduction.convolutions.conv2.conv.weight.copy_(torch.arange(1.0, kernel + 1).view(1, 1, kernel))
+        reduction.convolutions.conv3.conv.weight.fill_(1.0)
         seen, _ = reduction(torch.eye(8).unsqueeze(-1))
     front = (kernel - 2) // 2
     expected = [[max(0, place - 2 * out + front + 1) for out in range(4)] for place in range(8)]

@@ -68,14 +68,9 @@ def efficientnet_lite(
     for stage, rates in enumerate(drop_path_rates(drop_path, [depth - 1 for depth in depths])):
         convolutions = part("inverted_convolutions", ratio=ratios[stage], kernel=kernels[stage], eps=eps)
         first = part(
-            "inverted_downsampling",
-            ratio=ratios[stage],
-            kernel=kernels[stage],
+            "convolutional_downsampling",
+            convolutions=convolutions.with_options(same_padding=same_padding),
             stride=strides[stage],
-            activation="relu6",
-            squeeze=False,
-            eps=eps,
-            same_padding=same_padding,
         )
         blocks = tuple(BlockSpec((BranchSpec(convolutions, drop_path=rate),)) for rate in rates)
         stages.append(StageSpec(dim=dims[stage], blocks=blocks, downsample=first))
@@ -117,28 +112,28 @@ register_family(
 
 #: What the layers of a block are called: by the authors, by timm in most blocks, and in its block without expansion.
 _AUTHORS = {
-    "_expand_conv": "expand.linear",
-    "_bn0": "expand.norm",
-    "_depthwise_conv": "conv.conv",
-    "_bn1": "conv.norm",
-    "_project_conv": "project.linear",
-    "_bn2": "project.norm",
+    "_expand_conv": "conv1.conv",
+    "_bn0": "conv1.norm",
+    "_depthwise_conv": "conv2.conv",
+    "_bn1": "conv2.norm",
+    "_project_conv": "conv3.conv",
+    "_bn2": "conv3.norm",
 }
 _TIMM = {
-    "conv_pw": "expand.linear",
-    "bn1": "expand.norm",
-    "conv_dw": "conv.conv",
-    "bn2": "conv.norm",
-    "conv_pwl": "project.linear",
-    "bn3": "project.norm",
+    "conv_pw": "conv1.conv",
+    "bn1": "conv1.norm",
+    "conv_dw": "conv2.conv",
+    "bn2": "conv2.norm",
+    "conv_pwl": "conv3.conv",
+    "bn3": "conv3.norm",
 }
-_TIMM_FIRST = {"conv_dw": "conv.conv", "bn1": "conv.norm", "conv_pw": "project.linear", "bn2": "project.norm"}
+_TIMM_FIRST = {"conv_dw": "conv2.conv", "bn1": "conv2.norm", "conv_pw": "conv3.conv", "bn2": "conv3.norm"}
 
 
 def _place(stage: int, block: int) -> str:
     """Where a block stands: the first of a stage is its downsampling."""
     start = f"backbone.stages.{stage}."
-    return f"{start}blocks.{block - 1}.branches.0.part" if block else f"{start}downsample"
+    return f"{start}blocks.{block - 1}.branches.0.part" if block else f"{start}downsample.convolutions"
 
 
 def _in_stages(state: State, model: Network) -> State:
@@ -160,7 +155,7 @@ def _timm_block(match: re.Match[str]) -> str:
     return f"{_place(stage, block)}.{names[match[3]]}.{match[4]}"
 
 
-_STEM, _HEAD = r"backbone.embed.convs.0", r"backbone.stages.7.downsample.expand"
+_STEM, _HEAD = r"backbone.embed.convs.0", r"backbone.stages.7.downsample.conv"
 
 register_layout(
     "efficientnet_lite",
@@ -170,7 +165,7 @@ register_layout(
         renames=(
             (r"_conv_stem\.(.*)", rf"{_STEM}.conv.\1"),
             (r"_bn0\.(.*)", rf"{_STEM}.norm.\1"),
-            (r"_conv_head\.(.*)", rf"{_HEAD}.linear.\1"),
+            (r"_conv_head\.(.*)", rf"{_HEAD}.conv.\1"),
             (r"_bn1\.(.*)", rf"{_HEAD}.norm.\1"),
             (r"_fc\.(.*)", r"head.linear.\1"),
         ),
@@ -188,7 +183,7 @@ register_layout(
             (r"conv_stem\.(.*)", rf"{_STEM}.conv.\1"),
             (r"bn1\.(.*)", rf"{_STEM}.norm.\1"),
             (r"blocks\.(\d)\.(\d+)\.(\w+)\.(\w+)", _timm_block),
-            (r"conv_head\.(.*)", rf"{_HEAD}.linear.\1"),
+            (r"conv_head\.(.*)", rf"{_HEAD}.conv.\1"),
             (r"bn2\.(.*)", rf"{_HEAD}.norm.\1"),
             (r"classifier\.(.*)", r"head.linear.\1"),
         ),
