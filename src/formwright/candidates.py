@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from formwright.open_choices import Open
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from formwright.nn.specification import NetworkSpec
+
+    #: So many samples at most, evenly spaced: inputs as the model takes them, and the target of each.
+    Take = Callable[[int], tuple[Tensor, NDArray[np.int64]]]
+    #: Sets the weights of a network that was just built, from samples and a seed.
+    Fit = Callable[[Any, Take, int], None]
 
 Build = TypeVar("Build", bound="Callable[..., NetworkSpec]")
 
@@ -29,6 +38,8 @@ class Candidate:
             afford; if the family has no such choice, there is one size.
         narrow: the scale below which the own first values are tried in place of ``first``.
         plain: what it is called as the plain model beside every result, if it is that of its task.
+        fit: for a simple competitor, which is not trained step by step: what finds its weights at once.
+        called: what a simple competitor is called.
     """
 
     build: Callable[..., NetworkSpec]
@@ -39,6 +50,8 @@ class Candidate:
     scale: str = "width"
     narrow: int = 24
     plain: str = ""
+    fit: Fit | None = None
+    called: str = ""
 
 
 #: By task, then by family.

@@ -22,7 +22,10 @@ from torch import Tensor, nn
 from formwright.batch import call as ask
 from formwright.models import MODELS, Model, Network, create_model, model_specification
 from formwright.models.series.temporal import temporal_transformer
+from formwright.models.topologies.ensemble import EnsembleSpec
 from formwright.models.topologies.restorer import RestorerSpec
+from formwright.models.vision.linear import linear_pictures
+from formwright.models.vision.resnet import SMALL_IMAGE_STEM
 from formwright.nn import PARTS, BlockSpec, BranchSpec, Context, Part, PartSpec, StageSpec, build_part, part
 from formwright.nn.context import OFFERS
 from formwright.nn.specification import ChainSpec, ImageInput, Input, NetworkSpec, SeriesInput, TokenInput, VectorInput
@@ -346,6 +349,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     ),
     "variate_tokens": (Case("variate_tokens", dim=7),),
     "forecast": (Case("forecast", options={"norm": _NORM}),),
+    "pixels": (Case("pixels", dim=8 * 5 * 7, channels_first=True),),
+    "oriented_gradients": (Case("oriented_gradients", dim=36 * 1 * 2, channels_first=True),),
+    "radial_basis": (Case("radial_basis"),),
+    "values_and_spectrum": (Case("values_and_spectrum", dim=8 * (7 + 4)),),
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),
     "convolutional_ngrams": (),
@@ -471,6 +478,14 @@ _FINDING = {
 _SHALLOW = {"dims": (8, 12), "depths": (1, 1), "classes": CLASSES, "image_size": 16}
 
 
+def _ensemble(**options: Any) -> EnsembleSpec:
+    """A small ResNet and a linear classifier of pixels."""
+    small = model_specification("resnet18", depths=(1, 1), dims=(8, 12), stem=SMALL_IMAGE_STEM, **options)
+    members = (small, linear_pictures(features="pixels", **options))
+    dictionaries = tuple(member.to_dict() for member in members)
+    return EnsembleSpec(family="ensemble", name="ensemble", task="image-classification", members=dictionaries)
+
+
 def windowed_restorer(*, window: int = 4, multiple: int = 1) -> RestorerSpec:
     """Two blocks of windows, the second shifted, between a convolution and a sub-pixel layer, with a skip."""
 
@@ -541,6 +556,7 @@ TINY_NETWORKS: dict[str, tuple[str | Callable[..., NetworkSpec], dict[str, Any]]
         "lra_retrieval",
         {**_SHORT, "length": 12, "depth": 1, "heads": 2, "classes": CLASSES, "padding": None, "class_token": False},
     ),
+    "ensemble": (_ensemble, {"image_size": 8, "channels": 3, "classes": CLASSES}),
     "espcn": ("espcn_x2", {"dims": (8, 4), "skip": True, "channels": 3, "image_size": 9}),
     "restorer_windows": (windowed_restorer, {"window": 2, "multiple": 4}),
     "dit": ("dit_s_2", {**_DRAWN, "learned_variance": True}),

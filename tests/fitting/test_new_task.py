@@ -126,8 +126,9 @@ class Waves(Data):
         rows = self.content.parts[name]
         return self.preparation.inputs(self.content.waves[rows]), self.content.pitch[rows]
 
-    def training_batches(self, batch_size, *, seed):
-        return ArrayBatches(*self._rows("train"), batch_size=batch_size, seed=seed)
+    def training_batches(self, batch_size, *, seed, parts=("train",)):
+        inputs, targets = map(np.concatenate, zip(*map(self._rows, parts), strict=True))
+        return ArrayBatches(inputs, targets, batch_size=batch_size, seed=seed)
 
     def evaluation_batches(self, part, *, batch_size=None, most=None):
         return in_order(*self._rows(part), batch_size=batch_size or 64, most=most)

@@ -35,3 +35,12 @@ def test_the_best_survive_and_of_equal_ones_the_earlier():
     assert survivors({0: 0.5, 1: 0.9, 2: 0.7, 3: 0.9}, 3) == [1, 3, 2]
     assert survivors({2: 0.5, 1: 0.5}, 1) == [1]
     assert survivors({}, 2) == []
+
+
+def test_the_favoured_one_goes_on_while_it_is_as_good_as_the_last():
+    scores = {0: 0.80, 1: 0.90, 2: 0.85, 3: 0.84}
+    assert survivors(scores, 2, favoured=3, margin=0.02) == [1, 3]
+    assert survivors(scores, 2, favoured=0, margin=0.02) == [1, 2]
+    assert survivors(scores, 2, favoured=1, margin=0.02) == [1, 2]
+    assert survivors({0: 0.9, 1: 0.89}, 1, favoured=1, margin=0.02) == [1]
+    assert survivors(scores, 2, favoured=7, margin=1.0) == [1, 2]

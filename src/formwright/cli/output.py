@@ -115,6 +115,7 @@ def print_fit(result: FitResult, out: Path) -> None:
     """The answer in a few lines, and where the rest is."""
     from formwright.fitting.report import interval
     from formwright.fitting.task import task_type
+    from formwright.fitting.verdict import verdict
 
     task = task_type(result.task)
     metric, ends = task.metric, interval(result, task.metric)
@@ -122,6 +123,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
     test = result.test
     console.print(f"[bold]{escape(result.model)}[/bold] {met}", highlight=False)
+    for sentence in verdict(result, task):
+        console.print(escape(sentence), highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row(
         f"test {metric.name}",

@@ -75,9 +75,14 @@ class Batches(EpochBatches):
 
 
 def training_batches(
-    data: ImageData, *, batch_size: int, seed: int = 0, augmentation: Augmentation | None = None
+    data: ImageData,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    parts: Sequence[str] = ("train",),
 ) -> Batches:
-    """Endless, shuffled batches of the training part of ``data``."""
+    """Endless, shuffled batches of the training part of ``data``, or of several parts together."""
     return Batches(
         data.images,
         data.labels,
@@ -85,7 +90,7 @@ def training_batches(
         mean=data.mean,
         std=data.std,
         classes=data.classes,
-        indices=data.split.train,
+        indices=np.concatenate([data.split.part(part) for part in parts]),
         seed=seed,
         augmentation=augmentation,
     )

@@ -71,16 +71,21 @@ def _gather(values: Tensor, starts: Tensor, steps: int) -> Tensor:
 
 
 class SeriesBatches(EpochBatches):
-    """Endless training batches of windows, each window once an epoch in a new order."""
+    """Endless training batches of windows, of one part or of several, each window once an epoch in a new order."""
 
     samples: ClassVar[str] = "windows"
 
-    def __init__(self, windows: Windows, *, batch_size: int, seed: int = 0) -> None:
-        super().__init__(len(windows), batch_size=batch_size, seed=seed)
-        self._windows = windows
+    def __init__(self, *parts: Windows, batch_size: int, seed: int = 0) -> None:
+        super().__init__(sum(map(len, parts)), batch_size=batch_size, seed=seed)
+        self._parts = parts
 
     def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
-        return self._windows.take(chosen)
+        first, batches = 0, []
+        for windows in self._parts:
+            own = chosen[(chosen >= first) & (chosen < first + len(windows))] - first
+            batches += [windows.take(own)] if len(own) else []
+            first += len(windows)
+        return Batch(*map(torch.cat, zip(*batches, strict=True)))
 
 
 def evaluation_windows(windows: Windows, *, batch_size: int = 256, most: int | None = None) -> Iterator[Batch]:

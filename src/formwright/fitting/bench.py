@@ -222,7 +222,7 @@ class Bench:
         """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""
         if trial.kept is not None and trial.kept >= len(trial.curve):
             trial.kept = None  # the point was taken back
-        better = self.task.data.keeps_best and (trial.kept is None or point.score > trial.score)
+        better = (self.task.data.keeps_best or trial.fitted) and (trial.kept is None or point.score > trial.score)
         trial.curve.append(point)
         if better:
             trial.kept = len(trial.curve) - 1

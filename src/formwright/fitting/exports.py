@@ -27,13 +27,23 @@ def export(bench: Bench, model: nn.Module, label: str, trial: int) -> Variant:
     """Export to float32 ONNX, save the model beside it and measure the file."""
     assert isinstance(model, Network)
     started = time.monotonic()
+    path = write(bench, model, label)
+    variant = measured(bench, model, label, "float32", path, trial)
+    bench.tell("facts", {"export_seconds": time.monotonic() - started})
+    return variant
+
+
+def write(bench: Bench, model: Network, label: str, precision: str = "float32") -> Path:
+    """Export to ONNX, with ``int8`` in this precision too, and save the model beside it; the path of the latter."""
     path = bench.paths.variant(f"{label}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(model, path, bench.task.data.example(), free=bench.task.data.free)
     model.save_pretrained(bench.paths.variant(label))
-    variant = measured(bench, model, label, "float32", path, trial)
-    bench.tell("facts", {"export_seconds": time.monotonic() - started})
-    return variant
+    if precision != "int8":
+        return path
+    whole, path = path, bench.paths.variant(f"{label}-int8.onnx")
+    quantize_onnx(whole, path, bench.task.data.calibration())
+    return path
 
 
 def quantize(bench: Bench, label: str, trial: int) -> Variant:

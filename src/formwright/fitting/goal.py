@@ -75,6 +75,7 @@ class Goal(ABC, Generic[D]):
             folder ``templates`` beside the goal's own file.
         tolerance: how far outputs of the exported file may be from the model's and count as the same answer; without
             one, outputs are scores, and the answer is the place of the largest.
+        averages: whether outputs are scores of one set of classes, so that models may be averaged.
 
     Args:
         data: whose samples have the goal's target.
@@ -91,6 +92,7 @@ class Goal(ABC, Generic[D]):
     title: ClassVar[str]
     template: ClassVar[str]
     tolerance: ClassVar[float | None] = None
+    averages: ClassVar[bool] = False
 
     def __init__(self, data: D, **options: Any) -> None:
         self.data = data
@@ -113,6 +115,9 @@ class Goal(ABC, Generic[D]):
         """
 
     # Scores
+
+    def calibrate(self, run: Run) -> None:
+        """Find out on the validation part what must be known of a model, before it learns that part too."""
 
     @abstractmethod
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
@@ -140,7 +145,10 @@ class Goal(ABC, Generic[D]):
 
     @abstractmethod
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
-        """Simple competitors on the test part, in about so many seconds; their names never change."""
+        """Trivial competitors on the test part, in about so many seconds; their names never change.
+
+        Those that could be shipped are candidates (:attr:`formwright.candidates.Candidate.fit`).
+        """
 
     # Shipping and reporting
 

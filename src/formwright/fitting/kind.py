@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from formwright.batch import Batch
+    from formwright.data.epochs import EpochBatches
     from formwright.data.splits import Split
-    from formwright.metrics.baselines import Answers
     from formwright.models.pretrained import Pretrained
-    from formwright.training.loop import TrainingBatches
 
 PARTS = ("train", "val", "test")
 
@@ -102,7 +101,6 @@ class Data(ABC):
             data that is soon memorised.
         leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
             where the budget demands it.
-        refits: whether the winner learns the validation part too before it is shipped: a running text goes on there.
         calibration_samples: training samples that INT8 ranges are taken from.
         free: axes of the input that may have any size in the exported model, such as ``height`` and ``width``.
 
@@ -126,7 +124,6 @@ class Data(ABC):
     race_samples: ClassVar[int] = 2000
     keeps_best: ClassVar[bool] = False
     leaves_range: ClassVar[bool] = False
-    refits: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
     free: ClassVar[tuple[str, ...]] = ()
 
@@ -158,12 +155,8 @@ class Data(ABC):
     # Batches
 
     @abstractmethod
-    def training_batches(self, batch_size: int, *, seed: int) -> TrainingBatches:
-        """Endless batches of the training part that can be continued where they stopped."""
-
-    def refit_batches(self, batch_size: int, *, seed: int) -> tuple[TrainingBatches, int]:
-        """What data that is refitted learns in the end, all but the test part, and how many batches an epoch has."""
-        return self.training_batches(batch_size, seed=seed), -(-self.samples_of["train"] // batch_size)
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> EpochBatches:
+        """Endless batches of some parts together that can be continued where they stopped."""
 
     @abstractmethod
     def evaluation_batches(
@@ -245,17 +238,13 @@ class ClassifiedData(Data):
     def class_names(self) -> Sequence[str]:
         return self.content.class_names
 
-    def labels(self, part: str) -> NDArray[np.int64]:
-        """The class of each sample of a part."""
-        return self.content.labels[self.content.split.part(part)]
+    def labels(self, *parts: str) -> NDArray[np.int64]:
+        """The class of each sample of a part, or of several."""
+        return np.concatenate([self.content.labels[self.content.split.part(part)] for part in parts])
 
     def names(self, part: str) -> Sequence[tuple[int, str]]:
         """The number in the data set of each sample of a part, and what it is called."""
         return [(int(index), self.content.names[index]) for index in self.content.split.part(part)]
-
-    @abstractmethod
-    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
-        """What a linear classifier of plain features says of the test part, in about so many seconds."""
 
     def describe(self) -> dict[str, Any]:
         counts = np.bincount(self.content.labels, minlength=len(self.class_names))

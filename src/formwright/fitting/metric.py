@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,14 @@ class Metric:
     def margin(self, best: float) -> float:
         """By how much a score may lie below ``best`` and count as equal."""
         return self.tolerance * abs(best) if self.relative else self.tolerance
+
+    def tie(self, best: float, samples: int) -> float:
+        """By how much a score on so many samples may lie below ``best`` and be no worse as far as one can tell.
+
+        Of a share it is one standard error, ``sqrt(p (1 - p) / n)``, if that is more than the margin.
+        """
+        spread = math.sqrt(max(best * (1 - best), 0.0) / max(samples, 1)) if self.share else 0.0
+        return max(self.margin(best), spread)
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "key": self.key, "lower_is_better": self.lower_is_better}

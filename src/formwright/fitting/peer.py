@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from formwright.errors import LostError
-from formwright.fitting.records import Baseline, Trial
+from formwright.errors import CandidateError, LostError
+from formwright.fitting.records import ENSEMBLE, Baseline, Trial, Variant
 from formwright.fitting.session import Session
-from formwright.measurement.budget import format_seconds
+from formwright.measurement.budget import format_count, format_seconds
 
 
-def plain_peer(session: Session, *, to_the_end: bool) -> None:
+def plain_peer(session: Session, shipped: Variant, *, to_the_end: bool) -> None:
     """Score the plain model of the race on the test part, as far as it was trained or after as long as the winner.
 
     The race gives every candidate of a rung the same seconds, so the comparison at its last rung is fair as it stands.
@@ -26,8 +26,8 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
     if peer is None:
         session.note(f"No {name} was raced: there was no time for it, or it cannot meet the budget.")
         return
-    if peer is winner:
-        session.note(f"The winner is the {name} itself.")
+    if peer.number == shipped.trial and shipped.form != ENSEMBLE:
+        session.note(f"What was chosen is the {name} itself.")
         return
     until = None
     if to_the_end and peer.seconds < winner.seconds:
@@ -42,6 +42,26 @@ def plain_peer(session: Session, *, to_the_end: bool) -> None:
         session.note(f"The {name} failed before its time was over: {found['failure']}")
     seconds = found["seconds"]
     state.baselines.append(Baseline(name, found["score"], seconds, _note(session, winner, peer, seconds)))
+    session.save()
+
+
+def simple_competitors(session: Session, shipped: Variant) -> None:
+    """Score the simple competitors on the test part, but for one that is shipped."""
+    state = session.folder.state
+    for trial in state.trials:
+        name = trial.name.partition(",")[0]
+        if not trial.fitted or not trial.curve:
+            continue
+        state.baselines = [baseline for baseline in state.baselines if baseline.name != name]
+        if shipped.trial == trial.number and shipped.form != ENSEMBLE:
+            continue
+        try:
+            score = session.do("test", trial=dataclasses.asdict(trial))
+        except CandidateError as error:
+            session.note(f"{trial.name} has no score on the test part: {error}")
+            continue
+        note = f"{trial.name}, {format_count(trial.parameters)} weights found by a solver on the training part"
+        state.baselines.append(Baseline(name, score, trial.seconds, note))
     session.save()
 
 

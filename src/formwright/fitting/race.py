@@ -26,8 +26,11 @@ SHORTEST_RUNG = 1.5
 def race(session: Session, seconds: float) -> None:
     """Halve the shortlist until one candidate is left; the decided rungs are remembered across kills."""
     state, metric = session.folder.state, session.task.metric
+    start, end = session.clock.spent, session.clock.spent + seconds
+    fit_competitors(session)
+    seconds = max(end - session.clock.spent, 0.5 * seconds)
     # Newcomers join after the first rung; a continued run has some of them already.
-    candidates = [trial for trial in state.trials if trial.status != "dropped" and not trial.teacher]
+    candidates = [t for t in state.trials if t.status != "dropped" and not t.teacher and not t.fitted]
     entrants = [trial for trial in candidates if not trial.proposal.get("newcomer")]
     if "rungs" not in state.facts:
         most = max(2, int(seconds / (2.0 * SHORTEST_RUNG)))
@@ -38,7 +41,6 @@ def race(session: Session, seconds: float) -> None:
         session.save()
     rungs: list[dict[str, Any]] = state.facts["rungs"]
     running = [trial for trial in candidates if trial.status in ("waiting", "racing")]
-    start, end = session.clock.spent, session.clock.spent + seconds
     for index, rung in enumerate(rungs):
         if index < state.rungs_done:
             continue
@@ -52,22 +54,47 @@ def race(session: Session, seconds: float) -> None:
         if index == 0:
             running += _newcomers(session, rung["entrants"] - len(entrants), rung["seconds"], end)
         running = [trial for trial in running if trial.status == "racing"]
-        kept = survivors({trial.number: trial.score for trial in running}, rung["survivors"])
+        kept = _survivors(session, running, rung["survivors"])
         for trial in running:
             if trial.number not in kept:
                 trial.status = "stopped"
-                trial.reason = (
-                    f"rung {index + 1} of {len(rungs)}: the better ones had {metric.text(_worst(running, kept))}"
-                )
+                worst = _worst(running, kept)
+                better = f"the better ones had {metric.text(worst)}"
+                tied = "the plain model is as good as one can tell, and went on"
+                trial.reason = f"rung {index + 1} of {len(rungs)}: {tied if trial.score > worst else better}"
         running = [trial for trial in running if trial.number in kept]
         state.rungs_done = index + 1
         session.save()
-    if not running:
-        running = _last_hope(session)
+    running = running or _last_hope(session)
     best = max(running, key=lambda trial: trial.score)
-    state.teacher = _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
+    state.teacher = None if best.fitted else _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
     state.winner = best.number
     session.save()
+
+
+def fit_competitors(session: Session) -> None:
+    """Find the weights of the simple competitors, which takes seconds; they meet the winner of the race at its end."""
+    for trial in session.folder.state.trials:
+        if not trial.fitted or trial.status != "waiting":
+            continue
+        session.ready()
+        session.reporter.progress(0.0, trial.name)
+        try:
+            session.do("fit", trial=dataclasses.asdict(trial))
+            trial.status = "finished"
+        except CandidateError as error:
+            trial.status, trial.reason = "failed", str(error)
+        session.save()
+
+
+def _survivors(session: Session, running: list[Trial], keep: int) -> list[int]:
+    """Who goes on: the best ones, and the plain model as long as nobody can tell that it is worse than the last."""
+    plain, data = session.task.space.plain, session.task.data
+    scores = {trial.number: trial.score for trial in running}
+    own = [trial for trial in running if plain is not None and trial.family == plain[1]]
+    favoured = max(own, key=lambda trial: trial.score).number if own else None
+    margin = session.task.metric.tie(max(scores.values(), default=0.0), min(data.race_samples, data.samples_of["val"]))
+    return survivors(scores, keep, favoured=favoured, margin=margin)
 
 
 def _plan(candidates: int, seconds: float) -> list[Rung]:
@@ -85,7 +112,7 @@ def _plan(candidates: int, seconds: float) -> list[Rung]:
 def _newcomers(session: Session, count: int, seconds: float, end: float) -> list[Trial]:
     """Candidates that are proposed when the first ones have shown how they do, trained for the first rung."""
     state = session.folder.state
-    known = [trial for trial in state.trials if trial.curve and not trial.teacher]
+    known = [trial for trial in state.trials if trial.curve and not trial.teacher and not trial.fitted]
     added = [trial for trial in known if trial.proposal.get("newcomer")]
     space = session.task.space
     families = {trial.family for trial in known if trial.family in space.families}
@@ -120,7 +147,8 @@ def _newcomers(session: Session, count: int, seconds: float, end: float) -> list
 
 def _teacher(session: Session, winner: Trial, seconds: float) -> int | None:
     """The best of those that miss the budget, if it is better than the winner after as much training."""
-    teachers = [trial for trial in session.folder.state.trials if trial.teacher and trial.status != "failed"]
+    missing = [trial for trial in session.folder.state.trials if trial.teacher and not trial.fitted]
+    teachers = [trial for trial in missing if trial.status != "failed"]
     for trial in teachers:
         trial.status = "racing"
         session.train_until(trial, seconds, end=session.clock.spent + seconds)
@@ -153,7 +181,7 @@ def _last_hope(session: Session) -> list[Trial]:
     if not scored:
         reason = next((t.reason for t in session.folder.state.trials if t.status == "failed"), "no candidate trained")
         raise UserError(f"Every candidate failed to train; the first one: {reason}")
-    return [max(scored, key=lambda trial: trial.score)]
+    return [max(scored, key=lambda trial: (not trial.fitted, trial.score))]
 
 
 def finish_winner(session: Session, seconds: float) -> None:
@@ -163,6 +191,8 @@ def finish_winner(session: Session, seconds: float) -> None:
     while True:
         session.ready()
         trial = winner(session)
+        if trial.fitted:
+            break
         teacher = None if state.teacher is None else dataclasses.asdict(session.trial(state.teacher))
         attempts = state.facts.get("attempts")
         if attempts is not None and attempts["trial"] != trial.number:
@@ -173,10 +203,10 @@ def finish_winner(session: Session, seconds: float) -> None:
         except CandidateError as error:
             replace_winner(session, error)
             continue
-        trial.status = "finished"
-        state.finished.append("train")
-        session.save()
-        return
+        break
+    trial.status = "finished"
+    state.finished.append("train")
+    session.save()
 
 
 def replace_winner(session: Session, error: CandidateError) -> None:

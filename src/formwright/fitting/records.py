@@ -16,6 +16,8 @@ from typing import Any, Literal
 from formwright.errors import UserError
 
 METRICS_SCHEMA = 2
+#: The form that is an average of candidates.
+ENSEMBLE = "ensemble"
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Trial:
         specification: the model as data.
         recipe: how it is trained.
         teacher: whether it misses the budget and is trained only for the others to learn from.
+        fitted: whether it is a simple competitor, whose weights a solver finds at once.
         status: ``waiting``, ``racing``, ``stopped`` (by the race), ``finished``, ``dropped`` (before training: it
             cannot meet the budget, or was lost while it was measured) or ``failed``.
         reason: why it was stopped, dropped or failed.
@@ -74,6 +77,7 @@ class Trial:
     step: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
     kept: int | None = None
+    fitted: bool = False
 
     @property
     def score(self) -> float:
@@ -92,7 +96,8 @@ class Variant:
 
     Attributes:
         name: such as ``trained, float32`` or ``pruned, int8``.
-        form: the model that was exported, ``trained`` or ``pruned``; it is saved in a folder of this name.
+        form: the model that was exported: ``trained``, ``pruned``, ``ensemble``, or the family of a simple competitor;
+            it is saved in a folder of this name.
         trial: number of the trial that it comes from.
         precision: ``float32`` or ``int8``.
         file: the ONNX file, relative to the run's folder; empty if it was not kept.
@@ -135,7 +140,7 @@ class ShrinkStep:
 
 @dataclass
 class Baseline:
-    """A trivial or plain competitor, such as the majority class or a plain ResNet; ``score`` is on the test part."""
+    """What stands beside the result, such as the majority class or a plain ResNet; ``score`` is on the test part."""
 
     name: str
     score: float
@@ -185,7 +190,11 @@ class FitResult:
     #: what else the task found out about the shipped file: a confusion matrix, mistakes, samples
     details: dict[str, Any] = field(default_factory=dict)
     agreement: Agreement | None = None
-    #: seconds by stage: shortlist, race, train, shrink, ship; total is that of the whole run
+    #: the file that the figures of ``test`` are of: ``model.onnx``, or ``scored.onnx`` where ``model.onnx`` has learned
+    #: the test part too; and the parts that ``model.onnx`` has learned
+    scored: str = "model.onnx"
+    learned: list[str] = field(default_factory=lambda: ["train"])
+    #: seconds by stage: shortlist, race, train, shrink, refit, ship; total is that of the whole run
     time: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

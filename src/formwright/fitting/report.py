@@ -20,6 +20,7 @@ from formwright.fitting.pareto import ParetoPoint, pareto_chart, score_axis
 from formwright.fitting.records import FitResult, Trial, Variant
 from formwright.fitting.shown import Shown
 from formwright.fitting.task import TaskType, task_type
+from formwright.fitting.verdict import verdict
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 BUILT_IN = "scikit-learn digits"  # the source that reading gives data which came with a dependency
@@ -32,6 +33,7 @@ STAGES = {
     "race": "training candidates side by side, the weakest stopping early",
     "train": "training the winner to the end",
     "shrink": "making it smaller and faster",
+    "refit": "learning once more, with what it was chosen by",
     "ship": "exporting and checking the export",
     "rest": "starting, reading where it is no stage of its own, and writing",
 }
@@ -101,6 +103,7 @@ def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Sho
         asked=task.data.summary(result.data),
         facts=task.data.facts(result.data),
         interval=interval(result, metric),
+        verdict=verdict(result, task),
         winner=next((trial for trial in result.trials if trial.number == shipped.trial), None),
         limits=_limits(result, task),
         rivals=_rivals(result, metric),

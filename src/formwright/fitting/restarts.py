@@ -65,6 +65,9 @@ def begin_anew(
                 recipe.learning_rate * trainer.schedule.factor(trainer.step),
             )
             bench.add_point(trial, model, point)
+            if trial.kept == len(trial.curve) - 1:
+                known["kept"] = {"attempt": attempt, "total": total, "steps": target}
+                bench.tell("facts", {"attempts": known})
         known |= {
             "done": attempt,
             "step": known["step"] + trainer.step,

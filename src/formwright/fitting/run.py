@@ -16,8 +16,10 @@ from formwright.errors import CandidateError, UserError
 from formwright.files import read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
+from formwright.fitting.final import learn_the_rest
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
+from formwright.fitting.peer import simple_competitors
 from formwright.fitting.race import RACE_SHARE, finish_winner, race, replace_winner, winner
 from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
@@ -28,7 +30,6 @@ from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.work import perform
 from formwright.measurement.budget import Budget, Quantity
-from formwright.models import from_pretrained
 from formwright.models.pretrained import located, read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.search.executors import InProcess, WorkerProcess
@@ -36,6 +37,8 @@ from formwright.search.executors import InProcess, WorkerProcess
 #: Shares of the time that are kept for the last two stages, and the least they need.
 SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
+#: Share of the time in which what was chosen learns once more.
+REFIT_SHARE = 0.12
 SHORTEST_RUN = 45.0
 #: A worker process costs a start of some seconds; for runs of so many seconds it is far below a twentieth.
 WORKER_PAYS = 120.0
@@ -209,7 +212,8 @@ def _run(session: Session) -> FitResult:
     limit = clock.limit
     ship_seconds = max(SHIP_SHARE * limit, SHIP_LEAST)
     shrink_seconds = max(SHRINK_SHARE * limit, SHRINK_LEAST)
-    training_end = limit - ship_seconds - shrink_seconds
+    refit_seconds = REFIT_SHARE * limit
+    training_end = limit - ship_seconds - refit_seconds - shrink_seconds
     if not state.trials:
         reporter.stage("Measuring candidates", SHORTLIST_SHARE * limit)
         with clock.stage("shortlist"):
@@ -237,21 +241,23 @@ def _run(session: Session) -> FitResult:
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
-            shrink(session, limit - ship_seconds)
+            shrink(session, limit - ship_seconds - refit_seconds)
             state.finished.append("shrink")
             session.save()
+    chosen = choose(state.variants, session.task.metric)
+    reporter.stage("Learning the rest", refit_seconds)
+    with clock.stage("refit"):
+        shipment = learn_the_rest(session, chosen, limit - ship_seconds)
     reporter.stage("Shipping", ship_seconds)
     with clock.stage("ship"):
-        train_plain_peer(session, to_the_end=False)
+        train_plain_peer(session, chosen, to_the_end=False)
+        simple_competitors(session, chosen)
         trivial_baselines(session, seconds=min(20.0, max(0.3 * clock.left, 1.0)))
-        chosen = choose(state.variants, session.task.metric)
-        session.save()
-        shipped_model = from_pretrained(session.folder.paths.variant(chosen.form))
-        result = ship(session, shipped_model, chosen, state.variant(chosen.form) or chosen)
+        result = ship(session, shipment)
     if session.plain_peer:
         plain = session.task.space.plain
         with clock.stage(plain[0] if plain else "plain model"):
-            train_plain_peer(session, to_the_end=True)
+            train_plain_peer(session, chosen, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
     return result

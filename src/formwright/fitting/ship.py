@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import shutil
@@ -15,11 +16,16 @@ from torch import Tensor
 
 from formwright.deployment.runtime import OnnxModel
 from formwright.files import atomic_path, write_json
-from formwright.fitting.goal import Goal, Run
+from formwright.fitting.final import Shipment, members
+from formwright.fitting.goal import Findings, Goal, Run
+from formwright.fitting.kind import PARTS
 from formwright.fitting.records import Agreement, FitResult, Variant
 from formwright.fitting.session import Session
-from formwright.models import Network
+from formwright.models import from_pretrained
 from formwright.training.evaluation import runner
+
+#: The file that is shipped, and the one that was scored where the former has learned the test part too.
+MODEL, SCORED = "model.onnx", "scored.onnx"
 
 
 def trivial_baselines(session: Session, seconds: float) -> None:
@@ -56,22 +62,38 @@ class Witness:
         return Agreement(same_answer=self._same / max(self._count, 1), largest_difference=self._largest)
 
 
-def ship(session: Session, model: Network, chosen: Variant, float_variant: Variant) -> FitResult:
+def examined(session: Session, shipment: Shipment) -> tuple[Findings, Agreement]:
+    """What the model that is scored does on the test part, and how far its float32 file is from PyTorch there."""
+    root, goal = session.folder.root, session.task.goal
+    model = from_pretrained(session.folder.paths.variant(shipment.scored))
+    exported = OnnxModel(root / shipment.file(shipment.scored, "float32"), threads=session.threads).on_tensors
+    witness = Witness(goal, runner(model), exported)
+    if shipment.chosen.precision == "float32":
+        findings = goal.examine(witness, model)
+        return findings, witness.agreement()
+    float_score = goal.score(witness, "test")
+    findings = goal.examine(OnnxModel(root / shipment.file(shipment.scored), threads=session.threads).on_tensors, model)
+    agreement = witness.agreement()
+    agreement.score_difference = goal.metric.score(findings.test[goal.metric.key]) - float_score
+    return findings, agreement
+
+
+def ship(session: Session, shipment: Shipment) -> FitResult:
     """Write the chosen model, examine it on the test part and compare it with PyTorch."""
     root, state, data, goal = session.folder.root, session.folder.state, session.task.data, session.task.goal
+    chosen = shipment.chosen
+    model = from_pretrained(session.folder.paths.variant(shipment.shipped))
     model.save_pretrained(root)
-    copy_file(root / chosen.file, root / "model.onnx")
-    exported = OnnxModel(root / float_variant.file, threads=session.threads).on_tensors
-    witness = Witness(goal, runner(model), exported)
-    if chosen.precision == "int8":
-        float_score = goal.score(witness, "test")
-        shipped = OnnxModel(root / "model.onnx", threads=session.threads).on_tensors
-        findings = goal.examine(shipped, model)
-        agreement = witness.agreement()
-        agreement.score_difference = goal.metric.score(findings.test[goal.metric.key]) - float_score
-    else:
-        findings = goal.examine(witness, model)
-        agreement = witness.agreement()
+    copy_file(root / shipment.file(shipment.shipped), root / MODEL)
+    findings, agreement = examined(session, shipment)
+    if shipment.shipped != shipment.scored:  # the file that is shipped gives the answers of its model, too
+        copy_file(root / shipment.file(shipment.scored), root / SCORED)
+        exported = OnnxModel(root / shipment.file(shipment.shipped, "float32"), threads=session.threads).on_tensors
+        witness = Witness(goal, runner(model), exported)
+        goal.score(witness, "test")
+        own = witness.agreement()
+        agreement.same_answer = min(agreement.same_answer, own.same_answer)
+        agreement.largest_difference = max(agreement.largest_difference, own.largest_difference)
     goal.preparation.save(root)  # which may hold what was found out about the model: how sure it is
     return FitResult(
         formwright=_version(),
@@ -98,14 +120,22 @@ def ship(session: Session, model: Network, chosen: Variant, float_variant: Varia
         machine=describe_machine(session.threads),
         model=_model_name(session, chosen),
         trials=state.trials,
-        variants=state.variants,
+        variants=[_as_shipped(session, one, shipment) if one.chosen else one for one in state.variants],
         shrink=state.shrink,
         baselines=state.baselines,
         test=findings.test,
         details=findings.details,
         agreement=agreement,
+        scored=MODEL if shipment.shipped == shipment.scored else SCORED,
+        learned=list(PARTS[: (shipment.scored != chosen.form) + (shipment.shipped != shipment.scored) + 1]),
         notes=state.notes,
     )
+
+
+def _as_shipped(session: Session, chosen: Variant, shipment: Shipment) -> Variant:
+    """The chosen form with the file that is shipped: of the same model, which has learned more since."""
+    file = shipment.file(shipment.shipped)
+    return dataclasses.replace(chosen, file=file, size=(session.folder.root / file).stat().st_size)
 
 
 def write_result(session: Session, result: FitResult) -> None:
@@ -143,8 +173,9 @@ def processor_name() -> str:
 
 
 def _model_name(session: Session, chosen: Variant) -> str:
-    trial = next(trial for trial in session.folder.state.trials if trial.number == chosen.trial)
-    return f"{trial.name} ({chosen.name})"
+    others = len(members(session, chosen)) - 1
+    beside = f" and {others} more" if others else ""
+    return f"{session.trial(chosen.trial).name}{beside} ({chosen.name})"
 
 
 def _version() -> str:

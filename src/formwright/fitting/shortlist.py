@@ -28,7 +28,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     """
     state = session.folder.state
     space = session.task.space
-    first = next(iter(space.families))
+    first = next((name for name, entry in space.families.items() if entry.fit is None), next(iter(space.families)))
     session.ready()
     session.save()  # the time used, should the run be killed here
     ladder = space.ladder(first)
@@ -44,7 +44,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)
         session.save()
-        if any(trial.status != "dropped" for trial in trials) and session.clock.spent > deadline:
+        if any(trial.status != "dropped" and not trial.fitted for trial in trials) and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break
         try:
@@ -56,7 +56,9 @@ def shortlist(session: Session, training_seconds: float) -> None:
             session.note(left_out[-1])
             continue
         if found is not None:
-            trials.append(to_trial(len(trials), *found, session))
+            trial = to_trial(len(trials), *found, session)
+            trial.teacher = found[0].name in misses
+            trials.append(trial)
     if all(trial.teacher or trial.status == "dropped" for trial in trials):
         left_out += [f"{trial.name} is left out: {trial.reason}" for trial in trials if trial.status == "dropped"]
         raise impossible(session, misses) if misses else UserError(f"{space.left_out}; {left_out[0]}")
@@ -84,7 +86,8 @@ def widest(
 ) -> tuple[Proposal, Cost] | None:
     """The largest candidate of a family that meets the budget and whose training steps are affordable.
 
-    One whose process is lost is added to ``trials`` as dropped, and smaller ones are tried.
+    Of a simple competitor that cannot meet the budget, it is the smallest one, and ``misses`` has it. One whose process
+    is lost is added to ``trials`` as dropped, and smaller ones are tried.
     """
     space = session.task.space
     ladder = space.ladder(family)
@@ -106,13 +109,14 @@ def widest(
             trials.append(drop(len(trials), proposal, error, session))
         return costs[index]
 
+    fitted = space.families[family].fit is not None
     low, high = 0, len(ladder) - 1
     while low < high:
         middle = (low + high + 1) // 2
         cost = cost_of(middle)
         if (
             cost is None
-            or cost.step / proposed(middle).recipe.batch_size > affordable
+            or (not fitted and cost.step / proposed(middle).recipe.batch_size > affordable)
             or violations(cost, session.budget)
         ):
             high = middle - 1
@@ -125,7 +129,8 @@ def widest(
         if not violations(cost, session.budget):
             return proposed(index), cost
         misses[proposed(index).name] = cost
-    return None
+    smallest = costs.get(0)
+    return (proposed(0), smallest) if fitted and smallest is not None else None  # to stand beside what is shipped
 
 
 def violations(cost: Cost, budget: Budget) -> list[str]:
@@ -176,6 +181,7 @@ def to_trial(number: int, proposal: Proposal, cost: Cost, session: Session) -> T
         onnx_latency=cost.onnx_latency,
         size=cost.size,
         step=cost.step,
+        fitted="weights" not in proposal.choices and session.task.space.families[proposal.family].fit is not None,
     )
 
 

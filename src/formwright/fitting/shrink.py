@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from dataclasses import replace
 from typing import Any
 
 from formwright.compression.registry import Compressor, tried_in_fit
-from formwright.errors import StorageError, UserError
+from formwright.errors import CandidateError, StorageError, UserError
 from formwright.fitting.metric import Metric
-from formwright.fitting.records import ShrinkStep, Trial, Variant
+from formwright.fitting.records import ENSEMBLE, ShrinkStep, Trial, Variant
 from formwright.fitting.session import Session
+from formwright.fitting.shortlist import COMPRESSION_GAIN
 from formwright.measurement.budget import format_bytes, format_seconds
 from formwright.training.recipe import Recipe
 
 #: A compressed model that cannot be trained for so many seconds is not worth the exports.
 SHORTEST_RECOVERY = 3.0
+#: The form of the winner as it was trained, and the step that averages candidates.
+TRAINED, AVERAGE = "trained", "average of the best few"
+#: INT8 makes a file smaller by at most so much.
+INT8_GAIN = 4.0
+#: How many of the best candidates may be averaged.
+CONSIDERED = 6
 #: A transformation pays if it makes latency or file smaller by this share at least.
 GAIN = 0.05
 
@@ -37,7 +45,67 @@ def export_winner(session: Session, trial: Trial) -> Variant:
     Raises:
         CandidateError: its process was lost.
     """
-    return add_variant(session, session.do("export", trial=dataclasses.asdict(trial)))
+    return add_variant(session, session.do("export", trial=dataclasses.asdict(trial), label=TRAINED))
+
+
+def export_competitors(session: Session) -> None:
+    """Export the simple competitors that could be chosen by their scores, the best first, and their INT8 forms."""
+    state, metric = session.folder.state, session.task.metric
+    fitted = [t for t in state.trials if t.fitted and not t.teacher and t.status == "finished"]
+    for trial in sorted(fitted, key=lambda trial: -trial.score):
+        best = max((one.score for one in state.variants if not one.violations), default=-math.inf)
+        if trial.number == state.winner or trial.score < best - metric.margin(best):
+            continue
+        try:
+            variant = state.variant(trial.family) or add_variant(
+                session, session.do("export", trial=dataclasses.asdict(trial), label=trial.family)
+            )
+        except CandidateError as error:
+            session.note(f"{trial.name} could not be exported: {error}")
+            continue
+        if int8_step(trial.family) not in {step.name for step in state.shrink}:
+            try_int8(session, variant, trial.family)
+
+
+def try_average(session: Session) -> None:
+    """Export the average of the best few candidates, if it is better than the best one by more than chance."""
+    state, started = session.folder.state, time.monotonic()
+    if not session.task.goal.averages or AVERAGE in {step.name for step in state.shrink}:
+        return
+    able = [t for t in state.trials if t.curve and not t.teacher and t.status in ("finished", "stopped")]
+    able = sorted(able, key=lambda trial: (trial.number != state.winner, -trial.score))[:CONSIDERED]
+    if len(able) < 2:
+        note_step(session, AVERAGE, False, False, "there is only one candidate", started)
+        return
+    budget = session.budget
+    limits = [
+        math.inf if limit is None else factor * limit
+        for limit, factor in ((budget.latency, COMPRESSION_GAIN), (budget.size, INT8_GAIN), (budget.macs, 1.0))
+    ]
+    try:
+        found = session.do(
+            "average",
+            trials=[dataclasses.asdict(trial) for trial in able],
+            winner=state.winner,
+            limits=limits,
+            label=ENSEMBLE,
+        )
+    except StorageError:
+        raise
+    except (RuntimeError, UserError) as error:
+        note_step(session, AVERAGE, True, False, str(error), started)
+        return
+    names = ", ".join(f"#{number}" for number in found["members"])
+    gained = f"{100 * found['gain']:+.2f} points" if session.task.metric.share else f"{found['gain']:+.4g}"
+    noise = f"{100 * found['noise']:.2f}" if session.task.metric.share else f"{found['noise']:.4g}"
+    reason = f"of {names}: {gained} over the best alone, of which chance explains {noise}"
+    if found["variant"] is None:
+        reason = reason if len(found["members"]) > 1 else "no other candidate makes the best one better"
+        note_step(session, AVERAGE, True, False, reason, started)
+        return
+    state.facts[ENSEMBLE] = found["members"]
+    add_variant(session, found["variant"])
+    note_step(session, AVERAGE, True, True, reason, started)
 
 
 class _Measured:
@@ -110,12 +178,21 @@ def shrink(session: Session, end: float) -> None:
         end: second of the run at which shrinking must be over.
     """
     state = session.folder.state
-    trained = state.variant("trained")
+    trained = state.variant(TRAINED)
     assert trained is not None, "the trained model is exported before it is shrunk"
     done = {step.name for step in state.shrink}
-    if int8_step("trained") not in done:
+    if int8_step(TRAINED) not in done:
         session.reporter.progress(0.1, "INT8")
-        try_int8(session, trained, "trained")
+        try_int8(session, trained, TRAINED)
+    session.reporter.progress(0.15, "simple competitors")
+    export_competitors(session)
+    session.reporter.progress(0.2, AVERAGE)
+    try_average(session)
+    averaged = state.variant(ENSEMBLE)
+    if averaged is not None and int8_step(ENSEMBLE) not in done:
+        try_int8(session, averaged, ENSEMBLE)
+    if session.trial(trained.trial).fitted:
+        return
     tried = tried_in_fit()
     for index, kind in enumerate(tried):
         if kind.title not in done:
@@ -145,7 +222,7 @@ def try_step(session: Session, kind: type[Compressor], trained: Variant, end: fl
         made = session.do(
             "compress",
             label=kind.label,
-            source="trained",
+            source=TRAINED,
             trial=trained.trial,
             share=_share_to_keep(session, trained),
             recipe=dataclasses.asdict(_recovery(session, trained)),

@@ -99,7 +99,7 @@ class Task:
 
     def __init__(self, kind: TaskType, data: Data, goal: Goal[Any]) -> None:
         self.kind, self.data, self.goal = kind, data, goal
-        self.name, self.metric, self.refits = kind.name, kind.metric, data.refits
+        self.name, self.metric = kind.name, kind.metric
 
     @cached_property
     def space(self) -> Space:

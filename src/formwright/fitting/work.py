@@ -14,8 +14,8 @@ from typing import Any
 from formwright.errors import LostError, NonFiniteLossError
 from formwright.fitting.bench import Bench
 from formwright.fitting.costs import faster_setting, measure_candidate, onnx_seconds
+from formwright.fitting.fitted import fit_competitor
 from formwright.fitting.records import trial_from_dict
-from formwright.fitting.refits import REFIT_SHARE, refit, refitted
 from formwright.fitting.restarts import begin_anew
 from formwright.models import create_model
 from formwright.nn.specification import NetworkSpec
@@ -51,6 +51,16 @@ def train(bench: Bench, *, trial: dict[str, Any], seconds: float, left: float, r
     bench.train_until(trial_from_dict(trial), seconds, deadline=deadline)
 
 
+def fit(bench: Bench, *, trial: dict[str, Any]) -> None:
+    """Find the weights of a simple competitor."""
+    fit_competitor(bench, trial_from_dict(trial))
+
+
+def test(bench: Bench, *, trial: dict[str, Any]) -> float:
+    """The score of a candidate as it stands on the test part."""
+    return bench.task.goal.score(runner(bench.trained(trial_from_dict(trial))), "test")
+
+
 def finish(
     bench: Bench,
     *,
@@ -59,23 +69,17 @@ def finish(
     seconds: float,
     attempts: dict[str, Any] | None,
 ) -> None:
-    """Train the winner of the race to the end in so many seconds, with what its task does beyond that."""
-    end = time.monotonic() + seconds
+    """Train the winner of the race to the end in so many seconds."""
     chosen = trial_from_dict(trial)
     bench.forget_all_but([chosen.number])
     trainer = bench.trainer(chosen)
     if teacher is not None:
         teaching = bench.trained(trial_from_dict(teacher))
         trainer.objective = bench.task.distilled(trainer.recipe, teaching)
-    refits = bench.task.refits
-    if refits:
-        seconds *= 1 - REFIT_SHARE
     if bench.past_its_best(chosen):
         begin_anew(bench, chosen, trainer.objective, seconds, attempts)
     else:
         bench.finish(trainer, chosen, seconds, f"trial-{chosen.number:02d}")
-    if refits:
-        refit(bench, chosen, max(end - time.monotonic(), 1.0))
 
 
 def measure(bench: Bench, *, specification: dict[str, Any], batch_size: int, precision: Any) -> dict[str, Any]:
@@ -94,13 +98,50 @@ def setting(bench: Bench, *, specification: dict[str, Any], batch_size: int) -> 
     return faster_setting(bench, create_model(NetworkSpec.from_dict(specification)), batch_size=batch_size)
 
 
-def export_trained(bench: Bench, *, trial: dict[str, Any]) -> dict[str, Any]:
-    """Export the model of a trial as it is shipped: refitted where the task does that, else its averaged weights."""
+def export_trained(bench: Bench, *, trial: dict[str, Any], label: str) -> dict[str, Any]:
+    """Export the model of a trial with its averaged weights."""
     from formwright.fitting.exports import export
 
     chosen = trial_from_dict(trial)
-    model = refitted(bench, chosen) if bench.task.refits else bench.trained(chosen)
-    return dataclasses.asdict(export(bench, model, "trained", chosen.number))
+    return dataclasses.asdict(export(bench, bench.trained(chosen), label, chosen.number))
+
+
+def average_best(
+    bench: Bench, *, trials: list[dict[str, Any]], winner: int, limits: list[float], label: str
+) -> dict[str, Any]:
+    """The average of the best few candidates: who they are, what it gains and, where it does, its exported form."""
+    from formwright.fitting.ensembles import average
+    from formwright.fitting.exports import export
+
+    candidates = [trial_from_dict(trial) for trial in trials]
+    found, model = average(bench, candidates, winner, limits)
+    numbers = [candidates[place].number for place in found.members]
+    variant = dataclasses.asdict(export(bench, model, label, numbers[0])) if found.better else None
+    return {"members": numbers, "gain": found.gain, "noise": found.noise, "variant": variant}
+
+
+def refit_chosen(
+    bench: Bench,
+    *,
+    form: str,
+    label: str,
+    trials: list[dict[str, Any]],
+    parts: list[str],
+    seconds: float,
+    attempt: dict[str, Any] | None,
+    teacher: dict[str, Any] | None,
+    precision: str,
+) -> bool:
+    """Let an exported model learn again and export what becomes of it; whether it is of use."""
+    from formwright.fitting.exports import write
+    from formwright.fitting.refits import Again, refit
+
+    bench.forget_all_but([])
+    again = Again(parts, label, attempt, None if teacher is None else trial_from_dict(teacher))
+    model = refit(bench, form, [trial_from_dict(trial) for trial in trials], again, seconds)
+    if model is not None:
+        write(bench, model, label, precision)
+    return model is not None
 
 
 def quantize_exported(bench: Bench, *, label: str, trial: int) -> dict[str, Any]:
@@ -141,8 +182,12 @@ WORK: dict[str, Callable[..., Any]] = {
     "measure": measure,
     "latency": latency,
     "train": train,
+    "fit": fit,
+    "test": test,
     "finish": finish,
     "export": export_trained,
+    "average": average_best,
+    "refit": refit_chosen,
     "quantize": quantize_exported,
     "compress": compress_exported,
     "peer": peer,

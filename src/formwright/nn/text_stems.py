@@ -62,11 +62,11 @@ class NgramEmbedding(TokenEmbedding):
         self, ids: Int[Tensor, "batch time"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch time dim"], Context]:
         x, context = super().forward(ids, context)
-        for table, code in zip(self.tables, self._codes(ids, context.starts), strict=True):
+        for table, code in zip(self.tables, self.codes(ids, context.starts), strict=True):
             x = x + F.embedding(code, table)
         return (x if self.dropout is None else self.dropout(x)), context
 
-    def _codes(
+    def codes(
         self, ids: Int[Tensor, "batch time"], starts: Bool[Tensor, "batch time"] | None = None
     ) -> Iterator[Int[Tensor, "batch time"]]:
         """The bucket of the n-gram that ends at each place, for n = 2, 3, ...; zeros stand before the first.
@@ -89,7 +89,7 @@ class NgramEmbedding(TokenEmbedding):
         before = state["recent"].shape[1]
         ids = torch.cat([state["recent"], x], dim=1)
         y = super().forward(x, context)[0]
-        for table, code in zip(self.tables, self._codes(ids), strict=True):
+        for table, code in zip(self.tables, self.codes(ids), strict=True):
             y = y + F.embedding(code[:, before:], table)
         real = context.mask.sum(1) if context.mask is not None else torch.full_like(x[:, 0], x.shape[1])
         places = real[:, None] + torch.arange(before, device=x.device)

@@ -101,6 +101,30 @@ class TypedTokenEmbedding(TokenEmbedding):
             ) from None
 
 
+@PARTS.register("root_pool")
+class RootPool(Part):
+    """The sum of all real tokens over the root of their number: ``(batch, time, dim)`` to ``(batch, dim)``.
+
+    Between the mean, which a short text sways most, and the sum, which a long one does: as if the counts of words were
+    scaled to length one.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset({"mask"})
+    promises: ClassVar[Promises] = _POOL
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, x: Float[Tensor, "batch time channels"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch channels"]:
+        check_tokens(x)
+        if context.mask is None:
+            return x.sum(1) / x.shape[1] ** 0.5
+        real = context.mask[..., None].to(x.dtype)
+        return (x * real).sum(1) / real.sum(1).clamp(min=1).sqrt()
+
+
 @PARTS.register("first_token_pool")
 class FirstTokenPool(Part):
     """The first token of a text, where BERT puts one for the whole: ``(batch, time, dim)`` to ``(batch, dim)``."""

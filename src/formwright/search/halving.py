@@ -41,6 +41,12 @@ def plan_rungs(candidates: int, seconds: float, *, overhead: float = 0.0, finali
     ]
 
 
-def survivors(scores: dict[int, float], keep: int) -> list[int]:
-    """The ``keep`` candidates with the best scores, best first; of equal ones the earlier."""
-    return sorted(scores, key=lambda number: (-scores[number], number))[:keep]
+def survivors(scores: dict[int, float], keep: int, *, favoured: int | None = None, margin: float = 0.0) -> list[int]:
+    """The ``keep`` candidates with the best scores, best first; of equal ones the earlier.
+
+    One that is ``favoured`` goes on in place of the last of them while it is within ``margin`` of that one.
+    """
+    kept = sorted(scores, key=lambda number: (-scores[number], number))[:keep]
+    if kept and favoured in scores and favoured not in kept and scores[favoured] >= scores[kept[-1]] - margin:
+        kept[-1] = favoured
+    return kept

@@ -86,7 +86,9 @@ class Space:
         rates = {rate: whole["rate"] * getattr(recipe, rate) for rate in ("learning_rate", "vector_learning_rate")}
         return Proposal(
             family,
-            ", ".join([family.replace("_", " "), *(f"{name} {value}" for name, value in model.items())]),
+            ", ".join(
+                [entry.called or family.replace("_", " "), *(f"{name} {value}" for name, value in model.items())]
+            ),
             {"family": family, **whole},
             entry.build(self.shape, **model),
             dataclasses.replace(recipe, **rates),

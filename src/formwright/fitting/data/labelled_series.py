@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,7 +14,6 @@ from formwright.data.samples import control_charts
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
-from formwright.metrics.baselines import Answers
 from formwright.shapes import LabelledShape
 
 if TYPE_CHECKING:
@@ -71,10 +68,11 @@ class ClassifiedSeries(ClassifiedData):
         names |= {name: how.options.get(name) for name in ("series", "time")}
         return cls(read_labelled_series(path, **names, seed=how.seed))
 
-    def training_batches(self, batch_size: int, *, seed: int) -> ArrayBatches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> ArrayBatches:
         from formwright.data.array_batches import ArrayBatches
 
-        return ArrayBatches(self.inputs["train"], self.labels("train"), batch_size=batch_size, seed=seed)
+        inputs = np.concatenate([self.inputs[part] for part in parts])
+        return ArrayBatches(inputs, self.labels(*parts), batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None
@@ -92,20 +90,6 @@ class ClassifiedSeries(ClassifiedData):
     def worthwhile_samples(self) -> float:
         return float(FEWEST_PASSES * self.samples_of["train"])
 
-    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
-        """Logistic regression on the scaled values and on the logarithms of their power spectrum."""
-        from sklearn.linear_model import LogisticRegression
-
-        started = time.perf_counter()
-        model = LogisticRegression(max_iter=200)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it may stop before it converges
-            model.fit(_features(self.inputs["train"]), self.labels("train"))
-        probabilities = np.zeros((self.samples_of["test"], len(self.class_names)))
-        probabilities[:, model.classes_] = model.predict_proba(_features(self.inputs["test"]))
-        note = "on the scaled values and their power spectrum"
-        return Answers("logistic regression", probabilities, time.perf_counter() - started, note)
-
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "length": self.content.length, "variates": self.content.variates}
 
@@ -116,10 +100,3 @@ class ClassifiedSeries(ClassifiedData):
 
     def show(self, index: int) -> ShownLines:
         return lines(self._inputs(np.array([index]))[0])
-
-
-def _features(inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """``(series, features)``: values, and how strong each frequency is."""
-    power = np.abs(np.fft.rfft(inputs.astype(np.float64), axis=1)) ** 2
-    features = np.concatenate([inputs.reshape(len(inputs), -1), np.log1p(power).reshape(len(inputs), -1)], axis=1)
-    return np.asarray(features, np.float64)

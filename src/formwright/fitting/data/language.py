@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -41,7 +41,6 @@ class RunningText(Data):
     race_samples: ClassVar[int] = 64
     calibration_samples: ClassVar[int] = 48
     keeps_best: ClassVar[bool] = True
-    refits: ClassVar[bool] = True
 
     content: LanguageData
     preparation: LanguagePreparation
@@ -77,17 +76,11 @@ class RunningText(Data):
             raise UserError("No text was given; name a text file, or a folder of them.")
         return cls(read_language(path, skip_bad=how.skip_bad))
 
-    def training_batches(self, batch_size: int, *, seed: int) -> LanguageBatches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> LanguageBatches:
         from formwright.data.language_batches import LanguageBatches
 
-        return LanguageBatches(self.ids["train"], self.length, batch_size=batch_size, seed=seed)
-
-    def refit_batches(self, batch_size: int, *, seed: int) -> tuple[LanguageBatches, int]:
-        from formwright.data.language_batches import LanguageBatches
-
-        ids = np.concatenate([self.ids["train"], self.ids["val"]])
-        batches = LanguageBatches(ids, self.length, batch_size=batch_size, seed=seed)
-        return batches, len(batches)
+        ids = np.concatenate([self.ids[part] for part in parts])
+        return LanguageBatches(ids, self.length, batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,7 +12,6 @@ from formwright.data.images import ImageData, read_images
 from formwright.deployment.preparations.image_classification import PicturePreparation
 from formwright.fitting.kind import DATA, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
-from formwright.metrics.baselines import Answers, logistic_regression
 from formwright.shapes import PictureShape
 
 if TYPE_CHECKING:
@@ -72,10 +71,11 @@ class Pictures(ClassifiedData):
             channels = how.pretrained.specification.input.channels
         return cls(read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress))
 
-    def training_batches(self, batch_size: int, *, seed: int) -> Batches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> Batches:
         from formwright.data.batches import training_batches
 
-        return training_batches(self.content, batch_size=batch_size, seed=seed, augmentation=self.augmentation)
+        augmentation = self.augmentation
+        return training_batches(self.content, batch_size=batch_size, seed=seed, augmentation=augmentation, parts=parts)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None
@@ -92,11 +92,6 @@ class Pictures(ClassifiedData):
     @property
     def worthwhile_samples(self) -> float:
         return float(max(FEWEST_EPOCHS * self.samples_of["train"], FEWEST_STEPS * 128))
-
-    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
-        images, labels, split = self.content.images, self.content.labels, self.content.split
-        train, test = images[split.train], images[split.test]
-        return logistic_regression(train, labels[split.train], test, self.content.classes, seconds=seconds, seed=seed)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "size": list(self.content.size), "channels": self.content.channels}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -65,12 +65,11 @@ class RestoredPictures(Data):
             raise UserError("No pictures were given; name a folder of them.")
         return cls(read_restoration(path, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress, **how.options))
 
-    def training_batches(self, batch_size: int, *, seed: int) -> PatchBatches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> PatchBatches:
         from formwright.data.patches import PatchBatches
 
-        low, high = (
-            [pictures[i] for i in self.content.parts["train"]] for pictures in (self.content.low, self.content.high)
-        )
+        chosen = [i for part in parts for i in self.content.parts[part]]
+        low, high = ([pictures[i] for i in chosen] for pictures in (self.content.low, self.content.high))
         scale = self.content.scale
         return PatchBatches(low, high, scale=scale, side=self.side, each=EACH, batch_size=batch_size, seed=seed)
 

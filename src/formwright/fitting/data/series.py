@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -107,10 +107,10 @@ class TimeSeries(Data):
         )
         return cls(content, (table.time_column, table.series_column))
 
-    def training_batches(self, batch_size: int, *, seed: int) -> SeriesBatches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> SeriesBatches:
         from formwright.data.series_batches import SeriesBatches
 
-        return SeriesBatches(self.windows["train"], batch_size=batch_size, seed=seed)
+        return SeriesBatches(*(self.windows[part] for part in parts), batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

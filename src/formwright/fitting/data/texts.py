@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,7 +15,6 @@ from formwright.deployment.preparations.text_classification import TextPreparati
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, PARTS, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownText, excerpt
-from formwright.metrics.baselines import Answers, ngram_regression
 from formwright.shapes import TextShape
 
 if TYPE_CHECKING:
@@ -91,11 +90,12 @@ class Texts(ClassifiedData):
             raise UserError("No texts were given; name a table or a folder of them.")
         return cls(read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options))
 
-    def training_batches(self, batch_size: int, *, seed: int) -> TextBatches:
+    def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> TextBatches:
         from formwright.data.text_batches import TextBatches
 
         drop = DROPPED if self.samples_of["train"] < FEW_TEXTS else 0.0
-        return TextBatches(self.rows["train"], self.labels("train"), batch_size=batch_size, seed=seed, drop=drop)
+        rows = np.concatenate([self.rows[part] for part in parts])
+        return TextBatches(rows, self.labels(*parts), batch_size=batch_size, seed=seed, drop=drop)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None
@@ -112,10 +112,6 @@ class Texts(ClassifiedData):
     @property
     def worthwhile_samples(self) -> float:
         return float(FEWEST_EPOCHS * self.samples_of["train"])
-
-    def linear_answers(self, *, seconds: float, seed: int) -> Answers:
-        train, test = self.content.part("train"), self.content.part("test")
-        return ngram_regression(train, self.labels("train"), test, len(self.class_names), seed=seed)
 
     def describe(self) -> dict[str, Any]:
         preparation = self.preparation

@@ -15,7 +15,6 @@ from formwright.fitting.kind import ClassifiedData, Data
 from formwright.fitting.metric import ACCURACY, Metric, percent
 from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.shown import Shown
-from formwright.metrics.baselines import majority_class
 from formwright.metrics.classification import classification_scores, softmax
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ class ClassificationGoal(Goal[ClassifiedData]):
     figure: ClassVar[str] = "Share of the test {samples} that each one gets right"
     title: ClassVar[str] = "Where it errs"
     template: ClassVar[str] = "classification.html.j2"
+    averages: ClassVar[bool] = True
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
         from formwright.objectives import Classification
@@ -101,11 +101,8 @@ class ClassificationGoal(Goal[ClassifiedData]):
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         train, test = self.data.labels("train"), self.data.labels("test")
-        majority = majority_class(train, len(test), len(self.data.class_names))
-        return [
-            Baseline(one.name, float((one.probabilities.argmax(1) == test).mean()), one.seconds, one.note)
-            for one in (majority, self.data.linear_answers(seconds=seconds, seed=seed))
-        ]
+        most = int(np.bincount(train).argmax())
+        return [Baseline("majority class", float((test == most).mean()), 0.0, "always answers the largest class")]
 
     def attachments(self, details: Mapping[str, Any]) -> dict[int, Shown | None]:
         return {mistake["index"]: self.data.show(mistake["index"]) for mistake in details["mistakes"]}

@@ -61,6 +61,7 @@ class ForecastingGoal(Goal[TimeSeries]):
             raise UserError(f"The coverage of intervals lies between 0 and 1 (--coverage), got {coverage}.")
         self._rivals: dict[str, tuple[dict[str, float], Values]] = {}
         self._half_width: tuple[Values, float] | None = None
+        self._val_forecast: Values | None = None
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
         from formwright.objectives import Forecasting
@@ -89,12 +90,18 @@ class ForecastingGoal(Goal[TimeSeries]):
         pieces = np.split(chosen.indices, np.arange(256, len(chosen.indices), 256))
         return np.concatenate([run(windows.take(piece).inputs) for piece in pieces])
 
+    def calibrate(self, run: Run) -> None:
+        self._val_forecast = self._forecasts(run, "val", self.measuring.val)
+
     def examine(self, run: Run, model: nn.Module) -> Findings:
         from formwright.fitting.forecast_figures import by_step, residuals
 
         measuring = self.measuring
-        val, test = measuring.val, measuring.test
-        val_forecast, forecast = self._forecasts(run, "val", val), self._forecasts(run, "test", test)
+        test = measuring.test
+        if self._val_forecast is None:
+            self.calibrate(run)
+        val_forecast, forecast = self._val_forecast, self._forecasts(run, "test", test)
+        assert val_forecast is not None
         intervals = measuring.intervals(val_forecast)
         self._half_width = intervals.half_width, intervals.coverage
         own = measuring.figures(val_forecast, forecast)

@@ -1,0 +1,99 @@
+"""From the form that was chosen to the files that are shipped: it learns once more, with what chose it.
+
+First the training and the validation part: the score on the test part is that model's. Where samples are few, then
+the test part too, and that is shipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from formwright.deployment.runtime import OnnxModel
+from formwright.errors import CandidateError, StorageError, UserError
+from formwright.fitting.kind import PARTS
+from formwright.fitting.records import ENSEMBLE, Variant
+from formwright.fitting.session import Session
+
+#: Below so many samples in all, what is shipped has learned the test part too.
+FEW_SAMPLES = 1000
+LEARNED, WHOLE = "refitted", "final"
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What goes into the folder.
+
+    Attributes:
+        chosen: the form that was chosen, as it was measured.
+        scored: the model that is examined on the test part, by the name of its form.
+        shipped: the model that is shipped; the same, or one that has learned the test part too.
+    """
+
+    chosen: Variant
+    scored: str
+    shipped: str
+
+    def file(self, form: str, precision: str | None = None) -> str:
+        """The exported file of a form, relative to the run's folder."""
+        return f"variants/{form}-{precision or self.chosen.precision}.onnx"
+
+
+def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
+    """Let the chosen form learn the validation part as well and, where samples are few, the test part.
+
+    Args:
+        end: second of the run at which it must be over.
+    """
+    root, file = session.folder.root, Shipment(chosen, chosen.form, chosen.form).file(chosen.form)
+    run = OnnxModel(root / file, threads=session.threads).on_tensors
+    session.task.goal.calibrate(run)
+    few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
+    middle = session.clock.spent + (end - session.clock.spent) / (2 if few else 1)
+    scored = chosen.form
+    if _again(session, chosen, chosen.form, LEARNED, PARTS[:2], middle):
+        scored = LEARNED
+        session.note(
+            "What was chosen learned once more, from the training and the validation part together; the test score is "
+            "that model's. Scores of candidates and of exported forms were taken before."
+        )
+    shipped = scored
+    if few and scored == LEARNED and _again(session, chosen, scored, WHOLE, PARTS, end):
+        shipped = WHOLE
+        session.note(
+            f"There are fewer than {FEW_SAMPLES:,} samples, so model.onnx has learned all of them, the test part too: "
+            "nothing is left to score it on. The test score is that of scored.onnx, which has not seen the test part."
+        )
+    return Shipment(chosen, scored, shipped)
+
+
+def _again(session: Session, chosen: Variant, form: str, label: str, parts: Sequence[str], end: float) -> bool:
+    """Let a form learn again and export it under a label, unless a run that was killed did so; whether it is of use."""
+    state = session.folder.state
+    if label not in state.facts:
+        session.ready()
+        try:
+            state.facts[label] = session.do(
+                "refit",
+                form=form,
+                label=label,
+                trials=[dataclasses.asdict(session.trial(number)) for number in members(session, chosen)],
+                parts=list(parts),
+                seconds=max(end - session.clock.spent, 1.0),
+                attempt=state.facts.get("attempts"),
+                teacher=None if state.teacher is None else dataclasses.asdict(session.trial(state.teacher)),
+                precision=chosen.precision,
+            )
+        except StorageError:
+            raise
+        except (CandidateError, UserError, RuntimeError) as error:
+            session.note(f"What was chosen could not learn once more: {error}")
+            state.facts[label] = False
+        session.save()
+    return bool(state.facts[label])
+
+
+def members(session: Session, variant: Variant) -> list[int]:
+    """The numbers of the trials that a form is made of."""
+    return list(session.folder.state.facts[ENSEMBLE]) if variant.form == ENSEMBLE else [variant.trial]
