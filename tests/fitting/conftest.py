@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from formwright.fitting import run, shrink
+from formwright.fitting import final, run, shrink
 from formwright.shapes import PictureShape
 from tests.fitting.sample import few_candidates
 
@@ -14,4 +14,5 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(run, "SHRINK_LEAST", 2.0)
     monkeypatch.setattr(run, "SHIP_LEAST", 1.0)
     monkeypatch.setattr(shrink, "SHORTEST_RECOVERY", -60.0)
+    monkeypatch.setattr(final, "SHORTEST", -60.0)
     few_candidates(monkeypatch, "image-classification", ("cct", "poolformer"), PictureShape, (8, 16))

@@ -15,10 +15,13 @@ from formwright.errors import CandidateError, StorageError, UserError
 from formwright.fitting.kind import PARTS
 from formwright.fitting.records import ENSEMBLE, Variant
 from formwright.fitting.session import Session
+from formwright.fitting.shrink import int8_step
 
 #: Below so many samples in all, what is shipped has learned the test part too.
 FEW_SAMPLES = 1000
 LEARNED, WHOLE = "refitted", "final"
+#: Learning for fewer seconds changes nothing.
+SHORTEST = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,12 @@ def _again(session: Session, chosen: Variant, form: str, label: str, parts: Sequ
     state = session.folder.state
     if label not in state.facts:
         session.ready()
+        seconds = end - session.clock.spent - _export_seconds(session, chosen)
+        if seconds < SHORTEST and not session.trial(chosen.trial).fitted:
+            session.note("There was no time for what was chosen to learn once more.")
+            state.facts[label] = False
+            session.save()
+            return False
         try:
             state.facts[label] = session.do(
                 "refit",
@@ -80,7 +89,7 @@ def _again(session: Session, chosen: Variant, form: str, label: str, parts: Sequ
                 label=label,
                 trials=[dataclasses.asdict(session.trial(number)) for number in members(session, chosen)],
                 parts=list(parts),
-                seconds=max(end - session.clock.spent, 1.0),
+                seconds=max(seconds, 0.5),
                 attempt=state.facts.get("attempts"),
                 teacher=None if state.teacher is None else dataclasses.asdict(session.trial(state.teacher)),
                 precision=chosen.precision,
@@ -92,6 +101,14 @@ def _again(session: Session, chosen: Variant, form: str, label: str, parts: Sequ
             state.facts[label] = False
         session.save()
     return bool(state.facts[label])
+
+
+def _export_seconds(session: Session, chosen: Variant) -> float:
+    """How long the form that was chosen took to be exported and measured, in INT8 too where it is that."""
+    state = session.folder.state
+    steps = {step.name: step.seconds for step in state.shrink}
+    rounded = steps.get(int8_step(chosen.form), 0.0) if chosen.precision == "int8" else 0.0
+    return float(state.facts.get("export_seconds", 0.0)) + rounded
 
 
 def members(session: Session, variant: Variant) -> list[int]:

@@ -95,7 +95,7 @@ def _sst2(reporter: Reporter) -> ClaimResult:
     )
 
 
-def _from_weights(reporter: Reporter, least: float, **budget: str) -> ClaimResult:
+def _from_weights(reporter: Reporter, least: float, *, max_size: str, max_latency: str | None = None) -> ClaimResult:
     """Three runs of ten minutes that start from a checkpoint of texts."""
     from formwright.fitting import fit
 
@@ -111,7 +111,15 @@ def _from_weights(reporter: Reporter, least: float, **budget: str) -> ClaimResul
     for seed in WEIGHTS_SEEDS:
         reporter.progress(seed / len(WEIGHTS_SEEDS), f"seed {seed}")
         with tempfile.TemporaryDirectory() as out:
-            result = fit(folder, out=Path(out) / "run", max_time="10m", seed=seed, weights=weights, **budget)
+            result = fit(
+                folder,
+                out=Path(out) / "run",
+                max_size=max_size,
+                max_latency=max_latency,
+                max_time="10m",
+                seed=seed,
+                weights=weights,
+            )
         shipped.append(result.test["accuracy"])
         met.append(result.budget_met)
         models.append(result.model)
