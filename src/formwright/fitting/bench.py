@@ -11,6 +11,7 @@ import gc
 import math
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,8 +126,12 @@ class Bench:
 
     def build(self, trial: Trial, *, attempt: int = 0) -> Network:
         """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
-        torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
+        seed = 1000 * self.seed + trial.number + ATTEMPT_SEED * attempt
+        torch.manual_seed(seed)
         model = create_model(NetworkSpec.from_dict(trial.specification))
+        entry = self.task.space.families.get(trial.family)
+        if entry is not None and entry.start is not None and not trial.proposal.get("weights"):
+            entry.start(model, partial(self.task.data.some, ("train",)), seed)
         if trial.proposal.get("weights"):
             assert self.weights is not None
             load_checkpoint(model, self.weights.state, head=False, resize_positions=True)

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from functools import partial
 
 from formwright.errors import CandidateError
 from formwright.fitting.bench import Bench
-from formwright.fitting.kind import Data
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.models import Network
 from formwright.training.evaluation import runner
-
-
-def samples_of(data: Data, parts: Sequence[str], most: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """So many samples of some parts at most, evenly spaced: inputs as the model takes them, and targets."""
-    share = min(1.0, most / max(sum(data.samples_of[part] for part in parts), 1))
-    counts = {part: max(round(share * data.samples_of[part]), 1) for part in parts}
-    batches = [batch for part in parts for batch in data.evaluation_batches(part, most=counts[part])]
-    return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.targets for batch in batches]).numpy()
 
 
 def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str]) -> Network:
@@ -36,7 +23,7 @@ def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str]) -> Network:
     assert solve is not None
     model = bench.build(trial)
     try:
-        solve(model, lambda most: samples_of(bench.task.data, parts, most), 1000 * bench.seed + trial.number)
+        solve(model, partial(bench.task.data.some, parts), 1000 * bench.seed + trial.number)
     except ValueError as error:
         raise CandidateError(f"A solver found no weights for {trial.name}: {error}") from error
     return model.eval()
