@@ -13,6 +13,7 @@ from formwright.fitting import refits, restarts
 from formwright.fitting.bench import Bench
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.fitting.state import RunFolder
+from formwright.models import from_pretrained
 from formwright.search.space import space_for
 from formwright.shapes import PictureShape
 from formwright.training.evaluation import runner
@@ -141,23 +142,30 @@ def test_an_attempt_that_was_killed_is_made_again(bench, session, trial, monkeyp
     assert session.task.goal.score(runner(bench.trained(trial)), "val") >= 0.0
 
 
-def test_a_refit_learns_all_but_the_test_part_and_is_what_is_shipped(bench, session, trial, monkeypatch):
-    monkeypatch.setattr(session.task, "refits", True)
+def test_what_learns_again_sees_the_parts_it_is_given_and_leaves_the_kept_weights(bench, session, trial, monkeypatch):
     points(bench, trial, [0.5])
-    trial.status, session.folder.state.winner = "racing", 0
-    asked: list[int] = []
+    asked: list[tuple[str, ...]] = []
+    batches = type(session.task.data).training_batches
 
-    def batches(self, batch_size, *, seed):
-        asked.append(batch_size)
-        return self.training_batches(batch_size, seed=seed), 4
+    def watched(self, batch_size, *, seed, parts=("train",)):
+        asked.append(tuple(parts))
+        return batches(self, batch_size, seed=seed, parts=parts)
 
-    monkeypatch.setattr(type(session.task.data), "refit_batches", batches)
+    monkeypatch.setattr(type(session.task.data), "training_batches", watched)
+    bench.trained(trial).save_pretrained(bench.paths.variant("trained"))
     kept = bench.trained(trial).state_dict()
-    refits.refit(bench, trial, 20.0)
-    assert asked == [14]
-    shipped = refits.refitted(bench, trial).state_dict()
-    assert any(not torch.equal(kept[name], tensor) for name, tensor in shipped.items())
+    again = refits.Again(("train", "val"), "refitted")
+    learned = refits._learned(bench, from_pretrained(bench.paths.variant("trained")), [trial], again, 20.0)
+    assert asked[-1] == ("train", "val")
+    assert any(not torch.equal(kept[name], tensor) for name, tensor in learned.state_dict().items())
     assert all(torch.equal(kept[name], tensor) for name, tensor in bench.trained(trial).state_dict().items())
-    with safe_open(bench.paths.checkpoint("refit"), framework="pt") as file:
-        assert json.loads(file.metadata()["training"])["step"] <= 8
-    assert session.folder.state.notes[-1] == refits.NOTE
+    with safe_open(bench.paths.checkpoint("refitted"), framework="pt") as file:
+        assert json.loads(file.metadata()["training"])["step"] <= 2 * refits.MOST_EPOCHS * 4
+
+
+def test_a_refit_that_scores_worse_on_what_it_knows_is_not_used(bench, session, trial, monkeypatch):
+    points(bench, trial, [0.5])
+    bench.trained(trial).save_pretrained(bench.paths.variant("trained"))
+    scores = iter([0.9, 0.2])
+    monkeypatch.setattr(session.task.goal, "score", lambda *given, **options: next(scores))
+    assert refits.refit(bench, "trained", [trial], refits.Again(("train", "val"), "refitted"), 20.0) is None

@@ -9,7 +9,8 @@ from formwright.search.images import ImageSpace, PictureShape
 from formwright.search.proposals import Proposer
 from formwright.search.space import TRAINING
 
-FAMILIES = list(CANDIDATES["image-classification"])
+FAMILIES = [name for name, entry in CANDIDATES["image-classification"].items() if entry.fit is None]
+SIMPLE = [name for name, entry in CANDIDATES["image-classification"].items() if entry.fit is not None]
 WIDTHS, DEPTHS = (PictureShape.sizes[name].values for name in ("width", "depth"))
 
 
@@ -41,6 +42,19 @@ def test_every_choice_can_be_built_and_run(family, shape):
     assert widths[-1] > 4 * widths[0]
     depths = [counts[key] for key in counts if key[0] == WIDTHS[1]]
     assert depths == sorted(set(depths)), "a deeper one has more parameters"
+
+
+@pytest.mark.parametrize("family", SIMPLE)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+def test_every_simple_competitor_can_be_built_and_run(family, shape):
+    space = ImageSpace(shape)
+    counts = []
+    for chosen in space.ladder(family):
+        with torch.device("meta"):
+            model = Model(space.propose(family, **chosen).specification).eval()
+            assert model(torch.empty(2, shape.channels, *shape.size)).shape == (2, shape.classes)
+        counts.append(model.parameter_count())
+    assert counts == sorted(counts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -25,9 +25,14 @@ def families():
 @pytest.mark.parametrize(("space", "family"), families())
 def test_the_ends_of_the_choices_can_be_built(space, family):
     counts = []
-    widths, depths = (space.choices(family)[name].values for name in ("width", "depth"))
-    for width, depth in ((widths[0], depths[0]), (widths[1], depths[-1]), (widths[-1], 2)):
-        proposal = space.propose(family, width=width, depth=depth)
+    choices, scale = space.choices(family), space.families[family].scale
+    sizes = choices[scale].values
+    ends = [{scale: sizes[0]}, {scale: sizes[1]}, {scale: sizes[-1]}]
+    if "depth" in choices:
+        for end, depth in zip(ends, (choices["depth"].values[0], choices["depth"].values[-1], 2), strict=True):
+            end["depth"] = depth
+    for end in ends:
+        proposal = space.propose(family, **end)
         with torch.device("meta"):
             model = Model(proposal.specification).eval()
             scores = model(torch.ones(2, space.shape.length, dtype=torch.int64))
@@ -38,7 +43,7 @@ def test_the_ends_of_the_choices_can_be_built(space, family):
 
 @pytest.mark.parametrize(("space", "family"), families())
 def test_tables_of_ids_are_not_made_orthogonal(space, family):
-    proposal = space.propose(family, width=32, depth=2)
+    proposal = space.propose(family, **space.ladder(family)[1])
     model = Model(proposal.specification)
     tables = {
         id(parameter) for part in model.modules() if isinstance(part, TokenEmbedding) for parameter in part.parameters()

@@ -27,7 +27,9 @@ def test_forecasters(family):
 @pytest.mark.parametrize("family", CANDIDATES["series-classification"])
 def test_classifiers(family):
     for shape in (LabelledShape(60, 1, 6, 300), LabelledShape(9, 4, 2, 30)):
-        proposal = space_for("series-classification", shape).propose(family, width=32, depth=2, rate=0.5)
+        space = space_for("series-classification", shape)
+        sizes = {} if space.families[family].fit else {"width": 32, "depth": 2}
+        proposal = space.propose(family, rate=0.5, **sizes)
         model = create_model(proposal.specification)
         assert model(torch.randn(3, shape.length, shape.variates)).shape == (3, shape.classes)
 
