@@ -105,7 +105,9 @@ def test_candidates_learn(data, name, family, better):
 
 
 def test_a_run_on_texts(data, short_runs, monkeypatch, capsys):
-    few_candidates(monkeypatch, "text-classification", ("encoder", "bag_of_embeddings", "ngram_regression"), TextShape, (16,))
+    few_candidates(
+        monkeypatch, "text-classification", ("encoder", "bag_of_embeddings", "ngram_regression"), TextShape, (16,)
+    )
     root = data / "run"
     result = fit(data / "table.tsv", out=root, max_time=8, threads=1, label_column="2")
     assert (result.task, result.metric["key"]) == ("text-classification", "accuracy")
