@@ -89,7 +89,7 @@ def whiten_stem(model: Network, take: Take, seed: int) -> None:
     network.backbone.embed.whiten(take(WHITENED_PICTURES)[0])
 
 
-@candidate("image-classification", "airbench", order=8, recipe=RECIPE, start=whiten_stem)
+@candidate("image-classification", "airbench", order=15, recipe=RECIPE, start=whiten_stem)
 def _for_pictures(shape: PictureShape, width: int, depth: int) -> ChainSpec:
     """Half as fine a stem as that of others, for the first stage pools."""
     stride = max(1, shape.stem_stride // 2)
