@@ -394,7 +394,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "ctc_encoder": {"dim": 16, "depth": 1, "heads": 2, "channels": 6, "length": 20, "sized": False},
     "lmuformer": {"dim": 16, "window": 8},
     "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
-    "airbench": {"dims": (8, 16, 16), "image_size": 32},
+    "airbench": {"dims": (8, 16, 16), "image_size": 33},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
