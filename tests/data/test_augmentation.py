@@ -105,7 +105,7 @@ def test_digits_are_moved_on_black_and_never_mirrored():
 
 def test_colour_pictures_are_mirrored_and_reflected():
     images = np.random.default_rng(0).integers(0, 256, (30, 32, 40, 3), dtype=np.uint8)
-    assert infer_augmentation(from_arrays(images, np.arange(30) % 3)) == Augmentation(flip=True, shift=4, fill=None)
+    assert infer_augmentation(from_arrays(images, np.arange(30) % 3)) == Augmentation(flip=True, shift=2, fill=None)
 
 
 def test_objects_on_white_are_moved_on_white():

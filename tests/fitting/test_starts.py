@@ -83,4 +83,4 @@ def test_a_run_ships_one_that_started_from_the_data(tmp_path, short_runs, monkey
     trials = [trial for trial in result.trials if trial.family == "airbench"]
     assert trials
     assert max(trial.score for trial in trials) > 0.9
-    assert result.test.value > 0.9
+    assert result.test["accuracy"] > 0.9

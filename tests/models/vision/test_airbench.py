@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
@@ -13,6 +11,7 @@ from formwright.candidates import CANDIDATES
 from formwright.models import create_model, empty_copy, model_specification
 from formwright.models.vision.airbench import whiten_stem
 from formwright.search.images import ImageSpace, PictureShape
+from formwright.training.recipe import build_optimizers
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,13 @@ def test_a_candidate_starts_from_the_patches_of_the_data():
 
 def test_its_recipe_is_what_trains_it():
     proposal = ImageSpace(PictureShape((32, 32), 3, 10, 45_000)).propose("airbench", width=64, depth=1)
-    recipe = dataclasses.asdict(proposal.recipe)
-    own = CANDIDATES["image-classification"]["airbench"].recipe
-    assert own["normed_kernels"]
-    assert {name: recipe[name] for name in own} == dict(own)
+    recipe = proposal.recipe
+    assert (recipe.momentum, recipe.normed_kernels, recipe.label_smoothing) == (0.6, True, 0.2)
+    model = create_model(proposal.specification)
+    muon, adam = build_optimizers(recipe, {"": model})
+    rates = {}
+    for group in (*muon.param_groups, *adam.param_groups):
+        rates |= {id(parameter): group["lr"] for parameter in group["params"]}
+    assert all((id(parameter) in rates) == parameter.requires_grad for parameter in model.parameters())
+    assert rates[id(model.head.linear.weight)] == pytest.approx(0.2 * recipe.learning_rate)
+    assert rates[id(model.backbone.embed.conv.bias)] == recipe.vector_learning_rate
