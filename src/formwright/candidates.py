@@ -38,6 +38,7 @@ class Candidate:
             afford; if the family has no such choice, there is one size.
         narrow: the scale below which the own first values are tried in place of ``first``.
         plain: what it is called as the plain model beside every result, if it is that of its task.
+        start: what is done to a network that was just built, before it is trained: what the data say of its weights.
         fit: for a simple competitor, which is not trained step by step: what finds its weights at once.
         called: what a simple competitor is called.
     """
@@ -50,6 +51,7 @@ class Candidate:
     scale: str = "width"
     narrow: int = 24
     plain: str = ""
+    start: Fit | None = None
     fit: Fit | None = None
     called: str = ""
 

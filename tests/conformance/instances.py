@@ -194,6 +194,14 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("convolution_block"),
         Case("convolution_block", "pooled", options={"pool": 2, "norm": part("layer_norm")}),
     ),
+    "convolution_group": (
+        Case("convolution_group"),
+        Case("convolution_group", "three", options={"pool": 1, "convolutions": 3, "activation": "relu"}),
+    ),
+    "whitened_patches": (
+        Case("whitened_patches", channels_first=True),
+        Case("whitened_patches", "strided", options={"stride": 2}, dim=6, channels_first=True),
+    ),
     "upsampling": (Case("upsampling"), Case("upsampling", "three", options={"stride": 3})),
     "each": (
         Case("each", options={"part": part("attention", heads=2)}),
@@ -400,6 +408,7 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "ctc_encoder": {"dim": 16, "depth": 1, "heads": 2, "channels": 6, "length": 20, "sized": False},
     "lmuformer": {"dim": 16, "window": 8},
     "gla": {"dim": 32, "depth": 2, "heads": 2, "hidden": 24},
+    "airbench": {"dims": (8, 16, 16), "image_size": 33},
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},

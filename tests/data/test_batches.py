@@ -34,6 +34,29 @@ def test_pictures_are_normalised_and_channels_last(data):
     assert batch.targets.dtype == torch.int64
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_each_picture_is_mirrored_in_every_second_epoch(seed):
+    images = np.arange(40, dtype=np.uint8)[:, None, None, None] + np.array([0, 100], np.uint8)[:, None]
+    labels = np.arange(40)
+    how = {"batch_size": 8, "mean": (0.0,), "std": (1 / 255,), "classes": 40, "seed": seed}
+    batches = Batches(images, labels, augmentation=Augmentation(flip=True), **how)
+    epochs = []
+    for _ in range(4):
+        mirrored = {}
+        for batch in (next(batches) for _ in range(5)):
+            for picture, label in zip(batch.inputs, batch.targets, strict=True):
+                pixels = picture.flatten().round().int().tolist()
+                assert sorted(pixels) == [int(label), int(label) + 100]
+                mirrored[int(label)] = pixels[0] > pixels[1]
+        epochs.append(mirrored)
+    assert epochs[0] == epochs[2]
+    assert epochs[1] == epochs[3]
+    assert all(epochs[0][label] != epochs[1][label] for label in range(40))
+    assert 10 <= sum(epochs[0].values()) <= 30
+    again = Batches(images, labels, augmentation=Augmentation(flip=True), **how)
+    assert all(same(again.batch(step), batches.batch(step)) for step in range(20))
+
+
 def test_normalising_follows_the_formula():
     images = torch.arange(2 * 3 * 4 * 3, dtype=torch.uint8).reshape(2, 3, 4, 3)
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)

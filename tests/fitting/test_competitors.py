@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -37,12 +38,10 @@ def table(tmp_path):
 
 def fitted_model(task, family: str):
     """The simple competitor of a task, after its solver."""
-    from formwright.fitting.fitted import samples_of
-
     proposal = task.space.propose(family, **task.space.ladder(family)[-1])
     model = create_model(proposal.specification).eval()
     entry = task.space.families[family]
-    entry.fit(model, lambda most: samples_of(task.data, ("train",), most), 0)
+    entry.fit(model, partial(task.data.some, ("train",)), 0)
     assert proposal.name.startswith(entry.called)
     return model
 

@@ -61,7 +61,7 @@ def test_every_simple_competitor_can_be_built_and_run(family, shape):
 def test_a_candidate_learns_from_every_parameter(family):
     model = create_model(ImageSpace(SHAPES["8 x 8 grey"]).propose(family, width=8, depth=1).specification)
     model(torch.randn(4, 1, 8, 8)).square().sum().backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
 
 

@@ -55,3 +55,35 @@ def test_parameters_without_gradient_are_left_alone():
     weight = torch.nn.Parameter(torch.ones(8, 8))
     Muon([weight], lr=0.1, weight_decay=0.1).step()
     assert torch.equal(weight, torch.ones(8, 8))
+
+
+def test_kernels_that_are_normed_turn_and_do_not_grow():
+    torch.manual_seed(0)
+    kernel, matrix = torch.nn.Parameter(7 * torch.randn(8, 4, 3, 3)), torch.nn.Parameter(torch.randn(8, 12))
+    before, untouched = kernel.detach().clone(), matrix.detach().clone()
+    optimizer = Muon([kernel, matrix], lr=0.1, momentum=0.6, normed_kernels=True)
+    kernel.grad, matrix.grad = torch.randn_like(kernel), torch.zeros_like(matrix)
+    optimizer.step()
+    turned = kernel.detach() - before * 8**0.5 / before.norm()
+    values = torch.linalg.svdvals(turned.flatten(1)) / 0.1
+    assert values.min() > 0.3
+    assert values.max() < 1.7
+    torch.testing.assert_close(matrix.detach(), untouched)
+    for _ in range(20):
+        kernel.grad = torch.randn_like(kernel)
+        optimizer.step()
+    assert kernel.norm() < 1.3 * 8**0.5
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_momentum_keeps_what_gradients_said_before(momentum):
+    first = torch.diag(torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]))
+    second = torch.eye(8) - first
+    weight = torch.nn.Parameter(torch.zeros(8, 8))
+    optimizer = Muon([weight], lr=1.0, momentum=momentum)
+    for gradient in (first, second):
+        before = weight.detach().clone()
+        weight.grad = gradient.clone()
+        optimizer.step()
+    kept = ((before - weight.detach()) * first).sum()
+    assert kept > 1 if momentum else kept == 0

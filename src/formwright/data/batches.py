@@ -18,6 +18,9 @@ from formwright.data.epochs import EpochBatches
 from formwright.data.images import ImageData
 from formwright.data.splits import evenly_spaced
 
+#: Sets the draw of what is mirrored in the first epoch apart from those of the batches.
+_MIRRORED = 1_000_003
+
 
 def normalise(
     images: UInt8[Tensor, "batch height width channels"], mean: Sequence[float], std: Sequence[float]
@@ -61,12 +64,15 @@ class Batches(EpochBatches):
         super().__init__(len(self._indices), batch_size=batch_size, seed=seed)
         self._mean, self._std, self._classes = tuple(mean), tuple(std), classes
         self._augmentation = augmentation or Augmentation()
+        self._mirrored_first = np.random.default_rng([seed, _MIRRORED]).random(len(self._indices)) < 0.5
 
     def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
         pictures = torch.from_numpy(self._indices[chosen])
         random = np.random.default_rng([self._seed, epoch, position])
         augmentation = self._augmentation
-        images = normalise(gather_views(self._images, pictures, augmentation, random), self._mean, self._std)
+        mirrored = torch.from_numpy(self._mirrored_first[chosen] ^ bool(epoch % 2)) if augmentation.flip else None
+        views = gather_views(self._images, pictures, augmentation, random, mirrored)
+        images = normalise(views, self._mean, self._std)
         labels = self._labels.index_select(0, pictures)
         if augmentation.erase > 0:
             erase(images, augmentation.erase, random)

@@ -11,6 +11,7 @@ import gc
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -129,11 +130,15 @@ class Bench:
 
     def build(self, trial: Trial, *, attempt: int = 0) -> Network:
         """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
-        torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
+        seed = 1000 * self.seed + trial.number + ATTEMPT_SEED * attempt
+        torch.manual_seed(seed)
         specification = NetworkSpec.from_dict(trial.specification)
         if "weights" in trial.proposal:
             return self._started(trial, specification)
         model = create_model(specification)
+        entry = self.task.space.families.get(trial.family)
+        if entry is not None and entry.start is not None:
+            entry.start(model, partial(self.task.data.some, ("train",)), seed)
         if self.task.data.weights:
             start_tables(model, self.task.data.weights)
         return model

@@ -7,13 +7,11 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from formwright.errors import CandidateError
 from formwright.fitting.bench import Bench
-from formwright.fitting.kind import Data
 from formwright.fitting.records import CurvePoint, Trial
 from formwright.models import Network
 from formwright.models.solving import fit_head
@@ -21,14 +19,6 @@ from formwright.training.evaluation import runner
 
 #: A training step takes as long as so many looks at its samples; a solver gets so many samples at least.
 FORWARD_STEPS, FEWEST_SAMPLES = 3, 500
-
-
-def samples_of(data: Data, parts: Sequence[str], most: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """So many samples of some parts at most, evenly spaced: inputs as the model takes them, and targets."""
-    share = min(1.0, most / max(sum(data.samples_of[part] for part in parts), 1))
-    counts = {part: max(round(share * data.samples_of[part]), 1) for part in parts}
-    batches = [batch for part in parts for batch in data.evaluation_batches(part, most=counts[part])]
-    return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.targets for batch in batches]).numpy()
 
 
 def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float = math.inf) -> Network:
@@ -47,7 +37,7 @@ def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float
         affordable = max(seconds * FORWARD_STEPS * trial.recipe["batch_size"] / trial.step, FEWEST_SAMPLES)
 
     def take(most: int) -> tuple[Tensor, NDArray[np.int64]]:
-        return samples_of(bench.task.data, parts, int(min(most, affordable)))
+        return bench.task.data.some(parts, int(min(most, affordable)))
 
     try:
         solve(model, take, 1000 * bench.seed + trial.number)

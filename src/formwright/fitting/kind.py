@@ -179,6 +179,15 @@ class Data(ABC):
         inputs: Tensor = self.batch(count).inputs
         return inputs
 
+    def some(self, parts: Sequence[str], most: int) -> tuple[Tensor, NDArray[np.int64]]:
+        """So many samples of some parts at most, evenly spaced: inputs as the model takes them, and targets."""
+        import torch
+
+        share = min(1.0, most / max(sum(self.samples_of[part] for part in parts), 1))
+        counts = {part: max(round(share * self.samples_of[part]), 1) for part in parts}
+        batches = [batch for part in parts for batch in self.evaluation_batches(part, most=counts[part])]
+        return torch.cat([batch.inputs for batch in batches]), torch.cat([batch.targets for batch in batches]).numpy()
+
     def calibration(self) -> NDArray[Any]:
         """Training inputs that INT8 ranges are taken from."""
         batches = self.evaluation_batches("train", most=self.calibration_samples)

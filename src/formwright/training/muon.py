@@ -29,7 +29,9 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal: ``W -= lr * (sqrt(max(1, rows / columns)) * U Vᵀ + decay * W)``.
 
     A convolution's kernel counts as a matrix of its output channels against everything else, which PyTorch's own
-    ``torch.optim.Muon`` refuses. For matrices only: give vectors and tables to another optimiser.
+    ``torch.optim.Muon`` refuses. For matrices only: give vectors and tables to another optimiser. With
+    ``normed_kernels``, a kernel is scaled to the norm ``sqrt(rows)`` before each step, ``W *= sqrt(rows) / |W|``: where
+    a norm follows it, its size says nothing but how far a step turns it.
 
     Args:
         params: matrices and kernels.
@@ -37,6 +39,7 @@ class Muon(torch.optim.Optimizer):
         momentum: of the running mean of the gradients.
         weight_decay: as in the formula.
         rounds: Newton-Schulz rounds.
+        normed_kernels: as above, for what has more than two axes.
 
     Source: Muon is Scalable for LLM Training, arXiv 2502.16982; K. Jordan et al., 2024.
     """
@@ -49,8 +52,10 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         rounds: int = 4,
+        normed_kernels: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "rounds": rounds})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "rounds": rounds}
+        super().__init__(params, {**defaults, "normed_kernels": normed_kernels})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -71,5 +76,7 @@ class Muon(torch.optim.Optimizer):
         ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
         update = orthogonalize(ahead, group["rounds"]).view(parameter.shape)
         rows, columns = ahead.shape
+        if group["normed_kernels"] and parameter.ndim > 2:
+            parameter.mul_(rows**0.5 / parameter.norm())
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)

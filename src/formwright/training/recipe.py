@@ -41,6 +41,8 @@ class Recipe:
         optimizer: ``muon`` for matrices and kernels with AdamW for the rest, ``adamw`` for all, or ``sgd`` with
             Nesterov momentum of 0.9.
         learning_rate: the peak.
+        momentum: of ``muon``.
+        normed_kernels: whether ``muon`` keeps the kernels of convolutions at one norm.
         vector_learning_rate: the peak of what ``muon`` leaves to AdamW.
         weight_decay: of matrices and kernels; vectors (norms, biases, scales) and what a part names in ``no_decay``
             (tables, learned tokens) have none.
@@ -71,6 +73,8 @@ class Recipe:
     precision: Precision = "32-true"
     betas: tuple[float, float] = (0.9, 0.99)
     groups: tuple[Group, ...] = ()
+    momentum: float = 0.9
+    normed_kernels: bool = False
 
     def __post_init__(self) -> None:  # lists, as JSON has them, become tuples
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -174,7 +178,8 @@ def build_optimizers(recipe: Recipe, modules: Mapping[str, nn.Module]) -> list[t
     optimizers: list[torch.optim.Optimizer] = []
     muon = recipe.optimizer == "muon"
     if matrices := rated("matrix", recipe.learning_rate, recipe.weight_decay):
-        optimizers.append(Muon(matrices, lr=recipe.learning_rate))
+        normed = recipe.normed_kernels
+        optimizers.append(Muon(matrices, lr=recipe.learning_rate, momentum=recipe.momentum, normed_kernels=normed))
     rate = recipe.vector_learning_rate if muon else recipe.learning_rate
     rest = rated("decayed", rate, 0.0 if muon else recipe.weight_decay) + rated("free", rate, 0.0)
     if rest and recipe.optimizer == "sgd":
