@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -61,3 +61,16 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
     if isinstance(inputs, Mapping):
         return {name: tensor.to(device) for name, tensor in inputs.items()}
     return inputs.to(device)
+
+
+def by_length(model: nn.Module, inputs: Tensor, together: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs in chunks of ``together`` that are about as long, without padding at their ends: which, and the inputs.
+
+    Where a model knows no padding, the chunks are in order and whole.
+    """
+    padding = getattr(model.specification.input, "padding", None)  # type: ignore[union-attr]
+    lengths = torch.full((len(inputs),), inputs.shape[-1])
+    if padding is not None:
+        lengths = 1 + torch.where(inputs != padding, torch.arange(inputs.shape[-1]), 0).amax(-1)
+    for chosen in torch.split(lengths.argsort(stable=True), together):
+        yield chosen, inputs[chosen, ..., : int(lengths[chosen].max())]

@@ -21,7 +21,16 @@ from formwright.fitting.final import learn_the_rest
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
-from formwright.fitting.race import FIT_SHARE, RACE_SHARE, finish_winner, fit_competitors, race, replace_winner, winner
+from formwright.fitting.race import (
+    FIT_SHARE,
+    RACE_MOST,
+    RACE_SHARE,
+    finish_winner,
+    fit_competitors,
+    race,
+    replace_winner,
+    winner,
+)
 from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
@@ -36,8 +45,8 @@ from formwright.models.pretrained import located, read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.search.executors import InProcess, WorkerProcess
 
-#: Shares of the time that are kept for the last two stages, and the least they need.
-SHRINK_SHARE, SHRINK_LEAST = 0.15, 18.0
+#: Shares of the time that are kept for the last two stages, the least they need, and the most that pays.
+SHRINK_SHARE, SHRINK_LEAST, SHRINK_MOST = 0.15, 18.0, 60.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 #: Share of the time in which what was chosen learns once more.
 REFIT_SHARE = 0.12
@@ -214,7 +223,7 @@ def _run(session: Session) -> FitResult:
     clock, state, reporter = session.clock, session.folder.state, session.reporter
     limit = clock.limit
     ship_seconds = max(SHIP_SHARE * limit, SHIP_LEAST)
-    shrink_seconds = max(SHRINK_SHARE * limit, SHRINK_LEAST)
+    shrink_seconds = min(max(SHRINK_SHARE * limit, SHRINK_LEAST), SHRINK_MOST)
     refit_seconds = REFIT_SHARE * limit
     training_end = limit - ship_seconds - refit_seconds - shrink_seconds
     if not state.trials:
@@ -232,7 +241,7 @@ def _run(session: Session) -> FitResult:
             reporter.stage("Training a teacher", seconds)
             with clock.stage("teach"):
                 teach(session, seconds)
-        seconds = RACE_SHARE * max(training_end - clock.spent, 10.0)
+        seconds = min(RACE_SHARE * max(training_end - clock.spent, 10.0), RACE_MOST)
         reporter.stage("Racing", seconds)
         with clock.stage("race"):
             race(session, seconds)

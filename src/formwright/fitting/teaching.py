@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from formwright.batch import by_length
 from formwright.errors import CandidateError
 from formwright.files import write_safetensors
 from formwright.fitting.bench import Bench
@@ -23,12 +24,12 @@ from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.fitting.shrink import note_step
 from formwright.metrics.classification import softmax
-from formwright.training.evaluation import by_length, runner
+from formwright.training.evaluation import runner
 
 TAUGHT = "learning from the answers of a checkpoint"
 #: Of the time for training, what a teacher gets; of the time of its answers, the share of each of several teachers that
 #: are compared.
-TEACHER_SHARE, ANSWER_SHARE, TRYOUT_SHARE = 0.4, 0.1, 0.1
+TEACHER_SHARE, ANSWER_SHARE, TRYOUT_SHARE = 0.35, 0.15, 0.1
 #: Further samples for each one to train on, at most; how many are answered together.
 MOST_FURTHER, TOGETHER = 20, 256
 

@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formwright.batch import call
+from formwright.batch import by_length, call
 from formwright.nn.taps import read_taps
-from formwright.training.evaluation import by_length
 
 if TYPE_CHECKING:
     from formwright.candidates import Take

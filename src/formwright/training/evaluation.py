@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,19 +46,6 @@ def runner(model: nn.Module, *, precision: Precision = "32-true") -> Callable[[I
         return _numpy(outputs)
 
     return run
-
-
-def by_length(model: nn.Module, inputs: Tensor, together: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs in chunks of ``together`` that are about as long, without padding at their ends: which, and the inputs.
-
-    Where a model knows no padding, the chunks are in order and whole.
-    """
-    padding = getattr(model.specification.input, "padding", None)  # type: ignore[union-attr]
-    lengths = torch.full((len(inputs),), inputs.shape[-1])
-    if padding is not None:
-        lengths = 1 + torch.where(inputs != padding, torch.arange(inputs.shape[-1]), 0).amax(-1)
-    for chosen in torch.split(lengths.argsort(stable=True), together):
-        yield chosen, inputs[chosen, ..., : int(lengths[chosen].max())]
 
 
 def _numpy(output: Tensor) -> NDArray[np.float32]:
