@@ -80,6 +80,8 @@ class Case:
 
 
 _NORM = part("layer_norm")
+_SAME_PADDED = part("inverted_convolutions", ratio=2, kernel=5, same_padding=True)
+_DEPTHWISE = part("inverted_convolutions", ratio=1)
 _ATTENTION_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2), norm=_NORM), BranchSpec(part("mlp"), norm=_NORM)))
 _READING_BLOCK = BlockSpec((BranchSpec(part("cross_attention", heads=2), norm=_NORM), BranchSpec(part("mlp"))))
 _CAUSAL_BLOCK = BlockSpec((BranchSpec(part("attention", heads=2, causal=True), norm=_NORM), BranchSpec(part("mlp"))))
@@ -145,7 +147,10 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("convolutional_tokenizer", options={"layers": 2, "hidden": 8}, channels_first=True),
         Case("convolutional_tokenizer", "plain", options={"pooling": False, "bias": True}, channels_first=True),
     ),
-    "conv_norm_stem": (Case("conv_norm_stem", options={"hidden": (8,), "strides": (2, 1)}, channels_first=True),),
+    "conv_norm_stem": (
+        Case("conv_norm_stem", options={"hidden": (8,), "strides": (2, 1)}, channels_first=True),
+        Case("conv_norm_stem", "same", options={"same_padding": True, "last_activation": True}, channels_first=True),
+    ),
     "downsampling": (
         Case("downsampling"),
         Case("downsampling", "normed", options={"pre_norm": _NORM, "norm": part("group_norm")}),
@@ -240,6 +245,15 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("features", "pooled", options={"pool": part("mean_pool"), "pooled_norm": _NORM}),
     ),
     "distilled_classifier": (Case("distilled_classifier", options={"norm": _NORM}, prefix=2),),
+    "inverted_convolutions": (
+        Case("inverted_convolutions", options={"ratio": 2}),
+        Case("inverted_convolutions", "depthwise", options={"ratio": 1, "kernel": 5}),
+    ),
+    "convolutional_downsampling": (
+        Case("convolutional_downsampling"),
+        Case("convolutional_downsampling", "same", options={"convolutions": _SAME_PADDED}),
+        Case("convolutional_downsampling", "kept", options={"convolutions": _DEPTHWISE, "stride": 1}),
+    ),
     "inverted_downsampling": (
         Case("inverted_downsampling"),
         Case("inverted_downsampling", "branched", options={"branches": (part("mlp"),)}),
@@ -389,6 +403,16 @@ TINY_FAMILIES: dict[str, dict[str, Any]] = {
     "cct": {"dim": 32, "depth": 2, "image_size": 32},
     "convnext": {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "image_size": 64, "variant": "convnext_tiny"},
     "cvt": {"depths": (1, 1, 2), "dims": (8, 16, 24), "heads": (2, 2, 2), "image_size": 64},
+    "efficientnet_lite": {
+        "dims": (8, 12, 16),
+        "depths": (1, 3, 2),
+        "strides": (1, 2, 2),
+        "kernels": (3, 3, 5),
+        "ratios": (1, 3, 3),
+        "stem_dim": 8,
+        "head_dim": 24,
+        "image_size": 64,
+    },
     "efficientvit": {"dims": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 2, 2), "image_size": 128},
     "mamba": {"dim": 16, "depth": 2, "states": 3},
     "mamba2": {"dim": 16, "depth": 2, "states": 3, "head_dim": 8},

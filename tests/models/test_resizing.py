@@ -35,6 +35,13 @@ def test_biases_are_resized_as_timm_does(case: dict[str, list[float]]) -> None:
     torch.testing.assert_close(found.flatten()[::7], torch.tensor(case["values"]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("case", GOLDEN["distances"], ids=str)
+def test_distances_are_resized_as_timm_does(case: dict[str, list[float]]) -> None:
+    old, new = map(int, case["sizes"])
+    found = resized_grid(filled(2, old**2).T, (new, new)).T
+    torch.testing.assert_close(found.flatten()[::7], torch.tensor(case["values"]), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_half_precision_is_resized_in_float32(dtype: torch.dtype) -> None:
     table = filled(1 + 16, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from formwright.errors import UserError
 from formwright.models.network import Network, load_state
+from formwright.models.preprocessing import Preprocessing
 from formwright.models.resizing import resized_tables
 from formwright.models.states import State as State
 from formwright.models.states import plain_names, read_state
@@ -46,6 +47,8 @@ class Layout:
         convert: a last step on the renamed state, for tensors that are laid out otherwise.
         restore: the way back of ``convert``.
         copies: their names for tensors that repeat another one, each with the name of that one.
+        preprocessing: how pictures were prepared for every checkpoint in this layout, but for their size, which is the
+            model's.
     """
 
     name: str
@@ -54,8 +57,9 @@ class Layout:
     convert: Callable[[State, Any], State] | None = None
     restore: Callable[[State, Any], State] | None = None
     copies: Callable[[Any], Mapping[str, str]] | None = None
+    preprocessing: Preprocessing | None = None
 
-    def recognises(self, names: Sequence[str]) -> bool:
+    def recognises(self, names: Iterable[str]) -> bool:
         pattern = re.compile(self.marker)
         return any(pattern.search(name) for name in names)
 
@@ -195,6 +199,12 @@ def register_layout(family: str, layout: Layout) -> None:
     LAYOUTS.setdefault(family, []).append(layout)
 
 
+def layout_of(family: str, names: Iterable[str]) -> Layout | None:
+    """The first layout of a family that has these names; none if they are our own."""
+    names = list(names)
+    return next((layout for layout in LAYOUTS.get(family, []) if layout.recognises(names)), None)
+
+
 def drop_tied_scores(state: State, model: Any) -> State:
     """The state without a matrix of scores that repeats the embedding, where ``model`` has one tensor for both.
 
@@ -243,13 +253,9 @@ def load_checkpoint(
         UserError: the weights do not fit; the message lists what is missing, unexpected or of another shape.
     """
     state = plain_names(source) if isinstance(source, Mapping) else read_state(source)
-    names = list(state)
-    layout_name = "formwright"
-    for layout in LAYOUTS.get(model.specification.family, []):
-        if layout.recognises(names):
-            state = layout.apply(state, model)
-            layout_name = layout.name
-            break
+    layout = layout_of(model.specification.family, state)
+    if layout is not None:
+        state = layout.apply(state, model)
     if not head:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
         own = model.state_dict().keys()
@@ -257,7 +263,7 @@ def load_checkpoint(
     if resize_positions:
         state = resized_tables(model, state)
     load_state(model, state, ignore_missing=(*CLASSIFIER, POOLER) if not head else ())
-    return layout_name
+    return "formwright" if layout is None else layout.name
 
 
 def to_layout(model: Network, name: str = "transformers") -> State:

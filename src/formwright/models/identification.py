@@ -8,7 +8,7 @@ from torch import Tensor
 
 from formwright.errors import UserError
 from formwright.models import MODELS, empty_copy, model_specification
-from formwright.models.checkpoints import LAYOUTS
+from formwright.models.checkpoints import layout_of
 from formwright.models.network import Network
 
 
@@ -18,15 +18,15 @@ def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str
     Raises:
         UserError: there is none.
     """
+    own = any(tensor.startswith("backbone.") for tensor in state)
     for name in MODELS:
         variant = MODELS[name]
-        layouts = [layout for layout in LAYOUTS.get(variant.family, []) if layout.recognises(list(state))]
-        own = any(tensor.startswith("backbone.") for tensor in state)
-        if not (layouts or own):
+        layout = layout_of(variant.family, state)
+        if layout is None and not own:
             continue
         model = empty_copy(model_specification(name))
         try:
-            converted = layouts[0].apply(dict(state), model) if layouts else dict(state)
+            converted = dict(state) if layout is None else layout.apply(state, model)
         except (UserError, KeyError, RuntimeError, IndexError):
             continue  # a layout of the family that this variant does not have
         if _fits(model, converted):

@@ -18,13 +18,14 @@ from formwright.errors import UserError
 from formwright.files import read_json
 from formwright.hub import Progress, fetch, is_hub_name
 from formwright.models import load_checkpoint, model_specification
-from formwright.models.checkpoints import CLASSIFIER
+from formwright.models.checkpoints import CLASSIFIER, layout_of
 from formwright.models.configurations.kind import kind_of
 from formwright.models.configurations.timm import is_timm, timm_specification
 from formwright.models.identification import identify
 from formwright.models.network import CONFIG_FILE, EARLIER_CONFIGS, Network, build_network, read_specification
+from formwright.models.preprocessing import Preprocessing as Preprocessing
 from formwright.models.states import read_state
-from formwright.nn.specification import ChainSpec, Source
+from formwright.nn.specification import ChainSpec, ImageInput, Source
 from formwright.reporting import SILENT, Reporter
 
 #: Files that hold a tokeniser, the preferred first.
@@ -34,25 +35,6 @@ POOLING_FILE = "1_Pooling/config.json"
 PREPROCESSOR_FILE, OURS_FILE = "preprocessor_config.json", "preprocessing.json"
 #: What Pillow's numbers of filters mean.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How pictures become inputs: ``(x - mean) / std``, ``x`` from 0 to 1, of the middle of a resized picture.
-
-    Attributes:
-        mean: one per channel.
-        std: deviation, one per channel.
-        size: height and width in pixels, after cutting.
-        interpolation: name of the filter that resizes: ``bilinear``, ``bicubic`` ...
-        crop: the share of the resized picture's sides that is kept.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: tuple[int, int]
-    interpolation: str = "bicubic"
-    crop: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +126,8 @@ def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pre
         return _read_folder(path.parent, path.resolve().parent.name, str(path), path)
     state = read_state(path)
     specification = model_specification(identify(state, str(path)))
-    return Pretrained(specification, state, _tokenizer(path.parent, specification), None, str(path))
+    preprocessing = _of_layout(specification, state)
+    return Pretrained(specification, state, _tokenizer(path.parent, specification), preprocessing, str(path))
 
 
 def located(source: str | Path, reporter: Reporter = SILENT) -> Path:
@@ -262,6 +245,15 @@ def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing
             f"{folder / PREPROCESSOR_FILE} does not say how pictures are prepared ({error}): correct it or "
             "leave it out."
         ) from None
+
+
+def _of_layout(specification: ChainSpec, state: Mapping[str, Tensor]) -> Preprocessing | None:
+    """As pictures were prepared for all checkpoints of a layout, where that is known."""
+    layout, source = layout_of(specification.family, state), specification.input
+    if layout is None or layout.preprocessing is None or not isinstance(source, ImageInput):
+        return None
+    height, width = source.size
+    return dataclasses.replace(layout.preprocessing, size=(height, width))
 
 
 def _of_timm(prepared: Mapping[str, Any]) -> Preprocessing | None:

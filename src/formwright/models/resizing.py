@@ -12,22 +12,29 @@ from torch.nn import functional as F
 
 from formwright.nn.embeddings import LearnedPositions, PositionTable
 from formwright.nn.positions import RelativePositionBias
+from formwright.nn.token_mixers.cascaded_attention import CascadedGroupAttention
+
+#: What tables are called in the parts that have them.
+_TABLES = ("table", "bias_table")
 
 
 def resized_tables(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state with the tables of positions that ``model`` has for its own size of the input.
 
-    Tables of square grids are resized by bicubic interpolation, biases of square windows as
-    :func:`resized_bias`, and tables of sequences are cut to the longest one; others stay as they are.
+    Tables of square grids, and of distances in square windows, are resized by bicubic interpolation, biases of
+    differences in square windows as :func:`resized_bias`, and tables of sequences are cut to the longest one; others
+    stay as they are.
     """
     owners = dict(model.named_modules())
     resized = dict(state)
     for name, tensor in state.items():
         path, _, leaf = name.rpartition(".")
         owner = owners.get(path)
-        table = getattr(owner, "table", None)
-        if leaf != "table" or not isinstance(table, Tensor) or tensor.ndim != 2 or tensor.shape == table.shape:
+        table = getattr(owner, leaf, None) if leaf in _TABLES else None
+        if not isinstance(table, Tensor) or tensor.ndim != 2 or tensor.shape == table.shape:
             continue
+        if isinstance(owner, CascadedGroupAttention) and len(tensor) == len(table):
+            resized[name] = resized_grid(tensor.mT, owner.window).mT.contiguous()
         if tensor.shape[1] != table.shape[1]:
             continue
         if isinstance(owner, PositionTable):

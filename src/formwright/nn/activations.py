@@ -121,6 +121,7 @@ class PolyNorm(nn.Module):
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
     "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
     "gelu": nn.GELU,
     "gelu_tanh": TanhGELU,
     "silu": nn.SiLU,

@@ -23,7 +23,7 @@ from formwright.nn.convolution import (
 )
 from formwright.nn.embeddings import channels_last_memory
 from formwright.nn.frame import Branch
-from formwright.nn.functional.convolution import convolved_side
+from formwright.nn.functional.convolution import convolved_side, same_padded
 from formwright.nn.parts import INCOMING, PARTS, RESIDUAL, Axis, InnerAxes, Part, Promises, sharing
 from formwright.nn.specification import BranchSpec, PartSpec
 
@@ -45,6 +45,9 @@ class ConvNormStem(Part):
         max_pool: whether the largest value of every second 3 x 3 neighbourhood is taken at the end, which halves the
             grid once more.
         bias: whether the convolutions have biases, which the norms after them make superfluous.
+        eps: added to the variance by the norms.
+        same_padding: whether zeros are placed as by TensorFlow's ``SAME``
+            (:func:`~formwright.nn.functional.convolution.same_padded`), and not equally on both sides.
         dimensions: number of axes of the input.
 
     Shapes: ``(batch, in_dim, *size)`` to ``(batch, *grid, dim)``, each stride dividing the sides, rounded up.
@@ -52,7 +55,8 @@ class ConvNormStem(Part):
     Raises:
         UserError: there are not as many strides as convolutions.
 
-    Sources: EfficientViT, arXiv 2305.07027; with ``max_pool`` Deep Residual Learning, arXiv 1512.03385.
+    Sources: EfficientViT, arXiv 2305.07027; with ``max_pool`` Deep Residual Learning, arXiv 1512.03385; with
+    ``same_padding`` EfficientNet, arXiv 1905.11946.
     """
 
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
@@ -69,6 +73,8 @@ class ConvNormStem(Part):
         last_activation: bool = False,
         max_pool: bool = False,
         bias: bool = False,
+        eps: float = 1e-5,
+        same_padding: bool = False,
         dimensions: int = 2,
     ) -> None:
         super().__init__()
@@ -76,11 +82,20 @@ class ConvNormStem(Part):
             raise UserError(
                 f"A stem of {len(hidden) + 1} convolutions needs as many strides, got {len(strides)}: {tuple(strides)}."
             )
-        self.kernel, self.strides = kernel, tuple(strides)
+        self.kernel, self.strides, self.same_padding = kernel, tuple(strides), same_padding
         self.last_activation, self.max_pool, self.dimensions = last_activation, max_pool, dimensions
         widths = (in_dim, *hidden, dim)
         self.convs = nn.ModuleList(
-            ConvNorm(width, next_width, kernel, stride=stride, bias=bias, dimensions=dimensions)
+            ConvNorm(
+                width,
+                next_width,
+                kernel,
+                stride=stride,
+                padding=0 if same_padding else None,
+                bias=bias,
+                eps=eps,
+                dimensions=dimensions,
+            )
             for width, next_width, stride in zip(widths, widths[1:], strides, strict=False)
         )
         self.activation = build_activation(activation)
@@ -98,7 +113,7 @@ class ConvNormStem(Part):
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
         x = channels_last_memory(x)
         for index, conv in enumerate(self.convs):
-            x = conv(x)
+            x = conv(same_padded(x, self.kernel, self.strides[index]) if self.same_padding else x)
             if self.last_activation or index < len(self.convs) - 1:
                 x = self.activation(x)
         if self.max_pool:

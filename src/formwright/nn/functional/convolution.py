@@ -29,6 +29,22 @@ def convolved_side(side: int, kernel: int, stride: int, padding: int) -> int:
     return (side + 2 * padding - kernel) // stride + 1
 
 
+def same_padded(
+    x: Float[Tensor, "batch channels *grid"], kernel: int, stride: int
+) -> Float[Tensor, "batch channels *padded_grid"]:
+    """``x`` with the zeros around it that TensorFlow's ``SAME`` adds: a convolution then gives ``ceil(side / stride)``.
+
+    These are ``(ceil(side / stride) - 1) stride + kernel - side`` along each axis, half of them in front and the odd
+    one behind, so that it depends on ``side`` where the first place of the kernel lies. ``kernel`` is not smaller than
+    ``stride``.
+    """
+    amounts = []
+    for side in reversed(x.shape[2:]):
+        total = 0 if side == 0 else (side - 1) // stride * stride + kernel - side
+        amounts += [total // 2, total - total // 2]
+    return F.pad(x, amounts)
+
+
 def convolution(
     x: Float[Tensor, "batch channels *grid"],
     weight: Float[Tensor, "out_channels group_channels *kernel"],
