@@ -31,8 +31,9 @@ from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
+from formwright.hub import located
 from formwright.measurement.budget import Budget, Quantity
-from formwright.models.pretrained import located, read_pretrained
+from formwright.models.pretrained import read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.search.executors import InProcess, WorkerProcess
 

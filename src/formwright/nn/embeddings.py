@@ -137,6 +137,59 @@ class PatchEmbedding(_StridedConvolution):
         return self._apply_convolution(channels_last_memory(x), context)
 
 
+@PARTS.register("rescaled_embedding")
+class RescaledEmbedding(Part):
+    """``embed(factor * x + offset)``: an embedding for inputs that came on another scale than it was trained on.
+
+    Args:
+        in_dim: channels of the input.
+        dim: channels of the tokens.
+        embed: the embedding.
+        factor: one per channel of the input.
+        offset: one per channel of the input.
+        grid: size of the input.
+
+    Shapes: ``(batch, in_dim, *size)`` to ``(batch, *grid, dim)``, as of the embedding.
+
+    Raises:
+        UserError: there are not as many factors and offsets as channels.
+    """
+
+    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        embed: PartSpec,
+        factor: Sequence[float],
+        offset: Sequence[float],
+        grid: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        if not len(factor) == len(offset) == in_dim:
+            raise UserError(
+                f"An input of {in_dim} channels needs as many factors and offsets; got {len(factor)} and {len(offset)}."
+            )
+        self.embed: Part = build_part(embed, in_dim, dim, grid=grid)
+        self.uses = self.embed.uses  # type: ignore[misc]
+        along = (-1, *[1] * len(grid))
+        self.register_buffer("factor", torch.tensor(factor).view(along), persistent=False)
+        self.register_buffer("offset", torch.tensor(offset).view(along), persistent=False)
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("embed")
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return self.embed.output_grid(grid)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+        return self.embed(x * self.factor + self.offset, context)
+
+
 @PARTS.register("downsampling")
 class Downsampling(_StridedConvolution):
     """A strided convolution between stages, with an optional norm before (``pre_norm``) or after (``norm``) it.
