@@ -82,3 +82,7 @@ class Resizing:
         """Along one axis, where the middle of the resized picture begins and ends in the source's pixels."""
         start = round((whole - target) / 2) if self.halves == "even" else (whole - target) // 2
         return start * source / whole, min((start + target) * source / whole, source)
+
+
+#: What is done where nothing else is known.
+LARGEST_BOX = Resizing()

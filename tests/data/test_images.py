@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from formwright.data import decode, from_arrays, read_images
-from formwright.data.decode import Header, infer_form
+from formwright.data.decode import Header, Wishes, infer_form
 from formwright.errors import UserError
 from tests.data.conftest import save_picture
 

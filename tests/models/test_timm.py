@@ -15,6 +15,7 @@ from formwright.catalog.reference import FLOAT64_TOLERANCE, images, reference_st
 from formwright.errors import UserError
 from formwright.models import build_network, create_model, load_checkpoint
 from formwright.models.pretrained import Preprocessing, read_pretrained
+from formwright.resizing import Resizing
 
 #: An architecture of every layout of timm's, and where its figures are: system, variant, and whether timm is the
 #: reference itself or was compared beside the authors.

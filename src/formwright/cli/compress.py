@@ -15,7 +15,7 @@ from formwright.cli.task_options import given
 def compress(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="Folder of a saved model, or of a run of fit; hf:ORG/NAME or timm:NAME downloads one.")
+        str, typer.Argument(help="Folder of a saved model, or of a run; hf:ORG/NAME or timm:NAME downloads one.")
     ],
     steps: Annotated[Path, typer.Option(help="The recipe: a YAML file with a list of steps.")],
     out: Annotated[Path, typer.Option(help="Folder for the smaller model, new or empty.")],

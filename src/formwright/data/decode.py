@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from formwright.data.preprocess import PictureError, is_grey, open_picture, read_picture, upright_size
 from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
-from formwright.resizing import Resizing
+from formwright.resizing import LARGEST_BOX, Resizing
 
 if TYPE_CHECKING:
     from formwright.models.preprocessing import Preprocessing
@@ -50,7 +50,7 @@ class Form:
     size: Size
     channels: int
     note: str
-    resizing: Resizing = Resizing()
+    resizing: Resizing = LARGEST_BOX
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def infer_form(headers: Sequence[Header], wishes: Wishes) -> Form:
     """
     sizes = {header.size for header in headers}
     median = float(np.median([min(header.size) for header in headers])) if headers else 1.0
-    prepared, resizing, size = wishes.prepared, Resizing(), wishes.size
+    prepared, resizing, size = wishes.prepared, LARGEST_BOX, wishes.size
     if size is not None:
         note = "as asked for"
     elif prepared is not None and MOST_ENLARGED * median >= min(prepared.size):

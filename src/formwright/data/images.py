@@ -28,7 +28,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.errors import UserError
-from formwright.resizing import Resizing
+from formwright.resizing import LARGEST_BOX, Resizing
 
 if TYPE_CHECKING:
     from formwright.models.preprocessing import Preprocessing
@@ -57,7 +57,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     hash: str
-    resizing: Resizing = Resizing()
+    resizing: Resizing = LARGEST_BOX
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from formwright.resizing import Resizing
+from formwright.resizing import LARGEST_BOX, Resizing
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int]
-    resizing: Resizing = Resizing()
+    resizing: Resizing = LARGEST_BOX
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):

@@ -14,6 +14,7 @@ from formwright.models import Model, create_model, load_checkpoint
 from formwright.models.pretrained import Preprocessing, read_pretrained
 from formwright.nn import build_part, part
 from formwright.nn.functional.convolution import same_padded
+from formwright.resizing import Resizing
 
 
 def small(**changes: Any) -> Model:

@@ -18,7 +18,7 @@ from formwright.deployment.classes import Prediction, classify
 from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.reporting import SILENT, Reporter
-from formwright.resizing import Resizing
+from formwright.resizing import LARGEST_BOX, Resizing
 
 BATCH = 32  # pictures that are held in memory at once
 
@@ -42,7 +42,7 @@ class PicturePreparation(Preparation):
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
-    resizing: Resizing = Resizing()
+    resizing: Resizing = LARGEST_BOX
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -52,7 +52,7 @@ class PicturePreparation(Preparation):
 
     def record(self) -> dict[str, Any]:
         fields = super().record()
-        if self.resizing == Resizing():  # as it was before there were others
+        if self.resizing == LARGEST_BOX:  # as it was before there were others
             del fields["resizing"]
         return fields
 
