@@ -10,9 +10,12 @@ Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Rule = Literal["box", "short_side", "both_sides"]
 
 
+Size = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Resizing:
-    """What of a picture is kept, and the filter (antialiased) that resizes it.
+    """What of a picture is kept, and the filter (antialiased) that resizes it; sizes are ``(width, height)``.
 
     - ``box``: the share ``crop`` of the largest centred box with the target's aspect ratio is resized to the target;
       its edges may fall between pixels.
@@ -53,35 +56,39 @@ class Resizing:
         share = "" if self.crop == 1 else f", {self.crop:.4g} of its sides"
         return f"{part}{share}, {self.interpolation}"
 
-    def resized(self, target: tuple[int, int]) -> tuple[int, int]:
-        """The size that a picture has before its middle is cut out: the sides of ``target``, or larger."""
+    def least(self, target: Size) -> Size:
+        """The sides that a picture has at least before its middle is cut out: those of ``target``, or larger."""
         if self.rule == "box":
             return target
         return math.floor(target[0] / self.crop + 1e-6), math.floor(target[1] / self.crop + 1e-6)
 
-    def kept(self, source: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
-        """What of a picture is resized to ``target``: left, top, right and bottom in its pixels.
+    def whole(self, source: Size, target: Size) -> Size:
+        """The size that a picture has before its middle is cut out."""
+        width, height = self.least(target)
+        if self.rule != "short_side":
+            return width, height
+        if source[0] * height <= source[1] * width:
+            return width, max(int(width * source[1] / source[0]), height)
+        return max(int(height * source[0] / source[1]), width), height
 
-        Both sizes are ``(width, height)``.
-        """
+    def corner(self, whole: Size, target: Size) -> tuple[int, int]:
+        """Left and top of what is cut out of the resized picture."""
+        left, top = ((one - other) / 2 for one, other in zip(whole, target, strict=True))
+        return (round(left), round(top)) if self.halves == "even" else (math.floor(left), math.floor(top))
+
+    def kept(self, source: Size, target: Size) -> tuple[float, float, float, float]:
+        """What of a picture ``target`` shows: left, top, right and bottom in its pixels, or between them."""
         if self.rule == "box":
             scale = self.crop * min(source[0] / target[0], source[1] / target[1])
             width, height = min(scale * target[0], source[0]), min(scale * target[1], source[1])
             left, top = (source[0] - width) / 2, (source[1] - height) / 2
             return left, top, min(left + width, source[0]), min(top + height, source[1])
-        whole = self.resized(target)
-        if self.rule == "short_side":
-            if source[0] * whole[1] <= source[1] * whole[0]:
-                whole = whole[0], max(int(whole[0] * source[1] / source[0]), whole[1])
-            else:
-                whole = max(int(whole[1] * source[0] / source[1]), whole[0]), whole[1]
-        (left, right), (top, bottom) = (self._cut(*sides) for sides in zip(source, whole, target, strict=True))
+        whole = self.whole(source, target)
+        (left, right), (top, bottom) = (
+            (start * sides[0] / sides[1], min((start + sides[2]) * sides[0] / sides[1], sides[0]))
+            for start, *sides in zip(self.corner(whole, target), source, whole, target, strict=True)
+        )
         return left, top, right, bottom
-
-    def _cut(self, source: int, whole: int, target: int) -> tuple[float, float]:
-        """Along one axis, where the middle of the resized picture begins and ends in the source's pixels."""
-        start = round((whole - target) / 2) if self.halves == "even" else (whole - target) // 2
-        return start * source / whole, min((start + target) * source / whole, source)
 
 
 #: What is done where nothing else is known.

@@ -42,9 +42,9 @@ class ImageData:
 
     ``images`` is uint8 ``(n, height, width, channels)``, in memory or mapped from a temporary file; ``labels`` int64
     ``(n,)`` indexes ``class_names``; ``files`` names each picture for reports and records (relative to ``source`` for a
-    folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, or those of the weights that
-    models start from, one value per channel, with pixels scaled to 0..1; ``resizing`` is how all pictures were brought
-    to their size. ``notes`` says in sentences what was inferred, left out or noticed.
+    folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, or those of the weights
+    that models start from, one value per channel, with pixels scaled to 0..1; ``resizing`` is how all pictures were
+    brought to their size. ``notes`` says in sentences what was inferred, left out or noticed.
     """
 
     images: NDArray[np.uint8]
@@ -106,10 +106,10 @@ def read_images(
     ``path`` is a folder with a sub-folder per class (optionally within train, val and test folders), an ``.npz`` file,
     an IDX images file or a folder of IDX files, or None for scikit-learn's digits. ``size`` (pixels, or height and
     width) and ``channels`` (1 or 3) are inferred where not given, the size up to ``max_side``; see
-    :func:`formwright.data.decode.infer_form`. What was ``prepared`` for weights that models start from decides on the
-    size, unless it is much larger than the pictures, and on mean and deviation. Parts without a folder of their own are drawn by ``seed``; see
-    :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files that cannot be read instead of
-    refusing the data. ``progress(done, total)`` is called as pictures are decoded.
+    :func:`formwright.data.decode.infer_form`. How pictures were ``prepared`` for the weights that models start from
+    decides on the size, unless it is much larger than the pictures, and on mean and deviation. Parts without a folder
+    of their own are drawn by ``seed``; see :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files
+    that cannot be read instead of refusing the data. ``progress(done, total)`` is called as pictures are decoded.
 
     Raises:
         UserError: the data is missing, unreadable, damaged, or cannot be learned from; one sentence says which and

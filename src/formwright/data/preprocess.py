@@ -12,7 +12,8 @@ The rule, in this order:
    picture of the target's size passes unchanged.
 
 A large JPEG that has not been decoded yet is decoded at a half, quarter or eighth of its size as long as its short side
-stays at twice what it is resized to, or more: the result is the same picture to within a few grey levels, several times sooner.
+stays at twice what it is resized to, or more: the result is the same picture to within a few grey levels, several times
+sooner.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from formwright.errors import UserError
-from formwright.resizing import Resizing
+from formwright.resizing import LARGEST_BOX, Resizing
 
 #: Pictures with more pixels than this are refused before they are decoded (Pillow's own limit for an error).
 MAX_PIXELS = 178_956_970
@@ -36,7 +37,8 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B"
 # EPS would start Ghostscript on the user's file; the others have no decoder of their own in Pillow.
 _REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _ORIENTATION = 0x0112
-LARGEST_BOX = Resizing()
+#: Pixels of a picture before its middle is cut out, at most: of a long strip, only that middle is resized.
+_MOST_RESIZED = 1 << 24
 
 
 class PictureError(UserError):
@@ -126,14 +128,25 @@ def to_array(
     if channels not in (1, 3):
         raise UserError(f"Pictures were asked for with {channels} channels; 1 (grey) or 3 (RGB) is expected.")
     height, width = size
-    smallest = 2 * max(resizing.resized((width, height)))
+    smallest = 2 * max(resizing.least((width, height)))
     image.draft(None, (smallest, smallest))  # does nothing unless `image` is a JPEG that is not decoded yet
     image.load()
     image = _flatten(_upright(image), "L" if channels == 1 else "RGB")
-    box = resizing.kept(image.size, (width, height))
-    if image.size != (width, height) or box != (0, 0, width, height):
-        image = image.resize((width, height), Image.Resampling[resizing.interpolation.upper()], box=box)
-    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
+    return np.asarray(_resized(image, (width, height), resizing), dtype=np.uint8).reshape(height, width, channels)
+
+
+def _resized(image: Image.Image, target: tuple[int, int], resizing: Resizing) -> Image.Image:
+    """What is kept of a picture, at the ``target``'s width and height."""
+    interpolation = Image.Resampling[resizing.interpolation.upper()]
+    whole = resizing.whole(image.size, target)
+    if whole == target or whole[0] * whole[1] > _MOST_RESIZED:
+        box = resizing.kept(image.size, target)
+        if image.size == target and box == (0, 0, *target):
+            return image
+        return image.resize(target, interpolation, box=box)
+    # Pillow rounds to whole grey levels between the two directions: so it is to be the whole first.
+    left, top = resizing.corner(whole, target)
+    return image.resize(whole, interpolation).crop((left, top, left + target[0], top + target[1]))
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -30,8 +30,8 @@ class PicturePreparation(Preparation):
     """From a picture to a model's input: ``(x / 255 - mean) / std`` of the picture resized to ``size``.
 
     ``size``: height and width in pixels. ``channels``: 1 (grey) or 3 (RGB). ``mean``, ``std``: one per channel, for
-    values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. ``resizing``: what of the picture is
-    kept, and the filter. All follows the rule of :mod:`formwright.data.preprocess`, as in training.
+    values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. ``resizing``: what of the
+    picture is kept, and the filter. All follows the rule of :mod:`formwright.data.preprocess`, as in training.
     """
 
     task: ClassVar[str] = "image-classification"

@@ -14,6 +14,7 @@ from formwright.deployment.preparations.image_classification import PicturePrepa
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, Answers, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
+from formwright.resizing import Resizing
 from formwright.shapes import PictureShape
 
 if TYPE_CHECKING:
@@ -114,17 +115,23 @@ class Pictures(ClassifiedData):
 
     def describe(self) -> dict[str, Any]:
         content = self.content
-        prepared = {"mean": list(content.mean), "std": list(content.std), "resizing": str(content.resizing)}
-        return {**super().describe(), "size": list(content.size), "channels": content.channels, "prepared": prepared}
+        found = {**super().describe(), "size": list(content.size), "channels": content.channels}
+        if self.weights:  # which decide on it
+            found["prepared"] = {
+                "mean": list(content.mean),
+                "std": list(content.std),
+                "resizing": dataclasses.asdict(content.resizing),
+            }
+        return found
 
     @classmethod
     def facts(cls, data: Mapping[str, Any]) -> list[tuple[str, str]]:
         height, width = data["size"]
         colour = "grey" if data["channels"] == 1 else "colour"
         found = [("pictures", f"{data['pictures']:,}, {height} × {width} pixels, {colour}")]
-        if prepared := data.get("prepared"):  # runs of before do not say so
+        if prepared := data.get("prepared"):
             mean, std = (", ".join(f"{value:.3g}" for value in prepared[name]) for name in ("mean", "std"))
-            found.append(("kept of each", f"{prepared['resizing']}; less {mean}, divided by {std}"))
+            found.append(("prepared by", f"{Resizing(**prepared['resizing'])}; less {mean}, divided by {std}"))
         return [*found, *super().facts(data)]
 
     def show(self, index: int) -> ShownPicture:
