@@ -154,9 +154,9 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
                 "embed": part("patch_embedding", kernel=2),
                 "factor": (0.5,) * 8,
                 "offset": (0.1,) * 8,
-                "grid": (8, 8),
             },
             channels_first=True,
+            dimensions=(2,),
         ),
     ),
     "conv_norm_stem": (

@@ -25,7 +25,7 @@ from formwright.models.identification import identify
 from formwright.models.network import CONFIG_FILE, EARLIER_CONFIGS, Network, build_network, read_specification
 from formwright.models.preprocessing import Preprocessing as Preprocessing
 from formwright.models.states import read_state
-from formwright.nn.specification import ChainSpec, ImageInput, Source
+from formwright.nn.specification import ChainSpec, ImageInput, Source, part
 from formwright.resizing import Filter, Resizing, Rule
 
 #: Files that hold a tokeniser, the preferred first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -156,6 +157,8 @@ class RescaledEmbedding(Part):
     """
 
     promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+    factor: Tensor
+    offset: Tensor
 
     def __init__(
         self,
@@ -174,9 +177,8 @@ class RescaledEmbedding(Part):
             )
         self.embed: Part = build_part(embed, in_dim, dim, grid=grid)
         self.uses = self.embed.uses  # type: ignore[misc]
-        along = (-1, *[1] * len(grid))
-        self.register_buffer("factor", torch.tensor(factor).view(along), persistent=False)
-        self.register_buffer("offset", torch.tensor(offset).view(along), persistent=False)
+        self.register_buffer("factor", torch.tensor(factor), persistent=False)
+        self.register_buffer("offset", torch.tensor(offset), persistent=False)
 
     def inner_axes(self) -> InnerAxes:
         return sharing("embed")
@@ -187,7 +189,8 @@ class RescaledEmbedding(Part):
     def forward(
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
-        return self.embed(x * self.factor + self.offset, context)
+        along = (-1, *[1] * (x.ndim - 2))
+        return self.embed(x * self.factor.view(along) + self.offset.view(along), context)
 
 
 @PARTS.register("downsampling")
