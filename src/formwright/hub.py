@@ -53,7 +53,7 @@ def is_hub_name(source: object) -> bool:
 def located(source: str | Path, reporter: Reporter = SILENT) -> Path:
     """The path of a model: itself, or that of a hub's, which is downloaded while ``reporter`` hears how far it is."""
     if not is_hub_name(source):
-        return Path(source).expanduser().resolve()
+        return Path(source).expanduser()
     reporter.stage(f"Downloading {source}")
 
     def show(done: int, total: int) -> None:

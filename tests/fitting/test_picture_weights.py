@@ -102,6 +102,8 @@ def test_small_pictures_stay_small(photos, tmp_path):
     assert task.data.content.resizing == LARGEST_BOX
     assert task.data.content.mean == MEAN
     assert "the 96 x 96 of the weights would enlarge them more than twice" in notes_of(task)
+    deep = saved(tmp_path / "deep", size=(96, 96), dims=(8, 8, 8, 8, 8), depths=(1, 1, 1, 1, 1))
+    assert task_of(photos, deep).data.content.size == (96, 96)  # of 44 pixels, nothing would be left
     half = task_of(photos, saved(tmp_path / "half", size=(88, 88)))
     assert half.data.content.size == (88, 88)
 

@@ -62,19 +62,22 @@ class Wishes:
         channels: 1 or 3.
         max_side: of the size, where it is inferred.
         prepared: how pictures were prepared for the weights that models start from.
+        least_side: the shortest one that these models can take.
     """
 
     size: Size | None = None
     channels: int | None = None
     max_side: int = MAX_SIDE
     prepared: Preprocessing | None = None
+    least_side: int = 1
 
 
 def infer_form(headers: Sequence[Header], wishes: Wishes) -> Form:
     """Choose what was not asked for.
 
     The size that weights were trained with, and their way to resize, where pictures need not be enlarged more than
-    twice for it: where the median short side is at least half of its shorter one. Else the native size if all pictures
+    twice for it, where the median short side is at least half of its shorter one, or the models take none that is as
+    small as they are. Else the native size if all pictures
     share it and it is at most ``max_side``; otherwise a square whose side is the median short side, rounded to a
     multiple of 8 (16 from 64, 32 from 128 pixels), at most ``max_side``. One channel if every picture is grey, else
     three.
@@ -84,7 +87,7 @@ def infer_form(headers: Sequence[Header], wishes: Wishes) -> Form:
     prepared, resizing, size = wishes.prepared, LARGEST_BOX, wishes.size
     if size is not None:
         note = "as asked for"
-    elif prepared is not None and MOST_ENLARGED * median >= min(prepared.size):
+    elif prepared is not None and (MOST_ENLARGED * median >= min(prepared.size) or median < wishes.least_side):
         size, resizing, note = prepared.size, prepared.resizing, f"as for the weights: {prepared.resizing}"
     elif len(sizes) == 1 and max(min(sizes)) <= wishes.max_side:
         size, note = min(sizes), "the native size of all pictures"

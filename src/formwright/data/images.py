@@ -99,6 +99,7 @@ def read_images(
     skip_bad: bool = False,
     max_side: int = MAX_SIDE,
     prepared: Preprocessing | None = None,
+    least_side: int = 1,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read image classification data, bring it to one size and split it.
@@ -107,9 +108,10 @@ def read_images(
     an IDX images file or a folder of IDX files, or None for scikit-learn's digits. ``size`` (pixels, or height and
     width) and ``channels`` (1 or 3) are inferred where not given, the size up to ``max_side``; see
     :func:`formwright.data.decode.infer_form`. How pictures were ``prepared`` for the weights that models start from
-    decides on the size, unless it is much larger than the pictures, and on mean and deviation. Parts without a folder
-    of their own are drawn by ``seed``; see :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files
-    that cannot be read instead of refusing the data. ``progress(done, total)`` is called as pictures are decoded.
+    decides on the size, unless it is much larger than the pictures and these models take a shorter side
+    (``least_side``), and on mean and deviation. Parts without a folder of their own are drawn by ``seed``; see
+    :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files that cannot be read instead of refusing
+    the data. ``progress(done, total)`` is called as pictures are decoded.
 
     Raises:
         UserError: the data is missing, unreadable, damaged, or cannot be learned from; one sentence says which and
@@ -118,7 +120,7 @@ def read_images(
     size = _check_size(size)
     if channels not in (None, 1, 3):
         raise UserError(f"{channels} channels were asked for; 1 (grey) or 3 (RGB) is expected.")
-    wishes = Wishes(size, channels, max_side, prepared)
+    wishes = Wishes(size, channels, max_side, prepared, least_side)
     if path is None:
         images, labels, class_names = digits()
         arrays = ArrayData(images, labels, class_names, np.full(len(labels), TRAIN, np.int8))

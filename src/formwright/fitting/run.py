@@ -116,7 +116,7 @@ def fit(
         kind.check_takes_weights()
     if not resume:
         RunFolder.check(root)
-    starts = [str(located(one, reporter)) for one in given_weights]
+    starts = [str(located(one, reporter).resolve()) for one in given_weights]
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,

@@ -88,6 +88,13 @@ class Pretrained:
             self, specification=dataclasses.replace(self.specification, input=source), state=state, tokenizer=None
         )
 
+    @property
+    def least_side(self) -> int:
+        """The sides of the smallest picture that it can take."""
+        with torch.device("meta"):
+            model: Any = build_network(self.specification)
+        return int(model.backbone.least_side)
+
     def on_scale(self, mean: Sequence[float], std: Sequence[float]) -> Pretrained:
         """The same model for pictures normed by another mean and deviation than its own: equal answers of a picture."""
         own = self.preprocessing

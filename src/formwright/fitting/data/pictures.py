@@ -77,6 +77,7 @@ class Pictures(ClassifiedData):
             seed=how.seed,
             skip_bad=how.skip_bad,
             prepared=prepared,
+            least_side=max((one.least_side for one in weights), default=1),
             progress=how.progress,
         )
         data = cls(dataclasses.replace(read, notes=(*read.notes, *said)))
