@@ -28,6 +28,7 @@ from formwright.models import Network, create_model, load_checkpoint
 from formwright.models.network import load_state, read_safetensors
 from formwright.models.pretrained import read_pretrained
 from formwright.models.tables import start_tables
+from formwright.nn.edits import apply_edits
 from formwright.nn.specification import NetworkSpec
 from formwright.objectives import Objective
 from formwright.search.executors import PROGRESS, Listener
@@ -35,6 +36,8 @@ from formwright.training.evaluation import runner
 from formwright.training.loop import Progress, Trainer
 from formwright.training.recipe import Recipe
 
+#: What learns of an adapted layer.
+ADAPTER_TENSORS = ("lora_a", "lora_b")
 #: Between the seeds of two attempts at the same training.
 ATTEMPT_SEED = 500_000_000
 #: Seconds between checkpoints of a long training.
@@ -127,13 +130,28 @@ class Bench:
     def build(self, trial: Trial, *, attempt: int = 0) -> Network:
         """The model of a trial as it starts: seeded by the run, the trial's number and the attempt."""
         torch.manual_seed(1000 * self.seed + trial.number + ATTEMPT_SEED * attempt)
-        model = create_model(NetworkSpec.from_dict(trial.specification))
+        specification = NetworkSpec.from_dict(trial.specification)
         if "weights" in trial.proposal:
-            weights = self.task.data.weights[trial.proposal["weights"]]
-            load_checkpoint(model, weights.state, head=False, resize_positions=True)
-            self._take_head(model, trial.proposal.get("head"))
-        elif self.task.data.weights:
+            return self._started(trial, specification)
+        model = create_model(specification)
+        if self.task.data.weights:
             start_tables(model, self.task.data.weights)
+        return model
+
+    def _started(self, trial: Trial, specification: NetworkSpec) -> Network:
+        """The model of a trial with the weights of a checkpoint; adapters are put beside them, and alone learn."""
+        weights = self.task.data.weights[trial.proposal["weights"]]
+        before = len(weights.specification.edits)
+        model = create_model(dataclasses.replace(specification, edits=specification.edits[:before]))
+        head = self.task.name == "language-modelling"
+        load_checkpoint(model, weights.state, head=head, resize_positions=True)
+        if not head:
+            self._take_head(model, trial.proposal.get("head"))
+        if trial.proposal.get("adapters"):
+            apply_edits(model, specification.edits[before:])
+            model.record_edits(specification.edits[before:])
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name.rpartition(".")[2] in ADAPTER_TENSORS)
         return model
 
     def _take_head(self, model: Network, number: int | None) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import nn
 
+from formwright.compression.folding import fold
 from formwright.compression.registry import Job, tried_in_fit
 from formwright.deployment.export import export_onnx
 from formwright.deployment.quantize import quantize_onnx
@@ -17,6 +18,7 @@ from formwright.fitting.records import Variant
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
 from formwright.models import Network, from_pretrained
+from formwright.nn.layers import Layer
 from formwright.training.recipe import Recipe
 
 #: In place of a trial's number in the seed of what a compressor left and learns again.
@@ -34,7 +36,12 @@ def export(bench: Bench, model: nn.Module, label: str, trial: int) -> Variant:
 
 
 def write(bench: Bench, model: Network, label: str, precision: str = "float32") -> Path:
-    """Export to ONNX, with ``int8`` in this precision too, and save the model beside it; the path of the latter."""
+    """Export to ONNX, with ``int8`` in this precision too, and save the model beside it; the path of the latter.
+
+    Adapters become part of the layers that they stand beside.
+    """
+    if any(isinstance(module, Layer) and module.merges for module in model.modules()):
+        model = fold(model)
     path = bench.paths.variant(f"{label}-float32.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(model, path, bench.task.data.example(), free=bench.task.data.free)

@@ -61,7 +61,8 @@ def race(session: Session, seconds: float) -> None:
                 trial.status = "stopped"
                 worst = _worst(running, kept)
                 better = f"the better ones had {metric.text(worst)}"
-                tied = "the plain model is as good as one can tell, and went on"
+                favoured = _favoured(session, running)
+                tied = f"{favoured.name if favoured else ''} is as good as one can tell, and went on"
                 trial.reason = f"rung {index + 1} of {len(rungs)}: {tied if trial.score > worst else better}"
         running = [trial for trial in running if trial.number in kept]
         state.rungs_done = index + 1
@@ -93,14 +94,20 @@ def fit_competitors(session: Session, seconds: float) -> None:
         session.save()
 
 
+def _favoured(session: Session, running: list[Trial]) -> Trial | None:
+    """The best checkpoint of the user's, which learns slowly and knows much; without one, the plain model."""
+    plain = session.task.space.plain
+    own = [trial for trial in running if "weights" in trial.proposal]
+    own = own or [trial for trial in running if plain is not None and trial.family == plain[1]]
+    return max(own, key=lambda trial: trial.score, default=None)
+
+
 def _survivors(session: Session, running: list[Trial], keep: int) -> list[int]:
-    """Who goes on: the best ones, and the plain model as long as nobody can tell that it is worse than the last."""
-    plain, data = session.task.space.plain, session.task.data
+    """Who goes on: the best ones, and the favoured one as long as nobody can tell that it is worse than the last."""
+    data, favoured = session.task.data, _favoured(session, running)
     scores = {trial.number: trial.score for trial in running}
-    own = [trial for trial in running if plain is not None and trial.family == plain[1]]
-    favoured = max(own, key=lambda trial: trial.score).number if own else None
     margin = session.task.metric.tie(max(scores.values(), default=0.0), min(data.race_samples, data.samples_of["val"]))
-    return survivors(scores, keep, favoured=favoured, margin=margin)
+    return survivors(scores, keep, favoured=None if favoured is None else favoured.number, margin=margin)
 
 
 def _plan(candidates: int, seconds: float) -> list[Rung]:

@@ -115,8 +115,10 @@ def _anew(
     return trainer.averaged_model()
 
 
-def _on(bench: Bench, model: Network, trial: Trial, recipe: Recipe, again: Again, end: float) -> nn.Module | None:
-    """From the weights of ``model`` on."""
+def _on(bench: Bench, model: nn.Module, trial: Trial, recipe: Recipe, again: Again, end: float) -> nn.Module | None:
+    """From the weights of ``model`` on; adapters, which are part of its layers by now, from their own."""
+    if trial.proposal.get("adapters"):
+        model = bench.trained(trial)
     recipe = replace(
         recipe,
         learning_rate=RATE * recipe.learning_rate,

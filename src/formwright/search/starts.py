@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from formwright.models import create_model
 from formwright.nn.inputs import ImageInput
-from formwright.nn.specification import ChainSpec
+from formwright.nn.specification import ChainSpec, EditSpec
 from formwright.training.recipe import Group, Recipe
 
 #: By how much the rate falls from each block to the one before it.
 LAYER_DECAY = 0.85
+#: Of the adapters beside layers.
+RANK = 8
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ def starts(own: ChainSpec, *, batch: int) -> list[Start]:
         own: the model.
         batch: samples of a training step, where steps see as many as data and machine allow.
     """
+    if own.task == "language-modelling":
+        return _of_language(own, batch)
     pictures = isinstance(own.input, ImageInput)
     recipe = Recipe(
         optimizer="adamw",
-        learning_rate=3e-4 if pictures else 1e-4,
-        vector_learning_rate=3e-4 if pictures else 1e-4,
+        learning_rate=3e-4 if pictures else 2e-4,
+        vector_learning_rate=3e-4 if pictures else 2e-4,
         weight_decay=0.05,
         batch_size=min(batch, 64 if pictures else 32),
         warmup=20,
@@ -54,6 +60,32 @@ def starts(own: ChainSpec, *, batch: int) -> list[Start]:
     return [
         Start("a new classifier on its features", {"frozen": True}, own, recipe),
         Start("fine-tuned", {"frozen": False}, own, recipe),
+    ]
+
+
+def _of_language(own: ChainSpec, batch: int) -> list[Start]:
+    """All of a model learns on, or adapters beside the layers of its blocks alone, which forget less."""
+    recipe = Recipe(
+        optimizer="adamw",
+        learning_rate=2e-4,
+        vector_learning_rate=2e-4,
+        weight_decay=0.05,
+        batch_size=batch,
+        warmup=20,
+        ema_decay=0.99,
+        label_smoothing=0.0,
+    )
+    with torch.device("meta"):
+        model = create_model(own)
+    inside = (name for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".blocks." in name)
+    adapted = dataclasses.replace(
+        own, edits=(*own.edits, *(EditSpec("adapt", name, {"by": "lora", "rank": RANK}) for name in inside))
+    )
+    rate = 10 * recipe.learning_rate
+    small = dataclasses.replace(recipe, learning_rate=rate, vector_learning_rate=rate, weight_decay=0.0)
+    return [
+        Start("trained on", {"adapters": False}, own, recipe),
+        Start(f"adapters of rank {RANK}", {"adapters": True}, adapted, small),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from formwright.data.tables import SUFFIXES
 from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
 from formwright.data.token_rows import RowMaker, train_word_pieces
-from formwright.data.tokenization import Tokenizer, tokenizer_of
 from formwright.data.vocabulary import fewest_tokens, with_fewer_tokens
 from formwright.deployment.preparations.text_classification import TextPreparation
 from formwright.errors import UserError
@@ -22,6 +22,7 @@ from formwright.shapes import TextShape
 
 if TYPE_CHECKING:
     from formwright.batch import Batch
+    from formwright.data.further_texts import FurtherTexts
     from formwright.data.text_batches import TextBatches
     from formwright.models.pretrained import Pretrained
 
@@ -62,6 +63,8 @@ class Texts(ClassifiedData):
     def __init__(self, content: TextData, weights: Sequence[Pretrained] = (), most_bytes: float | None = None) -> None:
         self.content, self.weights = content, weights
         if weights:
+            from formwright.fitting.tokens import shared_tokenizer
+
             maker = RowMaker(shared_tokenizer(weights), special=True)
             of_whom = f"those of {weights[0].origin}"
             limit = min(weights[0].specification.input.length, LONGEST)  # type: ignore[union-attr]
@@ -135,7 +138,8 @@ class Texts(ClassifiedData):
     ) -> TextBatches:
         from formwright.data.text_batches import TextBatches
 
-        drop = DROPPED if self.samples_of["train"] < FEW_TEXTS else 0.0
+        started = bool(self.weights) and answers is None  # what knows the language already does better without
+        drop = DROPPED if self.samples_of["train"] < FEW_TEXTS and not started else 0.0
         rows, targets = np.concatenate([self.rows[part] for part in parts]), self.targets(parts, answers)
         if answers is not None and answers.inputs is not None and answers.further is not None:
             rows, targets = np.concatenate([rows, answers.inputs]), np.concatenate([targets, answers.further])
@@ -150,13 +154,17 @@ class Texts(ClassifiedData):
         )
 
     def further_inputs(self, count: int, *, seed: int) -> NDArray[np.int64]:
-        from formwright.data.further_texts import further_texts
-
         before, after = self.preparation.maker.around
+        made = [[*before, *text, *after] for text in self._further.make(count, seed=seed)]
+        return self.preparation.maker.rows(made, self.preparation.length)
+
+    @cached_property
+    def _further(self) -> FurtherTexts:
+        from formwright.data.further_texts import FurtherTexts
+
         aside = [*self._special, self.padding]
         texts = [row[~np.isin(row, aside)] for row in self.rows["train"]]
-        made = further_texts(texts, self.weights[0].token_table, count, seed=seed, special=aside)
-        return self.preparation.maker.rows([[*before, *text, *after] for text in made], self.preparation.length)
+        return FurtherTexts(texts, self.weights[0].token_table, special=aside)
 
     @property
     def _special(self) -> list[int]:
@@ -202,25 +210,6 @@ class Texts(ClassifiedData):
 
     def show(self, index: int) -> ShownText:
         return excerpt(self.content.texts[index])
-
-
-def shared_tokenizer(weights: Sequence[Pretrained]) -> Tokenizer:
-    """The tokeniser of several checkpoints, which all candidates get.
-
-    Raises:
-        UserError: one has none, or another one than the first.
-    """
-    made = [
-        tokenizer_of(one.tokenizer, one.specification.input.vocabulary, one.origin)  # type: ignore[union-attr]
-        for one in weights
-    ]
-    for one, tokenizer in zip(weights, made, strict=True):
-        if tokenizer.fingerprint != made[0].fingerprint:
-            raise UserError(
-                f"{one.origin} splits texts into other tokens than {weights[0].origin}, and all candidates of a run "
-                "see the same: give one of them, or weights with the same tokeniser."
-            )
-    return made[0]
 
 
 def _has_texts(path: Path, most: int = 64 * 1024) -> bool:

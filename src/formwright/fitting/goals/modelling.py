@@ -35,7 +35,7 @@ _BITS = 1 / math.log(2)
 
 @GOALS.register("modelling")
 class LanguageModellingGoal(Goal[RunningText]):
-    """The next byte of a text."""
+    """The next token of a text, a byte or one of a checkpoint's vocabulary."""
 
     name: ClassVar[str] = "modelling"
     target: ClassVar[str] = "next tokens"
@@ -58,6 +58,9 @@ class LanguageModellingGoal(Goal[RunningText]):
 
         return Distillation(teacher, self.objective(recipe), weight=0.5, temperature=1.0)
 
+    def score(self, run: Run, part: str, *, most: int | None = None) -> float:
+        return super().score(run, part, most=most) * self.data.tokens_per_byte[part]
+
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
         nats = next_token_nats(outputs, targets)
         return float(nats.sum()) * _BITS, float(len(nats))
@@ -69,7 +72,7 @@ class LanguageModellingGoal(Goal[RunningText]):
         assert isinstance(model, Network)
         data = self.data
         bits = self.metric.figure(self.score(run, "test"))
-        count, characters = len(data.ids["test"]) - 1, len(data.content.parts["test"]) - 1
+        count, characters = len(_bytes(data.content.parts["test"])) - 1, len(data.content.parts["test"]) - 1
         samples, speed = self._samples(model)
         state = model.init_state(1, data.length)
         return Findings(
@@ -91,15 +94,18 @@ class LanguageModellingGoal(Goal[RunningText]):
         text = self.data.content.parts["test"]
         places = range(0, len(text) - PROMPT, len(text) // SAMPLES)
         prompts = [text[place : place + PROMPT] for place in places][:SAMPLES]
-        longest, tokens = 4 * PROMPT, SAMPLE_TOKENS  # a character may have four bytes
+        tokenizer, tokens = self.data.preparation.tokenizer, SAMPLE_TOKENS
+        longest = max(len(tokenizer.encode(prompt)) for prompt in prompts)
         try:
             model.init_state(1, longest + tokens)
         except UserError:  # a position table ends
+            while longest > self.data.length // 2:
+                prompts = [prompt[: -(-len(prompt) // 2)] for prompt in prompts]
+                longest = max(len(tokenizer.encode(prompt)) for prompt in prompts)
             tokens = self.data.length - longest
         written = [""] * len(prompts)
         steps, started = 0, time.perf_counter()
         sampling = Sampling(temperature=0.8, seed=0)
-        tokenizer = self.data.preparation.tokenizer
         for pieces in generate_text(model, tokenizer, prompts, tokens=tokens, sampling=sampling):
             written = [before + (piece or "") for before, piece in zip(written, pieces, strict=True)]
             steps += 1
@@ -107,7 +113,8 @@ class LanguageModellingGoal(Goal[RunningText]):
         return [{"prompt": one, "continuation": more} for one, more in zip(prompts, written, strict=True)], speed
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
-        train, test, vocabulary = self.data.ids["train"], self.data.ids["test"], 256
+        train, test = (_bytes(self.data.content.parts[part]) for part in ("train", "test"))
+        vocabulary = 256
         started = time.perf_counter()
         unigram = unigram_nats(train, test, vocabulary) * _BITS
         counted = time.perf_counter()
@@ -137,3 +144,7 @@ class LanguageModellingGoal(Goal[RunningText]):
             ],
             content={"samples": result.details.get("samples", [])},
         )
+
+
+def _bytes(text: str) -> NDArray[np.int64]:
+    return np.frombuffer(text.encode(errors="surrogateescape"), np.uint8).astype(np.int64)

@@ -8,7 +8,8 @@ built for another image size may have smaller tables. Images whose grids are no 
 tokens that nobody sees; the authors' code refuses them.
 
 Source: Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, arXiv 2103.14030. Equal to the authors'
-code and to timm's models of the same names.
+code and to timm's models of the same names, but where windows do not divide the grid: timm pads after moving the
+windows, with tokens that are seen.
 """
 
 from __future__ import annotations
