@@ -15,9 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from formwright import hub as hub_module
 from formwright.errors import UserError
-from formwright.hub import fetch, is_hub_name
+from formwright.hub import Progress, fetch, is_hub_name, located
 from formwright.models import create_model
+from formwright.reporting import Reporter
 from tests.hub_server import TOKEN, Hub, Repository
 
 FETCH = """
@@ -63,6 +65,33 @@ def fetched(name: str, address: str, home: Path, **more: str) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment(address, home, **more), check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+class Heard(Reporter):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.shares: list[tuple[float, str]] = []
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        self.stages.append(name)
+
+    def progress(self, done: float, text: str = "") -> None:
+        self.shares.append((done, text))
+
+
+def test_who_asks_hears_how_far_a_download_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fetch(name: str, progress: Progress) -> Path:
+        progress(500_000, 2_000_000)
+        progress(2_000_000, 2_000_000)
+        return tmp_path
+
+    monkeypatch.setattr(hub_module, "fetch", fetch)
+    heard = Heard()
+    assert located("hf:org/plain", heard) == tmp_path
+    assert heard.stages == ["Downloading hf:org/plain"]
+    assert heard.shares == [(0.25, "0 of 2 MB"), (1.0, "2 of 2 MB")]
+    assert located(tmp_path / "here", heard) == tmp_path / "here"
+    assert len(heard.stages) == 1
 
 
 def test_names_of_a_hub_are_no_paths() -> None:
@@ -194,6 +223,14 @@ def test_the_command_line_starts_from_a_hub(tmp_path: Path) -> None:
         environ = environment(hub.address, tmp_path / "home", PYTHONPATH=os.pathsep.join(sys.path))
         written = formwright("generate", "hf:org/writer", "-p", "A", "--max-tokens", "3", "-q", cwd=tmp_path, **environ)
         assert written.returncode == 0, written.stderr
+        assert written.stderr == ""
+        (tmp_path / "steps.yaml").write_text("steps: [quantise_weights]")
+        steps = ("--steps", "steps.yaml", "--out", "small")
+        compressed = formwright("compress", "hf:org/writer", *steps, cwd=tmp_path, **environ)
+        assert compressed.returncode == 0, compressed.stderr
+        assert "Downloading hf:org/writer: " in compressed.stderr
+        told = formwright("generate", "hf:org/writer", "-p", "A", "--max-tokens", "3", cwd=tmp_path, **environ)
+        assert "Downloading hf:org/writer: " in told.stderr
         for name, says in (
             ("hf:org/harmful", "holds more than plain tensors"),
             ("hf:org/strange", "named 'parrot'"),

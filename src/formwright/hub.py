@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formwright.errors import StorageError, UserError
+from formwright.reporting import SILENT, Reporter
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -47,6 +48,18 @@ _CHUNK = 2**20
 def is_hub_name(source: object) -> bool:
     """Whether this is the name of a model of a hub, and no path."""
     return str(source).startswith(("hf:", "timm:"))
+
+
+def located(source: str | Path, reporter: Reporter = SILENT) -> Path:
+    """The path of a model: itself, or that of a hub's, which is downloaded while ``reporter`` hears how far it is."""
+    if not is_hub_name(source):
+        return Path(source).expanduser()
+    reporter.stage(f"Downloading {source}")
+
+    def show(done: int, total: int) -> None:
+        reporter.progress(done / max(total, 1), f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    return fetch(str(source), show)
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:

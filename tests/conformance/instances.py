@@ -147,6 +147,18 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
         Case("convolutional_tokenizer", options={"layers": 2, "hidden": 8}, channels_first=True),
         Case("convolutional_tokenizer", "plain", options={"pooling": False, "bias": True}, channels_first=True),
     ),
+    "rescaled_embedding": (
+        Case(
+            "rescaled_embedding",
+            options={
+                "embed": part("patch_embedding", kernel=2),
+                "factor": (0.5,) * 8,
+                "offset": (0.1,) * 8,
+            },
+            channels_first=True,
+            dimensions=(2,),
+        ),
+    ),
     "conv_norm_stem": (
         Case("conv_norm_stem", options={"hidden": (8,), "strides": (2, 1)}, channels_first=True),
         Case("conv_norm_stem", "same", options={"same_padding": True, "last_activation": True}, channels_first=True),

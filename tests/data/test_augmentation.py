@@ -108,6 +108,11 @@ def test_colour_pictures_are_mirrored_and_reflected():
     assert infer_augmentation(from_arrays(images, np.arange(30) % 3)) == Augmentation(flip=True, shift=2, fill=None)
 
 
+def test_photos_are_moved_by_an_eighth():
+    images = np.random.default_rng(0).integers(0, 256, (12, 224, 224, 3), dtype=np.uint8)
+    assert infer_augmentation(from_arrays(images, np.arange(12) % 2)) == Augmentation(flip=True, shift=28, fill=None)
+
+
 def test_objects_on_white_are_moved_on_white():
     images = np.full((30, 16, 16, 3), 255, np.uint8)
     images[:, 4:12, 4:12] = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from formwright.data import decode, from_arrays, read_images
-from formwright.data.decode import Header, infer_form
+from formwright.data.decode import Header, Wishes, infer_form
 from formwright.errors import UserError
 from tests.data.conftest import save_picture
 
@@ -109,7 +109,7 @@ def test_pictures_in_deeper_folders_belong_to_the_class_and_other_files_are_note
     ],
 )
 def test_the_size_is_inferred_from_the_pictures(sizes, expected):
-    assert infer_form([Header(size, False) for size in sizes], None, None).size == expected
+    assert infer_form([Header(size, False) for size in sizes], Wishes()).size == expected
 
 
 def test_mixed_sizes_and_formats_come_out_alike(tmp_path):

@@ -12,7 +12,6 @@ from PIL import Image
 
 from formwright.data.preprocess import (
     PictureError,
-    centre_box,
     open_picture,
     read_picture,
     readable_formats,
@@ -21,6 +20,7 @@ from formwright.data.preprocess import (
     upright_size,
 )
 from formwright.errors import UserError
+from formwright.resizing import LARGEST_BOX
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (10, 14, 3), dtype=np.uint8)
@@ -120,13 +120,13 @@ def test_the_exif_orientation_is_applied(orientation):
     ],
 )
 def test_the_largest_centred_box_is_taken(source, target, box):
-    assert centre_box(source, target) == pytest.approx(box)
+    assert LARGEST_BOX.kept(source, target) == pytest.approx(box)
 
 
 def test_the_box_always_lies_within_the_picture():
     for source in RANDOM.integers(1, 500, (200, 2)).tolist():
         for target in ((32, 32), (224, 224), (28, 20), (7, 333)):
-            left, top, right, bottom = centre_box(tuple(source), target)
+            left, top, right, bottom = LARGEST_BOX.kept(tuple(source), target)
             assert 0 <= left < right <= source[0]
             assert 0 <= top < bottom <= source[1]
             assert (right - left) / (bottom - top) == pytest.approx(target[0] / target[1])

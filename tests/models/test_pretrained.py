@@ -20,6 +20,7 @@ from formwright.models.pretrained import Preprocessing, read_preprocessing, read
 from formwright.models.states import plain_names
 from formwright.nn.inputs import ImageInput, SeriesInput, TokenInput, VectorInput
 from formwright.nn.specification import NetworkSpec
+from formwright.resizing import Resizing
 from tests.conformance.instances import TINY_NETWORKS, smallest_variants, tiny_model
 from tests.models.test_checkpoints import as_timm
 
@@ -77,7 +78,7 @@ def test_a_folder_of_timm_says_all(tmp_path: Path) -> None:
     assert found.specification.classes == 5
     assert found.specification.input.size == (64, 64)
     assert found.preprocessing == Preprocessing(
-        (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (64, 64), "bilinear", 0.95
+        (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (64, 64), Resizing("short_side", "bilinear", 0.95)
     )
     model = from_pretrained(tmp_path / "vit.mine")
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 5)
@@ -111,7 +112,7 @@ def test_what_timm_has_and_we_do_not_is_refused(changes: dict[str, Any], says: s
     [
         (
             {"size": {"height": 224, "width": 224}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2},
-            Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), "bilinear"),
+            Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), Resizing("both_sides", "bilinear", halves="down")),
         ),
         (  # DeiT
             {
@@ -122,15 +123,20 @@ def test_what_timm_has_and_we_do_not_is_refused(changes: dict[str, Any], says: s
                 "resample": 3,
                 "size": 256,
             },
-            Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224), "bicubic", 0.875),
+            Preprocessing(
+                (0.485, 0.456, 0.406),
+                (0.229, 0.224, 0.225),
+                (224, 224),
+                Resizing("both_sides", "bicubic", 0.875, "down"),
+            ),
         ),
         (  # ConvNeXt
             {"crop_pct": 0.875, "size": {"shortest_edge": 224}, "resample": 3},
-            Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), "bicubic", 0.875),
+            Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), Resizing("short_side", "bicubic", 0.875, "down")),
         ),
         (
             {"crop_pct": 0.875, "size": {"shortest_edge": 384}, "do_normalize": False},
-            Preprocessing((0.0,) * 3, (1.0,) * 3, (384, 384), "bilinear"),
+            Preprocessing((0.0,) * 3, (1.0,) * 3, (384, 384), Resizing("both_sides", "bilinear", halves="down")),
         ),
     ],
 )

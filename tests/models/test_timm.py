@@ -15,7 +15,9 @@ from formwright.catalog.reference import FLOAT64_TOLERANCE, images, reference_st
 from formwright.errors import UserError
 from formwright.models import build_network, create_model, load_checkpoint
 from formwright.models.pretrained import Preprocessing, read_pretrained
+from formwright.resizing import Resizing
 
+SHORT_SIDE = Resizing("short_side", "bicubic", 0.9)
 #: An architecture of every layout of timm's, and where its figures are: system, variant, and whether timm is the
 #: reference itself or was compared beside the authors.
 CASES: dict[str, tuple[str, str, str]] = {
@@ -61,7 +63,9 @@ def test_a_folder_answers_what_timm_does(architecture: str, tmp_path: Path) -> N
     figures = reference_variants(system)[variant]
     output = figures[f"{whose}outputs"][0]
     found = read_pretrained(write(tmp_path, config(architecture), reference_state(figures[f"{whose}layout"])))
-    assert found.preprocessing == Preprocessing((0.5,) * 3, (0.25,) * 3, (224, 224), "bicubic", 0.9)
+    assert found.preprocessing == Preprocessing(
+        (0.5,) * 3, (0.25,) * 3, (224, 224), Resizing("short_side", "bicubic", 0.9)
+    )
     model = build_network(found.specification).double().eval()
     load_checkpoint(model, found.state)
     with torch.inference_mode():

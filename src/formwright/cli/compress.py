@@ -14,7 +14,9 @@ from formwright.cli.task_options import given
 
 def compress(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model, or of a run of fit.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder of a saved model, or of a run; hf:ORG/NAME or timm:NAME downloads one.")
+    ],
     steps: Annotated[Path, typer.Option(help="The recipe: a YAML file with a list of steps.")],
     out: Annotated[Path, typer.Option(help="Folder for the smaller model, new or empty.")],
     data: Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from formwright.cli.output import reporter
 from formwright.errors import UserError
 
 Prompts = Annotated[
@@ -51,12 +52,13 @@ def generate(
     A folder with a step.onnx is run by ONNX Runtime, without PyTorch.
     """
     from formwright.data.tokenization import read_tokenizer
-    from formwright.hub import fetch, is_hub_name
+    from formwright.hub import located
     from formwright.inference.sampling import Sampling
 
     prompts = _prompts(prompt)
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
-    where = fetch(folder) if is_hub_name(folder) else Path(folder)
+    with reporter(quiet=quiet or as_json) as listener:
+        where = located(folder, listener)
     write, answers = _writer(where, threads)
     text_to_ids = read_tokenizer(where if tokenizer is None else tokenizer)
     stops = [_single_token(text_to_ids.encode(text), text) for text in stop or []]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from formwright.data.decode import Progress, allocate
+from formwright.data.decode import Form, Progress, allocate
 from formwright.data.preprocess import to_array
 from formwright.data.splits import TEST, TRAIN, VAL
 from formwright.errors import UserError
@@ -150,15 +150,15 @@ def _as_values(labels: NDArray[Any], name: str) -> NDArray[Any]:
     return labels.astype(str) if labels.dtype.kind in "S" else labels
 
 
-def resize_pictures(
-    images: NDArray[np.uint8], size: tuple[int, int], channels: int, progress: Progress | None
-) -> NDArray[np.uint8]:
-    """Bring pictures to another size and number of channels by the rule of :mod:`formwright.data.preprocess`."""
-    if images.shape[1:] == (*size, channels):
+def resize_pictures(images: NDArray[np.uint8], form: Form, progress: Progress | None) -> NDArray[np.uint8]:
+    """Bring pictures to another form by the rule of :mod:`formwright.data.preprocess`."""
+    (height, width), shape = form.size, (*form.size, form.channels)
+    if images.shape[1:] == shape and form.resizing.kept((width, height), (width, height)) == (0, 0, width, height):
         return images
-    result = allocate((len(images), *size, channels))
+    result = allocate((len(images), *shape))
     for index, image in enumerate(images):
-        result[index] = to_array(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), size, channels)
+        opened = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        result[index] = to_array(opened, form.size, form.channels, form.resizing)
         if progress and (index % 256 == 255 or index + 1 == len(images)):
             progress(index + 1, len(images))
     return result

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 from formwright.data.preprocess import PictureError, is_grey, open_picture, read_picture, upright_size
 from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
+from formwright.resizing import LARGEST_BOX, Resizing
+
+if TYPE_CHECKING:
+    from formwright.models.preprocessing import Preprocessing
 
 Outcome = TypeVar("Outcome")
 Progress = Callable[[int, int], None]
@@ -26,6 +30,8 @@ Size = tuple[int, int]  # height, width
 MEMORY_LIMIT = 2 << 30
 #: The longest side that is chosen without being asked for: what most models of the field are trained at.
 MAX_SIDE = 224
+#: Pictures are enlarged for weights of larger ones, but no more than so many times.
+MOST_ENLARGED = 2.0
 _SAMPLE = 1_000
 _CHUNK = 64
 
@@ -39,32 +45,62 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """The size and channels that all pictures are brought to, and how that was decided."""
+    """The size and channels that all pictures are brought to, how, and how that was decided."""
 
     size: Size
     channels: int
     note: str
+    resizing: Resizing = LARGEST_BOX
 
 
-def infer_form(headers: Sequence[Header], size: Size | None, channels: int | None, max_side: int = MAX_SIDE) -> Form:
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked for of pictures before they are read; the rest is inferred.
+
+    Attributes:
+        size: height and width.
+        channels: 1 or 3.
+        max_side: of the size, where it is inferred.
+        prepared: how pictures were prepared for the weights that models start from.
+        least_side: the shortest one that these models can take.
+    """
+
+    size: Size | None = None
+    channels: int | None = None
+    max_side: int = MAX_SIDE
+    prepared: Preprocessing | None = None
+    least_side: int = 1
+
+
+def infer_form(headers: Sequence[Header], wishes: Wishes) -> Form:
     """Choose what was not asked for.
 
-    The native size if all pictures share it and it is at most ``max_side``; otherwise a square whose side is the median
-    short side, rounded to a multiple of 8 (16 from 64, 32 from 128 pixels), at most ``max_side``. One channel if every
-    picture is grey, else three.
+    The size that weights were trained with, and their way to resize, where pictures need not be enlarged more than
+    twice for it, where the median short side is at least half of its shorter one, or the models take none that is as
+    small as they are. Else the native size if all pictures
+    share it and it is at most ``max_side``; otherwise a square whose side is the median short side, rounded to a
+    multiple of 8 (16 from 64, 32 from 128 pixels), at most ``max_side``. One channel if every picture is grey, else
+    three.
     """
     sizes = {header.size for header in headers}
+    median = float(np.median([min(header.size) for header in headers])) if headers else 1.0
+    prepared, resizing, size = wishes.prepared, LARGEST_BOX, wishes.size
     if size is not None:
         note = "as asked for"
-    elif len(sizes) == 1 and max(min(sizes)) <= max_side:
+    elif prepared is not None and (MOST_ENLARGED * median >= min(prepared.size) or median < wishes.least_side):
+        size, resizing, note = prepared.size, prepared.resizing, f"as for the weights: {prepared.resizing}"
+    elif len(sizes) == 1 and max(min(sizes)) <= wishes.max_side:
         size, note = min(sizes), "the native size of all pictures"
     else:
-        median = float(np.median([min(header.size) for header in headers])) if headers else 1.0
-        side = min(_round_side(median), max_side)
+        side = min(_round_side(median), wishes.max_side)
         size, note = (side, side), f"from a median short side of {median:g} pixels"
+    if prepared is not None and wishes.size is None and size != prepared.size:
+        height, width = prepared.size
+        note += f"; the {height} x {width} of the weights would enlarge them more than twice"
+    channels = wishes.channels
     if channels is None:
         channels = 1 if all(header.grey for header in headers) else 3
-    return Form(size, channels, note)
+    return Form(size, channels, note, resizing)
 
 
 def _round_side(side: float) -> int:
@@ -75,9 +111,7 @@ def _round_side(side: float) -> int:
 def decode_files(
     root: Path,
     files: Sequence[str],
-    size: Size | None,
-    channels: int | None,
-    max_side: int,
+    wishes: Wishes,
     progress: Progress | None,
 ) -> tuple[NDArray[np.uint8], Form, dict[int, str]]:
     """Decode ``files`` into ``(n, height, width, channels)``; also returns the form and the faults (index to reason).
@@ -88,9 +122,9 @@ def decode_files(
     sample = evenly_spaced(np.arange(len(files)), _SAMPLE).tolist()
     headers = [header for header in _in_threads(lambda index: _header(root / files[index]), sample) if header]
     while True:
-        form = infer_form(headers, size, channels, max_side)
+        form = infer_form(headers, wishes)
         images, seen, faults = _decode(root, files, form, progress)
-        if not seen or _agrees(form, headers, infer_form(seen, size, channels, max_side), seen):
+        if not seen or _agrees(form, headers, infer_form(seen, wishes), seen):
             return images, form, faults
         headers = seen
 
@@ -117,7 +151,7 @@ def _decode(
 
     def decode(index: int) -> Header | str:
         try:
-            picture = read_picture(root / files[index], form.size, form.channels)
+            picture = read_picture(root / files[index], form.size, form.channels, resizing=form.resizing)
         except PictureError as error:
             return error.reason
         images[index] = picture.pixels

@@ -6,12 +6,13 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.arrays import ArrayData, find_idx_parts, join_parts, read_idx_parts, read_npz, resize_pictures
-from formwright.data.decode import MAX_SIDE, Header, Progress, compact, decode_files, infer_form
+from formwright.data.decode import MAX_SIDE, Form, Header, Progress, Wishes, compact, decode_files, infer_form
 from formwright.data.folders import list_folder, list_pictures, some
 from formwright.data.samples import digits
 from formwright.data.splits import (
@@ -27,6 +28,10 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.errors import UserError
+from formwright.resizing import LARGEST_BOX, Resizing
+
+if TYPE_CHECKING:
+    from formwright.models.preprocessing import Preprocessing
 
 _CHUNK = 4096
 
@@ -37,8 +42,9 @@ class ImageData:
 
     ``images`` is uint8 ``(n, height, width, channels)``, in memory or mapped from a temporary file; ``labels`` int64
     ``(n,)`` indexes ``class_names``; ``files`` names each picture for reports and records (relative to ``source`` for a
-    folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, one value per channel,
-    with pixels scaled to 0..1. ``notes`` says in sentences what was inferred, left out or noticed.
+    folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, or those of the weights
+    that models start from, one value per channel, with pixels scaled to 0..1; ``resizing`` is how all pictures were
+    brought to their size. ``notes`` says in sentences what was inferred, left out or noticed.
     """
 
     images: NDArray[np.uint8]
@@ -51,6 +57,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     hash: str
+    resizing: Resizing = LARGEST_BOX
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -91,6 +98,8 @@ def read_images(
     seed: int = 0,
     skip_bad: bool = False,
     max_side: int = MAX_SIDE,
+    prepared: Preprocessing | None = None,
+    least_side: int = 1,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read image classification data, bring it to one size and split it.
@@ -98,9 +107,11 @@ def read_images(
     ``path`` is a folder with a sub-folder per class (optionally within train, val and test folders), an ``.npz`` file,
     an IDX images file or a folder of IDX files, or None for scikit-learn's digits. ``size`` (pixels, or height and
     width) and ``channels`` (1 or 3) are inferred where not given, the size up to ``max_side``; see
-    :func:`formwright.data.decode.infer_form`. Parts without a folder of their own are drawn by ``seed``; see
-    :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files that cannot be read instead of
-    refusing the data. ``progress(done, total)`` is called as pictures are decoded.
+    :func:`formwright.data.decode.infer_form`. How pictures were ``prepared`` for the weights that models start from
+    decides on the size, unless it is much larger than the pictures and these models take a shorter side
+    (``least_side``), and on mean and deviation. Parts without a folder of their own are drawn by ``seed``; see
+    :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files that cannot be read instead of refusing
+    the data. ``progress(done, total)`` is called as pictures are decoded.
 
     Raises:
         UserError: the data is missing, unreadable, damaged, or cannot be learned from; one sentence says which and
@@ -109,17 +120,18 @@ def read_images(
     size = _check_size(size)
     if channels not in (None, 1, 3):
         raise UserError(f"{channels} channels were asked for; 1 (grey) or 3 (RGB) is expected.")
+    wishes = Wishes(size, channels, max_side, prepared, least_side)
     if path is None:
         images, labels, class_names = digits()
         arrays = ArrayData(images, labels, class_names, np.full(len(labels), TRAIN, np.int8))
-        return _from_array_data(arrays, "scikit-learn digits", size, channels, seed, max_side)
+        return _from_array_data(arrays, "scikit-learn digits", wishes, seed)
     path = Path(path).expanduser()
     if _is_folder(path):
         pairs = find_idx_parts(path, [entry.name for entry in list_folder(path)])
         if not pairs:
-            return _read_folder(path, size, channels, seed, skip_bad, max_side, progress)
+            return _read_folder(path, wishes, seed, skip_bad, progress)
     elif path.suffix == ".npz":
-        return _from_array_data(read_npz(path), str(path), size, channels, seed, max_side, progress)
+        return _from_array_data(read_npz(path), str(path), wishes, seed, progress)
     else:
         beside = sorted(entry.name for entry in path.parent.iterdir())
         pairs = find_idx_parts(path.parent, beside, path.name)
@@ -128,7 +140,7 @@ def read_images(
                 f"{path} is a file of a kind that is not read; a folder with a sub-folder per class, an .npz file or "
                 "an IDX images file (such as train-images-idx3-ubyte.gz) is expected: unpack it or give its folder."
             )
-    return _from_array_data(read_idx_parts(pairs), str(path), size, channels, seed, max_side, progress)
+    return _from_array_data(read_idx_parts(pairs), str(path), wishes, seed, progress)
 
 
 def _is_folder(path: Path) -> bool:
@@ -164,22 +176,14 @@ def from_arrays(
                 f"{len(class_names)} class names came with {len(data.class_names)} label values; one each is expected."
             )
         data.class_names = tuple(class_names)
-    return _from_array_data(data, source, _check_size(size), channels, seed, max_side)
+    return _from_array_data(data, source, Wishes(_check_size(size), channels, max_side), seed)
 
 
-def _read_folder(
-    root: Path,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    seed: int,
-    skip_bad: bool,
-    max_side: int,
-    progress: Progress | None,
-) -> ImageData:
+def _read_folder(root: Path, wishes: Wishes, seed: int, skip_bad: bool, progress: Progress | None) -> ImageData:
     listing = list_pictures(root)
     counts = np.bincount(listing.labels[listing.parts == TRAIN], minlength=len(listing.class_names))
     check_class_counts(counts, listing.class_names, listing.given)
-    images, form, faults = decode_files(root, listing.files, size, channels, max_side, progress)
+    images, form, faults = decode_files(root, listing.files, wishes, progress)
     if faults and (not skip_bad or len(faults) == len(listing.files)):
         raise UserError(_bad_files(root, listing.files, faults))
     keep = np.setdiff1d(np.arange(len(listing.files)), np.array(list(faults), np.int64))
@@ -192,10 +196,10 @@ def _read_folder(
         ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes),
         files=tuple(listing.files[index] for index in keep),
         source=str(root),
-        size_note=form.note,
+        form=form,
+        wishes=wishes,
         seed=seed,
         skipped=tuple(listing.files[index] for index in faults),
-        reduce_channels=channels is None,
     )
 
 
@@ -210,25 +214,23 @@ def _bad_files(root: Path, files: Sequence[str], faults: dict[int, str]) -> str:
 def _from_array_data(
     data: ArrayData,
     source: str,
-    size: tuple[int, int] | None,
-    channels: int | None,
+    wishes: Wishes,
     seed: int,
-    max_side: int,
     progress: Progress | None = None,
 ) -> ImageData:
     if len(data.class_names) < 2:
         raise UserError(f"{source} holds one class only, {data.class_names[0]!r}; at least two classes are expected.")
     height, width, native_channels = data.images.shape[1:]
-    form = infer_form([Header((height, width), native_channels == 1)], size, channels, max_side)
-    data.images = resize_pictures(data.images, form.size, form.channels, progress)
+    form = infer_form([Header((height, width), native_channels == 1)], wishes)
+    data.images = resize_pictures(data.images, form, progress)
     return _assemble(
         data,
         files=tuple(f"[{index}]" for index in range(len(data.labels))),
         source=source,
-        size_note=form.note,
+        form=form,
+        wishes=wishes,
         seed=seed,
         skipped=(),
-        reduce_channels=channels is None,
     )
 
 
@@ -236,25 +238,26 @@ def _assemble(
     data: ArrayData,
     files: tuple[str, ...],
     source: str,
-    size_note: str,
+    form: Form,
+    wishes: Wishes,
     seed: int,
     skipped: tuple[str, ...],
-    reduce_channels: bool,
 ) -> ImageData:
     images = data.images
     channel_note = ""
-    if reduce_channels and images.shape[3] == 3 and _all_channels_equal(images):
+    if wishes.channels is None and images.shape[3] == 3 and _all_channels_equal(images):
         images = np.ascontiguousarray(images[..., :1])
         channel_note = "; the pictures are stored in colour but hold grey only"
     digests = content_digests(images)
     split = split_pictures(data.labels, digests, data.parts, data.class_names, seed)
-    mean, std = channel_statistics(images, split.train)
+    prepared = wishes.prepared
+    mean, std = channel_statistics(images, split.train) if prepared is None else (prepared.mean, prepared.std)
     height, width, channels = images.shape[1:]
     colour = "grey" if channels == 1 else "RGB"
     given = [name for part, name in ((VAL, "validation"), (TEST, "test")) if (data.parts == part).any()]
     notes = [
         f"Task: image classification, {len(data.class_names)} classes.",
-        f"Pictures: {height} x {width} pixels ({size_note}), {colour}{channel_note}.",
+        f"Pictures: {height} x {width} pixels ({form.note}), {colour}{channel_note}.",
         f"Parts: {len(split.train)} to train, {len(split.val)} to validate, {len(split.test)} to test"
         f" ({' and '.join(given) + ' as given' if given else 'drawn'}, seed {seed}).",
         *data.notes,
@@ -271,6 +274,7 @@ def _assemble(
         mean=mean,
         std=std,
         hash=fingerprint(files, data.labels, digests),
+        resizing=form.resizing,
         skipped=skipped,
         notes=tuple(notes),
     )

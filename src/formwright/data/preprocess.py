@@ -7,11 +7,13 @@ The rule, in this order:
 1. Upright: the EXIF orientation is applied.
 2. Eight bits: 16-bit grey is divided by 257; float grey must lie within 0..1 and is multiplied by 255.
 3. Transparency is laid over white; palettes, CMYK, YCbCr and the like become RGB, or grey where one channel is asked.
-4. The largest centred box with the target's aspect ratio is cut out and resized to the target (bicubic, antialiased).
-   A picture of the target's size passes unchanged.
+4. The picture is cut and resized to the target as a :class:`~formwright.resizing.Resizing` says. Where nothing else
+   is known, the largest centred box with the target's aspect ratio is cut out and resized (bicubic, antialiased), and a
+   picture of the target's size passes unchanged.
 
 A large JPEG that has not been decoded yet is decoded at a half, quarter or eighth of its size as long as its short side
-stays at twice the target's or more: the result is the same picture to within a few grey levels, several times sooner.
+stays at twice what it is resized to, or more: the result is the same picture to within a few grey levels, several times
+sooner.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from formwright.errors import UserError
+from formwright.resizing import LARGEST_BOX, Resizing
 
 #: Pictures with more pixels than this are refused before they are decoded (Pillow's own limit for an error).
 MAX_PIXELS = 178_956_970
@@ -34,6 +37,8 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B"
 # EPS would start Ghostscript on the user's file; the others have no decoder of their own in Pillow.
 _REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _ORIENTATION = 0x0112
+#: Pixels of a picture before its middle is cut out, at most: of a long strip, only that middle is resized.
+_MOST_RESIZED = 1 << 24
 
 
 class PictureError(UserError):
@@ -86,7 +91,14 @@ class Picture(NamedTuple):
     grey: bool  # of a grey mode; a grey picture stored as RGB does not count
 
 
-def read_picture(file: str | Path | BytesIO, size: tuple[int, int], channels: int, name: object = None) -> Picture:
+def read_picture(
+    file: str | Path | BytesIO,
+    size: tuple[int, int],
+    channels: int,
+    name: object = None,
+    *,
+    resizing: Resizing = LARGEST_BOX,
+) -> Picture:
     """Read one picture file by the rule of this module; ``size`` is ``(height, width)``, ``channels`` 1 or 3.
 
     Raises:
@@ -96,14 +108,16 @@ def read_picture(file: str | Path | BytesIO, size: tuple[int, int], channels: in
     with open_picture(file, name) as image:
         native_size, grey = upright_size(image), is_grey(image)
         try:
-            return Picture(to_array(image, size, channels), native_size, grey)
+            return Picture(to_array(image, size, channels, resizing), native_size, grey)
         except PictureError as error:
             raise PictureError(name, error.reason) from error
         except Exception as error:  # the decoders raise whatever they stumble over
             raise PictureError(name, _reason(error, file)) from error
 
 
-def to_array(image: Image.Image, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+def to_array(
+    image: Image.Image, size: tuple[int, int], channels: int, resizing: Resizing = LARGEST_BOX
+) -> NDArray[np.uint8]:
     """Turn a Pillow image into a uint8 array ``(height, width, channels)`` by the rule of this module.
 
     ``size`` is ``(height, width)`` in pixels, ``channels`` 1 (grey) or 3 (RGB).
@@ -114,24 +128,25 @@ def to_array(image: Image.Image, size: tuple[int, int], channels: int) -> NDArra
     if channels not in (1, 3):
         raise UserError(f"Pictures were asked for with {channels} channels; 1 (grey) or 3 (RGB) is expected.")
     height, width = size
-    smallest = 2 * max(height, width)
+    smallest = 2 * max(resizing.least((width, height)))
     image.draft(None, (smallest, smallest))  # does nothing unless `image` is a JPEG that is not decoded yet
     image.load()
     image = _flatten(_upright(image), "L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC, box=centre_box(image.size, (width, height)))
-    return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
+    return np.asarray(_resized(image, (width, height), resizing), dtype=np.uint8).reshape(height, width, channels)
 
 
-def centre_box(source: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest centred box in ``source`` with the aspect ratio of ``target``: left, top, right, bottom in pixels.
-
-    Both sizes are ``(width, height)``; the edges may fall between pixels.
-    """
-    scale = min(source[0] / target[0], source[1] / target[1])
-    width, height = min(scale * target[0], source[0]), min(scale * target[1], source[1])
-    left, top = (source[0] - width) / 2, (source[1] - height) / 2
-    return left, top, min(left + width, source[0]), min(top + height, source[1])
+def _resized(image: Image.Image, target: tuple[int, int], resizing: Resizing) -> Image.Image:
+    """What is kept of a picture, at the ``target``'s width and height."""
+    interpolation = Image.Resampling[resizing.interpolation.upper()]
+    whole = resizing.whole(image.size, target)
+    if whole == target or whole[0] * whole[1] > _MOST_RESIZED:
+        box = resizing.kept(image.size, target)
+        if image.size == target and box == (0, 0, *target):
+            return image
+        return image.resize(target, interpolation, box=box)
+    # Pillow rounds to whole grey levels between the two directions: so it is to be the whole first.
+    left, top = resizing.corner(whole, target)
+    return image.resize(whole, interpolation).crop((left, top, left + target[0], top + target[1]))
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

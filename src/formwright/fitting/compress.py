@@ -19,9 +19,11 @@ from formwright.errors import UserError
 from formwright.files import atomic_folder, read_json, write_json
 from formwright.fitting.kind import Reading
 from formwright.fitting.task import Task, find_task, task_types
+from formwright.hub import located
 from formwright.measurement.latency import measure_latency
 from formwright.measurement.macs import count_macs
 from formwright.models import Network, from_pretrained
+from formwright.models.pretrained import read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.training import Recipe, Trainer
 from formwright.training.evaluation import runner
@@ -51,7 +53,7 @@ def compress_folder(
     has it, and ``compression.json`` with size, latency and score before and after, and what each step reported.
 
     Args:
-        folder: a model that was saved, or the folder of a run.
+        folder: a model that was saved, or the folder of a run; ``hf:ORG/NAME`` or ``timm:NAME`` downloads one.
         steps: a recipe (:func:`~formwright.compression.recipe.read_recipe`).
         out: the folder for the result, new or empty.
         data: what the steps look at, as ``fit`` reads it; that of the run, if ``folder`` is one.
@@ -69,9 +71,10 @@ def compress_folder(
         UserError: the model, the recipe, the data or the folder cannot be used.
     """
     taken = read_recipe(steps)
-    source, target = Path(folder).expanduser(), Path(out).expanduser()
+    target = Path(out).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"The folder {target} is not empty; give a new one with --out.")
+    source = located(folder, reporter)
     model = from_pretrained(source)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -111,8 +114,12 @@ def _data(
     given = {name: value for name, value in options.items() if value is not None}
     kind, _ = find_task(path, task or _task_of(model), given)
     reporter.stage("Reading the data")
-    learned = kind.read(path, Reading(seed, skip_bad, options=given))
-    if (source / "splits.json").is_file() and run is not None and run["data"] == str(path):
+    of_run = run is not None and run["data"] == (None if path is None else str(path))
+    started = (run["weights"] or []) if run is not None and of_run else []
+    # What a run started from decides on how its data is read.
+    weights = [read_pretrained(one) for one in ([started] if isinstance(started, str) else started)]
+    learned = kind.read(path, Reading(seed, skip_bad, weights, options=given))
+    if (source / "splits.json").is_file() and of_run:
         learned.data.content.check_splits(source / "splits.json")
     _check_fit(model, learned, source)
     return learned

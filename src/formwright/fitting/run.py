@@ -40,8 +40,9 @@ from formwright.fitting.state import SPLITS_FILE, RunFolder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
+from formwright.hub import located
 from formwright.measurement.budget import Budget, Quantity
-from formwright.models.pretrained import located, read_pretrained
+from formwright.models.pretrained import read_pretrained
 from formwright.reporting import SILENT, Reporter
 from formwright.search.executors import InProcess, WorkerProcess
 
@@ -124,7 +125,7 @@ def fit(
         kind.check_takes_weights()
     if not resume:
         RunFolder.check(root)
-    starts = [str(located(one, reporter)) for one in given_weights]
+    starts = [str(located(one, reporter).resolve()) for one in given_weights]
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,

@@ -44,7 +44,8 @@ def shortlist(session: Session, training_seconds: float) -> None:
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)
         session.save()
-        if any(trial.status != "dropped" and not trial.fitted for trial in trials) and session.clock.spent > deadline:
+        learning = [trial for trial in trials if trial.status != "dropped" and not (trial.fitted or trial.teacher)]
+        if learning and session.clock.spent > deadline:
             session.note(f"There was no time to measure {family} and what comes after it.")
             break
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,8 @@ from formwright.models.identification import identify
 from formwright.models.network import CONFIG_FILE, EARLIER_CONFIGS, Network, build_network, read_specification
 from formwright.models.preprocessing import Preprocessing as Preprocessing
 from formwright.models.states import read_state
-from formwright.nn.specification import ChainSpec, ImageInput, Source
-from formwright.reporting import SILENT, Reporter
+from formwright.nn.specification import ChainSpec, ImageInput, Source, part
+from formwright.resizing import Filter, Resizing, Rule
 
 #: Files that hold a tokeniser, the preferred first.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
@@ -34,7 +34,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 POOLING_FILE = "1_Pooling/config.json"
 PREPROCESSOR_FILE, OURS_FILE = "preprocessor_config.json", "preprocessing.json"
 #: What Pillow's numbers of filters mean.
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_FILTERS: Mapping[int, Filter] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,32 @@ class Pretrained:
             self, specification=dataclasses.replace(self.specification, input=source), state=state, tokenizer=None
         )
 
+    @property
+    def least_side(self) -> int:
+        """The sides of the smallest picture that it can take."""
+        with torch.device("meta"):
+            model: Any = build_network(self.specification)
+        return int(model.backbone.least_side)
+
+    def on_scale(self, mean: Sequence[float], std: Sequence[float]) -> Pretrained:
+        """The same model for pictures normed by another mean and deviation than its own: equal answers of a picture."""
+        own = self.preprocessing
+        assert own is not None
+        factor = tuple(there / here for there, here in zip(std, own.std, strict=True))
+        offset = tuple((there - here) / by for there, here, by in zip(mean, own.mean, own.std, strict=True))
+        inner = self.specification.embed
+        embed = part("rescaled_embedding", embed=inner, factor=factor, offset=offset)
+        state = {
+            name.replace("backbone.embed.", "backbone.embed.embed.", 1): tensor
+            for name, tensor in self.model().state_dict().items()
+        }
+        return dataclasses.replace(
+            self,
+            specification=dataclasses.replace(self.specification, embed=embed),
+            state=state,
+            preprocessing=dataclasses.replace(own, mean=tuple(mean), std=tuple(std)),
+        )
+
     @cached_property
     def token_table(self) -> NDArray[np.float32]:
         """The embedding of each token of a model of texts, ``(vocabulary, dim)``."""
@@ -128,18 +154,6 @@ def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pre
     specification = model_specification(identify(state, str(path)))
     preprocessing = _of_layout(specification, state)
     return Pretrained(specification, state, _tokenizer(path.parent, specification), preprocessing, str(path))
-
-
-def located(source: str | Path, reporter: Reporter = SILENT) -> Path:
-    """The path of what :func:`read_pretrained` is to read; what a hub has is downloaded."""
-    if not is_hub_name(source):
-        return Path(source).expanduser().resolve()
-    reporter.stage(f"Downloading {source}")
-
-    def show(done: int, total: int) -> None:
-        reporter.progress(done / max(total, 1), f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
-
-    return fetch(str(source), show)
 
 
 def holds_ours(source: str | Path) -> bool:
@@ -223,27 +237,25 @@ def _token(folder: Path, text: str) -> int | None:
 
 
 def read_preprocessing(folder: Path, config: Mapping[str, Any]) -> Preprocessing | None:
-    """How a folder says that its pictures were prepared: in ``preprocessor_config.json``, or as timm does.
+    """How a folder says that its pictures were prepared: as timm or Formwright does, or ``preprocessor_config.json``.
 
     Raises:
         UserError: what it says cannot be read, or is done in a way that we do not have.
     """
     if is_timm(config):
-        return _of_timm(config.get("pretrained_cfg") or {})
-    if (folder / OURS_FILE).is_file():
-        ours = read_json(folder / OURS_FILE)
-        if ours.get("task") != "image-classification":
-            return None
-        return Preprocessing(tuple(ours["mean"]), tuple(ours["std"]), (ours["size"][0], ours["size"][1]))
-    if not (folder / PREPROCESSOR_FILE).is_file():
-        return None
-    content = read_json(folder / PREPROCESSOR_FILE)
+        return _stated(folder / CONFIG_FILE, _of_timm)
+    for name, read in ((OURS_FILE, _of_ours), (PREPROCESSOR_FILE, _of_transformers)):
+        if (folder / name).is_file():
+            return _stated(folder / name, read)
+    return None
+
+
+def _stated(file: Path, read: Callable[[Any], Preprocessing | None]) -> Preprocessing | None:
     try:
-        return _of_transformers(content)
+        return read(read_json(file))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{folder / PREPROCESSOR_FILE} does not say how pictures are prepared ({error}): correct it or "
-            "leave it out."
+            f"{file} does not say how pictures are prepared ({error}): correct it or leave that out."
         ) from None
 
 
@@ -256,16 +268,32 @@ def _of_layout(specification: ChainSpec, state: Mapping[str, Tensor]) -> Preproc
     return dataclasses.replace(layout.preprocessing, size=(height, width))
 
 
-def _of_timm(prepared: Mapping[str, Any]) -> Preprocessing | None:
+def _of_ours(content: Mapping[str, Any]) -> Preprocessing | None:
+    if content.get("task") != "image-classification":
+        return None
+    return Preprocessing(
+        tuple(map(float, content["mean"])),
+        tuple(map(float, content["std"])),
+        _sides(content["size"]),
+        Resizing(**content.get("resizing", {})),
+    )
+
+
+def _of_timm(config: Mapping[str, Any]) -> Preprocessing | None:
+    prepared = config.get("pretrained_cfg") or {}
     if "mean" not in prepared:
         return None
     _, height, width = prepared.get("input_size") or (3, 224, 224)
+    rules: Mapping[str, Rule] = {"center": "short_side", "squash": "both_sides"}
     return Preprocessing(
         tuple(map(float, prepared["mean"])),
         tuple(map(float, prepared["std"])),
         (int(height), int(width)),
-        str(prepared.get("interpolation", "bicubic")),
-        float(prepared.get("crop_pct") or 0.875),
+        Resizing(
+            rules[prepared.get("crop_mode") or "center"],
+            prepared.get("interpolation") or "bicubic",
+            float(prepared.get("crop_pct") or 0.875),
+        ),
     )
 
 
@@ -274,20 +302,29 @@ def _of_transformers(content: Mapping[str, Any]) -> Preprocessing:
     mean, std = content.get("image_mean", (0.5,) * 3), content.get("image_std", (0.5,) * 3)
     if content.get("do_rescale", True) and abs(float(content.get("rescale_factor", 1 / 255)) * 255 - 1) > 1e-3:
         raise ValueError(f"rescale_factor {content['rescale_factor']} instead of 1/255")
-    resized = _sides(content.get("size", 224))
-    cut, crop = resized, 1.0
+    stated = content.get("size", 224)
+    size = whole = _sides(stated)
+    by_short_side = "crop_pct" in content or (isinstance(stated, Mapping) and "shortest_edge" in stated)
+    crop = 1.0
     if content.get("do_center_crop", False) and "crop_size" in content:
-        cut = _sides(content["crop_size"])
-        crop = cut[0] / resized[0]
-    elif "crop_pct" in content and resized[0] < 384:  # ConvNeXt resizes larger pictures without cutting
-        crop = float(content["crop_pct"] or 224 / 256)
+        size = _sides(content["crop_size"])
+        crop = size[0] / whole[0]
+    elif "crop_pct" in content:
+        if whole[0] < 384:
+            crop = float(content["crop_pct"] or 224 / 256)
+        else:  # ConvNeXt resizes larger pictures without cutting
+            by_short_side = False
     resample = content.get("resample", 2)
     return Preprocessing(
         (0.0,) * len(mean) if plain else tuple(map(float, mean)),
         (1.0,) * len(std) if plain else tuple(map(float, std)),
-        cut,
-        _FILTERS[resample] if isinstance(resample, int) else str(resample),
-        crop,
+        size,
+        Resizing(
+            "short_side" if by_short_side else "both_sides",
+            _FILTERS[resample] if isinstance(resample, int) else resample,
+            crop,
+            halves="down",
+        ),
     )
 
 

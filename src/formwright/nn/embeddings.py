@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -135,6 +136,61 @@ class PatchEmbedding(_StridedConvolution):
         self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
     ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
         return self._apply_convolution(channels_last_memory(x), context)
+
+
+@PARTS.register("rescaled_embedding")
+class RescaledEmbedding(Part):
+    """``embed(factor * x + offset)``: an embedding for inputs that came on another scale than it was trained on.
+
+    Args:
+        in_dim: channels of the input.
+        dim: channels of the tokens.
+        embed: the embedding.
+        factor: one per channel of the input.
+        offset: one per channel of the input.
+        grid: size of the input.
+
+    Shapes: ``(batch, in_dim, *size)`` to ``(batch, *grid, dim)``, as of the embedding.
+
+    Raises:
+        UserError: there are not as many factors and offsets as channels.
+    """
+
+    promises: ClassVar[Promises] = Promises(exemptions={"tokens": "takes the input, not tokens"})
+    factor: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        embed: PartSpec,
+        factor: Sequence[float],
+        offset: Sequence[float],
+        grid: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        if not len(factor) == len(offset) == in_dim:
+            raise UserError(
+                f"An input of {in_dim} channels needs as many factors and offsets; got {len(factor)} and {len(offset)}."
+            )
+        self.embed: Part = build_part(embed, in_dim, dim, grid=grid)
+        self.uses = self.embed.uses  # type: ignore[misc]
+        self.register_buffer("factor", torch.tensor(factor), persistent=False)
+        self.register_buffer("offset", torch.tensor(offset), persistent=False)
+
+    def inner_axes(self) -> InnerAxes:
+        return sharing("embed")
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return self.embed.output_grid(grid)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *size"], context: Context = EMPTY
+    ) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
+        along = (-1, *[1] * (x.ndim - 2))
+        return self.embed(x * self.factor.view(along) + self.offset.view(along), context)
 
 
 @PARTS.register("downsampling")

@@ -392,13 +392,18 @@ class Backbone(nn.Module):
         """
         if min(min(stage) for stage in self.grids(grid)) >= 1:
             return
-        side = 1
-        while min(min(stage) for stage in self.grids((side,) * len(grid))) < 1:
-            side += 1
         raise UserError(
             f"An input of {' x '.join(map(str, grid))} is too small for this model: after its downsampling no token "
-            f"would be left; it takes sides of at least {side}."
+            f"would be left; it takes sides of at least {self.least_side}."
         )
+
+    @property
+    def least_side(self) -> int:
+        """The sides of the smallest input of which tokens are left."""
+        side = 1
+        while min(min(stage) for stage in self.grids((side,) * len(self.input_grid))) < 1:
+            side += 1
+        return side
 
     def forward(self, x: Tensor, context: Context = EMPTY) -> tuple[Float[Tensor, "batch *grid dim"], Context]:
         """Tokens of what the embedding takes: images ``(batch, channels, *size)``, ids ``(batch, time)``, vectors."""

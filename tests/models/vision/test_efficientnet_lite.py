@@ -14,6 +14,7 @@ from formwright.models import Model, create_model, load_checkpoint
 from formwright.models.pretrained import Preprocessing, read_pretrained
 from formwright.nn import build_part, part
 from formwright.nn.functional.convolution import same_padded
+from formwright.resizing import Resizing
 
 
 def small(**changes: Any) -> Model:
@@ -69,7 +70,9 @@ def test_a_published_file_says_which_size_it_is_and_how_pictures_were_prepared(t
         torch.save({name: tensor.float() for name, tensor in reference_state(figures["layout"]).items()}, path)
         found = read_pretrained(path)
         assert found.specification.name == f"efficientnet_lite{size}"
-        assert found.preprocessing == Preprocessing((127 / 255,) * 3, (128 / 255,) * 3, (side, side), "bicubic", 0.875)
+        assert found.preprocessing == Preprocessing(
+            (127 / 255,) * 3, (128 / 255,) * 3, (side, side), Resizing(crop=0.875)
+        )
         few = create_model(f"efficientnet_lite{size}", classes=2, image_size=96)
         assert load_checkpoint(few, path, head=False, resize_positions=True) == "tensorflow/tpu"
     assert few.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, 2)

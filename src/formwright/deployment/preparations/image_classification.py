@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from formwright.deployment.classes import Prediction, classify
 from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.reporting import SILENT, Reporter
+from formwright.resizing import LARGEST_BOX, Resizing
 
 BATCH = 32  # pictures that are held in memory at once
 
@@ -26,11 +27,11 @@ Pixels = Annotated[int, Field(gt=0)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PicturePreparation(Preparation):
-    """From a picture to a model's input: ``(x / 255 - mean) / std`` of the picture cut and resized to ``size``.
+    """From a picture to a model's input: ``(x / 255 - mean) / std`` of the picture resized to ``size``.
 
     ``size``: height and width in pixels. ``channels``: 1 (grey) or 3 (RGB). ``mean``, ``std``: one per channel, for
-    values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. Cutting and resizing follow the
-    rule of :mod:`formwright.data.preprocess`, as in training.
+    values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. ``resizing``: what of the
+    picture is kept, and the filter. All follows the rule of :mod:`formwright.data.preprocess`, as in training.
     """
 
     task: ClassVar[str] = "image-classification"
@@ -41,6 +42,7 @@ class PicturePreparation(Preparation):
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    resizing: Resizing = LARGEST_BOX
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -48,13 +50,19 @@ class PicturePreparation(Preparation):
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"{self.channels} channels need as many means and deviations")
 
+    def record(self) -> dict[str, Any]:
+        fields = super().record()
+        if self.resizing == LARGEST_BOX:  # as it was before there were others
+            del fields["resizing"]
+        return fields
+
     def apply(self, picture: Image.Image) -> NDArray[np.float32]:
         """The input ``(channels, height, width)`` that stands for an open picture."""
-        return self.normalise(to_array(picture, self.size, self.channels))
+        return self.normalise(to_array(picture, self.size, self.channels, self.resizing))
 
     def read(self, file: str | os.PathLike[str]) -> NDArray[np.float32]:
         """As :meth:`apply`, from a file. Raises :class:`UserError` for what is not a whole picture."""
-        return self.normalise(read_picture(Path(file), self.size, self.channels).pixels)
+        return self.normalise(read_picture(Path(file), self.size, self.channels, resizing=self.resizing).pixels)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(..., height, width, channels)`` from 0 to 255 to ``(..., channels, height, width)`` around zero."""

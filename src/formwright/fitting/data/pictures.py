@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from formwright.data.folders import holds_pictures
 from formwright.data.images import ImageData, read_images
 from formwright.deployment.preparations.image_classification import PicturePreparation
+from formwright.errors import UserError
 from formwright.fitting.kind import DATA, Answers, ClassifiedData, Reading
 from formwright.fitting.shown import ShownPicture, picture
+from formwright.resizing import Resizing
 from formwright.shapes import PictureShape
 
 if TYPE_CHECKING:
     from formwright.batch import Batch
     from formwright.data.augmentation import Augmentation
     from formwright.data.batches import Batches
+    from formwright.models.preprocessing import Preprocessing
+    from formwright.models.pretrained import Pretrained
 
 #: A training of fewer steps of 128, or that sees each picture fewer times than this, is not worth a larger model.
 FEWEST_STEPS, FEWEST_EPOCHS = 1500, 5
@@ -44,7 +49,9 @@ class Pictures(ClassifiedData):
         if augmentation is not None:
             self.augmentation = augmentation
         channels = 3 if content.channels == 3 else 1
-        self.preparation = PicturePreparation(content.size, channels, content.mean, content.std, content.class_names)
+        self.preparation = PicturePreparation(
+            content.size, channels, content.mean, content.std, content.class_names, content.resizing
+        )
 
     @cached_property
     def augmentation(self) -> Augmentation:
@@ -63,15 +70,18 @@ class Pictures(ClassifiedData):
 
     @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
-        channels = None
-        for weights in how.weights:
-            from formwright.nn.inputs import ImageInput
-
-            weights.check_takes(ImageInput, cls.samples)
-            channels = weights.specification.input.channels
-        read = read_images(path, channels=channels, seed=how.seed, skip_bad=how.skip_bad, progress=how.progress)
-        data = cls(read)
-        data.weights = how.weights
+        weights, prepared, said = with_one_preprocessing(how.weights)
+        read = read_images(
+            path,
+            channels=weights[0].specification.input.channels if weights else None,
+            seed=how.seed,
+            skip_bad=how.skip_bad,
+            prepared=prepared,
+            least_side=max((one.least_side for one in weights), default=1),
+            progress=how.progress,
+        )
+        data = cls(dataclasses.replace(read, notes=(*read.notes, *said)))
+        data.weights = weights
         return data
 
     def training_batches(
@@ -105,13 +115,75 @@ class Pictures(ClassifiedData):
         return float(max(FEWEST_EPOCHS * self.samples_of["train"], FEWEST_STEPS * 128))
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "size": list(self.content.size), "channels": self.content.channels}
+        content = self.content
+        found = {**super().describe(), "size": list(content.size), "channels": content.channels}
+        if self.weights:  # which decide on it
+            found["prepared"] = {
+                "mean": list(content.mean),
+                "std": list(content.std),
+                "resizing": dataclasses.asdict(content.resizing),
+            }
+        return found
 
     @classmethod
     def facts(cls, data: Mapping[str, Any]) -> list[tuple[str, str]]:
         height, width = data["size"]
         colour = "grey" if data["channels"] == 1 else "colour"
-        return [("pictures", f"{data['pictures']:,}, {height} × {width} pixels, {colour}"), *super().facts(data)]
+        found = [("pictures", f"{data['pictures']:,}, {height} × {width} pixels, {colour}")]
+        if prepared := data.get("prepared"):
+            mean, std = (", ".join(f"{value:.3g}" for value in prepared[name]) for name in ("mean", "std"))
+            found.append(("prepared by", f"{Resizing(**prepared['resizing'])}; less {mean}, divided by {std}"))
+        return [*found, *super().facts(data)]
 
     def show(self, index: int) -> ShownPicture:
         return picture(self.content.images[index])
+
+
+def with_one_preprocessing(
+    weights: Sequence[Pretrained],
+) -> tuple[Sequence[Pretrained], Preprocessing | None, tuple[str, ...]]:
+    """Checkpoints for pictures that are prepared in one way, which way, and what to say of it.
+
+    A run prepares its pictures once: as the first checkpoint that says how it was trained. What was trained with
+    another mean and deviation gets the same values as then (:meth:`~formwright.models.pretrained.Pretrained.on_scale`).
+
+    Raises:
+        UserError: a checkpoint is of other data, or they do not take the same channels.
+    """
+    if not weights:
+        return weights, None, ()
+    from formwright.nn.inputs import ImageInput
+
+    for one in weights:
+        one.check_takes(ImageInput, Pictures.samples)
+        channels, first = one.specification.input.channels, weights[0].specification.input.channels
+        if channels not in (1, 3):
+            raise UserError(
+                f"{one.origin} takes pictures of {channels} channels; give weights of 1 (grey) or of 3 (colour)."
+            )
+        if channels != first:
+            raise UserError(
+                f"{one.origin} takes pictures of {channels} channels and {weights[0].origin} those of {first}, and all "
+                "candidates of a run see the same: give them to a run each."
+            )
+        if one.preprocessing is not None and len(one.preprocessing.mean) != channels:
+            raise UserError(
+                f"{one.origin} states {len(one.preprocessing.mean)} means for pictures of {channels} channels; correct "
+                "how its pictures are prepared, or leave that out."
+            )
+    leader = next((one for one in weights if one.preprocessing is not None), None)
+    if leader is None or leader.preprocessing is None:
+        names = ", ".join(one.origin for one in weights)
+        return weights, None, (f"Nothing says how pictures were prepared for {names}: it is done without weights.",)
+    shared, made = leader.preprocessing, []
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (shared.mean, shared.std))
+    said = [f"Means ({mean}) and deviations ({std}) are those of {leader.origin}."]
+    for one in weights:
+        own = one.preprocessing
+        if own is None:
+            said.append(f"Nothing says how pictures were prepared for {one.origin}: it gets the same ones.")
+        elif (own.mean, own.std) != (shared.mean, shared.std):
+            said.append(f"{one.origin} was trained with others, and gets its own values from these.")
+            one = one.on_scale(shared.mean, shared.std)
+        made.append(one)
+    return made, shared, tuple(said)

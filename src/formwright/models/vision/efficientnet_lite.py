@@ -24,6 +24,7 @@ from formwright.models.checkpoints import Layout, State, register_layout
 from formwright.models.preprocessing import Preprocessing
 from formwright.models.vision.common import check_stages, drop_path_rates, image_input
 from formwright.nn.specification import BlockSpec, BranchSpec, ChainSpec, PartSpec, StageSpec, part
+from formwright.resizing import Resizing
 
 DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 DIMS = (16, 24, 40, 80, 112, 192, 320)
@@ -170,7 +171,7 @@ register_layout(
             (r"_fc\.(.*)", r"head.linear.\1"),
         ),
         convert=_in_stages,
-        preprocessing=Preprocessing((127 / 255,) * 3, (128 / 255,) * 3, (224, 224), crop=0.875),
+        preprocessing=Preprocessing((127 / 255,) * 3, (128 / 255,) * 3, (224, 224), Resizing(crop=0.875)),
     ),
 )
 
@@ -187,6 +188,6 @@ register_layout(
             (r"bn2\.(.*)", rf"{_HEAD}.norm.\1"),
             (r"classifier\.(.*)", r"head.linear.\1"),
         ),
-        preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), crop=0.875),
+        preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), Resizing(crop=0.875)),
     ),
 )
