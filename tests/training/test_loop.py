@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from formwright.batch import Batch
 from formwright.errors import NonFiniteLossError
-from formwright.objectives import Objective, Outcome
+from formwright.models import create_model
+from formwright.objectives import Classification, Objective, Outcome
+from formwright.training.loop import Trainer
+from formwright.training.recipe import Recipe
 from tests.training.toy import toy_recipe, toy_trainer
 
 
@@ -84,6 +89,19 @@ def test_the_learning_rate_follows_the_schedule_to_nothing():
     assert rates[1:5] == pytest.approx([peak] * 4)
     assert sorted(rates[4:], reverse=True) == rates[4:]
     assert 0 < rates[-1] < 0.2 * peak
+
+
+def test_trained_weights_can_be_written_by_anybody(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model = create_model("resnet18", dims=(8, 8, 8, 8), classes=3, image_size=32)
+    batches: Any = iter([Batch(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))] * 2)
+    trainer = Trainer(model, Classification(), batches, Recipe(batch_size=4))
+    trainer.train(steps=2)
+    averaged = trainer.averaged_model()
+    save_file(averaged.state_dict(), tmp_path / "model.safetensors")
+    written = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(tensor, written[name]) for name, tensor in averaged.state_dict().items())
 
 
 def test_the_averaged_model_is_a_copy_for_evaluation():

@@ -39,7 +39,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     left_out: list[str] = []
     deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
     for place, weights in enumerate(session.task.data.weights):
-        for proposal in space.from_weights(weights.specification, place):
+        for proposal in space.from_weights(weights.specification, place, weights.title):
             trials.append(_from_weights(session, proposal, trials, misses))
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)

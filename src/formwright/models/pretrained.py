@@ -72,6 +72,12 @@ class Pretrained:
             )
 
     @property
+    def title(self) -> str:
+        """What the user calls it: the name of the folder or file, or of the model of a hub."""
+        name = self.origin.partition(":")[2] if is_hub_name(self.origin) else title_of(Path(self.origin))
+        return name or self.specification.name
+
+    @property
     def int8_bytes(self) -> int:
         """What its weights take in INT8."""
         return sum(tensor.numel() for tensor in self.state.values() if tensor.is_floating_point())
@@ -131,6 +137,13 @@ class Pretrained:
         return model.eval()
 
 
+def title_of(path: Path) -> str:
+    """What a model in a folder or a file is called: the name of that, and ORG/NAME in the cache of a hub."""
+    path = path.resolve()
+    cached = next((part for part in path.parts if part.startswith("models--")), None)
+    return path.name if cached is None else "/".join(cached.split("--")[1:])
+
+
 def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pretrained:
     """Read a model's folder of ours, of transformers or of timm, a checkpoint file in any known layout, or a hub.
 
@@ -147,9 +160,9 @@ def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pre
         return _read_folder(fetch(str(source), progress), name, str(source))
     path = Path(source).expanduser()
     if path.is_dir():
-        return _read_folder(path, path.resolve().name, str(path))
+        return _read_folder(path, title_of(path), str(path))
     if _describes(path.parent / CONFIG_FILE):
-        return _read_folder(path.parent, path.resolve().parent.name, str(path), path)
+        return _read_folder(path.parent, title_of(path.parent), str(path), path)
     state = read_state(path)
     specification = model_specification(identify(state, str(path)))
     preprocessing = _of_layout(specification, state)

@@ -95,13 +95,19 @@ class Space:
             dataclasses.replace(recipe, **rates),
         )
 
-    def from_weights(self, specification: ChainSpec, place: int) -> list[Proposal]:
-        """Candidates that start from a user's checkpoint, the one at ``place`` among several."""
+    def from_weights(self, specification: ChainSpec, place: int, name: str = "") -> list[Proposal]:
+        """Candidates that start from a user's checkpoint, the one at ``place`` among several.
+
+        Args:
+            specification: its model.
+            place: which checkpoint it is.
+            name: what it is called; as its model, if unset.
+        """
         own = self.shape.adapted(specification)
         return [
             Proposal(
                 specification.family,
-                f"{specification.name}, your weights, {start.how}",
+                f"{name or specification.name}, your weights, {start.how}",
                 {"weights": place, **start.choices},
                 start.specification,
                 start.recipe,

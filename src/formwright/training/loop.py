@@ -265,13 +265,13 @@ class Trainer:
         self.scores.append((epoch, float(score)))
 
     def averaged_model(self) -> nn.Module:
-        """A copy of the model with the averaged weights, in eval mode."""
+        """A copy of the model with the averaged weights, in eval mode; in plain memory, as files of weights want it."""
         return self._with(self.average.state)
 
     def _with(self, state: Mapping[str, Tensor]) -> nn.Module:
         model = copy.deepcopy(self.model)
         model.load_state_dict(state)
-        return model.eval()
+        return model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
     # Checkpoints: one file, so that there is never half of one.
 

@@ -43,7 +43,8 @@ class TextPreparation(Preparation):
     special: bool = False
 
     def record(self) -> dict[str, Any]:
-        return {"length": self.length, "labels": list(self.labels), "special": self.special}
+        record = {"length": self.length, "labels": list(self.labels)}
+        return {**record, "special": True} if self.special else record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
