@@ -311,5 +311,5 @@ def test_adapters_alone_learn_and_become_part_of_what_is_exported(gpt, tmp_path)
 
 def test_a_model_that_fills_in_masks_does_not_foretell(bert, tmp_path):
     (tmp_path / "book.txt").write_text(PROSE)
-    with pytest.raises(UserError, match="which foretells no next token"):
+    with pytest.raises(UserError, match="that foretells no next token"):
         task_of(tmp_path / "book.txt", bert)

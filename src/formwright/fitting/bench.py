@@ -292,7 +292,8 @@ class Bench:
         if trial.kept is None:
             return False
         best, latest = trial.curve[trial.kept].step, trial.curve[-1].step
-        epoch = self.task.data.samples_of["train"] / Recipe(**trial.recipe).batch_size
+        further = 0 if self.answers is None or self.answers.further is None else len(self.answers.further)
+        epoch = (self.task.data.samples_of["train"] + further) / Recipe(**trial.recipe).batch_size
         return latest - best > max(1.5 * best, PATIENCE_EPOCHS * epoch)
 
     def trained(self, trial: Trial) -> nn.Module:

@@ -11,8 +11,8 @@ from formwright.fitting.session import Session
 from formwright.measurement.budget import Budget, format_bytes, format_count, format_seconds
 from formwright.search.space import Proposal
 
-#: Of the whole time, how much measuring candidates may take.
-SHORTLIST_SHARE = 0.12
+#: Of the whole time, how much measuring candidates may take, and the seconds that suffice.
+SHORTLIST_SHARE, SHORTLIST_MOST = 0.12, 60.0
 #: INT8 and folding make a model at most so much faster than its float32 export; measured on convolutional networks.
 COMPRESSION_GAIN = 2.0
 #: Of the time for training, what the winner gets for itself.
@@ -37,7 +37,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
     left_out: list[str] = []
-    deadline = session.clock.spent + SHORTLIST_SHARE * session.clock.limit
+    deadline = session.clock.spent + min(SHORTLIST_SHARE * session.clock.limit, SHORTLIST_MOST)
     for place, weights in enumerate(session.task.data.weights):
         for proposal in space.from_weights(weights.specification, place, weights.title):
             trials.append(_from_weights(session, proposal, trials, misses))

@@ -101,8 +101,8 @@ class RunningText(Data):
             weights.check_takes(TokenInput, "running text")
             if weights.specification.task != "language-modelling":
                 raise UserError(
-                    f"{weights.origin} holds a model for {weights.specification.task}, which foretells no next token: "
-                    "give the weights of a model of language, such as GPT-2's."
+                    f"{weights.origin} holds a model ({weights.specification.name}) that foretells no next token: give "
+                    "the weights of a model of language, such as GPT-2's."
                 )
         return cls(read_language(path, skip_bad=how.skip_bad), how.weights)
 
