@@ -47,9 +47,10 @@ def infer_augmentation(data: ImageData) -> Augmentation:
     """The cautious choice for ``data``: what is unlikely to change a class.
 
     Mirroring for colour pictures only: grey ones are often characters, scans or spectrograms, in which left and right
-    matter. Shifts by a sixteenth of the shorter side, one pixel at least: few epochs gain by less. What comes in is the border's most frequent
-    grey level if at least half of the training pictures' border pixels have it, as around characters and objects on a
-    plain ground, otherwise the reflected picture. No erasing or mixing: short trainings lose by them.
+    matter. Shifts by a sixteenth of the shorter side, one pixel at least: in few epochs less says more. What comes in
+    is the border's most frequent grey level if at least half of the training pictures' border pixels have it, as around
+    characters and objects on a plain ground, otherwise the reflected picture. No erasing or mixing: short trainings
+    lose by them.
     """
     images = data.images[evenly_spaced(data.split.train, 2_000)]
     edges = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)

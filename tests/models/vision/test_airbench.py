@@ -15,7 +15,7 @@ from formwright.training.recipe import build_optimizers
 
 
 @pytest.mark.parametrize(
-    ("variant", "dims", "depth"), [("airbench94", (64, 256, 256), 2), ("airbench96", (128, 512, 512), 3)]
+    ("variant", "dims", "depth"), [("airbench94", (64, 256, 256), 2), ("airbench96", (128, 384, 512), 3)]
 )
 def test_parameters_are_those_of_the_equations(variant, dims, depth):
     count, in_dim = 24 * (3 * 4 + 1), 24
@@ -36,7 +36,7 @@ class Plain(nn.Module):
         for dim in dims:
             for first in (True, False):
                 conv = nn.Conv2d(in_dim, dim, 3, padding=1, bias=False)
-                pool, norm = nn.MaxPool2d(2) if first else nn.Identity(), nn.BatchNorm2d(dim, momentum=0.4)
+                pool, norm = nn.MaxPool2d(2) if first else nn.Identity(), nn.BatchNorm2d(dim, eps=1e-12, momentum=0.4)
                 self.layers.append(nn.Sequential(conv, pool, norm))
                 in_dim = dim
         self.head = nn.Linear(in_dim, 10, bias=False)
