@@ -113,5 +113,5 @@ def test_its_recipe_is_what_trains_it():
     for group in (*muon.param_groups, *adam.param_groups):
         rates |= {id(parameter): group["lr"] for parameter in group["params"]}
     assert all((id(parameter) in rates) == parameter.requires_grad for parameter in model.parameters())
-    assert rates[id(model.head.linear.weight)] == pytest.approx(0.2 * recipe.learning_rate)
+    assert rates[id(model.head.linear.weight)] == pytest.approx(0.05 * recipe.learning_rate)
     assert rates[id(model.backbone.embed.conv.bias)] == recipe.vector_learning_rate
