@@ -29,10 +29,10 @@ SCORES_OVER = 9
 #: Pictures whose patches say how they are whitened.
 WHITENED_PICTURES = 5000
 #: How it is trained: kernels turn far with each step and forget soon where they came from, biases move fast, and the
-#: classifier, which no norm follows, learns more slowly than kernels do. One epoch of CIFAR-10 at width 32: 76.0 % with
-#: biases at 0.02 and the classifier at a twentieth, 69.4 % with biases at 0.003 and the classifier as fast as kernels.
+#: classifier, which no norm follows, learns more slowly than kernels do. Three epochs of CIFAR-10 at width 32 in
+#: batches of 256: 82.9 %; at twice the rate, which is the authors' for larger batches, 82.1 % with a linear fall.
 RECIPE: dict[str, Any] = {
-    "learning_rate": 0.24,
+    "learning_rate": 0.12,
     "vector_learning_rate": 0.04,
     "groups": (("head.*", 0.05),),
     "momentum": 0.6,
