@@ -114,11 +114,11 @@ class _Normed(nn.Module):
 
     norm: BatchNormModule | None
 
-    def __init__(self, in_dim: int, dim: int, *, pool: int, momentum: float, dimensions: int) -> None:
+    def __init__(self, in_dim: int, dim: int, *, pool: int, momentum: float, eps: float, dimensions: int) -> None:
         super().__init__()
         self.pool, self.dimensions = pool, dimensions
         self.conv = CONVOLUTIONS[dimensions](in_dim, dim, 3, 1, 1, bias=False)
-        norm: BatchNormModule = BATCH_NORMS[dimensions](dim, momentum=momentum)
+        norm: BatchNormModule = BATCH_NORMS[dimensions](dim, eps=eps, momentum=momentum)
         norm.weight.requires_grad_(False)
         self.norm = norm
 
@@ -156,6 +156,7 @@ class ConvolutionGroup(Part):
         pool: side of the windows whose largest values go on; 1 keeps the grid.
         convolutions: how many, at least one.
         momentum: of the running statistics of the norms, how much a batch counts.
+        eps: added to the variance by the norms.
         activation: name of the activation.
         dimensions: number of grid axes.
 
@@ -179,6 +180,7 @@ class ConvolutionGroup(Part):
         pool: int = 2,
         convolutions: int = 2,
         momentum: float = 0.4,
+        eps: float = 1e-5,
         activation: str = "gelu",
         dimensions: int = 2,
     ) -> None:
@@ -186,7 +188,7 @@ class ConvolutionGroup(Part):
         if convolutions < 1:
             raise UserError(f"A group of convolutions has at least one of them, got {convolutions}.")
         self.pool, self.hidden, self.dimensions = pool, dim, dimensions
-        how: dict[str, Any] = {"momentum": momentum, "dimensions": dimensions}
+        how: dict[str, Any] = {"momentum": momentum, "eps": eps, "dimensions": dimensions}
         self.first = _Normed(in_dim, dim, pool=pool, **how)
         self.others = nn.ModuleList(_Normed(dim, dim, pool=1, **how) for _ in range(convolutions - 1))
         self.activation = build_activation(activation)
