@@ -60,7 +60,8 @@ def simple_competitors(session: Session, shipped: Variant) -> None:
         except CandidateError as error:
             session.note(f"{trial.name} has no score on the test part: {error}")
             continue
-        note = f"{trial.name}, {format_count(trial.parameters)} weights found by a solver on the training part"
+        found = "its classifier" if "weights" in trial.proposal else f"{format_count(trial.parameters)} weights"
+        note = f"{trial.name}, {found} found by a solver on the training part"
         state.baselines.append(Baseline(name, score, trial.seconds, note))
     session.save()
 
