@@ -39,6 +39,9 @@ from formwright.training.recipe import Recipe
 
 #: What learns of an adapted layer.
 ADAPTER_TENSORS = ("lora_a", "lora_b")
+#: Of the seconds of a rung, the share in which the rate falls to nothing before a trial is scored, and the fewest steps
+#: that this makes sense for.
+COOLED_SHARE, FEWEST_COOLED = 0.2, 4
 #: Between the seeds of two attempts at the same training.
 ATTEMPT_SEED = 500_000_000
 #: Seconds between checkpoints of a long training.
@@ -224,6 +227,9 @@ class Bench:
     def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
         """Train a trial until it has had ``seconds`` of training, score it and write both down.
 
+        What is scored is a copy that went on for the last part of these seconds with a rate that falls to nothing: how
+        good a network is at a high rate says little of how good it becomes. The trial itself goes on as it was.
+
         Args:
             deadline: value of ``time.monotonic()`` at which it is over in any case.
 
@@ -232,6 +238,7 @@ class Bench:
         """
         trainer = self.trainer(trial)
         path = self.paths.checkpoint(f"trial-{trial.number:02d}")
+        whole, seconds = seconds, (1 - COOLED_SHARE) * seconds
         if trainer.seconds < 0.5 * seconds:
             self.tune_threads(trainer)
         while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
@@ -247,7 +254,26 @@ class Bench:
             if left > chunk and self.task.data.keeps_best:
                 self.record(trial, trainer, most=self.task.data.race_samples)
         self.checkpoint(trainer, path)
-        self.record(trial, trainer, most=self.task.data.race_samples)
+        self.record_cooled(trial, trainer, path, min(whole - seconds, deadline - time.monotonic()))
+
+    def record_cooled(self, trial: Trial, trainer: Trainer, path: Path, seconds: float) -> None:
+        """Score a copy of what is in training after a last stretch at a rate that falls to nothing.
+
+        Source: Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, arXiv 2405.18392.
+        """
+        per_step = trainer.seconds / max(trainer.step, 1)
+        steps = int(max(seconds, 0.0) / per_step) if per_step else 0
+        if steps < FEWEST_COOLED:
+            self.record(trial, trainer, most=self.task.data.race_samples)
+            return
+        copy = self.new_trainer(self.build(trial), trainer.recipe, trial.number)
+        copy.load(path)
+        copy.finish_at(copy.step + steps)
+        loss = copy.train(steps=steps)
+        model = copy.averaged_model()
+        score = self.validate(model, trainer.recipe, most=self.task.data.race_samples)
+        trial.curve = [point for point in trial.curve if point.step < copy.step]
+        self.add_point(trial, model, CurvePoint(copy.step, trainer.seconds + seconds, loss, score, 0.0))
 
     def checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Write down where a training is and how much time the run has used; rarely, if it takes long."""
