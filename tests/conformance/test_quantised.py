@@ -87,6 +87,7 @@ EXPORTED = {
     "fpn",
     "query_detector_dense",
     "espcn",
+    "ensemble",
 }
 
 

@@ -108,9 +108,9 @@ def test_colour_pictures_are_mirrored_and_reflected():
     assert infer_augmentation(from_arrays(images, np.arange(30) % 3)) == Augmentation(flip=True, shift=2, fill=None)
 
 
-def test_photos_are_moved_by_an_eighth():
+def test_photos_are_moved_by_a_sixteenth():
     images = np.random.default_rng(0).integers(0, 256, (12, 224, 224, 3), dtype=np.uint8)
-    assert infer_augmentation(from_arrays(images, np.arange(12) % 2)) == Augmentation(flip=True, shift=28, fill=None)
+    assert infer_augmentation(from_arrays(images, np.arange(12) % 2)) == Augmentation(flip=True, shift=14, fill=None)
 
 
 def test_objects_on_white_are_moved_on_white():

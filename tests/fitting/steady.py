@@ -27,7 +27,15 @@ from formwright.reporting import SILENT
 from formwright.search.executors import InProcess, Listener, WorkerProcess
 from formwright.training import loop
 
-OPTIONS = {"task": "image-classification", "data": None, "seed": 0, "skip_bad": False, "weights": None, "options": {}}
+OPTIONS = {
+    "task": "image-classification",
+    "data": None,
+    "seed": 0,
+    "skip_bad": False,
+    "weights": [],
+    "max_size": None,
+    "options": {},
+}
 #: Seconds of a step by that clock (exact in binary), and between two checkpoints.
 STEP, CHECKPOINTS = 1 / 128, 1 / 32
 FAMILIES = ("poolformer", "cct", "resnet")

@@ -220,7 +220,7 @@ def test_a_checkpoint_is_fitted_shipped_and_predicts_files(photos, convnext, tmp
     root = tmp_path / "run"
     result = fit(photos, out=root, max_time=14, threads=1, weights=convnext)
     frozen, tuned = result.trials[:2]
-    assert frozen.name == "convnext_tiny, your weights, a new classifier on its features"
+    assert frozen.name == "small-convnext, your weights, a new classifier on its features"
     assert frozen.score > 0.9
     assert tuned.curve
     preparation = PicturePreparation.load(root)

@@ -44,7 +44,7 @@ def fitted(tmp_path_factory):
 def test_it_learns_more_than_the_majority(fitted):
     _, result = fitted
     assert result.data["classes"][0] == "cyclic"
-    assert {baseline.name for baseline in result.baselines} >= {"majority class", "logistic regression"}
+    assert "majority class" in {baseline.name for baseline in result.baselines}
     assert result.test["accuracy"] > 0.4
 
 

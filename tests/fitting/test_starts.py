@@ -13,6 +13,7 @@ from formwright.fitting import fit
 from formwright.fitting.records import Trial
 from formwright.fitting.state import RunFolder
 from formwright.models import create_model
+from formwright.models.pretrained import Pretrained
 from formwright.nn.functional.whitening import patches, whitening
 from formwright.search.space import space_for
 from formwright.shapes import PictureShape
@@ -52,8 +53,8 @@ def test_each_attempt_starts_from_the_training_samples_and_from_weights_of_its_o
 def test_a_users_weights_are_not_started_over(session, trial, monkeypatch):
     bench = bench_of(session)
     own = create_model("airbench94", dims=(8, 16), pools=(1, 2), channels=1, image_size=8, classes=3)
-    bench.weights = type("Weights", (), {"state": own.state_dict()})()
-    trial.proposal = {"weights": True}
+    session.task.data.weights = [Pretrained(own.specification, own.state_dict())]
+    trial.proposal = {"weights": 0, "frozen": False}
     assert torch.equal(bench.build(trial).state_dict()[STEM], own.state_dict()[STEM])
 
 

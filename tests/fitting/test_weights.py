@@ -282,6 +282,16 @@ def test_a_model_of_language_learns_on_or_gets_adapters(gpt, tmp_path, short_run
     assert from_pretrained(root).specification.input.vocabulary == read_tokenizer(gpt).vocabulary
 
 
+def test_a_teacher_of_language_is_asked_at_every_batch(gpt, tmp_path, short_runs, monkeypatch):
+    few_candidates(monkeypatch, "language-modelling", ("decoder",), LanguageShape, (8,))
+    monkeypatch.setattr("formwright.fitting.goals.modelling.SAMPLE_TOKENS", 10)
+    (tmp_path / "book.txt").write_text(PROSE)
+    result = fit(tmp_path / "book.txt", out=tmp_path / "run", max_time=14, max_size="32kB", threads=1, weights=gpt)
+    assert result.trials[0].teacher
+    assert not (tmp_path / "run" / "checkpoints" / "answers.safetensors").exists()
+    assert any(trial.teacher and trial.curve for trial in result.trials)
+
+
 def test_adapters_alone_learn_and_become_part_of_what_is_exported(gpt, tmp_path):
     from formwright.fitting.exports import write
     from formwright.fitting.records import Trial

@@ -98,7 +98,7 @@ class Bench:
         """
         options = setup["options"]
         kind = task_type(options["task"])
-        weights = [read_pretrained(source) for source in options["weights"]]
+        weights = [read_pretrained(source) for source in options["weights"] or ()]
 
         def progress(done: int, total: int) -> None:
             tell(PROGRESS, {"done": done / max(total, 1), "text": f"{done} of {total} {kind.data.samples}"})
@@ -142,7 +142,7 @@ class Bench:
         entry = self.task.space.families.get(trial.family)
         if entry is not None and entry.start is not None:
             entry.start(model, partial(self.task.data.some, ("train",)), seed)
-        if self.task.data.weights:
+        if self.task.data.weights and not trial.fitted:
             start_tables(model, self.task.data.weights)
         return model
 

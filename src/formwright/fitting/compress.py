@@ -118,7 +118,8 @@ def _data(
     started = (run["weights"] or []) if run is not None and of_run else []
     # What a run started from decides on how its data is read.
     weights = [read_pretrained(one) for one in ([started] if isinstance(started, str) else started)]
-    learned = kind.read(path, Reading(seed, skip_bad, weights, options=given))
+    most_bytes = run["max_size"] if run is not None and of_run else None
+    learned = kind.read(path, Reading(seed, skip_bad, weights, options=given, most_bytes=most_bytes))
     if (source / "splits.json").is_file() and of_run:
         learned.data.content.check_splits(source / "splits.json")
     _check_fit(model, learned, source)

@@ -19,6 +19,8 @@ from formwright.training.evaluation import runner
 
 #: A training step takes as long as so many looks at its samples; a solver gets so many samples at least.
 FORWARD_STEPS, FEWEST_SAMPLES = 3, 500
+#: Values of all inputs that a solver holds at once at most: 2 GB in float32.
+MOST_INPUTS = 2**29
 
 
 def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float = math.inf) -> Network:
@@ -32,9 +34,10 @@ def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float
     solve = fit_head if "weights" in trial.proposal else bench.task.space.families[trial.family].fit
     assert solve is not None
     model = bench.build(trial).eval()
-    affordable = math.inf
+    affordable = max(MOST_INPUTS / bench.task.data.example().numel(), FEWEST_SAMPLES)
     if math.isfinite(seconds) and trial.step:
-        affordable = max(seconds * FORWARD_STEPS * trial.recipe["batch_size"] / trial.step, FEWEST_SAMPLES)
+        looked = seconds * FORWARD_STEPS * trial.recipe["batch_size"] / trial.step
+        affordable = min(affordable, max(looked, FEWEST_SAMPLES))
 
     def take(most: int) -> tuple[Tensor, NDArray[np.int64]]:
         return bench.task.data.some(parts, int(min(most, affordable)))

@@ -135,7 +135,7 @@ def fit(
         "max_time": budget.time,
         "seed": seed,
         "skip_bad": skip_bad,
-        "weights": starts,
+        "weights": starts or None,
         "options": given,
     }
     threads = threads or os.cpu_count() or 1

@@ -19,6 +19,7 @@ from formwright.batch import by_length
 from formwright.errors import CandidateError
 from formwright.files import write_safetensors
 from formwright.fitting.bench import Bench
+from formwright.fitting.final import FEW_SAMPLES
 from formwright.fitting.kind import PARTS, ClassifiedData
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
@@ -35,7 +36,9 @@ MOST_FURTHER, TOGETHER = 20, 256
 
 
 def teachers(session: Session) -> list[Trial]:
-    """The checkpoints that miss the budget and could be trained."""
+    """The checkpoints that miss the budget and could be trained; none where samples have no class to answer."""
+    if not isinstance(session.task.data, ClassifiedData):
+        return []
     trials = session.folder.state.trials
     return [t for t in trials if t.teacher and not t.fitted and "weights" in t.proposal and t.status != "failed"]
 
@@ -96,7 +99,8 @@ def answer(bench: Bench, trial: Trial, seconds: float) -> int:
     assert isinstance(data, ClassifiedData)
     precision = trial.recipe["precision"]
     shares = {}
-    for part in PARTS:
+    few = sum(data.samples_of.values()) < FEW_SAMPLES
+    for part in PARTS if few else PARTS[:2]:  # the test part is learned where samples are few alone
         inputs = np.concatenate([batch.inputs.numpy() for batch in data.evaluation_batches(part)])
         shares[part] = _probabilities(model, precision, inputs)
         bench.progress(0.2, f"answers for the {part} part")

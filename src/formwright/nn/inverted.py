@@ -46,7 +46,7 @@ class InvertedConvolutions(Part):
         dim: int,
         *,
         input_dim: int | None = None,
-        ratio: float = 6.0,
+        ratio: float | int = 6.0,
         kernel: int = 3,
         stride: int = 1,
         activation: str = "relu6",

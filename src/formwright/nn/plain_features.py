@@ -170,8 +170,9 @@ class RadialBasis(Part):
     Source: Networks for Approximation and Learning, Proceedings of the IEEE 78 (9), 1990.
     """
 
-    promises: ClassVar[Promises] = Promises(per_token=True, causal=True)
-    no_decay: ClassVar[tuple[str, ...]] = ("centres",)
+    promises: ClassVar[Promises] = Promises(
+        per_token=True, causal=True, exemptions={"tokens": "changes the width of the tokens"}
+    )
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
@@ -180,6 +181,9 @@ class RadialBasis(Part):
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"centres": (RESIDUAL, None)}
+
+    def output_grid(self, grid: tuple[int, ...]) -> tuple[int, ...]:
+        return grid
 
     def forward(
         self, x: Float[Tensor, "batch *grid in_dim"], context: Context = EMPTY

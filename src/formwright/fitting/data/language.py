@@ -83,7 +83,7 @@ class RunningText(Data):
     @property
     def notes(self) -> tuple[str, ...]:
         length = self.length
-        tokens = f"those of {self.weights[0].origin}" if self.weights else "bytes"
+        tokens = f"those of {self.weights[0].title}" if self.weights else "bytes"
         told = f"Tokens: {tokens}, in windows of {length}; each is foretold from {length // 2} before it at least."
         return (*super().notes, told)
 

@@ -66,7 +66,7 @@ class Texts(ClassifiedData):
             from formwright.fitting.tokens import shared_tokenizer
 
             maker = RowMaker(shared_tokenizer(weights), special=True)
-            of_whom = f"those of {weights[0].origin}"
+            of_whom = f"those of {weights[0].title}"
             limit = min(weights[0].specification.input.length, LONGEST)  # type: ignore[union-attr]
             if most_bytes is not None:
                 whole, maker = maker, self._fewer_tokens(maker, most_bytes)

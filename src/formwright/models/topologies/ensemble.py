@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,14 @@ class EnsembleSpec(NetworkSpec):
 
     members: tuple[Mapping[str, Any], ...]
     kind: Literal["ensemble"] = "ensemble"
+
+    def __post_init__(self) -> None:  # as JSON has them, so that one that was saved equals one that was made
+        object.__setattr__(self, "members", tuple(json.loads(json.dumps(member)) for member in self.members))
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return int(self.members[0]["classes"])
 
     @property
     def inputs(self) -> Mapping[str, Input]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: What the authors divide the scores by.
 SCORES_OVER = 9
-#: Pictures whose patches say how they are whitened.
-WHITENED_PICTURES = 5000
+#: Pixels whose patches say how they are whitened: those of 5,000 pictures of 32 x 32.
+WHITENED_PIXELS = 5000 * 32 * 32
 #: How it is trained: kernels turn far with each step and forget soon where they came from, biases move fast, and the
 #: classifier, which no norm follows, learns more slowly than kernels do. Three epochs of CIFAR-10 at width 32 in
 #: batches of 256: 82.9 %; at twice the rate, which is the authors' for larger batches, 82.1 % with a linear fall.
@@ -123,7 +123,8 @@ register_layout(
 def whiten_stem(model: Network, take: Take, seed: int) -> None:
     """Let the stem whiten the patches of training pictures."""
     network: Any = model
-    network.backbone.embed.whiten(take(WHITENED_PICTURES)[0])
+    height, width = network.specification.input.size
+    network.backbone.embed.whiten(take(max(WHITENED_PIXELS // (height * width), 1))[0])
 
 
 @candidate("image-classification", "airbench", order=15, recipe=RECIPE, start=whiten_stem)

@@ -189,7 +189,12 @@ def segment_sums(logs: Float[Tensor, "*rows tokens"]) -> Float[Tensor, "*rows to
     between = F.pad(segment_sums(passed[..., -1])[..., :-1, :], (0, 0, 1, 0), value=-torch.inf)
     left = (between.unsqueeze(-1) + inside[..., -1, :].unsqueeze(-3)).flatten(-2)
     sums = passed.unsqueeze(-1) + left.unsqueeze(-2)
-    sums.view(*runs.shape, *runs.shape[-2:]).diagonal(dim1=-4, dim2=-2).copy_(inside.movedim(-3, -1))
+    blocks = sums.view(*runs.shape, *runs.shape[-2:])
+    if torch.compiler.is_exporting():  # a program that is exported writes to nothing
+        same = torch.eye(runs.shape[-2], dtype=torch.bool, device=logs.device)[:, None, :, None]
+        sums = torch.where(same, inside.unsqueeze(-2), blocks).flatten(-2)
+    else:
+        blocks.diagonal(dim1=-4, dim2=-2).copy_(inside.movedim(-3, -1))
     return sums.flatten(-3, -2)[..., :tokens, :tokens]
 
 
