@@ -166,6 +166,23 @@ def test_a_continued_race_goes_on_where_it_was(tmp_path):
     assert continued.folder.state.trials[0].curve[0] == trial.curve[0]
 
 
+def test_what_is_scored_is_a_copy_at_a_falling_rate(tmp_path):
+    made = with_trials(tmp_path / "run", 1)
+    trial = made.folder.state.trials[0]
+    made.train_until(trial, 1.0, end=1e9)
+    bench, (point,) = bench_of(made), trial.curve
+    trainer = bench.trainers[0]
+    assert point.step > trainer.step
+    assert point.seconds > trainer.seconds
+    assert trainer.schedule.total is None, "what is in training goes on at its rate"
+    kept = bench.trained(trial)
+    assert bench.validate(kept, trainer.recipe) == pytest.approx(point.score)
+    assert any(not torch.equal(a, b) for a, b in zip(kept.parameters(), trainer.model.parameters(), strict=True))
+    bench.finish(trainer, trial, 1.0, "trial-00")
+    assert trial.kept is None, "weights of before do not stand for what was trained to the end"
+    assert bench.validate(bench.trained(trial), trainer.recipe) == pytest.approx(trial.score)
+
+
 def test_a_checkpoint_without_its_score_is_scored_and_not_trained_again(tmp_path):
     made = with_trials(tmp_path / "run")
     trial = made.folder.state.trials[0]
@@ -187,7 +204,12 @@ def test_long_trainings_are_saved_on_the_way(tmp_path, monkeypatch):
     made = with_trials(tmp_path / "run")
     bench_of(made).checkpoint_every = 0.05
     saves = []
-    monkeypatch.setattr(Bench, "checkpoint", lambda self, trainer, path: saves.append(trainer.step))
+
+    def checkpoint(self, trainer, path):
+        saves.append(trainer.step)
+        trainer.save(path)
+
+    monkeypatch.setattr(Bench, "checkpoint", checkpoint)
     made.train_until(made.folder.state.trials[0], 0.4, end=1e9)
     assert len(saves) >= 2, "one at the end, and at least one before"
     assert saves == sorted(saves)

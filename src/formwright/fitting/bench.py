@@ -227,8 +227,9 @@ class Bench:
     def train_until(self, trial: Trial, seconds: float, *, deadline: float) -> None:
         """Train a trial until it has had ``seconds`` of training, score it and write both down.
 
-        What is scored is a copy that went on for the last part of these seconds with a rate that falls to nothing: how
-        good a network is at a high rate says little of how good it becomes. The trial itself goes on as it was.
+        Unless the task keeps the best of many evaluations, what is scored (and kept) is a copy that went on for the
+        last part of these seconds with a rate that falls to nothing: how good a network is at a high rate says little
+        of how good it becomes. The trial itself goes on as it was.
 
         Args:
             deadline: value of ``time.monotonic()`` at which it is over in any case.
@@ -238,7 +239,8 @@ class Bench:
         """
         trainer = self.trainer(trial)
         path = self.paths.checkpoint(f"trial-{trial.number:02d}")
-        whole, seconds = seconds, (1 - COOLED_SHARE) * seconds
+        cooling = 0.0 if self.task.data.keeps_best else COOLED_SHARE * seconds
+        seconds, deadline = seconds - cooling, deadline - min(cooling, COOLED_SHARE * (deadline - time.monotonic()))
         if trainer.seconds < 0.5 * seconds:
             self.tune_threads(trainer)
         while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
@@ -254,26 +256,30 @@ class Bench:
             if left > chunk and self.task.data.keeps_best:
                 self.record(trial, trainer, most=self.task.data.race_samples)
         self.checkpoint(trainer, path)
-        self.record_cooled(trial, trainer, path, min(whole - seconds, deadline - time.monotonic()))
+        self.record_cooled(trial, trainer, path, cooling)
 
     def record_cooled(self, trial: Trial, trainer: Trainer, path: Path, seconds: float) -> None:
         """Score a copy of what is in training after a last stretch at a rate that falls to nothing.
 
         Source: Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, arXiv 2405.18392.
         """
-        per_step = trainer.seconds / max(trainer.step, 1)
-        steps = int(max(seconds, 0.0) / per_step) if per_step else 0
+        steps = int(seconds * trainer.step / trainer.seconds) if trainer.seconds else 0
         if steps < FEWEST_COOLED:
+            if steps:
+                trainer.train(steps=steps)
+                self.checkpoint(trainer, path)
             self.record(trial, trainer, most=self.task.data.race_samples)
             return
         copy = self.new_trainer(self.build(trial), trainer.recipe, trial.number)
         copy.load(path)
         copy.finish_at(copy.step + steps)
-        loss = copy.train(steps=steps)
+        copy.train(steps=steps)
+        loss = copy.take_loss()
+        trainer.take_loss()  # it is told
         model = copy.averaged_model()
         score = self.validate(model, trainer.recipe, most=self.task.data.race_samples)
         trial.curve = [point for point in trial.curve if point.step < copy.step]
-        self.add_point(trial, model, CurvePoint(copy.step, trainer.seconds + seconds, loss, score, 0.0))
+        self.add_point(trial, model, CurvePoint(copy.step, copy.seconds, loss, score, 0.0), cooled=True)
 
     def checkpoint(self, trainer: Trainer, path: Path) -> None:
         """Write down where a training is and how much time the run has used; rarely, if it takes long."""
@@ -293,11 +299,12 @@ class Bench:
         self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, trainer.take_loss(), score, rate))
         self.evaluate_every = max(EVALUATE_EVERY, 16 * (time.monotonic() - started))
 
-    def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint) -> None:
-        """Write down an evaluation, and the weights that it is of where they are the best and the task keeps those."""
-        if trial.kept is not None and trial.kept >= len(trial.curve):
-            trial.kept = None  # the point was taken back
-        better = (self.task.data.keeps_best or trial.fitted) and (trial.kept is None or point.score > trial.score)
+    def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint, *, cooled: bool = False) -> None:
+        """Write down an evaluation, and its weights: those of a cooled copy, and the best where the task keeps them."""
+        keeps_best = self.task.data.keeps_best or trial.fitted
+        if trial.kept is not None and (trial.kept >= len(trial.curve) or not keeps_best):
+            trial.kept = None  # the point was taken back, or the training went on
+        better = cooled or (keeps_best and (trial.kept is None or point.score > trial.score))
         trial.curve.append(point)
         if better:
             trial.kept = len(trial.curve) - 1

@@ -180,7 +180,9 @@ def peer(bench: Bench, *, trial: dict[str, Any], until: float | None) -> dict[st
             bench.finish(trainer, scored, max(until - trainer.seconds, 0.0), checkpoint)
         except NonFiniteLossError as error:
             failure = str(error)
-    score = bench.task.goal.score(runner(bench.trained(plain)), "test")
+    raced = until is None or bench.task.data.keeps_best
+    model = bench.trained(plain) if raced else trainer.averaged_model()
+    score = bench.task.goal.score(runner(model), "test")
     return {"score": score, "seconds": trainer.seconds, "failure": failure}
 
 
