@@ -202,7 +202,7 @@ class Regression(Goal):
     @classmethod
     def page(cls, result, data, attachments):
         content = {"far": attachments.get(result.details["far"]), "unit": result.details["unit"]}
-        return Page([("It explains", False), (f"{result.test['explained']:.2f}", True)], [], content)
+        return Page(f"{result.test['explained']:.2f} explained", [], content)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def predict(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what the exported model says of each input: classes of pictures and texts, bits per byte, forecasts."""
+    """Predict with the model of a run: classes of pictures, texts and series, bits per byte, forecasts."""
     from formwright.deployment import predict as run_predict
 
     with reporter(quiet=quiet or as_json) as listener:

@@ -79,7 +79,7 @@ def prune(
     groups = [*groups_of(pruned), *(width_groups(pruned) if width else ())]
     if not groups:
         raise UserError(
-            "This model has neither attention heads nor hidden channels that could be cut; use it as it is."
+            "Nothing to prune: this model has neither attention heads nor hidden channels that could be cut."
         )
     savings = skeleton.entry_costs(groups)
     if calibration is None:

@@ -201,6 +201,18 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
+def copies_note(count: int, one: str, many: str) -> str:
+    """That so many samples occur twice, of which ``one`` and ``many`` are the names."""
+    copies = f"1 {one} is a copy" if count == 1 else f"{count:,} {many} are copies"
+    return f"{copies} of another; copies are kept within one part."
+
+
+def skipped_note(count: int, named: str) -> str:
+    """That so many files were skipped, of which some are named."""
+    files, were = ("1 file", "was") if count == 1 else (f"{count:,} files", "were")
+    return f"{files} that cannot be read {were} skipped: {named}."
+
+
 def some(names: list[str], most: int = 3) -> str:
     """The first ``most`` names and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

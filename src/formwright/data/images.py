@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from formwright.data.arrays import ArrayData, find_idx_parts, join_parts, read_idx_parts, read_npz, resize_pictures
 from formwright.data.decode import MAX_SIDE, Form, Header, Progress, Wishes, compact, decode_files, infer_form
-from formwright.data.folders import list_folder, list_pictures, some
+from formwright.data.folders import copies_note, list_folder, list_pictures, skipped_note, some
 from formwright.data.samples import digits
 from formwright.data.splits import (
     TEST,
@@ -191,7 +191,7 @@ def _read_folder(root: Path, wishes: Wishes, seed: int, skip_bad: bool, progress
     if faults:
         images = compact(images, keep)
         named = some([f"{listing.files[index]} ({reason})" for index, reason in faults.items()], most=5)
-        notes.append(f"{len(faults)} files that cannot be read were skipped: {named}.")
+        notes.append(skipped_note(len(faults), named))
     return _assemble(
         ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes),
         files=tuple(listing.files[index] for index in keep),
@@ -283,7 +283,7 @@ def _assemble(
 def _split_notes(split: Split, labels: NDArray[np.int64], class_names: Sequence[str]) -> list[str]:
     notes = []
     if split.copies:
-        notes.append(f"{split.copies} pictures are copies of another; copies are kept within one part.")
+        notes.append(copies_note(split.copies, "picture", "pictures"))
     if split.contradictions:
         notes.append(f"{split.contradictions} pictures occur under more than one class: look at their labels.")
     if len(split.dropped):

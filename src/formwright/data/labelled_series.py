@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.data.folders import copies_note
 from formwright.data.series import Scaling, fill_forward
 from formwright.data.series_files import (
     SERIES_NAMES,
@@ -151,7 +152,7 @@ def labelled_series(
             + (f", longer ones are cut after {longest}." if lengths.max() > longest else ".")
         )
     if split.copies:
-        told.append(f"{split.copies} series are copies of another; copies are kept within one part.")
+        told.append(copies_note(split.copies, "series", "series"))
     return LabelledSeries(
         source=source,
         columns=columns or Columns("label", ()),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.folders import Kind, list_classes, list_folder, some
+from formwright.data.folders import Kind, copies_note, list_classes, list_folder, skipped_note, some
 from formwright.data.splits import (
     TEST,
     TRAIN,
@@ -166,7 +166,7 @@ def _read_folder(root: Path, seed: int, skip_bad: bool) -> TextData:
         texts.append(text)
         kept.append(place)
     if faults:
-        notes.append(f"{len(faults)} files that cannot be read were skipped: {some(faults, 5)}.")
+        notes.append(skipped_note(len(faults), some(faults, 5)))
     names = [listing.files[place] for place in kept]
     labels, parts = listing.labels[kept].tolist(), listing.parts[kept].tolist()
     return _assemble(root, texts, labels, listing.class_names, names, parts, notes, seed)
@@ -202,7 +202,7 @@ def _assemble(
         *notes,
     ]
     if split.copies:
-        every.append(f"{split.copies} texts are copies of another; copies are kept within one part.")
+        every.append(copies_note(split.copies, "text", "texts"))
     if split.contradictions:
         every.append(f"{split.contradictions} texts occur under more than one class: look at their labels.")
     if len(split.dropped):

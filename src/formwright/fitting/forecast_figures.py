@@ -117,7 +117,7 @@ class Measuring:
         season, horizon = self.data.frequency.season, self.data.horizon
         found = [(naive(self.test.past, horizon), naive(self.val.past, horizon).values)]
         if season > 1:
-            note = f"the {season} steps before, again and again"
+            note = f"the last {season} steps repeated"
             found.append((Forecasts("seasonal naive", self._seasonal(self.test), 0.0, note), self._seasonal(self.val)))
         trained = examined(train)
         pairs = (trained.past, trained.actual), (self.val.past, self.val.actual)

@@ -33,9 +33,9 @@ def forecast_page(result: FitResult) -> Page:
     test, details = result.test, result.details
     stated = test["stated_coverage"]
     best = min((row for row in details["table"][1:]), key=lambda row: row["mse"], default=None)
-    answer = [("Its mean squared error is", False), (f"{test['mse']:.4g}", True), ("of scaled values", False)]
+    answer = f"Mean squared error {test['mse']:.4g} of scaled values"
     if best is not None:
-        answer.append((f"({best['name']}: {best['mse']:.4g})", False))
+        answer += f" ({best['name']}: {best['mse']:.4g})"
     return Page(
         answer=answer,
         figures=[(title, meaning, _text(key, test[key])) for key, (title, meaning) in FIGURES.items() if key in test],

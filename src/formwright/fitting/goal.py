@@ -47,13 +47,12 @@ class Page:
     """The goal's share of the report.
 
     Attributes:
-        answer: the sentence that says how good the shipped model is, without its full stop: pairs of a text and
-            whether it is emphasised.
+        answer: how good the shipped model is, the figure first: the headline, without its full stop.
         figures: of the test part: name, meaning, text.
         content: what the template of the goal's own section needs; it sees ``page.content``.
     """
 
-    answer: list[tuple[str, bool]]
+    answer: str
     figures: list[tuple[str, str, str]]
     content: dict[str, Any] = field(default_factory=dict)
 

@@ -60,10 +60,10 @@ def race(session: Session, seconds: float) -> None:
             if trial.number not in kept:
                 trial.status = "stopped"
                 worst = _worst(running, kept)
-                better = f"the better ones had {metric.text(worst)}"
+                better = f"{metric.text(trial.score)}, and the last to go on had {metric.text(worst)}"
                 favoured = _favoured(session, running)
-                tied = f"{favoured.name if favoured else ''} is as good as one can tell, and went on"
-                trial.reason = f"rung {index + 1} of {len(rungs)}: {tied if trial.score > worst else better}"
+                tied = f"{favoured.name if favoured else ''} went on instead, as the difference is within chance"
+                trial.reason = f"round {index + 1} of {len(rungs)}: {tied if trial.score > worst else better}"
         running = [trial for trial in running if trial.number in kept]
         state.rungs_done = index + 1
         session.save()

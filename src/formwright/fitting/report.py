@@ -35,7 +35,7 @@ STAGES = {
     "shrink": "making it smaller and faster",
     "refit": "learning once more, with what it was chosen by",
     "ship": "exporting and checking the export",
-    "rest": "starting, reading where it is no stage of its own, and writing",
+    "rest": "start-up and writing",
 }
 
 STATUSES = {

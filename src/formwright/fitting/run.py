@@ -165,7 +165,7 @@ def fit(
         learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size))
         folder = _with_splits(learned, folder, root, options)
         if reason and path is not None:
-            reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
+            reporter.note(f"Task: {kind.name}, as DATA is {reason} (--task changes it).")
         for note in learned.data.notes:
             reporter.note(note)
         bench = Bench(learned, root, seed=seed, threads=threads)

@@ -46,7 +46,10 @@ def shortlist(session: Session, training_seconds: float) -> None:
         session.save()
         learning = [trial for trial in trials if trial.status != "dropped" and not (trial.fitted or trial.teacher)]
         if learning and session.clock.spent > deadline:
-            session.note(f"There was no time to measure {family} and what comes after it.")
+            untried = list(space.families)[index:]
+            session.note(
+                f"Out of time: {len(untried)} of {len(space.families)} families were not tried ({', '.join(untried)})."
+            )
             break
         try:
             found = widest(session, family, affordable, misses, trials)
@@ -218,7 +221,7 @@ def choose_precision(session: Session, proposal: Proposal) -> None:
         session.note(f"Whether bfloat16 is faster here is not known, so it is not used: {error}")
     session.folder.state.facts["precision"] = session.precision
     if session.precision == "bf16-mixed":
-        session.note("Training computes in bfloat16: a timed step was faster with it here.")
+        session.note("Training in bfloat16, which is faster on this machine.")
 
 
 def impossible(session: Session, costs: dict[str, Cost]) -> UserError:

@@ -29,7 +29,7 @@ FEWEST_EPOCHS, MOST_WORTHWHILE = 6, 20_000_000
 
 @DATA.register("language")
 class RunningText(Data):
-    """A running text; each of its tokens is foretold from those before it in a window.
+    """A running text; each of its tokens is predicted from those before it in a window.
 
     Attributes:
         tokens_per_byte: of the text of each part.
@@ -84,7 +84,7 @@ class RunningText(Data):
     def notes(self) -> tuple[str, ...]:
         length = self.length
         tokens = f"those of {self.weights[0].title}" if self.weights else "bytes"
-        told = f"Tokens: {tokens}, in windows of {length}; each is foretold from {length // 2} before it at least."
+        told = f"Tokens: {tokens}, in windows of {length}; each is predicted from at least {length // 2} before it."
         return (*super().notes, told)
 
     @classmethod

@@ -81,10 +81,10 @@ class Texts(ClassifiedData):
         length = int(min(max(longest, 8), limit))
         self.preparation = TextPreparation(maker.tokenizer, length, tuple(content.class_names), maker.special)
         self.rows = {part: maker.rows(one, length) for part, one in ids.items()}
+        longer = sum(one > length for one in lengths)
         self._told = (
-            f"Tokens: {maker.tokenizer.vocabulary:,} word pieces, {of_whom}; texts have {int(np.median(lengths))} in "
-            f"the median, and {length} at most are read ({sum(one > length for one in lengths)} training texts are "
-            "longer, and lose their ends)."
+            f"Tokens: {maker.tokenizer.vocabulary:,} word pieces, {of_whom}; median length {int(np.median(lengths))}; "
+            f"texts are cut after {length} tokens ({longer:,} of {len(lengths):,} are longer)."
         )
 
     def _fewer_tokens(self, maker: RowMaker, most_bytes: float) -> RowMaker:

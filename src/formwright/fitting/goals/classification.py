@@ -28,7 +28,7 @@ MOST_MISTAKES = 12
 FIGURES = {
     "accuracy": ("accuracy", "share of {samples} whose class is right"),
     "balanced_accuracy": ("balanced accuracy", "the mean over classes, so that rare classes count as much"),
-    "macro_f1": ("macro F1", "mean over classes of the balance between finding a class and not crying wolf"),
+    "macro_f1": ("macro F1", "mean over classes of the harmonic mean of precision and recall"),
     "log_loss": ("log loss", "0 is perfect; sure and wrong costs most"),
     "calibration_error": ("calibration error", "how far stated probabilities are from how often they come true"),
 }
@@ -111,11 +111,7 @@ class ClassificationGoal(Goal[ClassifiedData]):
     def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:
         test = result.test
         return Page(
-            answer=[
-                ("It is right about", False),
-                (percent(test["accuracy"]), True),
-                (f"of the test {data.samples}", False),
-            ],
+            answer=f"{percent(test['accuracy'])} of the test {data.samples} are classified correctly",
             figures=[
                 (
                     title,

@@ -43,7 +43,7 @@ class LanguageModellingGoal(Goal[RunningText]):
         "bits per byte", "bits_per_byte", lower_is_better=True, tolerance=0.01, relative=True, closeness="1 % of"
     )
     model: ClassVar[str] = "a model of language"
-    answer: ClassVar[str] = "how well a text is foretold; formwright generate continues one"
+    answer: ClassVar[str] = "how well a text is predicted; formwright generate continues one"
     figure: ClassVar[str] = "Bits that each one needs for a byte of the test text; fewer are better"
     title: ClassVar[str] = "What it writes"
     template: ClassVar[str] = "language.html.j2"
@@ -134,13 +134,13 @@ class LanguageModellingGoal(Goal[RunningText]):
         test = result.test
         bits, memory = f"{test['bits_per_byte']:.3f}", format_bytes(test["memory_per_stream"])
         return Page(
-            answer=[("It needs", False), (f"{bits} bits", True), ("for a byte of the test text", False)],
+            answer=f"{bits} bits per byte on the test text",
             figures=[
                 ("bits per byte", "what compressing the test text with it would cost", bits),
                 ("nats per character", "the same as it is often reported", f"{test['nats_per_character']:.3f}"),
-                ("perplexity", "between how many bytes it hesitates, on average", f"{test['perplexity_per_byte']:.2f}"),
-                ("tokens a second", "of each of three streams in PyTorch", f"{test['tokens_per_second']:,.0f}"),
-                ("memory of a stream", "what generation remembers of one window", memory),
+                ("perplexity", "equally likely choices per byte", f"{test['perplexity_per_byte']:.2f}"),
+                ("tokens per second", "of each of three streams in PyTorch", f"{test['tokens_per_second']:,.0f}"),
+                ("memory of a stream", "kept by generation for one stream", memory),
             ],
             content={"samples": result.details.get("samples", [])},
         )
