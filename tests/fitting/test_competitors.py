@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from formwright.candidates import CANDIDATES
+from formwright.data.augmentation import Augmentation
 from formwright.deployment import predict
 from formwright.deployment.runtime import OnnxModel
 from formwright.fitting import final, fit, race, run
-from formwright.fitting.ensembles import find_members
+from formwright.fitting.ensembles import Found, average, find_members, with_mirror_images
 from formwright.fitting.metric import ACCURACY
 from formwright.fitting.task import find_task
 from formwright.models import create_model, from_pretrained
+from formwright.models.topologies.ensemble import EnsembleSpec
 from formwright.open_choices import Categorical
 from formwright.shapes import LabelledShape, PictureShape, TextShape
 from formwright.training.evaluation import runner
@@ -199,6 +203,54 @@ def test_a_gain_within_chance_is_none():
     found = find_members([probabilities(right), probabilities(right | (np.arange(100) == 3))], scores, [()] * 2, [])
     assert found.members[0] == 1
     assert not found.better
+
+
+def test_mirror_images_are_asked_about_where_that_pays():
+    numbers = np.arange(200)
+    plain, elsewhere = probabilities(numbers % 5 != 0), probabilities(numbers % 5 != 1)
+    alone = Found([2], 0.0, 0.0)
+    found = with_mirror_images(alone, plain, elsewhere, plain, scores)
+    assert (found.members, found.mirrored, found.better) == ([2], True, True)
+    assert found.gain == pytest.approx(0.2)
+    assert with_mirror_images(alone, plain, plain, plain, scores) is alone
+
+
+def test_a_network_is_asked_about_both_images(tmp_path):
+    member = create_model("resnet18", depths=(1, 1), dims=(8, 8), classes=3, image_size=16).eval()
+    specification = EnsembleSpec(
+        family="ensemble",
+        name="e",
+        task="image-classification",
+        members=(member.specification.to_dict(),),
+        mirrored=True,
+    )
+    network = create_model(specification).eval()
+    network.members[0].load_state_dict(member.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = (member(x).softmax(-1) + member(x.flip(-1)).softmax(-1)) / 2
+        torch.testing.assert_close(network(x).exp(), expected)
+        torch.testing.assert_close(network(x.flip(-1)), network(x))
+        network.save_pretrained(tmp_path / "saved")
+        torch.testing.assert_close(from_pretrained(tmp_path / "saved").eval()(x), network(x))
+
+
+def test_no_mirror_image_is_asked_about_beyond_the_limits(tmp_path):
+    made = with_trials(tmp_path / "run", 1)
+    bench, (trial,) = bench_of(made), made.folder.state.trials
+    bench.task.data.augmentation = Augmentation(flip=True)
+    made.train_until(trial, 0.1, end=1e9)
+    trial.onnx_latency, trial.size, trial.macs = 1.0, 1, 1
+    seen = []
+    forward = type(bench.trained(trial)).forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(bench.trained(trial)), "forward", lambda self, x: (seen.append(1), forward(self, x))[1])
+        counts = []
+        for limits in ([math.inf] * 3, [1.5, math.inf, math.inf], [math.inf, math.inf, 1.5]):
+            seen.clear()
+            average(bench, [trial], -1, limits)
+            counts.append(len(seen))
+    assert counts[1] == counts[2] < counts[0]
 
 
 def test_an_average_is_shipped_only_beyond_the_tolerance(tmp_path, short_runs, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from formwright.fitting.bench import Bench
 from formwright.fitting.records import Trial
@@ -30,16 +31,18 @@ class Found:
         members: places among the candidates.
         gain: the mean over samples of the average's score less that of the best one alone.
         noise: the standard error of that mean.
+        mirrored: whether each is asked about the mirror image too.
     """
 
     members: list[int]
     gain: float
     noise: float
+    mirrored: bool = False
 
     @property
     def better(self) -> bool:
         """Whether it gains more than chance might."""
-        return len(self.members) > 1 and self.gain > self.noise
+        return (len(self.members) > 1 or self.mirrored) and self.gain > self.noise
 
 
 def find_members(
@@ -70,12 +73,29 @@ def find_members(
         if options[place].mean() <= reached.mean():
             break
         members, reached = [*members, place], options[place]
-    difference = reached - alone[best]
-    return Found(members, float(difference.mean()), float(difference.std() / math.sqrt(len(difference))))
+    return Found(members, *_gained(reached - alone[best]))
+
+
+def with_mirror_images(found: Found, plain: Values, mirrored: Values, alone: Values, scores: Any) -> Found:
+    """What was found, or the same members with mirror images where these gain more than chance might.
+
+    Args:
+        plain, mirrored: probabilities by the members, ``(samples, classes)``, of samples and of their mirror images.
+        alone: those by the best one alone.
+        scores: the score of each sample, from probabilities.
+    """
+    both = scores((plain + mirrored) / 2)
+    gain, noise = _gained(both - scores(plain))
+    return Found(found.members, *_gained(both - scores(alone)), mirrored=True) if gain > noise else found
+
+
+def _gained(differences: Values) -> tuple[float, float]:
+    """The mean of the differences of samples, and its standard error."""
+    return float(differences.mean()), float(differences.std() / math.sqrt(len(differences)))
 
 
 def average(bench: Bench, trials: Sequence[Trial], winner: int, limits: Sequence[float]) -> tuple[Found, Network]:
-    """The best average of what candidates say, as one network.
+    """The best average of what candidates say, of the mirror images too where it pays, as one network.
 
     Args:
         trials: the candidates.
@@ -96,18 +116,25 @@ def average(bench: Bench, trials: Sequence[Trial], winner: int, limits: Sequence
         counted = [goal.counted(outputs[row : row + 1], targets[row : row + 1]) for row in rows]
         return np.array([goal.metric.score(total / count) for total, count in counted])
 
-    probabilities = []
-    for model in models:
+    def said(model: nn.Module, *, mirrored: bool = False) -> Values:
         run = runner(model)
-        probabilities.append(softmax(np.concatenate([run(batch.inputs) for batch in batches])))
+        return softmax(np.concatenate([run(batch.inputs.flip(-1) if mirrored else batch.inputs) for batch in batches]))
+
+    probabilities = [said(model) for model in models]
     costs = [(trial.onnx_latency or trial.eager_latency, trial.size, trial.macs) for trial in trials]
     found = find_members(probabilities, scores, costs, limits)
+    seconds, _, macs = (sum(costs[place][kind] for place in found.members) for kind in range(3))
+    if bench.task.data.mirrors and 2 * seconds <= limits[0] and 2 * macs <= limits[2]:
+        plain = np.mean([probabilities[place] for place in found.members], axis=0)
+        mirrored = np.mean([said(models[place], mirrored=True) for place in found.members], axis=0)
+        found = with_mirror_images(found, plain, mirrored, probabilities[found.members[0]], scores)
     chosen = [models[place] for place in found.members]
     specification = EnsembleSpec(
         family="ensemble",
         name="ensemble",
         task=bench.task.name,
         members=tuple(model.specification.to_dict() for model in chosen),  # type: ignore[union-attr, operator]
+        mirrored=found.mirrored,
     )
     ensemble = create_model(specification)
     for own, model in zip(ensemble.members, chosen, strict=True):  # type: ignore[arg-type]

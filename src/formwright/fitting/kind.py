@@ -101,6 +101,8 @@ class Data(ABC):
         argument: what ``formwright predict`` is given, such as ``picture.png``; ``asked`` says it in words.
         takes_weights: whether a checkpoint of the user may join the race.
         race_samples: validation samples that a rung of the race looks at; the final choice looks at all.
+        mirrors: whether a sample and its mirror image, left to right, mean the same: so it is where
+            both are trained on.
         keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
             data that is soon memorised.
         leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
@@ -128,6 +130,7 @@ class Data(ABC):
     takes_weights: ClassVar[bool] = False
     race_samples: ClassVar[int] = 2000
     keeps_best: ClassVar[bool] = False
+    mirrors: bool = False
     leaves_range: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
     free: ClassVar[tuple[str, ...]] = ()

@@ -15,7 +15,7 @@ from formwright.search.halving import Rung, plan_rungs, survivors
 from formwright.search.proposals import Proposer
 
 #: Of the time for training, how much the race may take before the winner is finished, and the seconds that suffice.
-RACE_SHARE, RACE_MOST = 0.35, 200.0
+RACE_SHARE, RACE_MOST = 0.35, 150.0
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"

@@ -18,6 +18,8 @@ from formwright.errors import UserError
 METRICS_SCHEMA = 2
 #: The form that is an average of candidates.
 ENSEMBLE = "ensemble"
+#: Whether its members are asked about the mirror image too, among the facts of a run.
+MIRRORED = "mirrored"
 
 
 @dataclass

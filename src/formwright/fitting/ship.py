@@ -19,7 +19,7 @@ from formwright.files import atomic_path, write_json
 from formwright.fitting.final import Shipment, members
 from formwright.fitting.goal import Findings, Goal, Run
 from formwright.fitting.kind import PARTS
-from formwright.fitting.records import Agreement, FitResult, Variant
+from formwright.fitting.records import ENSEMBLE, MIRRORED, Agreement, FitResult, Variant
 from formwright.fitting.session import Session
 from formwright.models import from_pretrained
 from formwright.training.evaluation import runner
@@ -175,6 +175,8 @@ def processor_name() -> str:
 def _model_name(session: Session, chosen: Variant) -> str:
     others = len(members(session, chosen)) - 1
     beside = f" and {others} more" if others else ""
+    if chosen.form == ENSEMBLE and session.folder.state.facts[MIRRORED]:
+        beside += ", asked about the mirror image too"
     return f"{session.trial(chosen.trial).name}{beside} ({chosen.name})"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from formwright.compression.registry import Compressor, tried_in_fit
 from formwright.errors import CandidateError, StorageError, UserError
 from formwright.fitting.metric import Metric
-from formwright.fitting.records import ENSEMBLE, ShrinkStep, Trial, Variant
+from formwright.fitting.records import ENSEMBLE, MIRRORED, ShrinkStep, Trial, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import COMPRESSION_GAIN
 from formwright.measurement.budget import format_bytes, format_seconds
@@ -74,7 +74,7 @@ def try_average(session: Session) -> None:
         return
     able = [t for t in state.trials if t.curve and not t.teacher and t.status in ("finished", "stopped")]
     able = sorted(able, key=lambda trial: (trial.number != state.winner, -trial.score))[:CONSIDERED]
-    if len(able) < 2:
+    if len(able) < 2 and not (able and session.task.data.mirrors):
         note_step(session, AVERAGE, False, False, "there is only one candidate", started)
         return
     budget = session.budget
@@ -98,12 +98,14 @@ def try_average(session: Session) -> None:
     names = ", ".join(f"#{number}" for number in found["members"])
     gained = f"{100 * found['gain']:+.2f} points" if session.task.metric.share else f"{found['gain']:+.4g}"
     noise = f"{100 * found['noise']:.2f}" if session.task.metric.share else f"{found['noise']:.4g}"
-    reason = f"of {names}: {gained} over the best alone, of which chance explains {noise}"
+    images = ", each asked about the mirror image too" if found["mirrored"] else ""
+    reason = f"of {names}{images}: {gained} over the best alone, of which chance explains {noise}"
     if found["variant"] is None:
-        reason = reason if len(found["members"]) > 1 else "no other candidate makes the best one better"
+        several = len(found["members"]) > 1 or images
+        reason = reason if several else "no other candidate makes the best one better"
         note_step(session, AVERAGE, True, False, reason, started)
         return
-    state.facts[ENSEMBLE] = found["members"]
+    state.facts[ENSEMBLE], state.facts[MIRRORED] = found["members"], found["mirrored"]
     add_variant(session, found["variant"])
     note_step(session, AVERAGE, True, True, reason, started)
 

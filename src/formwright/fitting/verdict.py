@@ -11,7 +11,7 @@ def verdict(result: FitResult, task: TaskType) -> list[str]:
     shipped, samples, sentences = result.shipped, task.words.samples, []
     fitted = {trial.number: trial.title for trial in result.trials if trial.fitted}
     if shipped.form == ENSEMBLE:
-        sentences.append(f"It is the average of what several candidates say: {result.model.rpartition(' (')[0]}.")
+        sentences.append(f"It is an average of answers: {result.model.rpartition(' (')[0]}.")
     elif shipped.trial in fitted:
         name = fitted[shipped.trial]
         networks = [one for one in result.variants if one.trial not in fitted and not one.violations]

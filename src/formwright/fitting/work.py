@@ -124,7 +124,13 @@ def average_best(
     found, model = average(bench, candidates, winner, limits)
     numbers = [candidates[place].number for place in found.members]
     variant = dataclasses.asdict(export(bench, model, label, numbers[0])) if found.better else None
-    return {"members": numbers, "gain": found.gain, "noise": found.noise, "variant": variant}
+    return {
+        "members": numbers,
+        "mirrored": found.mirrored,
+        "gain": found.gain,
+        "noise": found.noise,
+        "variant": variant,
+    }
 
 
 def refit_chosen(

@@ -318,7 +318,8 @@ class Each(Part):
 class Flattened(Part):
     """A part for tokens on one axis, on any grid: the places follow each other row by row.
 
-    How a mixer of sequences reads a picture or a volume.
+    How a mixer of sequences reads a picture or a volume. Class tokens, which have no place, are read last: so a causal
+    part lets them see every place.
 
     Args:
         dim: channels in and out.
@@ -333,6 +334,8 @@ class Flattened(Part):
     Source: as Mamba reads feature maps in U-Mamba, arXiv 2401.04722.
     """
 
+    settles: ClassVar[frozenset[str]] = frozenset({"prefix", "grid"})
+
     def __init__(self, dim: int, *, part: PartSpec, grid: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.part: Part = build_part(part, dim, grid=None if grid is None else (math.prod(grid),))
@@ -342,8 +345,8 @@ class Flattened(Part):
                 f"Part {part.name!r} does not take tokens on one axis, so a grid cannot be flattened for it."
             )
         self.promise(any_grid=promises.any_grid, batch_invariant=promises.batch_invariant, per_token=promises.per_token)
-        offers = {"mask", "condition", "memory", "memory_mask"}
-        self.uses = self.part.uses & frozenset(offers)  # type: ignore[misc]
+        passed = self.part.uses & {"mask", "condition", "memory", "memory_mask"}
+        self.uses = passed | {"prefix", "grid"}  # type: ignore[misc]
 
     def inner_axes(self) -> InnerAxes:
         return sharing("part")
@@ -352,6 +355,10 @@ class Flattened(Part):
         self, x: Float[Tensor, "batch *grid channels"], context: Context = EMPTY
     ) -> Float[Tensor, "batch *grid channels"]:
         context = settled(self, context)
+        if context.prefix:
+            return self._prefixed(x, context)
+        if context.grid is not None:
+            context = context.replace(grid=None)
         tokens, condition = x.flatten(1, -2), context.condition
         if condition is not None and condition.ndim > 2:
             condition = condition.flatten(1, -2)
@@ -369,3 +376,12 @@ class Flattened(Part):
             condition = ordered(condition, order)
         y = self.part(ordered(tokens, order), context.replace(mask=mask.bool(), condition=condition))
         return ordered(y, order.argsort(dim=1)).view(x.shape)
+
+    def _prefixed(self, x: Tensor, context: Context) -> Tensor:
+        """Tokens without a place go from the front of the one axis to its end, and back."""
+        count, condition, mask = context.prefix, context.condition, context.mask
+        if condition is not None and condition.ndim > 2:
+            condition = condition.roll(-count, dims=1)
+        mask = None if mask is None else mask.roll(-count, dims=1)
+        y = self(x.roll(-count, dims=1), context.replace(prefix=0, grid=None, condition=condition, mask=mask))
+        return y.roll(count, dims=1)

@@ -138,7 +138,11 @@ class _Normed(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Take the norm into the convolution: the largest stays the largest where the norm's scale is positive."""
-        if self.norm is not None and bool((self.norm.weight > 0).all()) and fold_batch_norm(self.conv, self.norm):
+        if self.norm is None:
+            return
+        # Signs are not known where only shapes are: the weights are not learned, and begin at one.
+        positive = self.norm.weight.is_meta or bool((self.norm.weight > 0).all())
+        if positive and fold_batch_norm(self.conv, self.norm):
             self.norm = None
 
 

@@ -112,13 +112,24 @@ class SequencePool(Part):
         return (self.weights(x, context).transpose(1, 2) @ x.flatten(1, -2)).squeeze(1)
 
 
+def scores_of(dim: int, classes: int, *, bias: bool = True) -> nn.Linear | nn.Identity:
+    """The layer that gives the scores, ``(..., dim)`` to ``(..., classes)``; without classes, the features themselves.
+
+    Raises:
+        UserError: there are fewer than no classes.
+    """
+    if classes < 0:
+        raise UserError(f"A model has {classes} classes; give their number, or 0 for a model that returns features.")
+    return nn.Linear(dim, classes, bias=bias) if classes else nn.Identity()
+
+
 @PARTS.register("classifier")
 class Classifier(Part):
     """``logits = W pooled_norm(pool(norm(x))) + b``.
 
     Args:
         dim: channels of the tokens.
-        classes: number of scores.
+        classes: number of scores; 0 for the vector that they would be computed from.
         norm: norm of the tokens, before pooling.
         pool: how tokens become one vector.
         pooled_norm: norm of that vector.
@@ -147,12 +158,12 @@ class Classifier(Part):
         self.pool = build_part(pool, dim)
         self.pooled_norm = None if pooled_norm is None else build_part(pooled_norm, dim)
         self.dropout = nn.Dropout(dropout) if dropout else None
-        self.linear = nn.Linear(dim, classes, bias=bias)
-        if pooled_norm is None and self.pool.equivariant:
+        self.linear = scores_of(dim, classes, bias=bias)
+        if classes and pooled_norm is None and self.pool.equivariant:
             self.input_layers = ("linear",)  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL)}
+        return {"linear.weight": (None, RESIDUAL)} if isinstance(self.linear, nn.Linear) else {}
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm", "pool", "pooled_norm")
@@ -182,7 +193,7 @@ class MLPClassifier(Part):
 
     Args:
         dim: channels of the tokens.
-        classes: number of scores.
+        classes: number of scores; 0 for the vector that they would be computed from.
         ratio: hidden width over ``dim``.
         activation: name of the activation.
         pooled_norm: norm of the pooled vector.
@@ -214,7 +225,7 @@ class MLPClassifier(Part):
         self.activation = build_activation(activation)
         self.norm = nn.LayerNorm(hidden, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden, classes)
+        self.linear = scores_of(hidden, classes)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
         return {"fc1.weight": (None, RESIDUAL)}
@@ -238,7 +249,7 @@ class MLPClassifier(Part):
 class DistillationHead(Part):
     """A head with a classifier of its own, ``distilled``, that follows a teacher when a network learns from one."""
 
-    distilled: nn.Linear
+    distilled: nn.Linear | nn.Identity
 
 
 @PARTS.register("distilled_classifier")
@@ -258,11 +269,12 @@ class DistilledClassifier(DistillationHead):
     def __init__(self, dim: int, classes: int, *, norm: PartSpec | None = None) -> None:
         super().__init__()
         self.norm = None if norm is None else build_part(norm, dim)
-        self.linear = nn.Linear(dim, classes)
-        self.distilled = nn.Linear(dim, classes)
+        self.linear = scores_of(dim, classes)
+        self.distilled = scores_of(dim, classes)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL), "distilled.weight": (None, RESIDUAL)}
+        names = ("linear.weight", "distilled.weight") if isinstance(self.linear, nn.Linear) else ()
+        return dict.fromkeys(names, (None, RESIDUAL))
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm")
@@ -301,12 +313,13 @@ class NormedDistilledClassifier(DistillationHead):
         super().__init__()
         self.pool = MeanPool(dim)
         self.pooled_norm = BatchNorm(dim)
-        self.linear = nn.Linear(dim, classes)
+        self.linear = scores_of(dim, classes)
         self.distilled_norm = BatchNorm(dim)
-        self.distilled = nn.Linear(dim, classes)
+        self.distilled = scores_of(dim, classes)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL), "distilled.weight": (None, RESIDUAL)}
+        names = ("linear.weight", "distilled.weight") if isinstance(self.linear, nn.Linear) else ()
+        return dict.fromkeys(names, (None, RESIDUAL))
 
     def inner_axes(self) -> InnerAxes:
         return sharing("pool", "pooled_norm", "distilled_norm")
@@ -333,7 +346,7 @@ class TokenScores(Part):
 
     Args:
         dim: channels of the tokens.
-        classes: number of scores.
+        classes: number of scores; 0 for the vector that they would be computed from.
         norm: norm of the tokens.
         bias: whether there is a ``b``.
         tied: let ``W`` be the weight of the model's token embedding; the head has none of its own then.
@@ -373,7 +386,7 @@ class TokenScores(Part):
             self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL)}
+        return {"linear.weight": (None, RESIDUAL)} if isinstance(self.linear, nn.Linear) else {}
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm")

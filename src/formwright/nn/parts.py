@@ -129,6 +129,8 @@ class Part(nn.Module):
     #: where it does nothing else with either: whatever is linear in the tokens can then be taken into them.
     input_layers: ClassVar[tuple[str, ...]] = ()
     output_layers: ClassVar[tuple[str, ...]] = ()
+    #: The facts that the part settles before the parts in it see the tokens.
+    settles: ClassVar[frozenset[str]] = frozenset()
     #: Whether the part gives ``(y, context)`` with its ``keys`` where the context says ``keys_wanted``.
     shares_keys: ClassVar[bool] = False
     #: Whether the part, behind a branch, needs the keys of the part in the branch.
@@ -280,9 +282,12 @@ class Part(nn.Module):
         for name in ignored:
             if context.says(name):
                 fields = ", ".join(field for field in ignored if context.says(field))
+                remedy = "choose a part that uses it, or leave it unset"
+                if name == "prefix":
+                    remedy = "build the model with class_tokens=0, or put the part in by swap_mixers"
                 raise UserError(
                     f"{ignored[name]} does not use {fields} of the context, and ignoring it would give a wrong answer; "
-                    "choose a part that uses it, or leave it unset."
+                    f"{remedy}."
                 )
         if not context.checked:
             check_offers(self, context)
@@ -290,11 +295,21 @@ class Part(nn.Module):
     def ignored_facts(self) -> Mapping[str, str]:
         """The facts that would be ignored, by name, and which part in it would do so."""
         if self._ignored is None:
-            mixing = [part for part in self.modules() if isinstance(part, Part) and not part.promises.per_token]
-            self._ignored = {
-                fact: type(part).__name__ for fact in FACTS for part in reversed(mixing) if fact not in part.uses
-            }
+            found: dict[str, str] = {}
+            _find_ignored(self, frozenset(FACTS), found)
+            self._ignored = {fact: found[fact] for fact in FACTS if fact in found}
         return self._ignored
+
+
+def _find_ignored(module: nn.Module, facts: frozenset[str], found: dict[str, str]) -> None:
+    """Note the first part in ``module`` that would ignore each of the ``facts`` that reach it."""
+    if isinstance(module, Part):
+        if not module.promises.per_token:
+            for fact in facts - module.uses:
+                found.setdefault(fact, type(module).__name__)
+        facts -= module.settles
+    for child in module.children():
+        _find_ignored(child, facts, found)
 
 
 def offers_taken(module: nn.Module) -> frozenset[str]:
@@ -343,17 +358,25 @@ def _parameters(constructor: Callable[..., Any]) -> Mapping[str, inspect.Paramet
     return inspect.signature(constructor).parameters
 
 
-def build_part(spec: PartSpec, *sizes: int, grid: tuple[int, ...] | None = None) -> Any:
+def build_part(spec: PartSpec | str, *sizes: int, grid: tuple[int, ...] | None = None, **changes: Any) -> Any:
     """Construct a part: ``sizes`` are its channel counts (``dim``, or ``in_dim, dim``), ``grid`` the expected grid.
 
-    The grid reaches the constructors that name it; everything else comes from the specification's options.
+    >>> build_part("mamba", 128)                                     # doctest: +SKIP
+
+    The grid reaches the constructors that name it; everything else are the options of the specification, and those
+    given here.
+
+    Args:
+        spec: the specification of a part, or its name.
 
     Raises:
         UserError: the part is not registered, or an option is unknown or missing.
     """
+    if isinstance(spec, str):
+        spec = PartSpec(spec)
     constructor = PARTS[spec.name]
     parameters = _parameters(constructor)  # type: ignore[arg-type]  # mypy takes its instances' hash for its own
-    options: dict[str, Any] = dict(spec.options)
+    options: dict[str, Any] = {**spec.options, **changes}
     if "grid" in parameters and "grid" not in options:
         options["grid"] = grid
     unknown = [name for name in options if name not in parameters]

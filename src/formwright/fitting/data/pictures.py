@@ -59,6 +59,10 @@ class Pictures(ClassifiedData):
 
         return infer_augmentation(self.content)
 
+    @property
+    def mirrors(self) -> bool:  # type: ignore[override]
+        return self.augmentation.flip
+
     @classmethod
     def recognise(cls, path: Path | None) -> str | None:
         if path is None:

@@ -22,9 +22,13 @@ from formwright.nn.specification import NetworkSpec, register_specification
 @register_specification
 @dataclass(frozen=True, kw_only=True)
 class EnsembleSpec(NetworkSpec):
-    """Classifiers of the same input; each of ``members`` is the dictionary of a specification."""
+    """Classifiers of the same input; each of ``members`` is the dictionary of a specification.
+
+    With ``mirrored``, each is asked about the input and about its mirror image, left to right.
+    """
 
     members: tuple[Mapping[str, Any], ...]
+    mirrored: bool = False
     kind: Literal["ensemble"] = "ensemble"
 
     def __post_init__(self) -> None:  # as JSON has them, so that one that was saved equals one that was made
@@ -45,6 +49,8 @@ class EnsembleSpec(NetworkSpec):
 @NETWORKS.register("ensemble")
 class Ensemble(Network):
     """``log(mean_m softmax(member_m(x)))``: the mean of the members' probabilities, as scores.
+
+    Where it is ``mirrored``, the mean is over each member's answers to ``x`` and to its mirror image.
 
     Raises:
         UserError: there are no members, or they take different inputs.
@@ -74,5 +80,6 @@ class Ensemble(Network):
 
     def forward(self, input: Tensor) -> Float[Tensor, "batch classes"]:
         """The logarithms of mean probabilities, ``(batch, classes)``."""
-        probabilities = [call(member, input).softmax(-1) for member in self.members]
+        views = [input, input.flip(-1)] if self._specification.mirrored else [input]
+        probabilities = [call(member, view).softmax(-1) for member in self.members for view in views]
         return torch.stack(probabilities).mean(0).clamp(min=torch.finfo(torch.float32).tiny).log()

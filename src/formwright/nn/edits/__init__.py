@@ -34,7 +34,7 @@ from formwright.nn.edits.layers import (
     set_module,
 )
 from formwright.nn.edits.norms import replace_norms
-from formwright.nn.edits.parts import drop, drop_branch, merge, merge_tokens, replace, replace_part
+from formwright.nn.edits.parts import drop, drop_branch, merge, merge_tokens, replace, replace_part, swap_mixers
 from formwright.nn.edits.quantisation import quantisable_layers, quantise, quantise_layers, tap_quantiser
 from formwright.nn.specification import EditSpec
 
@@ -60,6 +60,7 @@ __all__ = [
     "replace_layer",
     "replace_part",
     "set_module",
+    "swap_mixers",
     "tap_quantiser",
     "tensor_at",
     "widths_of",

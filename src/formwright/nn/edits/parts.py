@@ -10,9 +10,10 @@ from torch import nn
 from formwright.errors import UserError
 from formwright.nn.edits.axes import module_at
 from formwright.nn.edits.layers import set_module
+from formwright.nn.embeddings import ClassToken
 from formwright.nn.frame import Branch, DroppedBranch
 from formwright.nn.initialization import initialize
-from formwright.nn.parts import Part
+from formwright.nn.parts import Part, build_part
 from formwright.nn.specification import EditSpec, PartSpec
 
 
@@ -66,6 +67,42 @@ def replace_part(model: nn.Module, target: str, spec: PartSpec) -> EditSpec:
         )
     set_module(model, target, _built(model, holder, slot, spec).train(old.training))
     return EditSpec("replace", target, {"part": spec})
+
+
+def swap_mixers(model: nn.Module, mixer: PartSpec | str, **options: Any) -> list[EditSpec]:
+    """Put another token mixer, with new weights, in the place of every token mixer of a model, and record it there.
+
+    >>> swap_mixers(model, "mamba")                                  # doctest: +SKIP
+
+    A mixer of sequences that meets a grid of several axes, or class tokens that it does not know of, is put into a
+    ``flattened`` part: it reads the places row by row, and class tokens last.
+
+    Args:
+        model: a network with residual branches; it is changed in place, and is saved and loaded as it becomes.
+        mixer: a part, or its name.
+        options: of the part, beside those that it has.
+
+    Returns:
+        The edits that replay it.
+
+    Raises:
+        UserError: the model has no token mixer in a residual branch, or the part cannot take its tokens.
+    """
+    spec = (PartSpec(mixer) if isinstance(mixer, str) else mixer).with_options(**options)
+    facts = {"prefix", "grid"} if any(isinstance(part, ClassToken) for part in model.modules()) else set()
+    edits = []
+    for name, branch in list(model.named_modules()):
+        if not isinstance(branch, Branch) or branch.part.promises.per_token:
+            continue
+        new = build_part(spec, branch.dim, grid=branch.grid)
+        fits = len(branch.grid) in new.promises.dimensions and facts <= new.uses
+        edits.append(replace_part(model, f"{name}.part", spec if fits else PartSpec("flattened", {"part": spec})))
+    if not edits:
+        raise UserError(f"{type(model).__name__} has no residual branch that mixes tokens, so no mixer can be swapped.")
+    record = getattr(model, "record_edits", None)
+    if record is not None:
+        record(edits)
+    return edits
 
 
 def merge(model: nn.Module, target: str, options: Mapping[str, Any]) -> None:
