@@ -27,6 +27,8 @@ _PUBLIC = {
     "list_models": "formwright.models",
     "load_checkpoint": "formwright.models",
     "Model": "formwright.models",
+    "build_part": "formwright.nn",
+    "swap_mixers": "formwright.nn.edits",
     "ModelSpec": "formwright.nn.specification",
     "fit": "formwright.fitting",
     "predict": "formwright.deployment",
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from formwright.models import from_pretrained as from_pretrained
     from formwright.models import list_models as list_models
     from formwright.models import load_checkpoint as load_checkpoint
+    from formwright.nn import build_part as build_part
+    from formwright.nn.edits import swap_mixers as swap_mixers
     from formwright.nn.specification import ModelSpec as ModelSpec
 
 

@@ -58,3 +58,10 @@ def test_models_of_other_packages_are_listed_too(tmp_path: Path) -> None:
     assert list(rows)[-1] == "weaver_s12"
     assert rows["weaver_s12"][-1] == "weaving"
     assert rows["poolformer_s12"][-1] == "image-classification"
+
+
+def test_parts_are_listed_by_kind(cli) -> None:
+    answer = cli("parts", "mamba*", "--kind", "token mixer")
+    assert answer.code == 0
+    assert [line.split()[0] for line in answer.out.splitlines() if line.startswith("mamba")] == ["mamba", "mamba2"]
+    assert "the kinds are channel mixer" in cli("parts", "--kind", "nothing").refusal()

@@ -156,3 +156,39 @@ def test_a_crash_while_saving_keeps_the_model_that_was_there(
         model.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
     assert torch.equal(from_pretrained(tmp_path)(images), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["poolformer_s12", "deit_tiny_distilled_patch16_224", "caformer_s18", "efficientvit_m0"]
+)
+def test_without_classes_the_features_come_back(name, tmp_path):
+    size = 64 if name != "efficientvit_m0" else 224
+    model = create_model(name, classes=0, image_size=size).eval()
+    whole = create_model(name, classes=4, image_size=size)
+    missing = set(whole.state_dict()) - set(model.state_dict())
+    assert {name.rpartition(".")[0] for name in missing} <= {"head.linear", "head.distilled"}
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        y = model(x)
+        model.save_pretrained(tmp_path)
+        torch.testing.assert_close(from_pretrained(tmp_path).eval()(x), y)
+    assert y.shape == (2, whole.head.linear.in_features)
+    with pytest.raises(UserError, match="-1 classes"):
+        create_model(name, classes=-1, image_size=size)
+
+
+def test_features_of_blocks():
+    model = create_model("vit_tiny_patch16_224", classes=0, dim=16, depth=3, heads=2, image_size=32).eval()
+    assert len(model.block_names) == 3
+    x = torch.randn(2, 3, 32, 32)
+    second, last = model.features(x, at=[model.block_names[1], model.block_names[-1]])
+    (stage,) = model.features(x)
+    assert second.shape == (2, 2, 2, 16)
+    torch.testing.assert_close(last, stage)
+    with pytest.raises(UserError, match="and those of its blocks, such as backbone"):
+        model.features(x, at=["backbone.stages.9"])
+
+
+def test_names_of_other_libraries_are_translated():
+    with pytest.raises(UserError, match="no option 'num_classes'; did you mean classes"):
+        create_model("poolformer_s12", num_classes=3)

@@ -8,9 +8,9 @@ import torch
 
 from formwright.errors import UserError
 from formwright.models import Model, create_model, empty_copy, from_pretrained
-from formwright.nn import PARTS, Context, Part, part
+from formwright.nn import PARTS, Context, Part, build_part, part
 from formwright.nn.context import EMPTY
-from formwright.nn.edits import apply_edits, drop_branch, merge_tokens, replace_part
+from formwright.nn.edits import apply_edits, drop_branch, merge_tokens, replace_part, swap_mixers
 from formwright.nn.specification import EditSpec
 
 BRANCH = "backbone.stages.0.blocks.1.branches.0"
@@ -168,3 +168,50 @@ def test_a_branch_is_dropped_once() -> None:
     model = decoder()
     with pytest.raises(UserError, match=rf"The branch '{BRANCH}' has been dropped already"):
         apply_edits(model, [EditSpec("drop", BRANCH)] * 2)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "poolformer_s12", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(("mixer", "options"), [("mamba", {}), ("linear_attention", {"heads": 2})])
+def test_mixers_of_models_are_swapped_and_saved(name: str, mixer: str, options: dict[str, Any], tmp_path: Path) -> None:
+    narrow = {"dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1)}
+    small = {
+        "vit_tiny_patch16_224": {"dim": 16, "depth": 2, "heads": 2, "image_size": 32},
+        "poolformer_s12": {**narrow, "image_size": 64},
+        "swin_tiny_patch4_window7_224": {
+            "dims": (8, 8, 16, 16),
+            "depths": (1, 1, 1, 1),
+            "heads": (1, 1, 2, 2),
+            "image_size": 224,
+        },
+    }[name]
+    model = create_model(name, classes=3, **small)
+    edits = swap_mixers(model, mixer, **options)
+    assert len(edits) == {"vit_tiny_patch16_224": 2}.get(name, 4)
+    x = torch.randn(2, 3, small["image_size"], small["image_size"])
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(reloaded(model, tmp_path).eval()(x), model(x))
+
+
+def test_a_causal_mixer_reads_class_tokens_last() -> None:
+    torch.manual_seed(0)
+    mixer = build_part("flattened", 8, part=part("mamba"))
+    tokens = torch.randn(2, 2 + 6, 8)
+    with torch.no_grad():
+        y = mixer(tokens, Context(prefix=2, grid=(2, 3)))
+        plain = mixer.part(torch.cat([tokens[:, 2:], tokens[:, :2]], 1))
+    torch.testing.assert_close(y, torch.cat([plain[:, 6:], plain[:, :6]], 1))
+
+
+def test_a_model_without_mixers_says_so() -> None:
+    with pytest.raises(UserError, match="no residual branch that mixes tokens"):
+        swap_mixers(create_model("airbench94", dims=(8, 8, 8), classes=2, image_size=32), "mamba")
+
+
+def test_a_mixer_of_sequences_does_not_stand_on_a_grid_of_two_axes() -> None:
+    model = create_model("poolformer_s12", dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), classes=2, image_size=64)
+    edit = replace_part(model, "backbone.stages.0.blocks.0.branches.0.part", part("mamba"))
+    with pytest.raises(UserError, match=r"grid of 1 axes, and this network has 2; part\(\"flattened\""):
+        model.record_edits([edit])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from formwright.cli.output import (
     print_fit,
     print_measurements,
     print_models,
+    print_parts,
     print_predictions,
     reporter,
 )
@@ -218,6 +220,28 @@ def list_command(
         _print_json([model.name for model in models])
     else:
         print_models(models)
+
+
+@app.command()
+def parts(
+    pattern: Annotated[
+        str, typer.Argument(help="Shell-style pattern of names, such as '*attention' (in quotes).")
+    ] = "*",
+    kind: Annotated[str | None, typer.Option(help="Only parts of this kind, such as 'token mixer'.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the parts that models are made of, to use in modules of your own."""
+    from formwright.nn.listing import listed_parts
+
+    found = listed_parts(pattern, kind=kind)
+    if not found:
+        kinds = sorted({facts.kind for facts in listed_parts()})
+        which = f"of the kind {kind!r} " if kind else ""
+        raise UserError(f"No part {which}matches {pattern!r}; the kinds are {', '.join(kinds)}.")
+    if as_json:
+        _print_json([dataclasses.asdict(facts) for facts in found])
+    else:
+        print_parts(found)
 
 
 @app.command()

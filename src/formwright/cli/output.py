@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from formwright.deployment.preparation import Answer
     from formwright.fitting.records import FitResult
     from formwright.measurement.measurements import Measurement
+    from formwright.nn.listing import PartFacts
     from formwright.studies.arena.records import ArenaResult, Speed
 
 #: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
@@ -249,6 +250,16 @@ def print_models(models: Sequence[Listed]) -> None:
     table.add_column("task")
     for model in models:
         table.add_row(escape(model.name), format_count(model.parameters), model.task)
+    console.print(table, highlight=False)
+
+
+def print_parts(parts: Sequence[PartFacts]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("part", "kind", "axes", "causal", "what it is"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("part", "axes", "causal"))
+    for facts in parts:
+        axes = ", ".join(map(str, facts.axes))
+        table.add_row(facts.name, facts.kind, axes, facts.causal, escape(facts.summary))
     console.print(table, highlight=False)
 
 

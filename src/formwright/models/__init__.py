@@ -64,6 +64,25 @@ def register_family(
         MODELS.add(name, Variant(family, task, build, options))
 
 
+#: What other libraries call our options.
+OTHER_NAMES = {
+    "num_classes": "classes",
+    "num_labels": "classes",
+    "num_heads": "heads",
+    "num_attention_heads": "heads",
+    "embed_dim": "dim",
+    "hidden_size": "dim",
+    "d_model": "dim",
+    "num_layers": "depth",
+    "num_hidden_layers": "depth",
+    "img_size": "image_size",
+    "in_chans": "channels",
+    "in_channels": "channels",
+    "drop_path_rate": "drop_path",
+    "vocab_size": "vocabulary",
+}
+
+
 def model_specification(name: str, **changes: Any) -> Any:
     """The specification of a named model, with options of its family changed.
 
@@ -74,8 +93,10 @@ def model_specification(name: str, **changes: Any) -> Any:
     accepted = list(inspect.signature(variant.build).parameters)
     unknown = [key for key in changes if key not in accepted]
     if unknown:
-        offered = ", ".join(key for key in accepted if key != "name")
-        raise UserError(f"Model {name!r} has no option {unknown[0]!r}; its options are: {offered}.")
+        offered = [key for key in accepted if key != "name"]
+        ours = OTHER_NAMES.get(unknown[0])
+        hint = f"did you mean {ours}? Its" if ours in offered else "its"
+        raise UserError(f"Model {name!r} has no option {unknown[0]!r}; {hint} options are: {', '.join(offered)}.")
     return variant.build(**{"name": name, **variant.options, **changes})
 
 

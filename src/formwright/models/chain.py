@@ -142,5 +142,8 @@ class Chain(Network):
             return super().features(inputs, at)
         self.check_input(inputs)
         names = [name for name, _ in self.stages()]
-        wanted = [names.index(name) for name in self._features_at(at)]
+        found = self._features_at(at)
+        if not set(found) <= set(names):  # of blocks
+            return super().features(inputs, at)
+        wanted = [names.index(name) for name in found]
         return self.backbone.features(inputs, wanted, self._context(inputs, EMPTY))

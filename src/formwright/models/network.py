@@ -26,7 +26,7 @@ from formwright.files import read_json, write_json, write_safetensors
 from formwright.nn.context import EMPTY, SETTLED, Context, split_prefix
 from formwright.nn.convolution import keep_kernels_channels_last
 from formwright.nn.edits import apply_edits
-from formwright.nn.frame import Stage
+from formwright.nn.frame import Block, Branch, Stage
 from formwright.nn.initialization import Unfilled, initialize
 from formwright.nn.inputs import GridInput, ImageInput, Input, Source, TokenInput
 from formwright.nn.masks import mask_of_lengths
@@ -124,8 +124,8 @@ class Network(
         """Find out which offers the parts take and which facts they honour: when built, and after every edit.
 
         Raises:
-            UserError: nothing takes what the network or a part in it offers, or a part would ignore the padding of its
-                input.
+            UserError: nothing takes what the network or a part in it offers, a mixer stands on a grid of more or fewer
+                axes than it takes, or a part would ignore the padding of its input.
         """
         forget_checks(self)
         self._offers_taken = offers_taken(self)
@@ -137,6 +137,12 @@ class Network(
                 "that does."
             )
         for name, part in self.named_modules():
+            if isinstance(part, Branch) and part.grid and len(part.grid) not in part.part.promises.dimensions:
+                takes = " or ".join(map(str, part.part.promises.dimensions))
+                raise UserError(
+                    f"{type(part.part).__name__} ({name}) takes tokens on a grid of {takes} axes, and this network has "
+                    f'{len(part.grid)}; part("flattened", part=...) puts them on one axis.'
+                )
             if isinstance(part, Part) and "mask" in part.ignored_facts() and self.pads:
                 raise UserError(
                     f"The input of {self._specification.name} has padding, which {part.ignored_facts()['mask']} "
@@ -216,6 +222,14 @@ class Network(
                 yield name, module
 
     @property
+    def block_names(self) -> list[str]:
+        """The names of the blocks, in order: :meth:`features` gives what comes out of them."""
+        return list(self._blocks())
+
+    def _blocks(self) -> dict[str, nn.Module]:
+        return {name: module for name, module in self.named_modules() if isinstance(module, Block)}
+
+    @property
     def feature_info(self) -> list[FeatureInfo]:
         """The feature maps that :meth:`features` can return, in order."""
         stages = list(self.stages())
@@ -227,12 +241,12 @@ class Network(
 
         Args:
             inputs: what ``forward`` takes: a tensor, or several by name.
-            at: numbers, or names of :attr:`feature_info`.
+            at: numbers, or names of :attr:`feature_info`; names of :attr:`block_names` too, for networks of one stage.
 
         Raises:
             UserError: a stage that the network does not have.
         """
-        stages = dict(self.stages())
+        stages: dict[str, nn.Module] = {**dict(self.stages()), **self._blocks()}
         seen: dict[str, Tensor] = {}
 
         def listen(name: str) -> Any:
@@ -257,10 +271,13 @@ class Network(
         for index in range(len(names)) if at is None else at:
             if isinstance(index, int) and -len(names) <= index < len(names):
                 wanted.append(names[index])
-            elif index in names:
+            elif index in names or index in self._blocks():
                 wanted.append(str(index))
             else:
-                raise UserError(f"There is no feature map {index!r}; this model has {', '.join(names)}.")
+                raise UserError(
+                    f"There is no feature map {index!r}; this model has {', '.join(names)}, and those of its blocks, "
+                    f"such as {next(iter(self.block_names), 'none')}."
+                )
         return wanted
 
     # Token by token.

@@ -15,7 +15,7 @@ from formwright.errors import UserError
 from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context
 from formwright.nn.convolution import to_channels_first, to_channels_last
-from formwright.nn.frame import Branch, Stage
+from formwright.nn.frame import Stage
 from formwright.nn.inputs import GridInput, ImageInput, Input, lengths_of
 from formwright.nn.masks import mask_of_lengths
 from formwright.nn.parts import INCOMING, RESIDUAL, Part, Width, build_part
@@ -107,16 +107,6 @@ class UNet(Network):
         if grids[1] != grids[0]:
             raise UserError(f"The first encoder stage keeps the grid {grids[0]}, and makes {grids[1]} of it.")
         self.head: Part = build_part(specification.head, specification.decoder[-1].dim, specification.classes)
-        self._check_mixers(len(source.size))
-
-    def _check_mixers(self, axes: int) -> None:
-        for path, branch in self.named_modules():
-            if isinstance(branch, Branch) and axes not in branch.part.promises.dimensions:
-                takes = " or ".join(map(str, branch.part.promises.dimensions))
-                raise UserError(
-                    f"{type(branch.part).__name__} ({path}) takes tokens on a grid of {takes} axes, and this network "
-                    f'has {axes}; part("flattened", part=...) puts them on one axis.'
-                )
 
     def _padded(self, size: Size) -> Size:
         """The size filled up to whole strides."""
