@@ -372,6 +372,7 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "pixels": (Case("pixels", dim=8 * 5 * 7, channels_first=True),),
     "oriented_gradients": (Case("oriented_gradients", dim=36 * 1 * 2, channels_first=True),),
     "radial_basis": (Case("radial_basis"),),
+    "minirocket": (Case("minirocket", dim=2 * 84),),
     "values_and_spectrum": (Case("values_and_spectrum", dim=8 * (7 + 4)),),
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),

@@ -23,12 +23,14 @@ CHUNK = 64
 #: How much errors weigh against the size of the weights, the strongest regularisation first.
 STRENGTHS = (0.03, 0.3, 1.0, 4.0, 16.0)
 KERNEL_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
+#: With more features than samples: ten thousand features, each of which may weigh little.
+ROCKET_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)
 #: Directions among centres that are noise, by their share of the largest one.
 LEAST_EIGENVALUE = 1e-6
 #: Of the samples, the share that chooses among them; iterations of the solver.
 HELD_OUT, MOST_ITERATIONS = 0.15, 100
 #: Values of dense features at most, which bounds the time of the solver; a feature that deviates less is noise.
-MOST_VALUES, LEAST_DEVIATION = 16_000_000, 0.01
+MOST_VALUES, MOST_ROCKET_VALUES, LEAST_DEVIATION = 16_000_000, 100_000_000, 0.01
 
 
 def fit_head(model: Network, take: Take, seed: int) -> None:
@@ -36,9 +38,26 @@ def fit_head(model: Network, take: Take, seed: int) -> None:
     network: Any = model
     head = network.head.linear
     inputs, labels = take(max(MOST_VALUES // head.in_features, 1))
-    features = _features(network, inputs)
+    _fit_head(head, _features(network, inputs), labels, seed, STRENGTHS)
+
+
+def fit_minirocket(model: Network, take: Take, seed: int) -> None:
+    """Find the thresholds of a chain that begins with :class:`~formwright.nn.minirocket.MiniRocket`, and its head."""
+    network: Any = model
+    head = network.head.linear
+    inputs, labels = take(max(MOST_ROCKET_VALUES // head.in_features, 1))
+    network.backbone.embed.find_thresholds(inputs, torch.Generator().manual_seed(seed))
+    _fit_head(head, _features(network, inputs), labels, seed, ROCKET_STRENGTHS)
+
+
+def _fit_head(
+    head: Any, features: NDArray[np.float32], labels: NDArray[np.int64], seed: int, strengths: Sequence[float]
+) -> None:
     mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
-    weight, bias = logistic_regression((features - mean) / deviation, labels, len(head.weight), seed=seed)
+    standard, back = _few_directions((features - mean) / deviation)
+    weight, bias = logistic_regression(standard, labels, len(head.weight), seed=seed, strengths=strengths)
+    if back is not None:
+        weight = weight @ back
     weight /= deviation
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
@@ -54,6 +73,19 @@ def _features(network: Any, inputs: Tensor) -> NDArray[np.float32]:
             order.append(chosen)
             found.append(values["head.linear:input"].flatten(1))
     return torch.cat(found).float()[torch.cat(order).argsort()].numpy()
+
+
+def _few_directions(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """The samples in an orthonormal basis of what they span, where that is less than all, and the way back.
+
+    Weights of the smallest length lie in that span, so nothing changes but the time that a solver takes.
+    """
+    if len(features) >= features.shape[1]:
+        return features, None
+    values, vectors = np.linalg.eigh((features @ features.T).astype(np.float64))
+    kept = values > LEAST_EIGENVALUE * values.max()
+    roots = np.sqrt(values[kept])
+    return (vectors[:, kept] * roots).astype(np.float32), (vectors[:, kept] / roots).T @ features
 
 
 def fit_kernel(model: Network, take: Take, seed: int) -> None:

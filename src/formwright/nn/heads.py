@@ -163,7 +163,7 @@ class Classifier(Part):
             self.input_layers = ("linear",)  # type: ignore[misc]
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL)} if isinstance(self.linear, nn.Linear) else {}
+        return {} if isinstance(self.linear, nn.Identity) else {"linear.weight": (None, RESIDUAL)}
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm", "pool", "pooled_norm")
@@ -273,7 +273,7 @@ class DistilledClassifier(DistillationHead):
         self.distilled = scores_of(dim, classes)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        names = ("linear.weight", "distilled.weight") if isinstance(self.linear, nn.Linear) else ()
+        names = () if isinstance(self.linear, nn.Identity) else ("linear.weight", "distilled.weight")
         return dict.fromkeys(names, (None, RESIDUAL))
 
     def inner_axes(self) -> InnerAxes:
@@ -318,7 +318,7 @@ class NormedDistilledClassifier(DistillationHead):
         self.distilled = scores_of(dim, classes)
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        names = ("linear.weight", "distilled.weight") if isinstance(self.linear, nn.Linear) else ()
+        names = () if isinstance(self.linear, nn.Identity) else ("linear.weight", "distilled.weight")
         return dict.fromkeys(names, (None, RESIDUAL))
 
     def inner_axes(self) -> InnerAxes:
@@ -386,7 +386,7 @@ class TokenScores(Part):
             self.bias = nn.Parameter(torch.zeros(classes)) if tied and bias else None
 
     def axes(self) -> dict[str, tuple[Axis | None, ...]]:
-        return {"linear.weight": (None, RESIDUAL)} if isinstance(self.linear, nn.Linear) else {}
+        return {} if isinstance(self.linear, nn.Identity) else {"linear.weight": (None, RESIDUAL)}
 
     def inner_axes(self) -> InnerAxes:
         return sharing("norm")

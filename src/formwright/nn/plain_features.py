@@ -48,6 +48,10 @@ class PlainFeatures(Part):
     def __init__(self, in_dim: int, dim: int, *, grid: tuple[int, ...]) -> None:
         super().__init__()
         self.grid = tuple(grid)
+        self.check_dim(in_dim, dim)
+
+    def check_dim(self, in_dim: int, dim: int) -> None:
+        """Raise a ``UserError`` unless an input has so many features."""
         count = self.features(in_dim, self.grid)
         if dim != count:
             raise UserError(f"{in_dim} channels of size {self.grid} have {count} features here, not {dim}.")

@@ -1,23 +1,45 @@
-"""The linear classifier of series: of their values and of their power spectrum."""
+"""Linear classifiers of series: of their values and their power spectrum, and of MiniRocket's features."""
 
 from __future__ import annotations
 
 from formwright.candidates import candidate
-from formwright.models.solving import fit_head
+from formwright.models.solving import fit_head, fit_minirocket
+from formwright.nn.minirocket import KERNELS
 from formwright.nn.plain_features import ValuesAndSpectrum
 from formwright.nn.specification import ChainSpec, SeriesInput, StageSpec, part
+from formwright.open_choices import Categorical
 from formwright.shapes import LabelledShape
 
 
-@candidate("series-classification", "spectrum", order=5, choices={}, fit=fit_head, called="logistic regression")
-def _for_series(shape: LabelledShape) -> ChainSpec:
+def linear_series(features: str, count: int, shape: LabelledShape) -> ChainSpec:
+    """A linear classifier of so many plain features of a series."""
     return ChainSpec(
         family="linear_series",
         name="linear_series",
         task="series-classification",
         input=SeriesInput(variates=shape.variates, length=shape.length),
         classes=shape.classes,
-        embed=part("values_and_spectrum"),
-        stages=(StageSpec(ValuesAndSpectrum.features(shape.variates, (shape.length,)), ()),),
+        embed=part(features),
+        stages=(StageSpec(count, ()),),
         head=part("classifier"),
     )
+
+
+@candidate("series-classification", "spectrum", order=5, choices={}, fit=fit_head, called="logistic regression")
+def _of_spectrum(shape: LabelledShape) -> ChainSpec:
+    return linear_series("values_and_spectrum", ValuesAndSpectrum.features(shape.variates, (shape.length,)), shape)
+
+
+@candidate(
+    "series-classification",
+    "minirocket",
+    order=6,
+    choices={"per_kernel": Categorical((6, 12, 24, 48, 119))},
+    scale="per_kernel",
+    narrow=0,
+    fit=fit_minirocket,
+    called="MiniRocket",
+)
+def _of_convolutions(shape: LabelledShape, per_kernel: int) -> ChainSpec:
+    """The published number of features is 119 for each kernel, 9,996 in all."""
+    return linear_series("minirocket", KERNELS * per_kernel, shape)
