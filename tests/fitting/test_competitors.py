@@ -283,7 +283,7 @@ def test_the_plain_model_is_not_cut_while_it_is_tied(tmp_path, monkeypatch):
     monkeypatch.setattr(made, "train_until", train, raising=False)
     race.race(made, 10.0)
     assert made.folder.state.winner == 2
-    assert "as good as one can tell" in trials[0].reason
+    assert "as the difference is within chance" in trials[0].reason
     assert "the last to go on had" in trials[1].reason
     assert bench_of(made) is not None
 

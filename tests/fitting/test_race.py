@@ -116,7 +116,7 @@ def test_one_survivor_a_rung_and_everything_is_written_down(tmp_path):
     assert all(trial.curve for trial in state.trials)
     winner = next(trial for trial in state.trials if trial.number == state.winner)
     assert winner.status == "racing"
-    finalists = [trial for trial in state.trials if not trial.reason.startswith("rung 1")]
+    finalists = [trial for trial in state.trials if not trial.reason.startswith("round 1")]
     assert len(finalists) == 2
     assert winner.score == max(trial.score for trial in finalists)
 

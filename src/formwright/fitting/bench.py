@@ -241,6 +241,7 @@ class Bench:
         path = self.paths.checkpoint(f"trial-{trial.number:02d}")
         cooling = 0.0 if self.task.data.keeps_best else COOLED_SHARE * seconds
         seconds, deadline = seconds - cooling, deadline - min(cooling, COOLED_SHARE * (deadline - time.monotonic()))
+        begun = trainer.step
         if trainer.seconds < 0.5 * seconds:
             self.tune_threads(trainer)
         while (left := min(seconds - trainer.seconds, deadline - time.monotonic())) > 0:
@@ -256,7 +257,8 @@ class Bench:
             if left > chunk and self.task.data.keeps_best:
                 self.record(trial, trainer, most=self.task.data.race_samples)
         self.checkpoint(trainer, path)
-        self.record_cooled(trial, trainer, path, cooling)
+        if trainer.step > begun or not trial.curve or trial.curve[-1].step < trainer.step:  # not scored yet
+            self.record_cooled(trial, trainer, path, cooling)
 
     def record_cooled(self, trial: Trial, trainer: Trainer, path: Path, seconds: float) -> None:
         """Score a copy of what is in training after a last stretch at a rate that falls to nothing.

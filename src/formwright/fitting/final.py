@@ -22,6 +22,10 @@ FEW_SAMPLES = 1000
 LEARNED, WHOLE = "refitted", "final"
 #: Learning for fewer seconds changes nothing.
 SHORTEST = 0.5
+#: A solver takes so many times as long for all parts as for the training part.
+MORE_SAMPLES = 1.4
+#: A solver of fewer seconds goes to work even where no time is left.
+QUICK_SOLVER = 5.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,13 @@ class Shipment:
     def file(self, form: str, precision: str | None = None) -> str:
         """The exported file of a form, relative to the run's folder."""
         return f"variants/{form}-{precision or self.chosen.precision}.onnx"
+
+
+def solver_seconds(session: Session) -> float:
+    """Seconds that the slowest simple competitor would take to be fitted again, with more samples."""
+    few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
+    fitted = [trial.seconds for trial in session.folder.state.trials if trial.fitted and trial.status == "finished"]
+    return MORE_SAMPLES * (2 if few else 1) * max(fitted, default=0.0)
 
 
 def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
@@ -77,7 +88,8 @@ def _again(session: Session, chosen: Variant, form: str, label: str, parts: Sequ
     if label not in state.facts:
         session.ready()
         seconds = end - session.clock.spent - _export_seconds(session, chosen)
-        if seconds < SHORTEST and not session.trial(chosen.trial).fitted:
+        trial = session.trial(chosen.trial)
+        if seconds < SHORTEST and not (trial.fitted and trial.seconds < QUICK_SOLVER):
             session.note("There was no time for what was chosen to learn once more.")
             state.facts[label] = False
             session.save()

@@ -17,7 +17,7 @@ from formwright.errors import CandidateError, UserError
 from formwright.files import read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
-from formwright.fitting.final import learn_the_rest
+from formwright.fitting.final import learn_the_rest, solver_seconds
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
@@ -49,8 +49,8 @@ from formwright.search.executors import InProcess, WorkerProcess
 #: Shares of the time that are kept for the last two stages, the least they need, and the most that pays.
 SHRINK_SHARE, SHRINK_LEAST, SHRINK_MOST = 0.15, 18.0, 60.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
-#: Share of the time in which what was chosen learns once more.
-REFIT_SHARE = 0.12
+#: Share of the time in which what was chosen learns once more, and the most of it where a solver takes longer.
+REFIT_SHARE, MOST_REFIT_SHARE = 0.12, 0.3
 SHORTEST_RUN = 45.0
 #: A worker process costs a start of some seconds; for runs of so many seconds it is far below a twentieth.
 WORKER_PAYS = 120.0
@@ -220,12 +220,18 @@ def _finished(session: Session) -> FitResult:
         session.reporter.close()
 
 
+def refitting(session: Session) -> float:
+    """Seconds that are kept for what was chosen to learn once more."""
+    limit = session.clock.limit
+    return max(REFIT_SHARE * limit, min(solver_seconds(session), MOST_REFIT_SHARE * limit))
+
+
 def _run(session: Session) -> FitResult:
     clock, state, reporter = session.clock, session.folder.state, session.reporter
     limit = clock.limit
     ship_seconds = max(SHIP_SHARE * limit, SHIP_LEAST)
     shrink_seconds = min(max(SHRINK_SHARE * limit, SHRINK_LEAST), SHRINK_MOST)
-    refit_seconds = REFIT_SHARE * limit
+    refit_seconds = refitting(session)
     training_end = limit - ship_seconds - refit_seconds - shrink_seconds
     if not state.trials:
         reporter.stage("Measuring candidates", SHORTLIST_SHARE * limit)
@@ -237,6 +243,8 @@ def _run(session: Session) -> FitResult:
             reporter.stage("Fitting simple competitors", FIT_SHARE * left)
             with clock.stage("race"):
                 fit_competitors(session, FIT_SHARE * left)
+        refit_seconds = refitting(session)
+        training_end = limit - ship_seconds - refit_seconds - shrink_seconds
         if teachers(session) and "teach" not in state.finished:
             seconds = (TEACHER_SHARE + ANSWER_SHARE) * left
             reporter.stage("Training a teacher", seconds)
