@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +18,13 @@ from formwright.cli.output import (
     print_measurements,
     print_models,
     print_predictions,
+    print_unanswered,
     reporter,
 )
 from formwright.cli.scaling import scaling
 from formwright.cli.task_options import TaskCommand, given
 from formwright.errors import UserError
+from formwright.files import json_text
 
 app = typer.Typer(
     name="formwright",
@@ -161,6 +162,7 @@ def predict(
 
     with reporter(quiet=quiet or as_json) as listener:
         predictions = run_predict(folder, inputs, out=out, threads=threads, reporter=listener)
+    print_unanswered(predictions)
     if out is not None:
         return
     if as_json:
@@ -251,4 +253,4 @@ app.add_typer(bench, name="bench")
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value))

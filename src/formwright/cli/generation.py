@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import typer
 
 from formwright.cli.output import reporter
 from formwright.errors import UserError
+from formwright.files import json_text
 
 Prompts = Annotated[
     list[str],
@@ -73,7 +73,7 @@ def generate(
     seconds = time.perf_counter() - started
     if as_json:
         rows = [{"prompt": _valid(given), "text": text} for given, text in zip(prompts, texts, strict=True)]
-        print(json.dumps({"texts": rows, "steps": tokens, "seconds": seconds}, indent=2, ensure_ascii=False))
+        print(json_text({"texts": rows, "steps": tokens, "seconds": seconds}))
     elif shown:
         _show("\n" if tokens else f"{leads[0]}\n")
     else:

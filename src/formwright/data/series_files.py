@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
-from formwright.data.time_axis import FIRST_ROW, common_frequency, on_regular_axis, read_times
+from formwright.data.time_axis import FIRST_ROW, Wanted, on_regular_axis, read_axis
+from formwright.data.times.formats import ISO, TimeFormat
+from formwright.data.times.readings import readings
+from formwright.data.times.zones import check_zone
 from formwright.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ class SeriesTable:
         time_column: the name of the column of times.
         series_column: the name of the column of series' names, if the table is long.
         notes: what the user should know: gaps that were found, columns that were left out.
+        time_format: how the column of times is written.
+        left_out: series that cannot be used, and why.
     """
 
     source: str
@@ -52,6 +57,8 @@ class SeriesTable:
     time_column: str
     series_column: str | None
     notes: tuple[str, ...]
+    time_format: TimeFormat = ISO
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_series(
@@ -63,6 +70,8 @@ def read_series(
     time: str | None = None,
     series: str | None = None,
     known: Sequence[str] = (),
+    time_format: str | None = None,
+    time_zone: str | None = None,
 ) -> tuple[SeriesTable, SeriesData]:
     """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
 
@@ -74,11 +83,15 @@ def read_series(
         time: the column of times; found by its name or content if unset.
         series: the column that says which series a row is of, in a long table; found if unset.
         known: columns that are known ahead of time, such as prices and holidays.
+        time_format: how times are written, where that may be read in two ways: ``day-first``, ``month-first``,
+            ``year-first``, a pattern such as ``%d/%m/%Y``, or the unit of numbers since 1970 (``s``, ``ms``, ``us``).
+        time_zone: whose clocks times are of that do not say so; in it, days have 23 to 25 hours.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    table = read_table(path, target=target, time=time, series=series, known=known)
+    wanted = Wanted(order=time_format or "", zone=check_zone(time_zone) if time_zone else "")
+    table = read_table(path, target=target, time=time, series=series, known=known, wanted=wanted)
     return table, arrange(
         table.series,
         table.layout,
@@ -99,20 +112,23 @@ def read_table(
     past: Sequence[str] | None = None,
     known: Sequence[str] = (),
     keep_all: bool = False,
+    wanted: Wanted | None = None,
 ) -> SeriesTable:
     """Read and check a table of series; see :func:`read_series` for the arguments.
+
+    A series that cannot be used is left out and named, if there are others.
 
     Args:
         past: covariates that are not known ahead; all other columns of numbers beside ``target`` if unset.
         keep_all: keep columns that are empty or constant: a short table to forecast from may well have some.
+        wanted: what is known of its times.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
     frame = read_frame(path)
     time = column_of(frame, time, "--time") if time is not None else _find_time(frame)
-    times = read_times(frame[time], time)
-    series = column_of(frame, series, "--series") if series is not None else _find_series(frame, time, times)
+    series = column_of(frame, series, "--series") if series is not None else _find_series(frame, time)
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
         column_of(frame, name, "--target")
@@ -121,23 +137,55 @@ def read_table(
     layout, notes = _layout(frame, targets, list(known), {time, series})
     if past is not None:
         layout, notes = ColumnRoles(layout.targets, tuple(past), layout.known), []
-    values = np.stack([numbers(frame, name) for name in layout.columns], axis=1)
     groups = {"": np.arange(len(frame))} if series is None else groups_of(frame, series)
-    frequency = common_frequency(times, groups, time)
-    if not keep_all:
-        layout, values, more = _without_useless(layout, values)
-        notes += more
-    built, gaps = [], 0
+    axis = read_axis(frame[time], time, groups, wanted)
+    values, faults = _values(frame, layout.columns)
+    left_out = dict(axis.bad)
     for name, rows in groups.items():
-        axis, cells = on_regular_axis(times[rows], values[rows], frequency)
-        gaps += len(axis) - len(rows)
-        built.append(Series(name, axis, cells))
+        odd = [faults[row] for row in rows.tolist() if row in faults] if faults else []
+        if odd and name not in left_out:
+            left_out[name] = odd[0]
+    good = {name: rows for name, rows in groups.items() if name not in left_out}
+    if not good:
+        raise UserError(next(iter(left_out.values())))
+    notes += axis.notes
+    if not keep_all:
+        layout, values, more = _without_useless(layout, values, np.sort(np.concatenate(list(good.values()))))
+        notes += more
+    built, gaps, missing, count = [], 0, 0, 0
+    for name, rows in good.items():
+        times, cells = on_regular_axis(axis.times[rows], values[rows], axis.frequency)
+        gaps += len(times) - len(rows)
+        count += len(rows)
+        missing += int(np.isnan(values[rows, : len(layout.targets)]).sum())
+        built.append(Series(name, times, cells))
     if gaps:
-        notes.append(f"{gaps} of {gaps + len(frame)} rows are missing; they count as missing values.")
-    missing = int(np.isnan(values[:, : len(layout.targets)]).sum())
+        notes.append(f"{gaps} of {gaps + count} rows are missing; they count as missing values.")
     if missing:
         notes.append(f"{missing} values to forecast are missing; nothing is learned from them and nothing judged.")
-    return SeriesTable(str(path), tuple(built), layout, frequency, time, series, tuple(notes))
+    notes += told_left_out(left_out)
+    return SeriesTable(
+        str(path),
+        tuple(built),
+        layout,
+        axis.frequency,
+        time,
+        series,
+        tuple(notes),
+        axis.format,
+        left_out,
+    )
+
+
+#: Series that are named in a note before the others are only counted.
+_NAMED = 5
+
+
+def told_left_out(left_out: Mapping[str, str]) -> list[str]:
+    """A sentence for each of a few series that cannot be used, and one for the others."""
+    told = [f"Series {name!r} is left out: {why}" for name, why in list(left_out.items())[:_NAMED]]
+    more = len(left_out) - len(told)
+    return [*told, f"{more:,} more series are left out for such reasons."] if more else told
 
 
 #: Rows that are looked at to tell whether a table holds series.
@@ -159,7 +207,7 @@ def looks_like_series(path: Path) -> str | None:
         else:
             frame = read_frame(path).head(_LOOKED_AT)
         time = _find_time(frame)
-        read_times(frame[time], time)
+        readings(frame[time], time)
     except Exception:  # whatever it is, it is not this
         return None
     others = [name for name in frame.columns if name != time]
@@ -228,9 +276,9 @@ def _find_time(frame: pd.DataFrame) -> str:
     )
 
 
-def _find_series(frame: pd.DataFrame, time: str, times: NDArray[Any]) -> str | None:
+def _find_series(frame: pd.DataFrame, time: str) -> str | None:
     """The column that tells the rows of one time apart, if times repeat."""
-    if len(np.unique(times)) == len(times):
+    if not frame[time].duplicated().any():
         return None
     texts = [name for name in frame.columns if name != time and not is_number(frame[name])]
     named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
@@ -281,22 +329,37 @@ def numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     Raises:
         UserError: names the first cell that holds something else, or an infinite number.
     """
+    values, faults = _numbers(frame, name)
+    if faults:
+        raise UserError(faults[min(faults)])
+    return values
+
+
+def _values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """The numbers of columns, and by row why a cell is none."""
+    columns, faults = [], {}
+    for name in names:
+        values, wrong = _numbers(frame, name)
+        columns.append(values)
+        faults.update({row: why for row, why in wrong.items() if row not in faults})
+    return np.stack(columns, axis=1), faults
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], dict[int, str]]:
     import pandas as pd
 
     column = frame[name]
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     texts = column.isna() | (column.astype(str).str.strip() == "")
     wrong = np.isnan(numbers) & ~texts.to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
-            "correct it, or leave the cell empty if the value is missing."
-        )
-    if np.isinf(numbers).any():
-        row = int(np.flatnonzero(np.isinf(numbers))[0])
-        raise UserError(f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty.")
-    return numbers
+    faults = {
+        int(row): f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
+        "correct it, or leave the cell empty if the value is missing."
+        for row in np.flatnonzero(wrong)
+    }
+    for row in np.flatnonzero(np.isinf(numbers)):
+        faults[int(row)] = f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty."
+    return numbers, faults
 
 
 def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
@@ -320,7 +383,7 @@ def groups_of(frame: pd.DataFrame, column: str) -> dict[str, NDArray[np.int64]]:
 
 
 def _without_useless(
-    layout: ColumnRoles, values: NDArray[np.float64]
+    layout: ColumnRoles, values: NDArray[np.float64], rows: NDArray[np.int64]
 ) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
     """Refuse targets that are empty or constant; leave out covariates that are.
 
@@ -330,7 +393,8 @@ def _without_useless(
     kept, notes = [], []
     last = FIRST_ROW + len(values) - 1
     for index, name in enumerate(layout.columns):
-        given = values[np.isfinite(values[:, index]), index]
+        used = values[rows, index]
+        given = used[np.isfinite(used)]
         if len(given) and np.ptp(given) > 0:
             kept.append(name)
         elif name in layout.targets and not len(given):

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from formwright.data.calendar import Frequency, calendar_features
 from formwright.data.series import ColumnRoles, Scaling, Series, fill_forward
 from formwright.data.series_files import SeriesTable, read_table
-from formwright.data.time_axis import as_text
+from formwright.data.time_axis import Wanted
+from formwright.data.times.formats import ISO, TimeFormat
 from formwright.deployment.forecasts import Forecast, append_forecasts
-from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
+from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation, Unanswered
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter
@@ -41,6 +42,7 @@ class ForecastPreparation(Preparation):
         scalings: of each series of the training file; others are scaled by their own past.
         half_width: of the intervals, ``(horizon, targets)``, in scaled units.
         coverage: how often the intervals are to hold.
+        time_format: how the training file wrote its times.
     """
 
     task: ClassVar[str] = "forecasting"
@@ -55,6 +57,7 @@ class ForecastPreparation(Preparation):
     scalings: dict[str, Scaling]
     half_width: Values
     coverage: float
+    time_format: TimeFormat = ISO
 
     def record(self) -> dict[str, Any]:
         return {
@@ -69,15 +72,20 @@ class ForecastPreparation(Preparation):
             },
             "half_width": self.half_width.tolist(),
             "coverage": self.coverage,
+            "time_format": dataclasses.asdict(self.time_format),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
         layout = ColumnRoles(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
-        frequency = dict(record["frequency"])
+        lists = ("features", "weekdays", "slots")
+        frequency: dict[str, Any] = {
+            name: tuple(value) if name in lists else value for name, value in record["frequency"].items()
+        }
+        written = dict(record.get("time_format", {}))
         return cls(
             layout=layout,
-            frequency=Frequency(**{**frequency, "features": tuple(frequency["features"])}),
+            frequency=Frequency(**frequency),
             length=int(record["length"]),
             horizon=int(record["horizon"]),
             time_column=str(record["time_column"]),
@@ -88,28 +96,46 @@ class ForecastPreparation(Preparation):
             },
             half_width=np.asarray(record["half_width"], np.float64).reshape(-1, len(layout.targets)),
             coverage=float(record["coverage"]),
+            time_format=TimeFormat(**{**written, "months": tuple(written["months"])}) if written else ISO,
         )
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Forecast]:
-        """The next steps of every series in the files ``inputs``.
+    def predict(
+        self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT
+    ) -> Iterator[Forecast | Unanswered]:
+        """The next steps of every series in the files ``inputs``; last, what cannot be forecast, and why.
 
         Raises:
-            UserError: a file cannot be used; see :func:`~formwright.data.series_files.read_table`.
+            UserError: nothing at all can be forecast; see :func:`~formwright.data.series_files.read_table`.
         """
+        answered, failed = 0, list[Unanswered]()
         for file in inputs:
             reporter.stage(f"Forecasting {Path(file).name}")
-            table = self.read(file)
+            try:
+                table = self.read(file)
+            except UserError as error:
+                failed.append(Unanswered("file", str(file), str(error)))
+                continue
+            failed += [Unanswered("series", name, why) for name, why in table.left_out.items()]
             for start in range(0, len(table.series), BATCH):
                 chunk = table.series[start : start + BATCH]
-                yield from self._forecasts(model, table, chunk)
+                for answer in self._forecasts(model, table, chunk):
+                    if isinstance(answer, Unanswered):
+                        failed.append(answer)
+                    else:
+                        answered += 1
+                        yield answer
                 done = start + len(chunk)
                 reporter.progress(done / len(table.series), f"{done:,} of {len(table.series):,} series")
+        if failed and not answered:
+            raise UserError(failed[0].reason)
+        yield from failed
 
     def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
         """Add the forecasts to a CSV file (:func:`append_forecasts`)."""
-        forecasts = list(answers)
+        found = list(answers)
+        forecasts = [answer for answer in found if not isinstance(answer, Unanswered)]
         reporter.note(f"{append_forecasts(out, forecasts):,} rows added to {out}.")
-        yield from forecasts
+        yield from found
 
     def read(self, file: str | os.PathLike[str]) -> SeriesTable:
         """The table in a file, with the columns and the frequency that the model was trained on.
@@ -126,23 +152,33 @@ class ForecastPreparation(Preparation):
             past=layout.past,
             known=layout.known,
             keep_all=True,
+            wanted=Wanted(frequency=self.frequency, format=self.time_format),
         )
-        if (table.frequency.step, table.frequency.offset) != (self.frequency.step, self.frequency.offset):
+        if table.frequency != self.frequency:
             raise UserError(
                 f"{file} has rows {table.frequency.name} apart, and the model was trained on rows "
                 f"{self.frequency.name} apart; give data of that frequency, or fit a model to this one."
             )
         return table
 
-    def _forecasts(self, model: OnnxModel, table: SeriesTable, chunk: Sequence[Series]) -> Iterator[Forecast]:
-        prepared = [self.window(table.source, one) for one in chunk]
-        outputs = model(np.stack([window for window, _, _ in prepared]).astype(np.float32)).astype(np.float64)
+    def _forecasts(
+        self, model: OnnxModel, table: SeriesTable, chunk: Sequence[Series]
+    ) -> Iterator[Forecast | Unanswered]:
+        prepared = []
+        for one in chunk:
+            try:
+                prepared.append((one, *self.window(table.source, one)))
+            except UserError as error:
+                yield Unanswered("series", one.name, str(error))
+        if not prepared:
+            return
+        outputs = model(np.stack([window for _, window, _, _ in prepared]).astype(np.float32)).astype(np.float64)
         columns = slice(0, len(self.layout.targets))
-        for one, (_, scaling, end), scaled in zip(chunk, prepared, outputs, strict=True):
+        for (one, _, scaling, end), scaled in zip(prepared, outputs, strict=True):
             times = self.frequency.range(one.times[end - 1], self.horizon + 1)[1:]
             yield Forecast(
                 series=one.name,
-                times=[as_text(time) for time in times],
+                times=[table.time_format.write(time, instant=bool(self.frequency.zone)) for time in times],
                 columns=self.layout.targets,
                 values=scaling.undo(scaled, columns),
                 low=scaling.undo(scaled - self.half_width, columns),
