@@ -40,6 +40,7 @@ class Frequency:
         anchor: where in its month a row stands: its day, or one of :data:`ANCHORS`.
         weekdays: days of the week that have rows, from Monday as 0, where others never have.
         slots: times of the day that have rows, in nanoseconds, on each of these days.
+        decimals: of numbers that count, which are held without their point.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Frequency:
     anchor: str = ""
     weekdays: tuple[int, ...] = ()
     slots: tuple[int, ...] = ()
+    decimals: int = 0
 
     @property
     def dated(self) -> bool:
@@ -103,6 +105,8 @@ class Frequency:
 
     def text(self, time: Any) -> str:
         """A time of the axis as short as it can be told, on the clocks of its zone."""
+        if self.decimals:
+            return f"{int(time) / 10**self.decimals:.{self.decimals}f}"
         if not self.zone or not isinstance(time, np.datetime64):
             return short_text(time)
         instant = np.array([time]).astype("datetime64[ns]")
@@ -177,7 +181,7 @@ def spoken_step(step: int) -> str:
 def counted_frequency(step: int, decimals: int = 0) -> Frequency:
     """The frequency of rows that are only counted, in units of so many decimals."""
     size = step / 10**decimals
-    return Frequency("1 row" if size == 1 else f"{size:g} units", step)
+    return Frequency("1 row" if size == 1 else f"{size:g} units", step, decimals=decimals)
 
 
 def monthly_frequency(months: int, anchor: str = "1") -> Frequency:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Names under which people keep the time and the name of a series.
-TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "period", "month", "day")
+TIME_NAMES = (
+    *("time", "date", "datetime", "timestamp", "ds", "period", "datum", "fecha", "month", "day"),
+    *("yyyymm", "yyyymmdd", "year", "quarter", "week"),
+)
 SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
 _READERS = {
     ".csv": "CSV",
@@ -259,21 +262,27 @@ def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
 
 
 def _find_time(frame: pd.DataFrame) -> str:
-    by_name = [name for name in frame.columns if name.lower() in TIME_NAMES]
+    lower = {name.lower(): name for name in reversed(frame.columns)}
+    by_name = [lower[name] for name in TIME_NAMES if name in lower]
     dated = [name for name in frame.columns if frame[name].dtype.kind == "M"]
     if by_name or dated:
         return str((dated or by_name)[0])
-    import pandas as pd
-
     for name in frame.columns:
-        if (
-            not is_number(frame[name])
-            and pd.to_datetime(frame[name].head(20), errors="coerce", format="mixed").notna().mean() > 0.5
-        ):
+        if not is_number(frame[name]) and _holds_dates(frame[name].head(20), name):
             return str(name)
     raise UserError(
         f"No column of times was found among {', '.join(map(repr, frame.columns[:8]))}; name it with --time."
     )
+
+
+def _holds_dates(column: pd.Series[Any], name: str) -> bool:
+    """Whether texts are dates, and no codes of digits."""
+    try:
+        ways = readings(column, name)
+    except UserError:
+        return False
+    faults = min(len(way.faults or {}) for way in ways)
+    return faults < len(column) / 2 and not column.astype(str).str.strip().str.isdigit().any()
 
 
 def _find_series(frame: pd.DataFrame, time: str) -> str | None:
@@ -282,12 +291,12 @@ def _find_series(frame: pd.DataFrame, time: str) -> str | None:
         return None
     texts = [name for name in frame.columns if name != time and not is_number(frame[name])]
     named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
-    for name in (*named, *texts):
-        if not frame.duplicated([name, time]).any():
-            return str(name)
-    if len(named) == 1:  # its rows repeat times as well: the check of the axis names the row
-        return str(named[0])
-    return None
+    repeated = {name: int(frame.duplicated([name, time]).sum()) for name in (*named, *texts)}
+    if not repeated:
+        return None
+    best = min(repeated, key=lambda name: repeated[name])
+    # What few rows still repeat are mistakes in a few series; the check of the axis names them.
+    return str(best) if len(named) == 1 or repeated[best] < frame[time].duplicated().sum() / 2 else None
 
 
 def is_number(column: pd.Series[Any]) -> bool:

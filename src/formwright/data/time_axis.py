@@ -100,7 +100,8 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
         raise UserError(
             f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which may be "
             f"{' or '.join(f'{as_text(one.times[row])} ({other.words})' for other, one in best[:2])}: which is the "
-            "month cannot be told; say --time-format day-first or --time-format month-first, or write dates as 2024-05-31."
+            "month cannot be told; say --time-format day-first or --time-format month-first, or write dates as "
+            "2024-05-31."
         )
     told = []
     if way.words:
@@ -130,6 +131,10 @@ class _Column:
     instants: Times = field(init=False)
 
     def __post_init__(self) -> None:
+        known = self.wanted.format
+        if known is not None and known.decimals > self.way.format.decimals and self.way.times.dtype.kind != "M":
+            more = 10 ** (known.decimals - self.way.format.decimals)
+            self.way = replace(self.way, times=self.way.times * more, format=known)
         way, zone = self.way, self._zone
         faults = dict(way.faults or {})
         self.instants = way.times
@@ -236,8 +241,8 @@ class _Column:
         if series in fit.sparse and series not in fit.other:
             return (
                 f"Column {self.name!r}{of} has {len(rows):,} rows, and {fit.sparse[series]:,} more would be missing "
-                f"between them, {frequency.name} apart: that is no series of equal steps; bring all rows to one step, for "
-                "example with pandas' resample."
+                f"between them, {frequency.name} apart: that is no series of equal steps; bring all rows to one step, "
+                "for example with pandas' resample."
             )
         if series in fit.other:
             place = fit.other[series]
@@ -248,8 +253,9 @@ class _Column:
                 f"Column {self.name!r}{of} has rows that are not {frequency.name} apart, as the others are; bring all "
                 "rows to one frequency, for example with pandas' resample."
             )
-        step = spoken_step(int(steps[place])) if times.dtype.kind == "M" else str(int(steps[place]))
-        apart = frequency.name if times.dtype.kind == "M" else str(frequency.step)
+        dated = times.dtype.kind == "M"
+        step = spoken_step(int(steps[place])) if dated else frequency.text(steps[place])
+        apart = frequency.name if dated else frequency.text(frequency.step)
         row = int(rows[place + 1])
         return (
             f"Column {self.name!r} goes on by {step}{of} in row {row + FIRST_ROW} ({self._text(times[row])}), where "

@@ -97,6 +97,8 @@ class TimeFormat:
                 return str(value) if how == "-" else f"{value:0{width}}"
             if letter == "f":
                 return fraction[: int(how or 6)]
+            if letter == "Z":
+                return abbreviation(wall - np.timedelta64(60 * minutes, "s"), self.zone, minutes)
             texts = {
                 "b": self.months[moment.month - 1],
                 "A": WEEKDAYS[moment.day_of_week],
@@ -104,7 +106,6 @@ class TimeFormat:
                 "p": "AM" if moment.hour < 12 else "PM",
                 "P": "am" if moment.hour < 12 else "pm",
                 "z": offset_text(minutes, ":" if how == ":" else ""),
-                "Z": abbreviation(wall - np.timedelta64(60 * minutes, "s"), self.zone, minutes),
             }
             return texts[letter]
 

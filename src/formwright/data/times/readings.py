@@ -128,7 +128,7 @@ def _of_given(column: pd.Series[Any], texts: NDArray[Any] | None) -> Iterator[Re
         whole = all(text.lstrip("-").isdigit() and len(text) < 19 for text in numbers)
         values = numbers.astype(np.float64)
         ways = readings_of_numbers(values, numbers.astype(np.int64)) if whole else _of_doubles(values)
-        odd = {int(row): "which is not written as the others are" for row in np.flatnonzero(~plain)}
+        odd = {int(row): "which cannot be read as a date or time like the others" for row in np.flatnonzero(~plain)}
         for way in ways:
             one = _whole(way, places, len(texts))
             yield dataclasses.replace(one, faults={**(one.faults or {}), **odd})

@@ -114,7 +114,7 @@ def _of_shape(fields: Fields, texts: Sequence[str]) -> Iterator[Reading]:
     if first is None:
         return
     unlike = {
-        place: f"which is not written as the others are ({_example(fields, texts)})"
+        place: f"which cannot be read as a date or time like the others ({_example(fields, texts)})"
         for place, one in enumerate(fields)
         if one is None
     }
@@ -287,7 +287,7 @@ def _clocks(fields: Fields, unlike: dict[int, str]) -> tuple[str, Times, Numbers
                 faults[place] = "whose hour is no hour of twelve"
             hours[place] = hours[place] % 12 + (12 if one["p"][0] in "pP" else 0)
     over = (hours > 24) | ((hours == 24) & (minutes + seconds > 0)) | (minutes > 59) | (seconds > 59)
-    faults |= {int(place): "which is no time of the day" for place in np.flatnonzero(over)}
+    faults |= {int(place): "whose time of the day is none" for place in np.flatnonzero(over)}
     shift = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000_000 + fraction
     offsets, zoned = None, [one for one in timed if one.get("z")]
     if zoned:
