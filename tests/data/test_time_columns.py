@@ -24,6 +24,7 @@ BUSINESS = pd.bdate_range("2021-01-04", periods=120).drop(pd.to_datetime(["2021-
 
 def axis_of(cells, wanted=None, groups=None):
     column = pd.Series(list(cells))
+    column.index += 2  # after the line of names
     return read_axis(column, "time", groups or {"": np.arange(len(column))}, wanted)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from formwright.data.series import Scaling, fill_forward
 from formwright.data.series_files import (
+    FIRST_ROW,
     SERIES_NAMES,
     TIME_NAMES,
     column_of,
@@ -22,7 +23,7 @@ from formwright.data.series_files import (
 )
 from formwright.data.splits import Split, check_splits, content_digests, fingerprint, save_splits, split_pictures
 from formwright.data.tables import LABEL_NAMES
-from formwright.data.time_axis import FIRST_ROW, read_order
+from formwright.data.time_axis import read_order
 from formwright.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
-from formwright.data.time_axis import FIRST_ROW, Wanted, on_regular_axis, read_axis
+from formwright.data.time_axis import Wanted, on_regular_axis, read_axis
 from formwright.data.times.formats import ISO, TimeFormat
 from formwright.data.times.readings import readings
 from formwright.data.times.zones import check_zone
@@ -21,6 +21,8 @@ from formwright.errors import UnknownNameError, UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The number by which people call the first row of values: 2, after the line of names.
+FIRST_ROW = 2
 #: Names under which people keep the time and the name of a series.
 TIME_NAMES = (
     *("time", "date", "datetime", "timestamp", "ds", "period", "datum", "fecha", "month", "day"),
@@ -248,6 +250,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     if not len(frame) or not len(frame.columns):
         raise UserError(f"{path} has no rows; a table with a column of times and columns of numbers is expected.")
     frame.columns = [str(name).strip() for name in frame.columns]
+    frame.index = frame.index + FIRST_ROW
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
@@ -362,12 +365,12 @@ def _numbers(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], dict[
     texts = column.isna() | (column.astype(str).str.strip() == "")
     wrong = np.isnan(numbers) & ~texts.to_numpy()
     faults = {
-        int(row): f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
+        row: f"Column {name!r} has {str(column.iloc[row])!r} in row {frame.index[row]}, which is no number; "
         "correct it, or leave the cell empty if the value is missing."
-        for row in np.flatnonzero(wrong)
+        for row in np.flatnonzero(wrong).tolist()
     }
-    for row in np.flatnonzero(np.isinf(numbers)):
-        faults[int(row)] = f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty."
+    for row in np.flatnonzero(np.isinf(numbers)).tolist():
+        faults[row] = f"Column {name!r} is infinite in row {frame.index[row]}; correct it or leave it empty."
     return numbers, faults
 
 

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from formwright.data.calendar import Frequency, short_text, spoken_step
 from formwright.data.frequencies import Fit, fit_axis, frequencies
 from formwright.data.times.formats import Reading, TimeFormat
-from formwright.data.times.readings import FIRST_ROW, readings
+from formwright.data.times.readings import readings
 from formwright.data.times.zones import offset_text, offsets_of, to_utc
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["FIRST_ROW", "TimeAxis", "Wanted", "as_text", "on_regular_axis", "read_axis", "read_order"]
 
 Times = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -72,7 +70,7 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
     series are in order and the fewest are missing on a regular axis.
 
     Args:
-        column: as it was read.
+        column: as it was read, indexed by the numbers of its rows.
         name: what it is called.
         groups: the rows of each series, as they stand.
         wanted: what is known before.
@@ -86,7 +84,7 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
     errors: list[UserError] = []
     for way in readings(column, name, wanted.order, wanted.format):
         try:
-            found.append((way, _Column(way, name, groups, wanted).axis()))
+            found.append((way, _Column(way, name, column.index.to_numpy(), groups, wanted).axis()))
         except UserError as error:
             errors.append(error)
     if not found:
@@ -98,7 +96,7 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
     if len(best) > 1 and way.words and not way.usual and (best[0][1].times != best[1][1].times).any():
         row = int(np.flatnonzero(best[0][1].times != best[1][1].times)[0])
         raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which may be "
+            f"Column {name!r} has {str(column.iloc[row])!r} in row {column.index[row]}, which may be "
             f"{' or '.join(f'{as_text(one.times[row])} ({other.words})' for other, one in best[:2])}: which is the "
             "month cannot be told; say --time-format day-first or --time-format month-first, or write dates as "
             "2024-05-31."
@@ -116,7 +114,9 @@ def read_order(column: pd.Series[Any], name: str, groups: Mapping[str, Rows]) ->
     Raises:
         UserError: that is so of all of them.
     """
-    return min((_Column(way, name, groups, Wanted()).bad for way in readings(column, name)), key=len)
+    return min(
+        (_Column(way, name, column.index.to_numpy(), groups, Wanted()).bad for way in readings(column, name)), key=len
+    )
 
 
 @dataclass
@@ -125,6 +125,7 @@ class _Column:
 
     way: Reading
     name: str
+    numbers: NDArray[Any]
     groups: Mapping[str, Rows]
     wanted: Wanted
     bad: dict[str, str] = field(init=False)
@@ -146,7 +147,7 @@ class _Column:
                 self.instants[rows] = to_utc(way.times[rows], zone)
             for row in np.flatnonzero(np.isnat(self.instants)):
                 faults[int(row)] = (
-                    f"Column {self.name!r} has {as_text(way.times[row])} in row {row + FIRST_ROW}, which clocks in "
+                    f"Column {self.name!r} has {as_text(way.times[row])} in row {self.numbers[row]}, which clocks in "
                     f"{zone} skip; name another zone with --time-zone, or correct the time."
                 )
         self.bad = {}
@@ -175,11 +176,11 @@ class _Column:
             return ""
         of = f" of series {series!r}" if series else ""
         place = int(wrong[0])
-        row, before = int(rows[place + 1]) + FIRST_ROW, int(rows[place]) + FIRST_ROW
+        row, before = self.numbers[rows[place + 1]], self.numbers[rows[place]]
         ordered = np.sort(times[rows])
         twice = ordered[1:][np.diff(ordered).astype(np.int64) == 0]
         if len(twice):
-            first, second = (int(value) + FIRST_ROW for value in rows[np.flatnonzero(times[rows] == twice[0])[:2]])
+            first, second = self.numbers[rows[np.flatnonzero(times[rows] == twice[0])[:2]]]
             back = ""
             if not self._zone and _clocks_go_back(twice):
                 back = "if clocks go back then, name the zone, such as --time-zone Europe/Berlin; else "
@@ -258,7 +259,7 @@ class _Column:
         apart = frequency.name if dated else frequency.text(frequency.step)
         row = int(rows[place + 1])
         return (
-            f"Column {self.name!r} goes on by {step}{of} in row {row + FIRST_ROW} ({self._text(times[row])}), where "
+            f"Column {self.name!r} goes on by {step}{of} in row {self.numbers[row]} ({self._text(times[row])}), where "
             f"most rows are {apart} apart; bring all rows to one frequency, for example with pandas' resample."
         )
 

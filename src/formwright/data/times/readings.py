@@ -19,8 +19,6 @@ from formwright.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The number by which people call the first row of values: 2, after the line of names.
-FIRST_ROW = 2
 _NUMBER = re.compile(r"-?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 _ORDERS = {"day-first": ("dmY", "dmy"), "month-first": ("mdY", "mdy"), "year-first": ("Ymd", "ymd", "Ydm")}
 
@@ -29,7 +27,7 @@ def readings(column: pd.Series[Any], name: str, order: str = "", like: TimeForma
     """The ways in which a column can be read, most usual first; each with why rows cannot be read in it.
 
     Args:
-        column: as it was read.
+        column: as it was read, indexed by the numbers of its rows.
         name: what it is called.
         order: ``day-first``, ``month-first``, ``year-first``, a pattern such as ``%d/%m/%Y``, or a unit of numbers;
             only ways that are such.
@@ -49,8 +47,8 @@ def readings(column: pd.Series[Any], name: str, order: str = "", like: TimeForma
         for way in _of_given(column.iloc[given], None if texts is None else texts[given])
     ]
     empty = {
-        int(row): f"Column {name!r} has no time in row {row + FIRST_ROW}; fill it in, or leave the row out."
-        for row in np.flatnonzero(missing)
+        row: f"Column {name!r} has no time in row {column.index[row]}; fill it in, or leave the row out."
+        for row in np.flatnonzero(missing).tolist()
     }
     if not found:
         row = int(given[0]) if len(given) else 0
@@ -66,9 +64,10 @@ def readings(column: pd.Series[Any], name: str, order: str = "", like: TimeForma
     if order:
         asked = [way for way in found if _is(way, order)]
         if not asked:
+            first = int(given[0])
             raise UserError(
-                f"Column {name!r} has {str(column.iloc[int(given[0])])!r} in row {int(given[0]) + FIRST_ROW}, which is "
-                f"not written as {order} (--time-format); name another format, or leave the option out."
+                f"Column {name!r} has {str(column.iloc[first])!r} in row {column.index[first]}, which is not "
+                f"written as {order} (--time-format); name another format, or leave the option out."
             )
         return asked
     alike = [way for way in found if like and (way.format.directives, way.format.unit) == (like.directives, like.unit)]
@@ -86,8 +85,8 @@ def _is(way: Reading, order: str) -> bool:
 
 def _fault(name: str, column: pd.Series[Any], row: int, why: str) -> str:
     return (
-        f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, {why}; write it as 2024-05-31 18:00, "
-        "or name another column with --time."
+        f"Column {name!r} has {str(column.iloc[row])!r} in row {column.index[row]}, {why}; write it as 2024-05-31 "
+        "18:00, or name another column with --time."
     )
 
 

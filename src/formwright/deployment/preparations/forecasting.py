@@ -62,7 +62,7 @@ class ForecastPreparation(Preparation):
     def record(self) -> dict[str, Any]:
         return {
             "layout": dataclasses.asdict(self.layout),
-            "frequency": dataclasses.asdict(self.frequency),
+            "frequency": _told(self.frequency, always=("name", "step", "offset", "season", "features")),
             "length": self.length,
             "horizon": self.horizon,
             "time_column": self.time_column,
@@ -72,7 +72,7 @@ class ForecastPreparation(Preparation):
             },
             "half_width": self.half_width.tolist(),
             "coverage": self.coverage,
-            "time_format": dataclasses.asdict(self.time_format),
+            **({} if self.time_format == ISO else {"time_format": _told(self.time_format)}),
         }
 
     @classmethod
@@ -82,7 +82,9 @@ class ForecastPreparation(Preparation):
         frequency: dict[str, Any] = {
             name: tuple(value) if name in lists else value for name, value in record["frequency"].items()
         }
-        written = dict(record.get("time_format", {}))
+        written: dict[str, Any] = {
+            name: tuple(value) if name == "months" else value for name, value in record.get("time_format", {}).items()
+        }
         return cls(
             layout=layout,
             frequency=Frequency(**frequency),
@@ -96,7 +98,7 @@ class ForecastPreparation(Preparation):
             },
             half_width=np.asarray(record["half_width"], np.float64).reshape(-1, len(layout.targets)),
             coverage=float(record["coverage"]),
-            time_format=TimeFormat(**{**written, "months": tuple(written["months"])}) if written else ISO,
+            time_format=TimeFormat(**written),
         )
 
     def predict(
@@ -201,8 +203,9 @@ class ForecastPreparation(Preparation):
         end = int(given[-1]) + 1 if len(given) else 0
         called = f"Series {series.name!r} of {source}" if series.name else source
         if end < self.length:
+            count = f"{end} rows" if end else "no values"
             raise UserError(
-                f"{called} has {end} rows to look back on, and the model needs {self.length}; give a longer past."
+                f"{called} has {count} to look back on, and the model needs {self.length}; give a longer past."
             )
         scaling = self.scalings.get(series.name) or Scaling.fit(series.values[:end])
         shift = min(self.length, self.horizon)
@@ -225,3 +228,14 @@ class ForecastPreparation(Preparation):
                 "value, which are to be known ahead; add these rows, with nothing in the columns to forecast."
             )
         return known[last - self.length : last]
+
+
+def _told(value: Frequency | TimeFormat, always: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields that say something, and those that files have had always."""
+    plain = {field.name: field.default for field in dataclasses.fields(value)}
+    record = dataclasses.asdict(value)
+    return {
+        name: list(one) if isinstance(one, tuple) else one
+        for name, one in record.items()
+        if name in always or one != plain[name]
+    }
