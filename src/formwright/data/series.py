@@ -221,6 +221,8 @@ def arrange(
     if borders is None:
         held_out = max(round(VAL_SHARE * count), horizon), max(round((1 - TRAIN_SHARE - VAL_SHARE) * count), horizon)
         training = count - sum(held_out)
+        if count < 5:
+            raise UserError(f"{count} rows are too few to learn a forecast from and to judge it: give at least 5.")
         if training < horizon + 2:
             raise UserError(
                 f"A horizon of {horizon} steps is too long for {count} rows: training, validation and test each need "
@@ -272,13 +274,16 @@ def _check_values(data: SeriesData, part: Part) -> None:
             counts += before[first + steps + windows] - before[first + steps]
     if (counts == 0).any():
         step, column = (int(place) for place in np.argwhere(counts == 0)[0])
-        of = {"train": "training", "val": "validation", "test": "test"}[part]
-        begins = data.frequency.text(data.borders[0 if part == "val" else 1])
-        when = f"before {data.frequency.text(data.borders[0])}" if part == "train" else f"from {begins} on"
+        border, later = (data.frequency.text(border) for border in data.borders[:2])
+        where = {
+            "train": f"before {border}, where a model is trained",
+            "val": f"from {border} up to {later}, where candidates are compared",
+            "test": f"from {later} on, where the forecast is judged",
+        }[part]
         raise UserError(
-            f"Column {data.layout.targets[column]!r} of {data.source} has no value {when}, in the {of} part, that is "
-            f"{step + 1} step{'s' if step else ''} ahead of a look-back of {data.length}: leave out the rows without "
-            "values, or forecast other columns with --target."
+            f"Column {data.layout.targets[column]!r} of {data.source} has no value {where}"
+            + (f", {step + 1} steps ahead" if step else "")
+            + "; fill it in, leave rows without values out, or choose other columns with --target."
         )
 
 

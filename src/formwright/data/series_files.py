@@ -155,6 +155,9 @@ def read_table(
         raise UserError(next(iter(left_out.values())))
     notes += axis.notes
     if not keep_all:
+        if len(good) > 1:
+            left_out |= _useless(good, values[:, : len(layout.targets)], layout.targets)
+            good = {name: rows for name, rows in good.items() if name not in left_out} or good
         layout, values, more = _without_useless(layout, values, np.sort(np.concatenate(list(good.values()))))
         notes += more
     built, gaps, missing, count = [], 0, 0, 0
@@ -182,6 +185,23 @@ def read_table(
     )
 
 
+def _useless(
+    groups: Mapping[str, NDArray[np.int64]], values: NDArray[np.float64], targets: Sequence[str]
+) -> dict[str, str]:
+    """The series without values to forecast, or with the same in all rows, and what is so of them."""
+    found, names = {}, ", ".join(map(repr, targets))
+    for name, rows in groups.items():
+        own = values[rows]
+        given = np.isfinite(own)
+        if not given.any():
+            found[name] = f"it has no value of {names}."
+        elif given.sum() > 1 and (np.nanmax(own, 0, initial=-np.inf) <= np.nanmin(own, 0, initial=np.inf)).all():
+            found[name] = f"{names} is the same in all of its rows, and a constant needs no forecast."
+    return found
+
+
+#: Numbers at most, so that their squares can be added up.
+_LARGEST = 1e150
 #: Series that are named in a note before the others are only counted.
 _NAMED = 5
 
@@ -190,7 +210,7 @@ def told_left_out(left_out: Mapping[str, str]) -> list[str]:
     """A sentence for each of a few series that cannot be used, and one for the others."""
     told = [f"Series {name!r} is left out: {why}" for name, why in list(left_out.items())[:_NAMED]]
     more = len(left_out) - len(told)
-    return [*told, f"{more:,} more series are left out for such reasons."] if more else told
+    return [*told, f"{more:,} more series {'is' if more == 1 else 'are'} left out for such reasons."] if more else told
 
 
 #: Rows that are looked at to tell whether a table holds series.
@@ -369,8 +389,9 @@ def _numbers(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], dict[
         "correct it, or leave the cell empty if the value is missing."
         for row in np.flatnonzero(wrong).tolist()
     }
-    for row in np.flatnonzero(np.isinf(numbers)).tolist():
-        faults[row] = f"Column {name!r} is infinite in row {frame.index[row]}; correct it or leave it empty."
+    for row in np.flatnonzero(np.abs(numbers) > _LARGEST).tolist():
+        how = "infinite" if np.isinf(numbers[row]) else "too large to be squared"
+        faults[row] = f"Column {name!r} is {how} in row {frame.index[row]}; correct it or leave it empty."
     return numbers, faults
 
 
