@@ -28,7 +28,7 @@ _WRITTEN: Mapping[tuple[tuple[str, int], ...], str] = {
     (("Y", 4), ("m", 2), ("d", 2), ("H", 2), ("M", 2), ("S", 2)): "dates and seconds (yyyymmddhhmmss)",
 }
 #: Years that are likely as the years of numbers, and as those of time since 1970.
-_YEARS, _EPOCH_YEARS = (1700, 2199), (1980, 2100)
+_YEARS, _EPOCH_YEARS = (1700, 2199), (1973, 2100)
 #: Decimals that numbers which count have at most, and how far they may be from them in units of the last one.
 _DECIMALS, _CLOSE = 9, 1e-3
 #: Decimals of seconds since 1970 that a double holds.

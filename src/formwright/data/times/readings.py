@@ -61,6 +61,8 @@ def readings(column: pd.Series[Any], name: str, order: str = "", like: TimeForma
     ]
     fewest = min(len(way.faults or {}) for way in found)
     found = [way for way in found if len(way.faults or {}) == fewest]
+    if any(way.format.directives == "Ymd" for way in found):  # nobody writes the day between year and month then
+        found = [way for way in found if way.format.directives != "Ydm"]
     if order:
         asked = [way for way in found if _is(way, order)]
         if not asked:
@@ -120,7 +122,7 @@ def _of_given(column: pd.Series[Any], texts: NDArray[Any] | None) -> Iterator[Re
     elif texts is not None:
         plain = np.array([_NUMBER.fullmatch(text) is not None for text in texts])
         if not plain.mean() > 0.5:
-            yield from readings_of_texts(texts, str(texts[0]))
+            yield from readings_of_texts(texts)
             return
         places = np.flatnonzero(plain)
         numbers = texts[places]

@@ -89,6 +89,8 @@ def zone_of(times: Times, offsets: NDArray[np.int64]) -> str | None:
     from zoneinfo import available_timezones
 
     different = np.unique(offsets)
+    if not len(different):
+        return None
     if len(different) == 1:
         return fixed(int(different[0]))
     changes = np.flatnonzero(np.diff(offsets)) + 1
