@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
+from formwright.data.encodings import Decoded, start_of
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
-from formwright.data.time_axis import FIRST_ROW, common_frequency, on_regular_axis, read_times
+from formwright.data.sheets import READERS, Sheet, read_sheet, sheet_of
+from formwright.data.time_axis import common_frequency, on_regular_axis, read_times
 from formwright.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
@@ -21,14 +23,6 @@ if TYPE_CHECKING:
 #: Names under which people keep the time and the name of a series.
 TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "period", "month", "day")
 SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
-_READERS = {
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "CSV",
-    ".parquet": "Parquet",
-    ".feather": "Feather",
-    ".arrow": "Feather",
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,8 @@ def read_series(
     time: str | None = None,
     series: str | None = None,
     known: Sequence[str] = (),
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> tuple[SeriesTable, SeriesData]:
     """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
 
@@ -74,11 +70,13 @@ def read_series(
         time: the column of times; found by its name or content if unset.
         series: the column that says which series a row is of, in a long table; found if unset.
         known: columns that are known ahead of time, such as prices and holidays.
+        encoding: of a CSV file that is neither marked nor UTF-8.
+        skip_bad: leave out rows that cannot be used, and count them, instead of refusing the table.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    table = read_table(path, target=target, time=time, series=series, known=known)
+    table = read_table(path, target=target, time=time, series=series, known=known, encoding=encoding, skip_bad=skip_bad)
     return table, arrange(
         table.series,
         table.layout,
@@ -99,6 +97,8 @@ def read_table(
     past: Sequence[str] | None = None,
     known: Sequence[str] = (),
     keep_all: bool = False,
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> SeriesTable:
     """Read and check a table of series; see :func:`read_series` for the arguments.
 
@@ -109,10 +109,14 @@ def read_table(
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    frame = read_frame(path)
+    sheet = read_sheet(path, encoding=encoding, skip_bad=skip_bad, keep=(time, series, *known, *(past or ())))
+    frame = sheet.frame
     time = column_of(frame, time, "--time") if time is not None else _find_time(frame)
+    if skip_bad:
+        drop_bad_times(sheet, time)
+        frame = sheet.frame
     times = read_times(frame[time], time)
-    series = column_of(frame, series, "--series") if series is not None else _find_series(frame, time, times)
+    series = column_of(frame, series, "--series") if series is not None else _find_series(sheet, time, times)
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
         column_of(frame, name, "--target")
@@ -121,11 +125,16 @@ def read_table(
     layout, notes = _layout(frame, targets, list(known), {time, series})
     if past is not None:
         layout, notes = ColumnRoles(layout.targets, tuple(past), layout.known), []
+    if skip_bad:
+        drop_bad_cells(sheet, layout.columns, series)
+        kept = frame.index.isin(sheet.frame.index)
+        frame, times = sheet.frame, times[kept]
+    notes = [*sheet.notes, *notes]
     values = np.stack([numbers(frame, name) for name in layout.columns], axis=1)
-    groups = {"": np.arange(len(frame))} if series is None else groups_of(frame, series)
+    groups = {"": np.arange(len(frame))} if series is None else groups_of(sheet, series)
     frequency = common_frequency(times, groups, time)
     if not keep_all:
-        layout, values, more = _without_useless(layout, values)
+        layout, values, more = _without_useless(layout, values, (frame.index[0], frame.index[-1]))
         notes += more
     built, gaps = [], 0
     for name, rows in groups.items():
@@ -140,24 +149,22 @@ def read_table(
     return SeriesTable(str(path), tuple(built), layout, frequency, time, series, tuple(notes))
 
 
-#: Rows that are looked at to tell whether a table holds series.
-_LOOKED_AT = 200
+#: Bytes and rows that are looked at to tell whether a table holds series.
+_LOOKED_AT, _MOST_ROWS = 1 << 18, 200
 #: Letters that the name of a series has on average at most; longer ones are texts to read.
 _LONGEST_NAME = 40
 
 
 def looks_like_series(path: Path) -> str | None:
     """``a table with times in column 'date'``, or none if the file is no table with times and numbers."""
-    import pandas as pd
-
-    if not path.is_file() or path.suffix.lower() not in _READERS:
+    if not path.is_file() or path.suffix.lower() not in READERS:
         return None
     try:
-        if _READERS[path.suffix.lower()] == "CSV":
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame = pd.read_csv(path, sep=separator, nrows=_LOOKED_AT)
+        if READERS[path.suffix.lower()] == "CSV":
+            frame = sheet_of(Decoded(start_of(path, _LOOKED_AT)), path, skip_bad=True).frame
         else:
-            frame = read_frame(path).head(_LOOKED_AT)
+            frame = read_sheet(path).frame
+        frame = frame.head(_MOST_ROWS)
         time = _find_time(frame)
         read_times(frame[time], time)
     except Exception:  # whatever it is, it is not this
@@ -167,40 +174,6 @@ def looks_like_series(path: Path) -> str | None:
     if any(length > _LONGEST_NAME for length in texts):
         return None
     return f"a table with times in column {time!r}" if any(is_number(frame[name]) for name in others) else None
-
-
-def read_frame(path: str | Path) -> pd.DataFrame:
-    """The table in a file as it is.
-
-    Raises:
-        UserError: there is no such file, it is of another kind or damaged, or it has no rows.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give a .csv, .parquet or .feather file of series.")
-    kind = _READERS.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(f"{path} is not a table of a kind that is read: give a .csv, .parquet or .feather file.")
-    try:
-        if kind == "CSV":
-            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", low_memory=False)
-        elif kind == "Parquet":
-            frame = pd.read_parquet(path).reset_index(drop=False)
-            frame = frame.drop(columns=[name for name in ("index",) if name in frame.columns])
-        else:
-            frame = pd.read_feather(path)
-    except Exception as error:  # parsers raise what they please on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{path} cannot be read as {kind}: {reason}; give a whole file.") from None
-    if not len(frame) or not len(frame.columns):
-        raise UserError(f"{path} has no rows; a table with a column of times and columns of numbers is expected.")
-    frame.columns = [str(name).strip() for name in frame.columns]
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
-    return frame
 
 
 def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
@@ -228,18 +201,27 @@ def _find_time(frame: pd.DataFrame) -> str:
     )
 
 
-def _find_series(frame: pd.DataFrame, time: str, times: NDArray[Any]) -> str | None:
+def _find_series(sheet: Sheet, time: str, times: NDArray[Any]) -> str | None:
     """The column that tells the rows of one time apart, if times repeat."""
     if len(np.unique(times)) == len(times):
         return None
-    texts = [name for name in frame.columns if name != time and not is_number(frame[name])]
-    named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
+    import pandas as pd
+
+    frame = sheet.frame
+    others = [name for name in frame.columns if name != time]
+    named = [name for name in others if name.lower() in SERIES_NAMES]
+    texts = [name for name in others if not is_number(frame[name]) or _has_codes(sheet.text(name))]
     for name in (*named, *texts):
-        if not frame.duplicated([name, time]).any():
+        if not pd.DataFrame({"name": sheet.text(name), "time": times}).duplicated().any():
             return str(name)
     if len(named) == 1:  # its rows repeat times as well: the check of the axis names the row
         return str(named[0])
     return None
+
+
+def _has_codes(cells: NDArray[Any]) -> bool:
+    """Whether there are whole numbers with leading zeros, which are names."""
+    return any(cell and cell[0] == "0" and len(cell) > 1 and cell.isdigit() for cell in cells[:_MOST_ROWS])
 
 
 def is_number(column: pd.Series[Any]) -> bool:
@@ -281,46 +263,78 @@ def numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     Raises:
         UserError: names the first cell that holds something else, or an infinite number.
     """
-    import pandas as pd
-
     column = frame[name]
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    texts = column.isna() | (column.astype(str).str.strip() == "")
-    wrong = np.isnan(numbers) & ~texts.to_numpy()
+    numbers, wrong = _numbers(column)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
-            "correct it, or leave the cell empty if the value is missing."
+            f"Column {name!r} has {str(column.iloc[row])!r} in row {frame.index[row]}, which is no number; correct it, "
+            "leave the cell empty if the value is missing, or leave such rows out with --skip-bad."
         )
     if np.isinf(numbers).any():
         row = int(np.flatnonzero(np.isinf(numbers))[0])
-        raise UserError(f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty.")
+        raise UserError(f"Column {name!r} is infinite in row {frame.index[row]}; correct it or leave it empty.")
     return numbers
 
 
-def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
-    empty = frame[column].isna().to_numpy()
-    if empty.any():
-        row = int(np.flatnonzero(empty)[0]) + FIRST_ROW
-        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
-    return frame[column].astype(str).to_numpy()
+def _numbers(column: pd.Series[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The numbers of a column, and where it holds something else."""
+    import pandas as pd
+
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    empty = column.isna() | (column.astype(str).str.strip() == "")
+    return numbers, np.isnan(numbers) & ~empty.to_numpy()
 
 
-def groups_of(frame: pd.DataFrame, column: str) -> dict[str, NDArray[np.int64]]:
-    """The rows of each series, series in the order of their names.
+def drop_bad_times(sheet: Sheet, time: str) -> None:
+    """Leave out the rows of a sheet whose time is missing or cannot be read."""
+    import pandas as pd
+
+    column = sheet.frame[time]
+    wrong = column.isna().to_numpy()
+    if column.dtype.kind == "O" or isinstance(column.dtype, pd.StringDtype):
+        wrong |= pd.to_datetime(column, errors="coerce", utc=True, format="mixed").isna().to_numpy()
+    if wrong.any() and not wrong.all():
+        told = [f"the time {str(cell)!r} cannot be read" for cell in column[wrong]]
+        sheet.drop(wrong, told)
+
+
+def drop_bad_cells(sheet: Sheet, columns: Sequence[str], series: str | None) -> None:
+    """Leave out the rows of a sheet that hold no number where one is expected, or do not say whose they are."""
+    frame = sheet.frame
+    reasons: dict[int, str] = {}
+    for name in columns:
+        found, wrong = _numbers(frame[name])
+        for row in np.flatnonzero(wrong | np.isinf(found)):
+            reasons.setdefault(int(row), f"column {name!r} has {str(frame[name].iloc[row])!r}, which is no number")
+    if series is not None:
+        for row in np.flatnonzero(sheet.text(series) == None):  # noqa: E711 - elementwise
+            reasons.setdefault(int(row), f"column {series!r} is empty")
+    wrong = np.zeros(len(frame), bool)
+    wrong[list(reasons)] = True
+    if not wrong.all():
+        sheet.drop(wrong, [reasons[row] for row in sorted(reasons)])
+
+
+def groups_of(sheet: Sheet, column: str) -> dict[str, NDArray[np.int64]]:
+    """The rows of each series, series in the order of their names, which are texts as they are written.
 
     Raises:
         UserError: a row does not say which series it is of.
     """
-    names = _series_names(frame, column)
+    names = sheet.text(column)
+    empty = np.flatnonzero(names == None)  # noqa: E711 - elementwise
+    if len(empty):
+        row = sheet.frame.index[empty[0]]
+        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
+    names = names.astype(str)
     order = np.argsort(names, kind="stable")
     unique, begins = np.unique(names[order], return_index=True)
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
 
 
 def _without_useless(
-    layout: ColumnRoles, values: NDArray[np.float64]
+    layout: ColumnRoles, values: NDArray[np.float64], rows: tuple[int, int]
 ) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
     """Refuse targets that are empty or constant; leave out covariates that are.
 
@@ -328,19 +342,18 @@ def _without_useless(
         UserError: names the column, and the rows and value where it is constant.
     """
     kept, notes = [], []
-    last = FIRST_ROW + len(values) - 1
     for index, name in enumerate(layout.columns):
         given = values[np.isfinite(values[:, index]), index]
         if len(given) and np.ptp(given) > 0:
             kept.append(name)
         elif name in layout.targets and not len(given):
             raise UserError(
-                f"Column {name!r} is empty in all rows {FIRST_ROW} to {last}, so there is nothing to forecast; "
+                f"Column {name!r} is empty in all rows {rows[0]} to {rows[1]}, so there is nothing to forecast; "
                 "fill it in, or choose other columns with --target."
             )
         elif name in layout.targets:
             raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {last}: a constant needs no forecast; "
+                f"Column {name!r} is {given[0]:g} in all rows {rows[0]} to {rows[1]}: a constant needs no forecast; "
                 "choose other columns with --target."
             )
         else:

@@ -14,7 +14,7 @@ from formwright.data.series import PARTS, SeriesData
 from formwright.data.series_files import looks_like_series, read_series
 from formwright.data.time_axis import as_text
 from formwright.deployment.preparations.forecasting import ForecastPreparation
-from formwright.fitting.kind import DATA, Data, Option, Reading
+from formwright.fitting.kind import DATA, ENCODING, Data, Option, Reading
 from formwright.shapes import SeriesShape
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class TimeSeries(Data):
         "time": Option("column of times; inferred if unset"),
         "series": Option("column that says which series a row is of"),
         "known": Option("columns that are known ahead of time, separated by commas"),
+        "encoding": ENCODING,
     }
     sample: ClassVar[str] = "window"
     samples: ClassVar[str] = "windows"
@@ -104,6 +105,8 @@ class TimeSeries(Data):
             time=options.get("time"),
             series=options.get("series"),
             known=_names(options.get("known")),
+            encoding=options.get("encoding"),
+            skip_bad=how.skip_bad,
         )
         return cls(content, (table.time_column, table.series_column))
 
