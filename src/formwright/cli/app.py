@@ -142,7 +142,10 @@ def fit(
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, or texts in quotes.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders of them, tables of texts, texts in quotes, or - for standard input."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -152,6 +155,15 @@ def predict(
             "pictures are put into a folder.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of files that are neither marked nor UTF-8, such as cp1252.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the texts in tables, by name or number; that of training if unset.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and say so, instead of refusing all.")
+    ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -160,7 +172,16 @@ def predict(
     from formwright.deployment import predict as run_predict
 
     with reporter(quiet=quiet or as_json) as listener:
-        predictions = run_predict(folder, inputs, out=out, threads=threads, reporter=listener)
+        predictions = run_predict(
+            folder,
+            inputs,
+            out=out,
+            encoding=encoding,
+            text_column=text_column,
+            skip_bad=skip_bad,
+            threads=threads,
+            reporter=listener,
+        )
     if out is not None:
         return
     if as_json:

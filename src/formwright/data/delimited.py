@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -55,7 +55,7 @@ class Table:
         numbers: the line that each row begins in, from 1, the header included.
         headed: whether there is a header.
         style: what the file looks like.
-        skipped: the rows that were left out, and why.
+        dropped: the rows that were left out, and why.
         replaced: halves of characters that were replaced.
     """
 
@@ -65,12 +65,17 @@ class Table:
     numbers: list[int]
     headed: bool = True
     style: Style = Style(",", csv.QUOTE_MINIMAL, "\n")
-    skipped: list[str] = field(default_factory=list)
+    dropped: list[tuple[int, str]] = field(default_factory=list)
     replaced: int = 0
 
     def drop(self, number: int, reason: str) -> None:
         """Note a row that is left out."""
-        self.skipped.append(f"row {number} of {self.path.name} ({reason})")
+        self.dropped.append((number, reason))
+
+    @property
+    def skipped(self) -> list[str]:
+        """The rows that were left out in their order, and why."""
+        return [f"row {number} of {self.path.name} ({reason})" for number, reason in sorted(self.dropped)]
 
     @property
     def notes(self) -> list[str]:
@@ -78,7 +83,7 @@ class Table:
         return told(self.skipped, self.replaced)
 
 
-def told(skipped: Sequence[str], replaced: int) -> list[str]:
+def told(skipped: list[str], replaced: int) -> list[str]:
     """How many rows were left out and which, and how many halves of characters were replaced, in sentences."""
     notes = []
     if skipped:
@@ -151,7 +156,7 @@ def style_of(text: str, separator: str | None = None) -> Style:
     for one in separator or SEPARATORS:
         # Tab-separated files mostly know no quotes: a quote in a text is one.
         for quoting in (csv.QUOTE_NONE, csv.QUOTE_MINIMAL) if one == "\t" else (csv.QUOTE_MINIMAL,):
-            style = Style(one, quoting, newline)  # type: ignore[arg-type]
+            style = Style(one, quoting, newline)
             share = _regular(start, style) if one in start.partition(newline)[0] or separator else 0.0
             if share > most or (separator and most == 0):
                 best, most = style, share

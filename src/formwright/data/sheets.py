@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,19 +53,24 @@ class Sheet:
         path: of the file.
         frame: its columns, of numbers where all cells that hold anything are; the index says the line of each row.
         table: its cells as text, if it is a file of separated values.
-        decimal: the sign before decimals.
+        signs: the sign before the decimals of each column, as far as its cells or those of others show it.
     """
 
     path: Path
     frame: pd.DataFrame
     table: Table | None = None
-    decimal: str = "."
+    signs: dict[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
         """What was left out, replaced or inferred, in sentences."""
-        notes = [] if self.table is None else self.table.notes
-        return [*notes, *(["Numbers are read with a decimal comma."] if self.decimal == "," else [])]
+        if self.table is None:
+            return []
+        commas = [
+            name for name in map(str, self.frame) if self.signs[name] == "," and self.frame[name].dtype.kind == "f"
+        ]
+        seen = any("," in cell for name in commas for cell in _column(self.table, name))
+        return [*self.table.notes, *(["Numbers are read with a decimal comma."] if seen else [])]
 
     def text(self, name: str) -> NDArray[Any]:
         """The cells of a column as they are written, ``None`` where they are empty: what names and classes are."""
@@ -142,9 +147,7 @@ def sheet_of(decoded: Decoded, path: Path, *, skip_bad: bool = False, keep: Coll
     counts = frame[first].to_numpy() if frame[first].dtype.kind == "i" else None
     if counts is not None and first == f"{UNNAMED}0" and first not in keep and (np.diff(counts) == 1).all():
         frame = frame.drop(columns=first)
-    commas = (name for name, sign in signs.items() if sign == "," and name in frame and frame[name].dtype.kind == "f")
-    decimal = "," if any(any("," in cell for cell in columns[name]) for name in commas) else "."
-    return Sheet(path, frame, table, decimal)
+    return Sheet(path, frame, table, signs)
 
 
 def _column(table: Table, name: str) -> list[str]:

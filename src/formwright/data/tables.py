@@ -25,8 +25,8 @@ LOOK_AT = 2000
 class Rows:
     """The texts and labels of a table, and the row of each (from 1, the header included).
 
-    ``skipped`` says of rows that were left out why, ``replaced`` how many halves of characters were replaced, and
-    ``guess`` what was inferred of the columns, in a sentence.
+    ``skipped`` says of rows that were left out why, ``replaced`` how many halves of characters were replaced,
+    ``guess`` what was inferred of the columns, in a sentence, and ``column`` what a header calls the texts.
     """
 
     path: Path
@@ -36,6 +36,7 @@ class Rows:
     skipped: list[str] = field(default_factory=list)
     replaced: int = 0
     guess: str = ""
+    column: str = ""
 
 
 def read_rows(
@@ -51,7 +52,7 @@ def read_rows(
         raise UserError(f"{path} has one column only; a column of texts and one of labels are expected.")
     text, label = find_columns(table, text_column, label_column)
     names = table.columns
-    rows = Rows(path)
+    rows = Rows(path, column=names[text] if table.headed else "")
     if text_column is None or label_column is None or not table.headed:
         header = "" if table.headed else " It has no header."
         rows.guess = f"{path.name}: texts are in {names[text]!r}, labels in {names[label]!r}.{header}"

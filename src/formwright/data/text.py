@@ -49,7 +49,8 @@ class TextData:
     """Labelled texts with their training, validation and test parts.
 
     ``labels`` int64 ``(n,)`` index ``class_names``; ``names`` says where each text is from (a file, or a file and its
-    row). ``notes`` says in sentences what was inferred, left out or noticed.
+    row). ``notes`` says in sentences what was inferred, left out or noticed. ``column`` is that of the texts in a table
+    with a header.
     """
 
     texts: list[str]
@@ -61,6 +62,7 @@ class TextData:
     seed: int
     hash: str
     notes: tuple[str, ...]
+    column: str = ""
 
     def part(self, name: str) -> list[str]:
         """The texts of ``train``, ``val`` or ``test``."""
@@ -150,7 +152,8 @@ def _from_tables(path: Path, read: dict[int, Rows], seed: int) -> TextData:
             "classes with several texts each are expected: name the right column with --label-column."
         )
     index = {name: number for number, name in enumerate(class_names)}
-    return _assemble(path, texts, [index[label] for label in labels], class_names, names, parts, notes, seed)
+    classes = [index[label] for label in labels]
+    return _assemble(path, texts, classes, class_names, names, parts, notes, seed, read[TRAIN].column)
 
 
 def _read_folder(root: Path, seed: int, encoding: str | None, skip_bad: bool) -> TextData:
@@ -184,6 +187,7 @@ def _assemble(
     part_list: Sequence[int],
     notes: list[str],
     seed: int,
+    column: str = "",
 ) -> TextData:
     if len(class_names) < 2:
         raise UserError(
@@ -220,4 +224,5 @@ def _assemble(
         seed=seed,
         hash=fingerprint(names, labels, digests),
         notes=tuple(every),
+        column=column,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from formwright.data.calendar import Frequency, calendar_features
 from formwright.data.series import ColumnRoles, Scaling, Series, fill_forward
 from formwright.data.series_files import SeriesTable, read_table
+from formwright.data.sheets import READERS
 from formwright.data.time_axis import as_text
-from formwright.deployment.forecasts import Forecast, append_forecasts
+from formwright.deployment.appending import append_forecasts
+from formwright.deployment.forecasts import Forecast
+from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
@@ -45,6 +48,7 @@ class ForecastPreparation(Preparation):
 
     task: ClassVar[str] = "forecasting"
     of: ClassVar[str] = "series"
+    suffixes: ClassVar[Collection[str]] = READERS
 
     layout: ColumnRoles
     frequency: Frequency
@@ -90,7 +94,13 @@ class ForecastPreparation(Preparation):
             coverage=float(record["coverage"]),
         )
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Forecast]:
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Forecast]:
         """The next steps of every series in the files ``inputs``.
 
         Raises:
@@ -98,20 +108,28 @@ class ForecastPreparation(Preparation):
         """
         for file in inputs:
             reporter.stage(f"Forecasting {Path(file).name}")
-            table = self.read(file)
+            table = self.read(file, how)
+            for note in table.notes if how.skip_bad else ():
+                reporter.note(note)
             for start in range(0, len(table.series), BATCH):
                 chunk = table.series[start : start + BATCH]
                 yield from self._forecasts(model, table, chunk)
                 done = start + len(chunk)
                 reporter.progress(done / len(table.series), f"{done:,} of {len(table.series):,} series")
 
-    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+    def write(
+        self,
+        answers: Iterator[Answer],
+        out: Path,
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
         """Add the forecasts to a CSV file (:func:`append_forecasts`)."""
         forecasts = list(answers)
-        reporter.note(f"{append_forecasts(out, forecasts):,} rows added to {out}.")
+        reporter.note(f"{append_forecasts(out, forecasts, encoding=how.encoding):,} rows added to {out}.")
         yield from forecasts
 
-    def read(self, file: str | os.PathLike[str]) -> SeriesTable:
+    def read(self, file: str | os.PathLike[str], how: InputOptions = AS_FOUND) -> SeriesTable:
         """The table in a file, with the columns and the frequency that the model was trained on.
 
         Raises:
@@ -126,6 +144,8 @@ class ForecastPreparation(Preparation):
             past=layout.past,
             known=layout.known,
             keep_all=True,
+            encoding=how.encoding,
+            skip_bad=how.skip_bad,
         )
         if (table.frequency.step, table.frequency.offset) != (self.frequency.step, self.frequency.offset):
             raise UserError(

@@ -81,7 +81,9 @@ class Texts(ClassifiedData):
         lengths = [len(one) for one in ids["train"]]
         longest = int(np.ceil(np.percentile(lengths, WHOLE_SHARE) / 8) * 8)
         length = int(min(max(longest, 8), limit))
-        self.preparation = TextPreparation(maker.tokenizer, length, tuple(content.class_names), maker.special)
+        self.preparation = TextPreparation(
+            maker.tokenizer, length, tuple(content.class_names), maker.special, content.column
+        )
         self.rows = {part: maker.rows(one, length) for part, one in ids.items()}
         self._told = (
             f"Tokens: {maker.tokenizer.vocabulary:,} word pieces, {of_whom}; texts have {int(np.median(lengths))} in "
