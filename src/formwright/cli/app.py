@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,6 +22,7 @@ from formwright.cli.output import (
 )
 from formwright.cli.scaling import scaling
 from formwright.cli.task_options import TaskCommand, given
+from formwright.cli.terminal import print_json
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -134,7 +134,7 @@ def fit(
             print("formwright: interrupted; continue with the same options and --resume.", file=sys.stderr)
         raise
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print_fit(result, out)
 
@@ -185,7 +185,7 @@ def predict(
     if out is not None:
         return
     if as_json:
-        _print_json([prediction.to_json() for prediction in predictions])
+        print_json([prediction.to_json() for prediction in predictions])
     else:
         print_predictions(predictions)
 
@@ -215,7 +215,7 @@ def measure(
             listener.progress(index / len(models), model)
             found += run_measure(model, batch=batch, size=size, backends=backends, threads=threads)
     if as_json:
-        _print_json([measurement.to_json() for measurement in found])
+        print_json([measurement.to_json() for measurement in found])
     else:
         print_measurements(found)
 
@@ -236,7 +236,7 @@ def list_command(
         which = f"for the task {task!r} matches" if task else "matches"
         raise UserError(f"No model {which} {pattern!r}; see formwright list.")
     if as_json:
-        _print_json([model.name for model in models])
+        print_json([model.name for model in models])
     else:
         print_models(models)
 
@@ -258,7 +258,7 @@ def verify(
     with reporter(quiet=quiet or as_json) as listener:
         reports = run_claims(all_systems() if every else systems or [], quick=quick, reporter=listener)
     if as_json:
-        _print_json([report.to_json() for report in reports])
+        print_json([report.to_json() for report in reports])
     else:
         print_claims(reports)
     if any(report.failed for report in reports):
@@ -269,7 +269,3 @@ app.command(cls=TaskCommand)(compress)
 app.command()(generate)
 app.command()(scaling)
 app.add_typer(bench, name="bench")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -56,7 +56,7 @@ class Table:
         headed: whether there is a header.
         style: what the file looks like.
         dropped: the rows that were left out, and why.
-        replaced: halves of characters that were replaced.
+        replaced: broken characters that were replaced.
     """
 
     path: Path
@@ -84,13 +84,13 @@ class Table:
 
 
 def told(skipped: list[str], replaced: int) -> list[str]:
-    """How many rows were left out and which, and how many halves of characters were replaced, in sentences."""
+    """How many rows were left out and which, and how many broken characters were replaced, in sentences."""
     notes = []
     if skipped:
         notes.append(f"{len(skipped)} row{'s were' if len(skipped) != 1 else ' was'} left out: {some(skipped, 5)}.")
     if replaced:
-        halves = "half of a character was" if replaced == 1 else "halves of characters were"
-        notes.append(f"{replaced} {halves} replaced by U+FFFD.")
+        broken = "broken character was" if replaced == 1 else "broken characters were"
+        notes.append(f"{replaced} {broken} replaced by U+FFFD.")
     return notes
 
 

@@ -37,7 +37,7 @@ class Decoded:
         text: without the mark.
         encoding: the codec of what follows the mark.
         mark: the mark at the front, if there is one.
-        replaced: halves of characters that stand as U+FFFD now.
+        replaced: broken characters that stand as U+FFFD now.
     """
 
     text: str
@@ -85,8 +85,8 @@ def decode(content: bytes, path: Path | str, *, encoding: str | None = None, ski
             return Decoded(body.decode(codec, "surrogateescape"), codec, mark, replaced)
         row = body[:start].decode(codec, "replace").count("\n") + 1
         rest = f"byte 0x{body[start]:02x} is not {_spoken(codec)}"
-        remedy = "name another one with --encoding" if named else "name the file's encoding with --encoding, as cp1252"
-        raise UserError(f"{path}, row {row}: {rest}; {remedy}, or leave such rows out with --skip-bad.") from None
+        remedy = "name another one with --encoding" if named else "name the file's encoding, such as --encoding cp1252"
+        raise UserError(f"{path}, row {row}: {rest}; {remedy}, or leave it out with --skip-bad.") from None
 
 
 def start_of(path: Path, most: int) -> str:

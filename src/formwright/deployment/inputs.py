@@ -137,9 +137,10 @@ def _texts_of(given: str, how: InputOptions, reporter: Reporter, usual: str, row
         if how.text_column is not None or (rows and tabular):
             yield from _rows_of(decoded, path, how, reporter, usual)
             return
+        text = decode(content, path, encoding=how.encoding).text
         for note in told([], decoded.replaced):
             reporter.note(f"{path}: {note}")
-        yield given, mended(decoded.text)[0]
+        yield given, text
     elif suffix in (*TEXT_SUFFIXES, *SUFFIXES) and not any(letter.isspace() for letter in given):
         raise UserError(f"There is no file {given}; give a file, or a text in quotes.")
     elif not given.strip():
