@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -132,12 +133,25 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def json_text(value: Any, *, ascii: bool = False) -> str:
+    """Plain data as JSON, which knows no infinite numbers and nothing that is no number: such are null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=ascii, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    """Write plain data as JSON (:func:`json_text`), whole or not at all."""
     try:
-        write_atomically(path, text)
+        write_atomically(path, json_text(value) + "\n")
     except UnicodeEncodeError:  # the name of a file that is not UTF-8
-        write_atomically(path, json.dumps(value, indent=2) + "\n")
+        write_atomically(path, json_text(value, ascii=True) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -18,6 +18,7 @@ from formwright.cli.output import (
     print_measurements,
     print_models,
     print_predictions,
+    print_unanswered,
     reporter,
 )
 from formwright.cli.scaling import scaling
@@ -182,6 +183,7 @@ def predict(
             threads=threads,
             reporter=listener,
         )
+    print_unanswered(predictions)
     if out is not None:
         return
     if as_json:

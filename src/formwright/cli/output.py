@@ -183,6 +183,17 @@ def _short(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else (f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
+def print_unanswered(predictions: Sequence[Answer]) -> None:
+    """Name on standard error what has no answer, and why."""
+    from formwright.deployment.preparation import Unanswered
+
+    for one in predictions:
+        if isinstance(one, Unanswered):
+            _messages.print(
+                f"No answer for {one.kind} {one.name!r}: {one.reason}", highlight=False, markup=False, soft_wrap=True
+            )
+
+
 def print_predictions(predictions: Sequence[Answer]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in predictions[0].cells():

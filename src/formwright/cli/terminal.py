@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 import os
 import sys
 from contextlib import suppress
 from typing import Any
+
+from formwright.files import json_text
 
 #: What a shell expects of a program whose reader has gone: 128 and the number of SIGPIPE.
 PIPE_CLOSED = 141
@@ -68,9 +69,9 @@ def leave(stream: object) -> None:
 
 def print_json(value: Any) -> None:
     """A value as JSON on standard output; characters that this lacks are escaped, so that nothing is lost."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json_text(value)
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        text = json.dumps(value, indent=2)
+        text = json_text(value, ascii=True)
     print(text)

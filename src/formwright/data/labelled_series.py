@@ -32,7 +32,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.data.tables import LABEL_NAMES
-from formwright.data.time_axis import read_times
+from formwright.data.time_axis import read_order
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -265,16 +265,9 @@ def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]
         raw = [row[: int(np.flatnonzero(np.isfinite(row))[-1]) + 1, None] for row in values]
         return raw, [f"row {number}" for number in frame.index]
     groups = groups_of(sheet, columns.series)
-    times = None if columns.time is None else read_times(frame[columns.time], columns.time)
-    for name, rows in groups.items():
-        steps = np.diff(times[rows]).astype(np.int64) if times is not None else np.ones(len(rows) - 1)
-        wrong = np.flatnonzero(steps <= 0)
-        if len(wrong):
-            row = frame.index[rows[wrong[0] + 1]]
-            raise UserError(
-                f"Column {columns.time!r} of series {name!r} is not in order in row {row}; sort the rows by time, and "
-                "leave out repeated ones."
-            )
+    bad = {} if columns.time is None else read_order(frame[columns.time], columns.time, groups)
+    if bad:
+        raise UserError(next(iter(bad.values())))
     return [values[rows] for rows in groups.values()], list(groups)
 
 

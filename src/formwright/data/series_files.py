@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,20 @@ from formwright.data.calendar import Frequency
 from formwright.data.encodings import Decoded, start_of
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
 from formwright.data.sheets import READERS, Sheet, read_sheet, sheet_of
-from formwright.data.time_axis import common_frequency, on_regular_axis, read_times
+from formwright.data.time_axis import Wanted, on_regular_axis, read_axis
+from formwright.data.times.formats import ISO, TimeFormat
+from formwright.data.times.readings import readings
+from formwright.data.times.zones import check_zone
 from formwright.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Names under which people keep the time and the name of a series.
-TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "period", "month", "day")
+TIME_NAMES = (
+    *("time", "date", "datetime", "timestamp", "ds", "period", "datum", "fecha", "month", "day"),
+    *("yyyymm", "yyyymmdd", "year", "quarter", "week"),
+)
 SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
 
 
@@ -37,6 +43,8 @@ class SeriesTable:
         time_column: the name of the column of times.
         series_column: the name of the column of series' names, if the table is long.
         notes: what the user should know: gaps that were found, columns that were left out.
+        time_format: how the column of times is written.
+        left_out: series that cannot be used, and why.
     """
 
     source: str
@@ -46,6 +54,8 @@ class SeriesTable:
     time_column: str
     series_column: str | None
     notes: tuple[str, ...]
+    time_format: TimeFormat = ISO
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_series(
@@ -57,6 +67,8 @@ def read_series(
     time: str | None = None,
     series: str | None = None,
     known: Sequence[str] = (),
+    time_format: str | None = None,
+    time_zone: str | None = None,
     encoding: str | None = None,
     skip_bad: bool = False,
 ) -> tuple[SeriesTable, SeriesData]:
@@ -70,13 +82,26 @@ def read_series(
         time: the column of times; found by its name or content if unset.
         series: the column that says which series a row is of, in a long table; found if unset.
         known: columns that are known ahead of time, such as prices and holidays.
+        time_format: how times are written, where that may be read in two ways: ``day-first``, ``month-first``,
+            ``year-first``, a pattern such as ``%d/%m/%Y``, or the unit of numbers since 1970 (``s``, ``ms``, ``us``).
+        time_zone: whose clocks times are of that do not say so; in it, days have 23 to 25 hours.
         encoding: of a CSV file that is neither marked nor UTF-8.
-        skip_bad: leave out rows that cannot be used, and count them, instead of refusing the table.
+        skip_bad: leave out rows that cannot be used, and count them, instead of refusing their series.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    table = read_table(path, target=target, time=time, series=series, known=known, encoding=encoding, skip_bad=skip_bad)
+    wanted = Wanted(order=time_format or "", zone=check_zone(time_zone) if time_zone else "")
+    table = read_table(
+        path,
+        target=target,
+        time=time,
+        series=series,
+        known=known,
+        wanted=wanted,
+        encoding=encoding,
+        skip_bad=skip_bad,
+    )
     return table, arrange(
         table.series,
         table.layout,
@@ -97,14 +122,18 @@ def read_table(
     past: Sequence[str] | None = None,
     known: Sequence[str] = (),
     keep_all: bool = False,
+    wanted: Wanted | None = None,
     encoding: str | None = None,
     skip_bad: bool = False,
 ) -> SeriesTable:
     """Read and check a table of series; see :func:`read_series` for the arguments.
 
+    A series that cannot be used is left out and named, if there are others.
+
     Args:
         past: covariates that are not known ahead; all other columns of numbers beside ``target`` if unset.
         keep_all: keep columns that are empty or constant: a short table to forecast from may well have some.
+        wanted: what is known of its times.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
@@ -112,11 +141,7 @@ def read_table(
     sheet = read_sheet(path, encoding=encoding, skip_bad=skip_bad, keep=(time, series, *known, *(past or ())))
     frame = sheet.frame
     time = column_of(frame, time, "--time") if time is not None else _find_time(frame)
-    if skip_bad:
-        drop_bad_times(sheet, time)
-        frame = sheet.frame
-    times = read_times(frame[time], time)
-    series = column_of(frame, series, "--series") if series is not None else _find_series(sheet, time, times)
+    series = column_of(frame, series, "--series") if series is not None else _find_series(sheet, time)
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
         column_of(frame, name, "--target")
@@ -126,27 +151,81 @@ def read_table(
     if past is not None:
         layout, notes = ColumnRoles(layout.targets, tuple(past), layout.known), []
     if skip_bad:
+        drop_bad_times(sheet, time, wanted.order if wanted else "")
         drop_bad_cells(sheet, layout.columns, series)
-        kept = frame.index.isin(sheet.frame.index)
-        frame, times = sheet.frame, times[kept]
+        frame = sheet.frame
     notes = [*sheet.notes, *notes]
-    values = np.stack([numbers(frame, name) for name in layout.columns], axis=1)
     groups = {"": np.arange(len(frame))} if series is None else groups_of(sheet, series)
-    frequency = common_frequency(times, groups, time)
-    if not keep_all:
-        layout, values, more = _without_useless(layout, values, (frame.index[0], frame.index[-1]))
-        notes += more
-    built, gaps = [], 0
+    axis = read_axis(frame[time], time, groups, wanted)
+    values, faults = _values(frame, layout.columns)
+    left_out = dict(axis.bad)
     for name, rows in groups.items():
-        axis, cells = on_regular_axis(times[rows], values[rows], frequency)
-        gaps += len(axis) - len(rows)
-        built.append(Series(name, axis, cells))
+        odd = [faults[row] for row in rows.tolist() if row in faults] if faults else []
+        if odd and name not in left_out:
+            left_out[name] = odd[0]
+    good = {name: rows for name, rows in groups.items() if name not in left_out}
+    if not good:
+        raise UserError(next(iter(left_out.values())))
+    notes += axis.notes
+    if not keep_all:
+        if len(good) > 1:
+            left_out |= _useless(good, values[:, : len(layout.targets)], layout.targets)
+            good = {name: rows for name, rows in good.items() if name not in left_out} or good
+        layout, values, more = _without_useless(
+            layout, values, np.sort(np.concatenate(list(good.values()))), (frame.index[0], frame.index[-1])
+        )
+        notes += more
+    built, gaps, missing, count = [], 0, 0, 0
+    for name, rows in good.items():
+        times, cells = on_regular_axis(axis.times[rows], values[rows], axis.frequency)
+        gaps += len(times) - len(rows)
+        count += len(rows)
+        missing += int(np.isnan(values[rows, : len(layout.targets)]).sum())
+        built.append(Series(name, times, cells))
     if gaps:
-        notes.append(f"{gaps} of {gaps + len(frame)} rows are missing; they count as missing values.")
-    missing = int(np.isnan(values[:, : len(layout.targets)]).sum())
+        notes.append(f"{gaps} of {gaps + count} rows are missing; they count as missing values.")
     if missing:
         notes.append(f"{missing} values to forecast are missing; nothing is learned from them and nothing judged.")
-    return SeriesTable(str(path), tuple(built), layout, frequency, time, series, tuple(notes))
+    notes += told_left_out(left_out)
+    return SeriesTable(
+        str(path),
+        tuple(built),
+        layout,
+        axis.frequency,
+        time,
+        series,
+        tuple(notes),
+        axis.format,
+        left_out,
+    )
+
+
+def _useless(
+    groups: Mapping[str, NDArray[np.int64]], values: NDArray[np.float64], targets: Sequence[str]
+) -> dict[str, str]:
+    """The series without values to forecast, or with the same in all rows, and what is so of them."""
+    found, names = {}, ", ".join(map(repr, targets))
+    for name, rows in groups.items():
+        own = values[rows]
+        given = np.isfinite(own)
+        if not given.any():
+            found[name] = f"it has no value of {names}."
+        elif given.sum() > 1 and (np.nanmax(own, 0, initial=-np.inf) <= np.nanmin(own, 0, initial=np.inf)).all():
+            found[name] = f"{names} is the same in all of its rows, and a constant needs no forecast."
+    return found
+
+
+#: Numbers at most, so that their squares can be added up.
+_LARGEST = 1e150
+#: Series that are named in a note before the others are only counted.
+_NAMED = 5
+
+
+def told_left_out(left_out: Mapping[str, str]) -> list[str]:
+    """A sentence for each of a few series that cannot be used, and one for the others."""
+    told = [f"Series {name!r} is left out: {why}" for name, why in list(left_out.items())[:_NAMED]]
+    more = len(left_out) - len(told)
+    return [*told, f"{more:,} more series {'is' if more == 1 else 'are'} left out for such reasons."] if more else told
 
 
 #: Bytes and rows that are looked at to tell whether a table holds series.
@@ -166,7 +245,7 @@ def looks_like_series(path: Path) -> str | None:
             frame = read_sheet(path).frame
         frame = frame.head(_MOST_ROWS)
         time = _find_time(frame)
-        read_times(frame[time], time)
+        readings(frame[time], time)
     except Exception:  # whatever it is, it is not this
         return None
     others = [name for name in frame.columns if name != time]
@@ -184,39 +263,48 @@ def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
 
 
 def _find_time(frame: pd.DataFrame) -> str:
-    by_name = [name for name in frame.columns if name.lower() in TIME_NAMES]
+    lower = {name.lower(): name for name in reversed(frame.columns)}
+    by_name = [lower[name] for name in TIME_NAMES if name in lower]
     dated = [name for name in frame.columns if frame[name].dtype.kind == "M"]
     if by_name or dated:
         return str((dated or by_name)[0])
-    import pandas as pd
-
     for name in frame.columns:
-        if (
-            not is_number(frame[name])
-            and pd.to_datetime(frame[name].head(20), errors="coerce", format="mixed").notna().mean() > 0.5
-        ):
+        if not is_number(frame[name]) and _holds_dates(frame[name].head(20), name):
             return str(name)
     raise UserError(
         f"No column of times was found among {', '.join(map(repr, frame.columns[:8]))}; name it with --time."
     )
 
 
-def _find_series(sheet: Sheet, time: str, times: NDArray[Any]) -> str | None:
+def _holds_dates(column: pd.Series[Any], name: str) -> bool:
+    """Whether texts are dates, and no codes of digits."""
+    try:
+        ways = readings(column, name)
+    except UserError:
+        return False
+    faults = min(len(way.faults or {}) for way in ways)
+    return faults < len(column) / 2 and not column.astype(str).str.strip().str.isdigit().any()
+
+
+def _find_series(sheet: Sheet, time: str) -> str | None:
     """The column that tells the rows of one time apart, if times repeat."""
-    if len(np.unique(times)) == len(times):
+    frame = sheet.frame
+    if not frame[time].duplicated().any():
         return None
     import pandas as pd
 
-    frame = sheet.frame
     others = [name for name in frame.columns if name != time]
     named = [name for name in others if name.lower() in SERIES_NAMES]
     texts = [name for name in others if not is_number(frame[name]) or _has_codes(sheet.text(name))]
-    for name in (*named, *texts):
-        if not pd.DataFrame({"name": sheet.text(name), "time": times}).duplicated().any():
-            return str(name)
-    if len(named) == 1:  # its rows repeat times as well: the check of the axis names the row
-        return str(named[0])
-    return None
+    repeated = {
+        name: int(pd.DataFrame({"name": sheet.text(name), "time": frame[time].to_numpy()}).duplicated().sum())
+        for name in (*named, *texts)
+    }
+    if not repeated:
+        return None
+    best = min(repeated, key=lambda name: repeated[name])
+    # What few rows still repeat are mistakes in a few series; the check of the axis names them.
+    return str(best) if len(named) == 1 or repeated[best] < frame[time].duplicated().sum() / 2 else None
 
 
 def _has_codes(cells: NDArray[Any]) -> bool:
@@ -263,40 +351,47 @@ def numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     Raises:
         UserError: names the first cell that holds something else, or an infinite number.
     """
+    values, faults = _numbers(frame, name)
+    if faults:
+        raise UserError(faults[min(faults)])
+    return values
+
+
+def _values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """The numbers of columns, and by row why a cell is none."""
+    columns, faults = [], {}
+    for name in names:
+        values, wrong = _numbers(frame, name)
+        columns.append(values)
+        faults.update({row: why for row, why in wrong.items() if row not in faults})
+    return np.stack(columns, axis=1), faults
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], dict[int, str]]:
+    import pandas as pd
+
     column = frame[name]
-    numbers, wrong = _numbers(column)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {frame.index[row]}, which is no number; correct it, "
-            "leave the cell empty if the value is missing, or leave such rows out with --skip-bad."
-        )
-    if np.isinf(numbers).any():
-        row = int(np.flatnonzero(np.isinf(numbers))[0])
-        raise UserError(f"Column {name!r} is infinite in row {frame.index[row]}; correct it or leave it empty.")
-    return numbers
-
-
-def _numbers(column: pd.Series[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The numbers of a column, and where it holds something else."""
-    import pandas as pd
-
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    empty = column.isna() | (column.astype(str).str.strip() == "")
-    return numbers, np.isnan(numbers) & ~empty.to_numpy()
+    texts = column.isna() | (column.astype(str).str.strip() == "")
+    wrong = np.isnan(numbers) & ~texts.to_numpy()
+    faults = {
+        row: f"Column {name!r} has {str(column.iloc[row])!r} in row {frame.index[row]}, which is no number; "
+        "correct it, or leave the cell empty if the value is missing."
+        for row in np.flatnonzero(wrong).tolist()
+    }
+    for row in np.flatnonzero(np.abs(numbers) > _LARGEST).tolist():
+        how = "infinite" if np.isinf(numbers[row]) else "too large to be squared"
+        faults[row] = f"Column {name!r} is {how} in row {frame.index[row]}; correct it or leave it empty."
+    return numbers, faults
 
 
-def drop_bad_times(sheet: Sheet, time: str) -> None:
-    """Leave out the rows of a sheet whose time is missing or cannot be read."""
-    import pandas as pd
-
+def drop_bad_times(sheet: Sheet, time: str, order: str = "") -> None:
+    """Leave out the rows of a sheet whose time is missing or cannot be read; ``order`` as for :func:`readings`."""
     column = sheet.frame[time]
-    wrong = column.isna().to_numpy()
-    if column.dtype.kind == "O" or isinstance(column.dtype, pd.StringDtype):
-        wrong |= pd.to_datetime(column, errors="coerce", utc=True, format="mixed").isna().to_numpy()
-    if wrong.any() and not wrong.all():
-        told = [f"the time {str(cell)!r} cannot be read" for cell in column[wrong]]
-        sheet.drop(wrong, told)
+    rows = min((list(way.faults or {}) for way in readings(column, time, order)), key=len)
+    wrong = np.zeros(len(column), bool)
+    wrong[rows] = True
+    sheet.drop(wrong, [f"its time {str(cell)!r} cannot be read" for cell in column[wrong]])
 
 
 def drop_bad_cells(sheet: Sheet, columns: Sequence[str], series: str | None) -> None:
@@ -304,12 +399,11 @@ def drop_bad_cells(sheet: Sheet, columns: Sequence[str], series: str | None) -> 
     frame = sheet.frame
     reasons: dict[int, str] = {}
     for name in columns:
-        found, wrong = _numbers(frame[name])
-        for row in np.flatnonzero(wrong | np.isinf(found)):
-            reasons.setdefault(int(row), f"column {name!r} has {str(frame[name].iloc[row])!r}, which is no number")
+        for row in _numbers(frame, name)[1]:
+            reasons.setdefault(row, f"column {name!r} has {str(frame[name].iloc[row])!r}, which is no number to use")
     if series is not None:
-        for row in np.flatnonzero(sheet.text(series) == None):  # noqa: E711 - elementwise
-            reasons.setdefault(int(row), f"column {series!r} is empty")
+        for row in np.flatnonzero(sheet.text(series) == None).tolist():  # noqa: E711 - elementwise
+            reasons.setdefault(row, f"column {series!r} is empty")
     wrong = np.zeros(len(frame), bool)
     wrong[list(reasons)] = True
     if not wrong.all():
@@ -334,7 +428,7 @@ def groups_of(sheet: Sheet, column: str) -> dict[str, NDArray[np.int64]]:
 
 
 def _without_useless(
-    layout: ColumnRoles, values: NDArray[np.float64], rows: tuple[int, int]
+    layout: ColumnRoles, values: NDArray[np.float64], rows: NDArray[np.int64], lines: tuple[int, int]
 ) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
     """Refuse targets that are empty or constant; leave out covariates that are.
 
@@ -342,18 +436,20 @@ def _without_useless(
         UserError: names the column, and the rows and value where it is constant.
     """
     kept, notes = [], []
+    first, last = lines
     for index, name in enumerate(layout.columns):
-        given = values[np.isfinite(values[:, index]), index]
+        used = values[rows, index]
+        given = used[np.isfinite(used)]
         if len(given) and np.ptp(given) > 0:
             kept.append(name)
         elif name in layout.targets and not len(given):
             raise UserError(
-                f"Column {name!r} is empty in all rows {rows[0]} to {rows[1]}, so there is nothing to forecast; "
+                f"Column {name!r} is empty in all rows {first} to {last}, so there is nothing to forecast; "
                 "fill it in, or choose other columns with --target."
             )
         elif name in layout.targets:
             raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {rows[0]} to {rows[1]}: a constant needs no forecast; "
+                f"Column {name!r} is {given[0]:g} in all rows {first} to {last}: a constant needs no forecast; "
                 "choose other columns with --target."
             )
         else:

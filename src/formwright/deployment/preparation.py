@@ -10,6 +10,7 @@ import dataclasses
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -34,6 +35,27 @@ class Answer(Protocol):
 
     def cells(self) -> dict[str, str]:
         """A row of a table: text by column."""
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """An input that cannot be used, where others can: it costs itself, and is named.
+
+    Attributes:
+        kind: what it is, such as ``series`` or ``file``.
+        name: what it is called.
+        reason: why, in a sentence.
+    """
+
+    kind: str
+    name: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.kind: self.name, "error": self.reason}
+
+    def cells(self) -> dict[str, str]:
+        return {self.kind: self.name, "": "no answer"}
 
 
 class Preparation(ABC):

@@ -230,20 +230,22 @@ class FitResult:
             )
         values["trials"] = [trial_from_dict(value) for value in values["trials"]]
         values["variants"] = [variant_from_dict(value) for value in values["variants"]]
-        for name, kind in (
-            ("shrink", ShrinkStep),
-            ("baselines", Baseline),
-        ):
-            values[name] = [kind(**value) for value in values[name]]
+        values["shrink"] = [ShrinkStep(**value) for value in values["shrink"]]
+        values["baselines"] = [Baseline(**_scored(value)) for value in values["baselines"]]
         if values.get("agreement") is not None:
             values["agreement"] = Agreement(**values["agreement"])
         return FitResult(**values)
 
 
 def trial_from_dict(values: Mapping[str, Any]) -> Trial:
-    return Trial(**{**values, "curve": [CurvePoint(**point) for point in values.get("curve", [])]})
+    return Trial(**{**values, "curve": [CurvePoint(**_scored(point)) for point in values.get("curve", [])]})
 
 
 def variant_from_dict(values: Mapping[str, Any]) -> Variant:
     """A variant, also one that was written when its form stood in its name alone."""
-    return Variant(**{"form": values["name"].rpartition(",")[0], **values})
+    return Variant(**{"form": values["name"].rpartition(",")[0], **_scored(values)})
+
+
+def _scored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose score may be undefined, for which JSON has null."""
+    return {**values, "score": math.nan if values["score"] is None else values["score"]}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.time_axis import as_text
 from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting.data.series import TimeSeries
@@ -140,7 +139,7 @@ class ForecastingGoal(Goal[TimeSeries]):
             yield {
                 "series": content.series[owner].name,
                 "column": content.layout.targets[column],
-                "from": as_text(content.series[owner].times[row]),
+                "from": content.frequency.text(content.series[owner].times[row]),
                 **{
                     name: [_rounded(value) for value in measuring.in_units(values, owners)[0, :, column]]
                     for name, values in lines.items()
