@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from formwright.data.delimited import UNNAMED, Table, separated
 from formwright.data.encodings import Decoded, decode, read_bytes
 from formwright.data.sheets import READERS, sheet_of
+from formwright.data.times.readings import readings
 from formwright.deployment.forecasts import Forecast
 from formwright.errors import UserError
 from formwright.files import rewrite, write_atomically
@@ -54,7 +57,7 @@ def append_forecasts(path: str | os.PathLike[str], answers: Sequence[Any], *, en
     lacking = [name for name in (*keys, *first.columns) if name not in table.columns]
     if lacking:
         raise UserError(f"{path} has no column {lacking[0]!r} to append forecasts to; name another file.")
-    _check_new(table, rows, keys)
+    rows = _in_time(table, rows, keys)
     added = _Writer.like(decoded, table).text(rows, first.columns)
     try:
         rewrite(path, content + added.encode(decoded.encoding))
@@ -139,20 +142,40 @@ def _fields(line: str, separator: str, *, quoted: bool) -> Iterator[str]:
             return
 
 
-def _check_new(table: Table, rows: Sequence[dict[str, str]], keys: Sequence[str]) -> None:
-    """Refuse rows whose time the file has already: it would be no series any more."""
+def _in_time(table: Table, rows: Sequence[dict[str, str]], keys: Sequence[str]) -> list[dict[str, str]]:
+    """The rows with times as the table writes them; ``keys`` are the columns of series, if there is one, and of times.
+
+    Raises:
+        UserError: the table has such a time already, or writes times quite differently: it would be no series any more.
+    """
+    import pandas as pd
+
+    time, count = keys[-1], len(table.cells)
     places = [table.columns.index(name) for name in keys]
-    wanted = {tuple(_plain(row[name]) for name in keys) for row in rows}
-    for cells in table.cells:
-        key = [cells[place] if place < len(cells) else "" for place in places]
-        if tuple(map(_plain, key)) in wanted:
+    old = [tuple(cells[place].strip() if place < len(cells) else "" for place in places) for cells in table.cells]
+    both = [*old, *(tuple(row[name] for name in keys) for row in rows)]
+    column = pd.Series([key[-1] for key in both], dtype=object, index=[*table.numbers, *range(len(rows))])
+    try:
+        way = readings(column, time)[0]
+        alike = max(way.faults or {}, default=0) < max(count, 1)
+    except UserError:
+        alike = False
+    if not alike:
+        raise UserError(
+            f"{table.path} writes times as {old[-1][-1]}, and the forecast is of {both[count][-1]}; append it to the "
+            "table that it was made from, or to a new one."
+        )
+    instants = way.times if way.offsets is None else way.times - way.offsets * np.timedelta64(1, "m")
+    moments = [(*key[:-1], instant) for key, instant in zip(both, instants.tolist(), strict=True)]
+    new = set(moments[count:])
+    for key, moment in zip(old, moments, strict=False):
+        if moment in new:
             row = " ".join(key)
             raise UserError(
                 f"{table.path} has a row of {row} already; give a file that ends before the forecast, or a new one."
             )
-
-
-def _plain(time: str) -> str:
-    """A time without the parts that are nought, so that two ways of writing it are equal."""
-    time = time.strip().replace("T", " ").removesuffix(" 00:00:00").removesuffix(" 00:00")
-    return time.removesuffix(":00") if time.count(":") == 2 else time
+    if not old or way.offsets is not None:
+        return list(rows)
+    written = readings(column.iloc[:count], time, like=way.format)[0].format
+    times = [written.write(when, instant=False) for when in way.times[count:]]
+    return [{**row, time: when} for row, when in zip(rows, times, strict=True)]
