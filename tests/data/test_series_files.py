@@ -189,9 +189,9 @@ def test_a_horizon_longer_than_the_data_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("series.csv", "", "cannot be read as CSV"),
+        ("series.csv", "", "is empty; series are expected"),
         ("series.csv", "date,load\n", "has no rows"),
-        ("series.csv", 'date,load\n"2024', "cannot be read as CSV"),
+        ("series.csv", 'date,load\n"2024', "row 2: unexpected end of data"),
         ("series.parquet", "no parquet", "cannot be read as Parquet"),
         ("series.xlsx", "x", "not a table of a kind that is read"),
         ("series.csv", "load,wind\n1.5,2\n2.5,3\n", "No column of times"),

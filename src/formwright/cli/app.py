@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,8 +23,8 @@ from formwright.cli.output import (
 )
 from formwright.cli.scaling import scaling
 from formwright.cli.task_options import TaskCommand, given
+from formwright.cli.terminal import print_json
 from formwright.errors import UserError
-from formwright.files import json_text
 
 app = typer.Typer(
     name="formwright",
@@ -135,7 +135,7 @@ def fit(
             print("formwright: interrupted; continue with the same options and --resume.", file=sys.stderr)
         raise
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print_fit(result, out)
 
@@ -143,7 +143,10 @@ def fit(
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, or texts in quotes.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders of them, tables of texts, texts in quotes, or - for standard input."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -153,6 +156,15 @@ def predict(
             "pictures are put into a folder.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of files that are neither marked nor UTF-8, such as cp1252.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the texts in tables, by name or number; that of training if unset.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and say so, instead of refusing all.")
+    ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -161,12 +173,21 @@ def predict(
     from formwright.deployment import predict as run_predict
 
     with reporter(quiet=quiet or as_json) as listener:
-        predictions = run_predict(folder, inputs, out=out, threads=threads, reporter=listener)
+        predictions = run_predict(
+            folder,
+            inputs,
+            out=out,
+            encoding=encoding,
+            text_column=text_column,
+            skip_bad=skip_bad,
+            threads=threads,
+            reporter=listener,
+        )
     print_unanswered(predictions)
     if out is not None:
         return
     if as_json:
-        _print_json([prediction.to_json() for prediction in predictions])
+        print_json([prediction.to_json() for prediction in predictions])
     else:
         print_predictions(predictions)
 
@@ -196,7 +217,7 @@ def measure(
             listener.progress(index / len(models), model)
             found += run_measure(model, batch=batch, size=size, backends=backends, threads=threads)
     if as_json:
-        _print_json([measurement.to_json() for measurement in found])
+        print_json([measurement.to_json() for measurement in found])
     else:
         print_measurements(found)
 
@@ -217,7 +238,7 @@ def list_command(
         which = f"for the task {task!r} matches" if task else "matches"
         raise UserError(f"No model {which} {pattern!r}; see formwright list.")
     if as_json:
-        _print_json([model.name for model in models])
+        print_json([model.name for model in models])
     else:
         print_models(models)
 
@@ -239,7 +260,7 @@ def verify(
     with reporter(quiet=quiet or as_json) as listener:
         reports = run_claims(all_systems() if every else systems or [], quick=quick, reporter=listener)
     if as_json:
-        _print_json([report.to_json() for report in reports])
+        print_json([report.to_json() for report in reports])
     else:
         print_claims(reports)
     if any(report.failed for report in reports):
@@ -250,7 +271,3 @@ app.command(cls=TaskCommand)(compress)
 app.command()(generate)
 app.command()(scaling)
 app.add_typer(bench, name="bench")
-
-
-def _print_json(value: Any) -> None:
-    print(json_text(value))

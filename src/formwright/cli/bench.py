@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from formwright.cli.output import print_arena, reporter
+from formwright.cli.terminal import print_json
 from formwright.errors import UserError
-from formwright.files import json_text
 
 bench = typer.Typer(help="Benchmarks that run on this machine.", no_args_is_help=True)
 
@@ -70,7 +70,7 @@ def lra(
         write_json(out / "arena.json", result.to_json())
         write_report(result, out / "arena.html")
     if as_json:
-        print(json_text(result.to_json()))
+        print_json(result.to_json())
     else:
         print_arena(result, out)
 

@@ -9,7 +9,7 @@ import typer
 
 from formwright.cli.output import print_compression, reporter
 from formwright.cli.task_options import given
-from formwright.files import json_text
+from formwright.cli.terminal import print_json
 
 
 def compress(
@@ -46,6 +46,6 @@ def compress(
             **given(context),
         )
     if as_json:
-        print(json_text(report))
+        print_json(report)
     else:
         print_compression(report, out)

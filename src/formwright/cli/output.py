@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 #: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
 _PIPED = 140
 
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED)
+_set = os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) > 0
+console = Console(width=None if _set else _PIPED) if _set or not sys.stdout.isatty() else Console()
 _messages = Console(stderr=True)
 
 
@@ -73,7 +74,8 @@ class LineReporter(Reporter):
         self._name, self._started = name, time.monotonic()
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):  # a run goes on when nobody reads what it says any more
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._name:
@@ -126,6 +128,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     for sentence in verdict(result, task):
         console.print(escape(sentence), highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")
     table.add_row(
         f"test {metric.name}",
         f"{metric.exact(metric.score(test[metric.key]))}"
@@ -255,7 +259,7 @@ def _speed(speed: Speed | None) -> str:
 
 def print_models(models: Sequence[Listed]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("name")
+    table.add_column("name", overflow="fold")
     table.add_column("parameters", justify="right")
     table.add_column("task")
     for model in models:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from formwright.cli.output import console, reporter
-from formwright.files import json_text
+from formwright.cli.terminal import print_json
 
 
 def scaling(
@@ -59,7 +59,7 @@ def scaling(
         )
     write_scaling_report(result, out / "report.html")
     if as_json:
-        print(json_text(result.to_dict()))
+        print_json(result.to_dict())
         return
     for law in result.laws():
         console.print(

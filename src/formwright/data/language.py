@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.data.delimited import told
+from formwright.data.encodings import decode, marked_wide, read_bytes
 from formwright.data.folders import some
 from formwright.data.preprocess import readable_suffixes
 from formwright.data.splits import TEST, TRAIN, VAL
-from formwright.data.tables import SUFFIXES, decode, read_bytes
+from formwright.data.tables import SUFFIXES
 from formwright.data.text import PART_NAMES
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
@@ -61,6 +63,8 @@ def reads_like_text(path: Path) -> bool:
             start = file.read(_SNIFF)
     except OSError:
         return False
+    if marked_wide(start):
+        return True
     if b"\0" in start:
         return False
     try:
@@ -68,6 +72,16 @@ def reads_like_text(path: Path) -> bool:
     except UnicodeDecodeError as error:
         return len(start) == _SNIFF and error.start >= _SNIFF - 4  # a character that the end cuts
     return bool(start.strip())
+
+
+def _is_meant_as_text(path: Path) -> bool:
+    """Whether a file has the name of a text, and no byte that texts of any encoding lack: the reader says what is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_SNIFF)
+    except OSError:
+        return False
+    return path.suffix.lower() in _TEXT_SUFFIXES and bool(start.strip()) and b"\0" not in start
 
 
 def list_texts(root: Path) -> tuple[list[str], list[str]]:
@@ -86,11 +100,11 @@ def list_texts(root: Path) -> tuple[list[str], list[str]]:
     return texts, others
 
 
-def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
+def read_language(path: str | Path, *, encoding: str | None = None, skip_bad: bool = False) -> LanguageData:
     """Read running text: a file, or all text files below a folder, in the order of their names.
 
     The last tenth is the test part and the tenth before it the validation part; a folder with files called train, val
-    (or valid, dev) and test is divided as it says.
+    (or valid, dev) and test is divided as it says. ``encoding`` is that of files that are neither marked nor UTF-8.
 
     Raises:
         UserError: there is no text, it is not UTF-8 (the file and row are named), or it is too short.
@@ -100,8 +114,10 @@ def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
     if path.is_dir():
         files, others = list_texts(path)
         bad = [name for name in others if Path(name).suffix.lower() in _TEXT_SUFFIXES and (path / name).stat().st_size]
-        if bad and not skip_bad:
-            decode(read_bytes(path / bad[0]), path / bad[0], skip_bad=False)  # names the row, where one is to blame
+        if encoding is not None:
+            files, others = sorted({*files, *bad}), [name for name in others if name not in bad]
+        elif bad and not skip_bad:
+            decode(read_bytes(path / bad[0]), path / bad[0])  # names the row, where one is to blame
         if not files:
             raise UserError(f"{path} holds no text files; UTF-8 texts, or a tree of source files, are expected in it.")
         if others:
@@ -110,15 +126,19 @@ def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
         files = [path.name]
     root = path if path.is_dir() else path.parent
     texts: dict[str, str] = {}
-    unreadable = []
+    unreadable, replaced = [], 0
     for name in files:
         content = read_bytes(root / name)
         try:
-            texts[name] = decode(content, root / name, skip_bad=False)
+            decoded = decode(content, root / name, encoding=encoding)
         except UserError:
             if not skip_bad or not path.is_dir():
                 raise
             unreadable.append(name)
+            continue
+        texts[name] = decoded.text
+        replaced += decoded.replaced
+    notes += told([], replaced)
     if unreadable:
         notes.append(f"{len(unreadable)} files with bytes that are not UTF-8 were left out: {some(unreadable)}.")
     parts, how = _divide(texts)
@@ -183,7 +203,7 @@ def looks_like_language(path: Path) -> str | None:
     """What running text a path holds, if it does: a text file, or a folder of mostly texts."""
     if path.is_file():
         other = path.suffix.lower() in (*SUFFIXES, *_OTHER_SUFFIXES, *readable_suffixes())
-        return "a text file" if not other and reads_like_text(path) else None
+        return "a text file" if not other and (reads_like_text(path) or _is_meant_as_text(path)) else None
     if not path.is_dir():
         return None
     seen = texts = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from formwright.data.folders import PART_NAMES, list_folder
 from formwright.data.preprocess import PictureError, is_grey, open_picture, readable_suffixes, to_array, upright_size
 from formwright.data.splits import TEST, TEST_SHARE, TRAIN, VAL, VAL_SHARE, content_digests
 from formwright.errors import UserError
-from formwright.files import write_json
+from formwright.files import read_json, write_json
 
 LOW, HIGH = "low", "high"
 #: Sides of a clean picture that a patch and the window of SSIM fit into; scales that are read.
@@ -55,7 +54,7 @@ class RestorationData:
 
     def check_splits(self, path: str | Path) -> None:
         """Raise a ``UserError`` unless pictures and parts are those recorded in ``path``."""
-        if json.loads(Path(path).read_text()) != self._record():
+        if read_json(Path(path)) != self._record():
             raise UserError(
                 f"{self.source} holds other pictures than those recorded in {path}; give the same as before."
             )

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
+from formwright.data.encodings import Decoded, start_of
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
+from formwright.data.sheets import READERS, Sheet, read_sheet, sheet_of
 from formwright.data.time_axis import Wanted, on_regular_axis, read_axis
 from formwright.data.times.formats import ISO, TimeFormat
 from formwright.data.times.readings import readings
@@ -21,22 +23,12 @@ from formwright.errors import UnknownNameError, UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The number by which people call the first row of values: 2, after the line of names.
-FIRST_ROW = 2
 #: Names under which people keep the time and the name of a series.
 TIME_NAMES = (
     *("time", "date", "datetime", "timestamp", "ds", "period", "datum", "fecha", "month", "day"),
     *("yyyymm", "yyyymmdd", "year", "quarter", "week"),
 )
 SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
-_READERS = {
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "CSV",
-    ".parquet": "Parquet",
-    ".feather": "Feather",
-    ".arrow": "Feather",
-}
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,8 @@ def read_series(
     known: Sequence[str] = (),
     time_format: str | None = None,
     time_zone: str | None = None,
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> tuple[SeriesTable, SeriesData]:
     """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
 
@@ -91,12 +85,23 @@ def read_series(
         time_format: how times are written, where that may be read in two ways: ``day-first``, ``month-first``,
             ``year-first``, a pattern such as ``%d/%m/%Y``, or the unit of numbers since 1970 (``s``, ``ms``, ``us``).
         time_zone: whose clocks times are of that do not say so; in it, days have 23 to 25 hours.
+        encoding: of a CSV file that is neither marked nor UTF-8.
+        skip_bad: leave out rows that cannot be used, and count them, instead of refusing their series.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
     wanted = Wanted(order=time_format or "", zone=check_zone(time_zone) if time_zone else "")
-    table = read_table(path, target=target, time=time, series=series, known=known, wanted=wanted)
+    table = read_table(
+        path,
+        target=target,
+        time=time,
+        series=series,
+        known=known,
+        wanted=wanted,
+        encoding=encoding,
+        skip_bad=skip_bad,
+    )
     return table, arrange(
         table.series,
         table.layout,
@@ -118,6 +123,8 @@ def read_table(
     known: Sequence[str] = (),
     keep_all: bool = False,
     wanted: Wanted | None = None,
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> SeriesTable:
     """Read and check a table of series; see :func:`read_series` for the arguments.
 
@@ -131,9 +138,10 @@ def read_table(
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    frame = read_frame(path)
+    sheet = read_sheet(path, encoding=encoding, skip_bad=skip_bad, keep=(time, series, *known, *(past or ())))
+    frame = sheet.frame
     time = column_of(frame, time, "--time") if time is not None else _find_time(frame)
-    series = column_of(frame, series, "--series") if series is not None else _find_series(frame, time)
+    series = column_of(frame, series, "--series") if series is not None else _find_series(sheet, time)
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
         column_of(frame, name, "--target")
@@ -142,7 +150,12 @@ def read_table(
     layout, notes = _layout(frame, targets, list(known), {time, series})
     if past is not None:
         layout, notes = ColumnRoles(layout.targets, tuple(past), layout.known), []
-    groups = {"": np.arange(len(frame))} if series is None else groups_of(frame, series)
+    if skip_bad:
+        drop_bad_times(sheet, time, wanted.order if wanted else "")
+        drop_bad_cells(sheet, layout.columns, series)
+        frame = sheet.frame
+    notes = [*sheet.notes, *notes]
+    groups = {"": np.arange(len(frame))} if series is None else groups_of(sheet, series)
     axis = read_axis(frame[time], time, groups, wanted)
     values, faults = _values(frame, layout.columns)
     left_out = dict(axis.bad)
@@ -158,7 +171,9 @@ def read_table(
         if len(good) > 1:
             left_out |= _useless(good, values[:, : len(layout.targets)], layout.targets)
             good = {name: rows for name, rows in good.items() if name not in left_out} or good
-        layout, values, more = _without_useless(layout, values, np.sort(np.concatenate(list(good.values()))))
+        layout, values, more = _without_useless(
+            layout, values, np.sort(np.concatenate(list(good.values()))), (frame.index[0], frame.index[-1])
+        )
         notes += more
     built, gaps, missing, count = [], 0, 0, 0
     for name, rows in good.items():
@@ -213,24 +228,22 @@ def told_left_out(left_out: Mapping[str, str]) -> list[str]:
     return [*told, f"{more:,} more series {'is' if more == 1 else 'are'} left out for such reasons."] if more else told
 
 
-#: Rows that are looked at to tell whether a table holds series.
-_LOOKED_AT = 200
+#: Bytes and rows that are looked at to tell whether a table holds series.
+_LOOKED_AT, _MOST_ROWS = 1 << 18, 200
 #: Letters that the name of a series has on average at most; longer ones are texts to read.
 _LONGEST_NAME = 40
 
 
 def looks_like_series(path: Path) -> str | None:
     """``a table with times in column 'date'``, or none if the file is no table with times and numbers."""
-    import pandas as pd
-
-    if not path.is_file() or path.suffix.lower() not in _READERS:
+    if not path.is_file() or path.suffix.lower() not in READERS:
         return None
     try:
-        if _READERS[path.suffix.lower()] == "CSV":
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame = pd.read_csv(path, sep=separator, nrows=_LOOKED_AT)
+        if READERS[path.suffix.lower()] == "CSV":
+            frame = sheet_of(Decoded(start_of(path, _LOOKED_AT)), path, skip_bad=True).frame
         else:
-            frame = read_frame(path).head(_LOOKED_AT)
+            frame = read_sheet(path).frame
+        frame = frame.head(_MOST_ROWS)
         time = _find_time(frame)
         readings(frame[time], time)
     except Exception:  # whatever it is, it is not this
@@ -240,41 +253,6 @@ def looks_like_series(path: Path) -> str | None:
     if any(length > _LONGEST_NAME for length in texts):
         return None
     return f"a table with times in column {time!r}" if any(is_number(frame[name]) for name in others) else None
-
-
-def read_frame(path: str | Path) -> pd.DataFrame:
-    """The table in a file as it is.
-
-    Raises:
-        UserError: there is no such file, it is of another kind or damaged, or it has no rows.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give a .csv, .parquet or .feather file of series.")
-    kind = _READERS.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(f"{path} is not a table of a kind that is read: give a .csv, .parquet or .feather file.")
-    try:
-        if kind == "CSV":
-            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", low_memory=False)
-        elif kind == "Parquet":
-            frame = pd.read_parquet(path).reset_index(drop=False)
-            frame = frame.drop(columns=[name for name in ("index",) if name in frame.columns])
-        else:
-            frame = pd.read_feather(path)
-    except Exception as error:  # parsers raise what they please on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{path} cannot be read as {kind}: {reason}; give a whole file.") from None
-    if not len(frame) or not len(frame.columns):
-        raise UserError(f"{path} has no rows; a table with a column of times and columns of numbers is expected.")
-    frame.columns = [str(name).strip() for name in frame.columns]
-    frame.index = frame.index + FIRST_ROW
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
-    return frame
 
 
 def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
@@ -308,18 +286,30 @@ def _holds_dates(column: pd.Series[Any], name: str) -> bool:
     return faults < len(column) / 2 and not column.astype(str).str.strip().str.isdigit().any()
 
 
-def _find_series(frame: pd.DataFrame, time: str) -> str | None:
+def _find_series(sheet: Sheet, time: str) -> str | None:
     """The column that tells the rows of one time apart, if times repeat."""
+    frame = sheet.frame
     if not frame[time].duplicated().any():
         return None
-    texts = [name for name in frame.columns if name != time and not is_number(frame[name])]
-    named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
-    repeated = {name: int(frame.duplicated([name, time]).sum()) for name in (*named, *texts)}
+    import pandas as pd
+
+    others = [name for name in frame.columns if name != time]
+    named = [name for name in others if name.lower() in SERIES_NAMES]
+    texts = [name for name in others if not is_number(frame[name]) or _has_codes(sheet.text(name))]
+    repeated = {
+        name: int(pd.DataFrame({"name": sheet.text(name), "time": frame[time].to_numpy()}).duplicated().sum())
+        for name in (*named, *texts)
+    }
     if not repeated:
         return None
     best = min(repeated, key=lambda name: repeated[name])
     # What few rows still repeat are mistakes in a few series; the check of the axis names them.
     return str(best) if len(named) == 1 or repeated[best] < frame[time].duplicated().sum() / 2 else None
+
+
+def _has_codes(cells: NDArray[Any]) -> bool:
+    """Whether there are whole numbers with leading zeros, which are names."""
+    return any(cell and cell[0] == "0" and len(cell) > 1 and cell.isdigit() for cell in cells[:_MOST_ROWS])
 
 
 def is_number(column: pd.Series[Any]) -> bool:
@@ -395,28 +385,50 @@ def _numbers(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], dict[
     return numbers, faults
 
 
-def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
-    empty = frame[column].isna().to_numpy()
-    if empty.any():
-        row = int(np.flatnonzero(empty)[0]) + FIRST_ROW
-        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
-    return frame[column].astype(str).to_numpy()
+def drop_bad_times(sheet: Sheet, time: str, order: str = "") -> None:
+    """Leave out the rows of a sheet whose time is missing or cannot be read; ``order`` as for :func:`readings`."""
+    column = sheet.frame[time]
+    rows = min((list(way.faults or {}) for way in readings(column, time, order)), key=len)
+    wrong = np.zeros(len(column), bool)
+    wrong[rows] = True
+    sheet.drop(wrong, [f"its time {str(cell)!r} cannot be read" for cell in column[wrong]])
 
 
-def groups_of(frame: pd.DataFrame, column: str) -> dict[str, NDArray[np.int64]]:
-    """The rows of each series, series in the order of their names.
+def drop_bad_cells(sheet: Sheet, columns: Sequence[str], series: str | None) -> None:
+    """Leave out the rows of a sheet that hold no number where one is expected, or do not say whose they are."""
+    frame = sheet.frame
+    reasons: dict[int, str] = {}
+    for name in columns:
+        for row in _numbers(frame, name)[1]:
+            reasons.setdefault(row, f"column {name!r} has {str(frame[name].iloc[row])!r}, which is no number to use")
+    if series is not None:
+        for row in np.flatnonzero(sheet.text(series) == None).tolist():  # noqa: E711 - elementwise
+            reasons.setdefault(row, f"column {series!r} is empty")
+    wrong = np.zeros(len(frame), bool)
+    wrong[list(reasons)] = True
+    if not wrong.all():
+        sheet.drop(wrong, [reasons[row] for row in sorted(reasons)])
+
+
+def groups_of(sheet: Sheet, column: str) -> dict[str, NDArray[np.int64]]:
+    """The rows of each series, series in the order of their names, which are texts as they are written.
 
     Raises:
         UserError: a row does not say which series it is of.
     """
-    names = _series_names(frame, column)
+    names = sheet.text(column)
+    empty = np.flatnonzero(names == None)  # noqa: E711 - elementwise
+    if len(empty):
+        row = sheet.frame.index[empty[0]]
+        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
+    names = names.astype(str)
     order = np.argsort(names, kind="stable")
     unique, begins = np.unique(names[order], return_index=True)
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
 
 
 def _without_useless(
-    layout: ColumnRoles, values: NDArray[np.float64], rows: NDArray[np.int64]
+    layout: ColumnRoles, values: NDArray[np.float64], rows: NDArray[np.int64], lines: tuple[int, int]
 ) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
     """Refuse targets that are empty or constant; leave out covariates that are.
 
@@ -424,7 +436,7 @@ def _without_useless(
         UserError: names the column, and the rows and value where it is constant.
     """
     kept, notes = [], []
-    last = FIRST_ROW + len(values) - 1
+    first, last = lines
     for index, name in enumerate(layout.columns):
         used = values[rows, index]
         given = used[np.isfinite(used)]
@@ -432,12 +444,12 @@ def _without_useless(
             kept.append(name)
         elif name in layout.targets and not len(given):
             raise UserError(
-                f"Column {name!r} is empty in all rows {FIRST_ROW} to {last}, so there is nothing to forecast; "
+                f"Column {name!r} is empty in all rows {first} to {last}, so there is nothing to forecast; "
                 "fill it in, or choose other columns with --target."
             )
         elif name in layout.targets:
             raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {last}: a constant needs no forecast; "
+                f"Column {name!r} is {given[0]:g} in all rows {first} to {last}: a constant needs no forecast; "
                 "choose other columns with --target."
             )
         else:

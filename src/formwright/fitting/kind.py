@@ -48,6 +48,10 @@ class Option:
     kind: type[str] | type[int] | type[float] = str
 
 
+#: An option of kinds that read texts or tables.
+ENCODING = Option("encoding of files that are neither marked nor UTF-8, such as cp1252")
+
+
 @dataclass(frozen=True)
 class Reading:
     """How data is to be read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from formwright.data.calendar import Frequency, calendar_features
 from formwright.data.series import ColumnRoles, Scaling, Series, fill_forward
 from formwright.data.series_files import SeriesTable, read_table
+from formwright.data.sheets import READERS
 from formwright.data.time_axis import Wanted
 from formwright.data.times.formats import ISO, TimeFormat
-from formwright.deployment.forecasts import Forecast, append_forecasts
+from formwright.deployment.appending import append_forecasts
+from formwright.deployment.forecasts import Forecast
+from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation, Unanswered
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
@@ -47,6 +50,7 @@ class ForecastPreparation(Preparation):
 
     task: ClassVar[str] = "forecasting"
     of: ClassVar[str] = "series"
+    suffixes: ClassVar[Collection[str]] = READERS
 
     layout: ColumnRoles
     frequency: Frequency
@@ -102,7 +106,11 @@ class ForecastPreparation(Preparation):
         )
 
     def predict(
-        self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
     ) -> Iterator[Forecast | Unanswered]:
         """The next steps of every series in the files ``inputs``; last, what cannot be forecast, and why.
 
@@ -113,10 +121,12 @@ class ForecastPreparation(Preparation):
         for file in inputs:
             reporter.stage(f"Forecasting {Path(file).name}")
             try:
-                table = self.read(file)
+                table = self.read(file, how)
             except UserError as error:
                 failed.append(Unanswered("file", str(file), str(error)))
                 continue
+            for note in table.notes if how.skip_bad else ():
+                reporter.note(note)
             failed += [Unanswered("series", name, why) for name, why in table.left_out.items()]
             for start in range(0, len(table.series), BATCH):
                 chunk = table.series[start : start + BATCH]
@@ -132,14 +142,20 @@ class ForecastPreparation(Preparation):
             raise UserError(failed[0].reason)
         yield from failed
 
-    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+    def write(
+        self,
+        answers: Iterator[Answer],
+        out: Path,
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
         """Add the forecasts to a CSV file (:func:`append_forecasts`)."""
         found = list(answers)
         forecasts = [answer for answer in found if not isinstance(answer, Unanswered)]
-        reporter.note(f"{append_forecasts(out, forecasts):,} rows added to {out}.")
+        reporter.note(f"{append_forecasts(out, forecasts, encoding=how.encoding):,} rows added to {out}.")
         yield from found
 
-    def read(self, file: str | os.PathLike[str]) -> SeriesTable:
+    def read(self, file: str | os.PathLike[str], how: InputOptions = AS_FOUND) -> SeriesTable:
         """The table in a file, with the columns and the frequency that the model was trained on.
 
         Raises:
@@ -155,6 +171,8 @@ class ForecastPreparation(Preparation):
             known=layout.known,
             keep_all=True,
             wanted=Wanted(frequency=self.frequency, format=self.time_format),
+            encoding=how.encoding,
+            skip_bad=how.skip_bad,
         )
         if table.frequency != self.frequency:
             raise UserError(

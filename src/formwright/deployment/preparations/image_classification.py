@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -13,10 +13,12 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from formwright.data.preprocess import read_picture, to_array
+from formwright.data.preprocess import read_picture, readable_suffixes, to_array
 from formwright.deployment.classes import Prediction, classify
+from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
+from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter
 from formwright.resizing import LARGEST_BOX, Resizing
 
@@ -36,6 +38,7 @@ class PicturePreparation(Preparation):
 
     task: ClassVar[str] = "image-classification"
     of: ClassVar[str] = "pictures"
+    suffixes: ClassVar[Collection[str]] = readable_suffixes()
 
     size: tuple[Pixels, Pixels]
     channels: int
@@ -70,10 +73,28 @@ class PicturePreparation(Preparation):
         scaled = (pixels.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Prediction]:
         for start in range(0, len(inputs), BATCH):
-            chunk = inputs[start : start + BATCH]
-            yield from classify(model, np.stack([self.read(file) for file in chunk]), chunk, self.labels)
+            read = [(self._read(file, how, reporter), file) for file in inputs[start : start + BATCH]]
+            pictures = [(pixels, file) for pixels, file in read if pixels is not None]
+            if pictures:
+                rows = np.stack([pixels for pixels, _ in pictures])
+                yield from classify(model, rows, [file for _, file in pictures], self.labels)
+
+    def _read(self, file: str, how: InputOptions, reporter: Reporter) -> NDArray[np.float32] | None:
+        try:
+            return self.read(file)
+        except UserError as error:
+            if not how.skip_bad:
+                raise
+            reporter.note(f"Left out: {error}")
+            return None
 
 
 PREPARATIONS.add("image-classification", PicturePreparation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,9 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 
+from formwright.data.preprocess import readable_suffixes
 from formwright.data.restoration import read_pixels
+from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
@@ -61,6 +63,7 @@ class RestorationPreparation(Preparation):
 
     task: ClassVar[str] = "restoration"
     of: ClassVar[str] = "pictures to restore"
+    suffixes: ClassVar[Collection[str]] = readable_suffixes()
 
     channels: Annotated[int, Field(gt=0)]
     scale: Annotated[int, Field(gt=0)]
@@ -89,7 +92,13 @@ class RestorationPreparation(Preparation):
                 restored[top * scale : bottom * scale, left * scale : right * scale] = np.moveaxis(rounded, 0, -1)
         return restored
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Restored]:
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Restored]:
         for file in inputs:  # before minutes go into the first
             read_pixels(Path(file), self.channels)
         for number, file in enumerate(inputs):
@@ -98,7 +107,13 @@ class RestorationPreparation(Preparation):
             yield Restored(file, pixels.shape[:2], restored.shape[:2], restored)
             reporter.progress((number + 1) / len(inputs), file)
 
-    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+    def write(
+        self,
+        answers: Iterator[Answer],
+        out: Path,
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
         """Write each picture as PNG into the folder ``out``, and a table beside them: all of them or none.
 
         Raises:

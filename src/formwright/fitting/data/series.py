@@ -14,7 +14,7 @@ from formwright.data.series import PARTS, SeriesData
 from formwright.data.series_files import looks_like_series, read_series
 from formwright.data.times.formats import ISO, TimeFormat
 from formwright.deployment.preparations.forecasting import ForecastPreparation
-from formwright.fitting.kind import DATA, Data, Option, Reading
+from formwright.fitting.kind import DATA, ENCODING, Data, Option, Reading
 from formwright.shapes import SeriesShape
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class TimeSeries(Data):
             "1970; inferred if unset"
         ),
         "time_zone": Option("whose clocks times are of that do not say so, such as Europe/Berlin"),
+        "encoding": ENCODING,
     }
     sample: ClassVar[str] = "window"
     samples: ClassVar[str] = "windows"
@@ -117,6 +118,8 @@ class TimeSeries(Data):
             known=_names(options.get("known")),
             time_format=options.get("time_format"),
             time_zone=options.get("time_zone"),
+            encoding=options.get("encoding"),
+            skip_bad=how.skip_bad,
         )
         return cls(content, (table.time_column, table.series_column), table.time_format)
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.data.encodings import start_of
 from formwright.data.tables import SUFFIXES
 from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
 from formwright.data.token_rows import RowMaker, train_word_pieces
 from formwright.data.vocabulary import fewest_tokens, with_fewer_tokens
 from formwright.deployment.preparations.text_classification import TextPreparation
 from formwright.errors import UserError
-from formwright.fitting.kind import DATA, PARTS, Answers, ClassifiedData, Option, Reading
+from formwright.fitting.kind import DATA, ENCODING, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownText, excerpt
 from formwright.shapes import TextShape
 
@@ -49,6 +50,7 @@ class Texts(ClassifiedData):
     options: ClassVar[Mapping[str, Option]] = {
         "text_column": Option("column of the texts, by name or number; inferred if unset"),
         "label_column": Option("column of the classes, by name or number; inferred if unset"),
+        "encoding": ENCODING,
     }
     sample: ClassVar[str] = "text"
     samples: ClassVar[str] = "texts"
@@ -79,7 +81,9 @@ class Texts(ClassifiedData):
         lengths = [len(one) for one in ids["train"]]
         longest = int(np.ceil(np.percentile(lengths, WHOLE_SHARE) / 8) * 8)
         length = int(min(max(longest, 8), limit))
-        self.preparation = TextPreparation(maker.tokenizer, length, tuple(content.class_names), maker.special)
+        self.preparation = TextPreparation(
+            maker.tokenizer, length, tuple(content.class_names), maker.special, content.column
+        )
         self.rows = {part: maker.rows(one, length) for part, one in ids.items()}
         self._told = (
             f"Tokens: {maker.tokenizer.vocabulary:,} word pieces, {of_whom}; texts have {int(np.median(lengths))} in "
@@ -114,7 +118,7 @@ class Texts(ClassifiedData):
         if path is None:
             return None
         if path.is_file():
-            return "a table of texts" if path.suffix in SUFFIXES and _has_texts(path) else None
+            return "a table of texts" if path.suffix.lower() in SUFFIXES and _has_texts(path) else None
         if not path.is_dir():
             return None
         tables = part_tables(path)
@@ -215,8 +219,7 @@ class Texts(ClassifiedData):
 def _has_texts(path: Path, most: int = 64 * 1024) -> bool:
     """Whether a table has a column that reads like texts: some letters, and on average several words."""
     try:
-        with path.open("rb") as file:
-            start = file.read(most).decode("utf-8", "replace")
+        start = start_of(path, most)
     except OSError:
         return True  # the reader says what is wrong
     lines = [line for line in start.splitlines()[:200] if line.strip()]
