@@ -53,16 +53,16 @@ def readings(column: pd.Series[Any], name: str, order: str = "", like: TimeForma
     if not found:
         row = int(given[0]) if len(given) else 0
         raise UserError(empty.get(row) or _fault(name, column, row, "which cannot be read as a date or time"))
+    fewest = min(len(way.faults or {}) for way in found)
+    found = [way for way in found if len(way.faults or {}) == fewest]
+    if any(way.format.directives == "Ymd" for way in found):  # nobody writes the day between year and month then
+        found = [way for way in found if way.format.directives != "Ydm"]
     found = [
         dataclasses.replace(
             way, faults={**{row: _fault(name, column, row, why) for row, why in (way.faults or {}).items()}, **empty}
         )
         for way in found
     ]
-    fewest = min(len(way.faults or {}) for way in found)
-    found = [way for way in found if len(way.faults or {}) == fewest]
-    if any(way.format.directives == "Ymd" for way in found):  # nobody writes the day between year and month then
-        found = [way for way in found if way.format.directives != "Ydm"]
     if order:
         asked = [way for way in found if _is(way, order)]
         if not asked:
