@@ -93,6 +93,8 @@ WRITTEN = {
     "yyyymm in a year": (MONTHS[:12].strftime("%Y%m").astype(int), "1 month"),
     "yyyymmdd": (DAYS.strftime("%Y%m%d").astype(int), "1 day"),
     "yyyymmdd as text": (DAYS.strftime("%Y%m%d"), "1 day"),
+    "ddmmyyyy": (DAYS[:30].strftime("%d%m%Y").astype(int), "1 day"),
+    "ddmmyyyy as text": (DAYS[:30].strftime("%d%m%Y"), "1 day"),
     "yyyyq": ([time.year * 10 + time.quarter for time in QUARTERS], "1 quarter"),
     "yyyyww": (WEEKS.strftime("%G%V").astype(int), "1 week"),
     "yyyymmddhh": (HOURS.strftime("%Y%m%d%H").astype(int), "1 hour"),

@@ -195,9 +195,9 @@ class _Column:
         )
 
     def _text(self, time: Any) -> str:
-        return (
-            self.way.format.write(time, instant=True) if self._zone and self.way.offsets is not None else as_text(time)
-        )
+        if self.way.offsets is not None or self.way.format.decimals:
+            return self.way.format.write(time, instant=True)
+        return as_text(time)
 
     def axis(self) -> TimeAxis:
         """The frequency that most rows lie on, with the fewest missing, and why series do not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ def readings_of_numbers(values: NDArray[np.float64], exact: NDArray[np.int64] | 
             times = _written(exact, parts)
             if times is not None:
                 pattern = "".join(f"%{letter}" for letter, _ in parts)
+                pattern = re.sub("^%(?=[dm])", "%-", pattern)  # numbers begin with no nought
                 yield Reading(times, TimeFormat(pattern), f"as {words}", faults={}, usual=True)
     for unit, size in EPOCHS.items():
         since = exact * size if exact is not None and _in_epoch(exact.astype(np.float64) * size) else None

@@ -130,9 +130,13 @@ def _of_given(column: pd.Series[Any], texts: NDArray[Any] | None) -> Iterator[Re
         values = numbers.astype(np.float64)
         ways = readings_of_numbers(values, numbers.astype(np.int64)) if whole else _of_doubles(values)
         odd = {int(row): "which cannot be read as a date or time like the others" for row in np.flatnonzero(~plain)}
+        padded = any(text.startswith("0") for text in numbers)
         for way in ways:
             one = _whole(way, places, len(texts))
-            yield dataclasses.replace(one, faults={**(one.faults or {}), **odd})
+            written = way.format.pattern.replace("%-", "%") if padded else way.format.pattern
+            yield dataclasses.replace(
+                one, format=dataclasses.replace(way.format, pattern=written), faults={**(one.faults or {}), **odd}
+            )
 
 
 def _of_doubles(values: NDArray[np.float64]) -> Iterator[Reading]:
