@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +45,10 @@ def _run(args: list[str]) -> int:
         raise
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{name}{error.strerror or error}; make room or give yourself the right, and try again.")
+        remedy = "make room or give yourself the right, and try again"
+        if error.errno == errno.ENAMETOOLONG:
+            remedy, name = "check the path", f"{name[:80]}...: " if len(name) > 80 else name
+        return _refuse(f"{name}{error.strerror or error}; {remedy}.")
 
 
 def _refuse(sentence: str) -> int:

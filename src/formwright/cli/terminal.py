@@ -11,8 +11,8 @@ from typing import Any
 
 from formwright.files import json_text
 
-#: What a shell expects of a program whose reader has gone: 128 and the number of SIGPIPE.
-PIPE_CLOSED = 141
+#: As Typer and Rich end a program whose reader has gone.
+PIPE_CLOSED = 1
 #: Characters of ours, as consoles without them can show them.
 _PLAIN = {
     **{"…": "...", "–": "-", "—": "-", "−": "-", "━": "-", "─": "-", "×": "x", "·": "-", "•": "*", "±": "+-", "µ": "u"},

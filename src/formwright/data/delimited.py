@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from formwright.data.encodings import Decoded
+from formwright.data.encodings import ESCAPED, REPLACEMENT, Decoded
 from formwright.data.folders import some
 from formwright.errors import UserError
 
@@ -132,6 +132,8 @@ def separated(
             raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
     else:
         columns = [f"column {place + 1}" for place in range(Counter(widths).most_common(1)[0][0])]
+    escaped = skip_bad and ESCAPED.search(text) is not None
+    columns = [ESCAPED.sub(REPLACEMENT, name) for name in columns] if escaped else columns
     table = Table(path, columns, [], [], named, style, replaced=decoded.replaced)
     for number, reason in faults:
         table.drop(number + before, reason)
@@ -141,6 +143,9 @@ def separated(
             if not skip_bad:
                 raise UserError(f"{path}, row {number}: {reason}; mend it, or leave such rows out with --skip-bad.")
             table.drop(number, reason)
+            continue
+        if escaped and any(map(ESCAPED.search, cells)):
+            table.drop(number, "it holds bytes that cannot be read")
             continue
         table.cells.append(cells[: len(columns)])
         table.numbers.append(number)

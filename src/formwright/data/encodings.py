@@ -135,8 +135,8 @@ def _sniffed(content: bytes, named: str | None) -> tuple[str, bytes]:
     for mark, codec in _MARKS:
         if content.startswith(mark):
             return codec, mark
-    if named is not None:
-        return named if not _WIDE.fullmatch(named) else f"{named}-le", b""
+    if named is not None and named != "utf-16":
+        return f"{named}-le" if _WIDE.fullmatch(named) else named, b""
     start = content[:_SNIFF]
     for codec, place in (("utf-16-le", 1), ("utf-16-be", 0)):
         if (
@@ -145,7 +145,7 @@ def _sniffed(content: bytes, named: str | None) -> tuple[str, bytes]:
             and start[1 - place :: 2].count(0) == 0
         ):
             return codec, b""
-    return "utf-8", b""
+    return "utf-8" if named is None else "utf-16-le", b""
 
 
 def _codec(name: str) -> str:

@@ -36,8 +36,8 @@ _MISSING = frozenset(
 #: Cells from which the decimal sign is told.
 _LOOKED_AT = 20_000
 _COMMA = re.compile(r"[+-]?(\d+|\d{1,3}([.'\s]\d{3})+),\d+|[+-]?\d{1,3}(\.\d{3}){2,}")
-_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
-_POINT = re.compile(r"[+-]?(\d+\.(\d{1,2}|\d{4,}|\d+[eE][+-]?\d+)|\d{1,3}(,\d{3})+\.\d+|\d{1,3}(,\d{3}){2,})")
+_GROUPS = re.compile(r"[+-]?\d{1,3}([,'\s]\d{3})+")
+_POINT = re.compile(r"[+-]?(\d+\.(\d{1,2}|\d{4,}|\d+[eE][+-]?\d+)|\d{1,3}([,'\s]\d{3})+\.\d+|\d{1,3}(,\d{3}){2,})")
 _WRITTEN = {
     ",": re.compile(r"[+-]?(\d+|\d{1,3}([.'\s]\d{3})+)?(,\d*)?([eE][+-]?\d+)?"),
     ".": re.compile(r"[+-]?(\d+|\d{1,3}([,'\s]\d{3})+)?(\.\d*)?([eE][+-]?\d+)?"),
@@ -181,7 +181,7 @@ def _signs(columns: dict[str, list[str]], separator: str) -> dict[str, str]:
     """The decimal sign of each column; empty where all numbers are plain."""
     each = max(_LOOKED_AT // max(len(columns), 1), 20)
     votes = {name: _votes(cells[:each]) for name, cells in columns.items()}
-    if not any(comma or groups for comma, groups, _ in votes.values()):
+    if not any(grouped for _, grouped, _ in votes.values()):
         return dict.fromkeys(columns, "")
     commas, points = (sum(vote[place] for vote in votes.values()) for place in (0, 2))
     usual = "," if commas > points or (commas == points and separator != ",") else "."
@@ -191,17 +191,19 @@ def _signs(columns: dict[str, list[str]], separator: str) -> dict[str, str]:
 
 
 def _votes(cells: list[str]) -> tuple[int, int, int]:
-    """How many cells show a decimal comma, might show it or groups of thousands, and show a decimal point."""
-    comma = groups = point = 0
+    """How many cells show a decimal comma, are not written as Python writes numbers, and show a decimal point."""
+    comma = grouped = point = 0
     for cell in cells:
-        if "," in cell or "." in cell:
-            if _GROUPS.fullmatch(cell) and cell.count(",") == 1:
-                groups += 1
+        if cell and cell[-1].isdigit() and not cell.isdigit():
+            if _GROUPS.fullmatch(cell) and cell.count(",") < 2:
+                grouped += 1
             elif _POINT.fullmatch(cell):
                 point += 1
+                grouped += not cell.replace(".", "").lstrip("+-").isalnum()
             elif _COMMA.fullmatch(cell):
                 comma += 1
-    return comma, groups, point
+                grouped += 1
+    return comma, grouped, point
 
 
 def _plain(cell: str, sign: str) -> str:

@@ -95,7 +95,7 @@ def standard_input() -> bytes:
     Raises:
         UserError: nothing does.
     """
-    content = b"" if sys.stdin is None or sys.stdin.closed else sys.stdin.buffer.read()
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
     if not content.strip():
         raise UserError("Nothing came on standard input (-); pipe something into it, or name a file.")
     return content
