@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from formwright.cli import main
-from formwright.deployment.forecasts import append_forecasts
+from formwright.deployment.appending import append_forecasts
 from formwright.deployment.prediction import predict
 from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError

@@ -172,7 +172,7 @@ def predict(
     """Tell what the exported model says of each input: classes of pictures and texts, bits per byte, forecasts."""
     from formwright.deployment import predict as run_predict
 
-    with reporter(quiet=quiet or as_json) as listener:
+    with reporter(quiet=quiet, notes=as_json) as listener:
         predictions = run_predict(
             folder,
             inputs,

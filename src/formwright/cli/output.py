@@ -83,11 +83,21 @@ class LineReporter(Reporter):
         self._name = ""
 
 
+class NoteReporter(LineReporter):
+    """A line for each note alone."""
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        pass
+
+
 @contextmanager
-def reporter(*, quiet: bool) -> Iterator[Reporter]:
-    """A listener that draws on standard error, or a silent one."""
+def reporter(*, quiet: bool, notes: bool = False) -> Iterator[Reporter]:
+    """A listener that draws on standard error, a silent one, or one that tells ``notes`` alone."""
     if quiet:
         yield SILENT
+        return
+    if notes:
+        yield NoteReporter()
         return
     if not _messages.is_terminal:
         lines = LineReporter()

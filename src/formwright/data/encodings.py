@@ -75,9 +75,9 @@ def decode(content: bytes, path: Path | str, *, encoding: str | None = None, ski
     if named is not None and _WIDE.match(named) and not mark and b"\0" not in content[:_SNIFF]:
         raise UserError(f"{path} is not in {encoding}, which has zero bytes; name another one with --encoding.")
     body, replaced = content[len(mark) :], 0
-    if codec == "utf-8":
-        body, replaced = _joined_halves(body)
     try:
+        if codec == "utf-8" and b"\xed" in body:
+            body, replaced = _joined_halves(body)
         return Decoded(body.decode(codec), codec, mark, replaced)
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0

@@ -174,6 +174,8 @@ def _records(content: str, table: Table, skip_bad: bool) -> Iterator[tuple[int, 
             row = place if whole else number
             if isinstance(record, dict):
                 yield row, record
+            elif isinstance(record, str):
+                yield row, {"text": record}
             elif skip_bad:
                 table.drop(row, "it is no object")
             else:
