@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from formwright.data.calendar import Frequency
 from formwright.data.encodings import Decoded, start_of
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
+from formwright.data.series_checks import told_left_out, useless_series, without_useless
 from formwright.data.sheets import READERS, Sheet, read_sheet, sheet_of
 from formwright.data.time_axis import Wanted, on_regular_axis, read_axis
 from formwright.data.times.formats import ISO, TimeFormat
@@ -169,9 +170,9 @@ def read_table(
     notes += axis.notes
     if not keep_all:
         if len(good) > 1:
-            left_out |= _useless(good, values[:, : len(layout.targets)], layout.targets)
+            left_out |= useless_series(good, values[:, : len(layout.targets)], layout.targets)
             good = {name: rows for name, rows in good.items() if name not in left_out} or good
-        layout, values, more = _without_useless(
+        layout, values, more = without_useless(
             layout, values, np.sort(np.concatenate(list(good.values()))), (frame.index[0], frame.index[-1])
         )
         notes += more
@@ -200,34 +201,8 @@ def read_table(
     )
 
 
-def _useless(
-    groups: Mapping[str, NDArray[np.int64]], values: NDArray[np.float64], targets: Sequence[str]
-) -> dict[str, str]:
-    """The series without values to forecast, or with the same in all rows, and what is so of them."""
-    found, names = {}, ", ".join(map(repr, targets))
-    for name, rows in groups.items():
-        own = values[rows]
-        given = np.isfinite(own)
-        if not given.any():
-            found[name] = f"it has no value of {names}."
-        elif given.sum() > 1 and (np.nanmax(own, 0, initial=-np.inf) <= np.nanmin(own, 0, initial=np.inf)).all():
-            found[name] = f"{names} is the same in all of its rows, and a constant needs no forecast."
-    return found
-
-
 #: Numbers at most, so that their squares can be added up.
 _LARGEST = 1e150
-#: Series that are named in a note before the others are only counted.
-_NAMED = 5
-
-
-def told_left_out(left_out: Mapping[str, str]) -> list[str]:
-    """A sentence for each of a few series that cannot be used, and one for the others."""
-    told = [f"Series {name!r} is left out: {why}" for name, why in list(left_out.items())[:_NAMED]]
-    more = len(left_out) - len(told)
-    return [*told, f"{more:,} more series {'is' if more == 1 else 'are'} left out for such reasons."] if more else told
-
-
 #: Bytes and rows that are looked at to tell whether a table holds series.
 _LOOKED_AT, _MOST_ROWS = 1 << 18, 200
 #: Letters that the name of a series has on average at most; longer ones are texts to read.
@@ -425,38 +400,3 @@ def groups_of(sheet: Sheet, column: str) -> dict[str, NDArray[np.int64]]:
     order = np.argsort(names, kind="stable")
     unique, begins = np.unique(names[order], return_index=True)
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
-
-
-def _without_useless(
-    layout: ColumnRoles, values: NDArray[np.float64], rows: NDArray[np.int64], lines: tuple[int, int]
-) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
-    """Refuse targets that are empty or constant; leave out covariates that are.
-
-    Raises:
-        UserError: names the column, and the rows and value where it is constant.
-    """
-    kept, notes = [], []
-    first, last = lines
-    for index, name in enumerate(layout.columns):
-        used = values[rows, index]
-        given = used[np.isfinite(used)]
-        if len(given) and np.ptp(given) > 0:
-            kept.append(name)
-        elif name in layout.targets and not len(given):
-            raise UserError(
-                f"Column {name!r} is empty in all rows {first} to {last}, so there is nothing to forecast; "
-                "fill it in, or choose other columns with --target."
-            )
-        elif name in layout.targets:
-            raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {first} to {last}: a constant needs no forecast; "
-                "choose other columns with --target."
-            )
-        else:
-            notes.append(
-                f"Column {name!r} says nothing (it is {'constant' if len(given) else 'empty'}) and is not used."
-            )
-    left = ColumnRoles(
-        *(tuple(name for name in part if name in kept) for part in (layout.targets, layout.past, layout.known))
-    )
-    return left, values[:, [layout.columns.index(name) for name in left.columns]], notes

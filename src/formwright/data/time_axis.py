@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from formwright.data.calendar import Frequency, short_text, spoken_step
 from formwright.data.frequencies import Fit, fit_axis, frequencies
 from formwright.data.times.formats import Reading, TimeFormat
 from formwright.data.times.readings import readings
-from formwright.data.times.zones import offset_text, offsets_of, to_utc
+from formwright.data.times.zones import days_from_midnight, offset_text, offsets_of, to_utc
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -194,9 +195,9 @@ class _Column:
         )
 
     def _text(self, time: Any) -> str:
-        return (
-            self.way.format.write(time, instant=True) if self._zone and self.way.offsets is not None else as_text(time)
-        )
+        if self.way.offsets is not None or self.way.format.decimals:
+            return self.way.format.write(time, instant=True)
+        return as_text(time)
 
     def axis(self) -> TimeAxis:
         """The frequency that most rows lie on, with the fewest missing, and why series do not."""
@@ -227,12 +228,13 @@ class _Column:
             found = found + instants if found[:1] and found[0][1].whole_days else instants + found
         return [(times, fit_axis(one, times, good)) for times, one in found]
 
-    @property
+    @cached_property
     def _walls(self) -> Times:
         """What clocks say; instants where offsets from UTC change as in no zone."""
-        if self.way.offsets is not None and self.way.format.zone == "UTC":
-            return self.instants
-        return self.way.times
+        way = self.way
+        if way.offsets is None:
+            return way.times
+        return self.instants if way.format.zone == "UTC" else days_from_midnight(way.times, way.format.zone)
 
     def _why(self, fit: Fit, times: Times, series: str, rows: Rows) -> str:
         """Why a series does not lie on the axis that the others lie on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ _WRITTEN: Mapping[tuple[tuple[str, int], ...], str] = {
     (("Y", 4), ("m", 2), ("d", 2), ("H", 2), ("M", 2), ("S", 2)): "dates and seconds (yyyymmddhhmmss)",
 }
 #: Years that are likely as the years of numbers, and as those of time since 1970.
-_YEARS, _EPOCH_YEARS = (1700, 2199), (1980, 2100)
+_YEARS, _EPOCH_YEARS = (1700, 2199), (1973, 2100)
 #: Decimals that numbers which count have at most, and how far they may be from them in units of the last one.
 _DECIMALS, _CLOSE = 9, 1e-3
 #: Decimals of seconds since 1970 that a double holds.
@@ -47,6 +48,7 @@ def readings_of_numbers(values: NDArray[np.float64], exact: NDArray[np.int64] | 
             times = _written(exact, parts)
             if times is not None:
                 pattern = "".join(f"%{letter}" for letter, _ in parts)
+                pattern = re.sub("^%(?=[dm])", "%-", pattern)  # numbers begin with no nought
                 yield Reading(times, TimeFormat(pattern), f"as {words}", faults={}, usual=True)
     for unit, size in EPOCHS.items():
         since = exact * size if exact is not None and _in_epoch(exact.astype(np.float64) * size) else None

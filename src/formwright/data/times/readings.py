@@ -53,14 +53,16 @@ def readings(column: pd.Series[Any], name: str, order: str = "", like: TimeForma
     if not found:
         row = int(given[0]) if len(given) else 0
         raise UserError(empty.get(row) or _fault(name, column, row, "which cannot be read as a date or time"))
+    fewest = min(len(way.faults or {}) for way in found)
+    found = [way for way in found if len(way.faults or {}) == fewest]
+    if any(way.format.directives == "Ymd" for way in found):  # nobody writes the day between year and month then
+        found = [way for way in found if way.format.directives != "Ydm"]
     found = [
         dataclasses.replace(
             way, faults={**{row: _fault(name, column, row, why) for row, why in (way.faults or {}).items()}, **empty}
         )
         for way in found
     ]
-    fewest = min(len(way.faults or {}) for way in found)
-    found = [way for way in found if len(way.faults or {}) == fewest]
     if order:
         asked = [way for way in found if _is(way, order)]
         if not asked:
@@ -120,7 +122,7 @@ def _of_given(column: pd.Series[Any], texts: NDArray[Any] | None) -> Iterator[Re
     elif texts is not None:
         plain = np.array([_NUMBER.fullmatch(text) is not None for text in texts])
         if not plain.mean() > 0.5:
-            yield from readings_of_texts(texts, str(texts[0]))
+            yield from readings_of_texts(texts)
             return
         places = np.flatnonzero(plain)
         numbers = texts[places]
@@ -128,9 +130,13 @@ def _of_given(column: pd.Series[Any], texts: NDArray[Any] | None) -> Iterator[Re
         values = numbers.astype(np.float64)
         ways = readings_of_numbers(values, numbers.astype(np.int64)) if whole else _of_doubles(values)
         odd = {int(row): "which cannot be read as a date or time like the others" for row in np.flatnonzero(~plain)}
+        padded = any(text.startswith("0") for text in numbers)
         for way in ways:
             one = _whole(way, places, len(texts))
-            yield dataclasses.replace(one, faults={**(one.faults or {}), **odd})
+            written = way.format.pattern.replace("%-", "%") if padded else way.format.pattern
+            yield dataclasses.replace(
+                one, format=dataclasses.replace(way.format, pattern=written), faults={**(one.faults or {}), **odd}
+            )
 
 
 def _of_doubles(values: NDArray[np.float64]) -> Iterator[Reading]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,68 +38,67 @@ _CLOCK = r"""(?:(?P<gap>T|\ +|,\ *|\ -\ |_)
     (?:(?P<noon>\ ?)(?P<p>[ap]\.?m\.?))?
     (?:(?P<z0>\ ?)(?P<z>Z|[A-Z]{3,4}|[+-]\d{2}(?:(?P<zc>:?)\d{2})?))?(?P<area>\[[\w/+-]+\])?)?"""
 _SHAPES = {name: re.compile(rf"{date}{_CLOCK}", re.VERBOSE | re.IGNORECASE) for name, date in _DATES.items()}
-_LOOKED_AT = 200
+#: Texts that are looked at to tell how a column is written, and how many different ones are too many to read singly.
+_LOOKED_AT, _MANY = 200, 2000
+_MINUTE = np.timedelta64(60_000_000_000, "ns")
 #: Years that the first and the last moment of ``datetime64[ns]`` lie in, both excluded.
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261
 
 
-def readings_of_texts(texts: NDArray[Any], example: str) -> Iterator[Reading]:
+def readings_of_texts(texts: NDArray[Any]) -> Iterator[Reading]:
     """The ways in which the texts of a column, ``(rows,)``, can be read as times, most usual first.
 
     Args:
         texts: without blanks around; the empty ones are left to the caller.
-        example: the first text, for sentences.
     """
     import pandas as pd
 
     codes, unique = pd.factorize(texts)
     spelled = [str(text) for text in unique]
-    plain = _iso(spelled)
-    if plain is not None:
-        times, pattern = plain
-        yield Reading(times[codes], TimeFormat(pattern), faults={}, usual=True)
-        return
-    for shape in _shapes(spelled):
-        fields: Fields = [(found.groupdict() if (found := shape.fullmatch(text)) else None) for text in spelled]
-        for reading in _of_shape(fields, spelled):
-            faults = {
-                int(row): (reading.faults or {})[code]
-                for row, code in enumerate(codes.tolist())
-                if code in (reading.faults or {})
-            }
-            offsets = None if reading.offsets is None else reading.offsets[codes]
-            times = reading.times[codes]
-            zone = reading.format.zone
-            if offsets is not None:
-                good = np.setdiff1d(np.arange(len(codes)), np.fromiter(faults, np.int64, len(faults)))
-                zone = (
-                    (_area(fields) or zone_of((times - offsets * np.timedelta64(1, "m"))[good], offsets[good]) or "UTC")
-                    if len(good)
-                    else ""
-                )
-            layout = TimeFormat(reading.format.pattern, zone=zone, months=reading.format.months)
-            yield Reading(times, layout, reading.words, offsets, faults, reading.usual)
+    if len(spelled) > _MANY:
+        sample = unique[np.linspace(0, len(spelled) - 1, _LOOKED_AT).astype(np.int64)]
+        quick = [_quickly(way, unique) for way in readings_of_texts(sample)]
+        found = [way for way in quick if way is not None]
+    else:
+        found = []
+    found = found or [way for shape in _shapes(spelled) for way in _of_shape(shape, spelled)]
+    for way in found:
+        wrong = way.faults or {}
+        yield dataclasses.replace(
+            way,
+            times=way.times[codes],
+            offsets=None if way.offsets is None else way.offsets[codes],
+            faults={row: wrong[code] for row, code in enumerate(codes.tolist()) if code in wrong} if wrong else {},
+        )
 
 
-_ISO = re.compile(r"(\d{4})-\d{2}-\d{2}(?:(?P<gap>[T ])\d{2}:\d{2}(?P<s>:\d{2}(?:\.(?P<f>\d{1,9}))?)?)?")
-
-
-def _iso(texts: Sequence[str]) -> tuple[Times, str] | None:
-    """Dates, or dates with times, as ISO writes them and in one way, which pandas reads fast."""
+def _quickly(way: Reading, texts: NDArray[Any]) -> Reading | None:
+    """A way that a sample was read in, for all texts, by pandas; none if it cannot read all of them so."""
     import pandas as pd
 
-    found = _ISO.fullmatch(texts[0]) if texts else None
-    if found is None:
+    pattern, offsets = re.sub(r"%-(?=\w)", "%", re.sub(r"%\d+f", "%f", way.format.pattern)), way.offsets
+    if offsets is not None:
+        ahead = re.search(r"%:?z$", pattern)
+        if ahead is not None:
+            width = 6 if ":" in ahead[0] else 5
+            codes, tails = pd.factorize(np.array([text[-width:] for text in texts], object))
+            minutes = [_minutes(tail) if re.fullmatch(r"[+-]\d{2}:?\d{2}", tail) else None for tail in tails]
+            if None in minutes:
+                return None
+            offsets = np.array(minutes, np.int64)[codes]
+            pattern, texts = pattern[: ahead.start()], np.array([text[:-width] for text in texts], object)
+        else:
+            offsets = np.zeros(len(texts), np.int64)  # of a letter Z
+    if re.search(r"%[qhGVuPZ]", pattern) or way.format.months != ENGLISH:
         return None
-    pattern = "%Y-%m-%d"
-    if found["gap"]:
-        pattern += f"{found['gap']}%H:%M" + (":%S" if found["s"] else "") + (".%f" if found["f"] else "")
     times = pd.to_datetime(pd.Series(texts, dtype=object), format=pattern, errors="coerce")
     if times.isna().any() or not times.dt.year.between(_FIRST_YEAR, _LAST_YEAR).all():
         return None
-    if found["f"]:
-        pattern = pattern.replace("%f", f"%{len(found['f'])}f")
-    return times.to_numpy("datetime64[ns]"), pattern
+    walls = times.to_numpy("datetime64[ns]")
+    zone = "" if offsets is None else zone_of(walls - offsets * _MINUTE, offsets) or "UTC"
+    return dataclasses.replace(
+        way, times=walls, offsets=offsets, faults={}, format=dataclasses.replace(way.format, zone=zone)
+    )
 
 
 def _shapes(texts: Sequence[str]) -> list[re.Pattern[str]]:
@@ -109,7 +109,8 @@ def _shapes(texts: Sequence[str]) -> list[re.Pattern[str]]:
     return [_SHAPES[name] for name, count in counts.items() if count == most > len(looked) / 2]
 
 
-def _of_shape(fields: Fields, texts: Sequence[str]) -> Iterator[Reading]:
+def _of_shape(shape: re.Pattern[str], texts: Sequence[str]) -> Iterator[Reading]:
+    fields: Fields = [found.groupdict() if (found := shape.fullmatch(text)) else None for text in texts]
     first = next((one for one in fields if one is not None), None)
     if first is None:
         return
@@ -122,14 +123,12 @@ def _of_shape(fields: Fields, texts: Sequence[str]) -> Iterator[Reading]:
     for roles, pattern, words, usual in _orders(first, fields):
         dates, wrong = _dates(fields, roles)
         names = {one[part] for one in fields if one for part in "abc" if roles.get(part) == "b"}
-        yield Reading(
-            dates.astype("datetime64[ns]") + shift,
-            TimeFormat(pattern + clock, months=spelling(names) if names else ENGLISH),
-            words,
-            offsets,
-            {**wrong, **faults},
-            usual,
-        )
+        walls, faulty, zone = dates.astype("datetime64[ns]") + shift, {**wrong, **faults}, ""
+        if offsets is not None:
+            good = np.array([place for place in range(len(fields)) if place not in faulty], np.int64)
+            zone = _area(fields) or zone_of((walls - offsets * _MINUTE)[good], offsets[good]) or "UTC"
+        layout = TimeFormat(pattern + clock, zone=zone, months=spelling(names) if names else ENGLISH)
+        yield Reading(walls, layout, words, offsets, faulty, usual)
 
 
 def _example(fields: Fields, texts: Sequence[str]) -> str:

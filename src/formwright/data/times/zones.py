@@ -32,7 +32,7 @@ ABBREVIATIONS = {
     **{"MSK": 180, "IST": 330, "JST": 540, "AEST": 600, "AEDT": 660, "EST": -300, "EDT": -240, "CST": -360},
     **{"CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420},
 }
-_MINUTE = np.timedelta64(60_000_000_000, "ns")
+_MINUTE, _HOUR = np.timedelta64(60_000_000_000, "ns"), np.timedelta64(3_600_000_000_000, "ns")
 
 
 def check_zone(zone: str) -> str:
@@ -84,11 +84,25 @@ def to_utc(walls: Times, zone: str) -> Times:
     return found
 
 
+def days_from_midnight(walls: Times, zone: str) -> Times:
+    """Wall times of days as if each began at midnight, also those at which clocks in ``zone`` skip it."""
+    days = walls.astype("datetime64[D]").astype("datetime64[ns]")
+    late = np.flatnonzero(walls - days == _HOUR)
+    if not 0 < len(late) < len(walls) / 2:
+        return walls
+    skipped = late[np.isnat(to_utc(days[late], zone))]
+    found = walls.copy()
+    found[skipped] = days[skipped]
+    return found
+
+
 def zone_of(times: Times, offsets: NDArray[np.int64]) -> str | None:
     """The zone whose clocks were so many minutes ahead at the instants ``times``; none if there is no such zone."""
     from zoneinfo import available_timezones
 
     different = np.unique(offsets)
+    if not len(different):
+        return None
     if len(different) == 1:
         return fixed(int(different[0]))
     changes = np.flatnonzero(np.diff(offsets)) + 1
