@@ -28,6 +28,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.errors import UserError
+from formwright.levels import UNKNOWN, Levels
 from formwright.resizing import LARGEST_BOX, Resizing
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class ImageData:
     ``(n,)`` indexes ``class_names``; ``files`` names each picture for reports and records (relative to ``source`` for a
     folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, or those of the weights
     that models start from, one value per channel, with pixels scaled to 0..1; ``resizing`` is how all pictures were
-    brought to their size. ``notes`` says in sentences what was inferred, left out or noticed.
+    brought to their size, ``levels`` what became of values of more than eight bits. ``notes`` says in sentences what was
+    inferred, left out or noticed.
     """
 
     images: NDArray[np.uint8]
@@ -58,6 +60,7 @@ class ImageData:
     std: tuple[float, ...]
     hash: str
     resizing: Resizing = LARGEST_BOX
+    levels: Levels = UNKNOWN
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -165,7 +168,7 @@ def from_arrays(
     max_side: int = MAX_SIDE,
     source: str = "arrays",
 ) -> ImageData:
-    """As :func:`read_images`, from pictures and labels in memory; see ``as_pictures`` for the shapes and ranges taken.
+    """As :func:`read_images`, from pictures and labels in memory; see ``join_parts`` for the shapes and ranges taken.
 
     ``class_names`` name the label values in ascending order.
     """
@@ -187,13 +190,13 @@ def _read_folder(root: Path, wishes: Wishes, seed: int, skip_bad: bool, progress
     if faults and (not skip_bad or len(faults) == len(listing.files)):
         raise UserError(_bad_files(root, listing.files, faults))
     keep = np.setdiff1d(np.arange(len(listing.files)), np.array(list(faults), np.int64))
-    notes = list(listing.notes)
+    notes = [*listing.notes, *form.levels.told()]
     if faults:
         images = compact(images, keep)
         named = some([f"{listing.files[index]} ({reason})" for index, reason in faults.items()], most=5)
         notes.append(f"{len(faults)} files that cannot be read were skipped: {named}.")
     return _assemble(
-        ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes),
+        ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes, form.levels),
         files=tuple(listing.files[index] for index in keep),
         source=str(root),
         form=form,
@@ -275,6 +278,7 @@ def _assemble(
         std=std,
         hash=fingerprint(files, data.labels, digests),
         resizing=form.resizing,
+        levels=data.levels,
         skipped=skipped,
         notes=tuple(notes),
     )

@@ -17,6 +17,7 @@ from formwright.data.preprocess import read_picture, to_array
 from formwright.deployment.classes import Prediction, classify
 from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
+from formwright.levels import UNKNOWN, Levels
 from formwright.reporting import SILENT, Reporter
 from formwright.resizing import LARGEST_BOX, Resizing
 
@@ -31,7 +32,8 @@ class PicturePreparation(Preparation):
 
     ``size``: height and width in pixels. ``channels``: 1 (grey) or 3 (RGB). ``mean``, ``std``: one per channel, for
     values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. ``resizing``: what of the
-    picture is kept, and the filter. All follows the rule of :mod:`formwright.data.preprocess`, as in training.
+    picture is kept, and the filter. ``levels``: what becomes of more than eight bits. All follows the rule of
+    :mod:`formwright.data.preprocess`, as in training.
     """
 
     task: ClassVar[str] = "image-classification"
@@ -43,6 +45,7 @@ class PicturePreparation(Preparation):
     std: tuple[Annotated[float, Field(gt=0)], ...]
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     resizing: Resizing = LARGEST_BOX
+    levels: Levels = UNKNOWN
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -54,15 +57,18 @@ class PicturePreparation(Preparation):
         fields = super().record()
         if self.resizing == LARGEST_BOX:  # as it was before there were others
             del fields["resizing"]
+        if self.levels == UNKNOWN:
+            del fields["levels"]
         return fields
 
     def apply(self, picture: Image.Image) -> NDArray[np.float32]:
         """The input ``(channels, height, width)`` that stands for an open picture."""
-        return self.normalise(to_array(picture, self.size, self.channels, self.resizing))
+        return self.normalise(to_array(picture, self.size, self.channels, self.resizing, self.levels))
 
     def read(self, file: str | os.PathLike[str]) -> NDArray[np.float32]:
         """As :meth:`apply`, from a file. Raises :class:`UserError` for what is not a whole picture."""
-        return self.normalise(read_picture(Path(file), self.size, self.channels, resizing=self.resizing).pixels)
+        picture = read_picture(Path(file), self.size, self.channels, resizing=self.resizing, levels=self.levels)
+        return self.normalise(picture.pixels)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(..., height, width, channels)`` from 0 to 255 to ``(..., channels, height, width)`` around zero."""

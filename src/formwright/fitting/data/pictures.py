@@ -50,7 +50,13 @@ class Pictures(ClassifiedData):
             self.augmentation = augmentation
         channels = 3 if content.channels == 3 else 1
         self.preparation = PicturePreparation(
-            content.size, channels, content.mean, content.std, content.class_names, content.resizing
+            content.size,
+            channels,
+            content.mean,
+            content.std,
+            content.class_names,
+            content.resizing,
+            content.levels,
         )
 
     @cached_property
