@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from formwright.data.arrays import ArrayData, find_idx_parts, join_parts, read_idx_parts, read_npz, resize_pictures
 from formwright.data.decode import MAX_SIDE, Form, Header, Progress, Wishes, compact, decode_files, infer_form
-from formwright.data.folders import list_folder, list_pictures, some
+from formwright.data.folders import list_folder, list_pictures
 from formwright.data.samples import digits
 from formwright.data.splits import (
     TEST,
@@ -27,6 +27,7 @@ from formwright.data.splits import (
     save_splits,
     split_pictures,
 )
+from formwright.data.walk import some
 from formwright.errors import UserError
 from formwright.levels import UNKNOWN, Levels
 from formwright.resizing import LARGEST_BOX, Resizing
@@ -45,8 +46,8 @@ class ImageData:
     ``(n,)`` indexes ``class_names``; ``files`` names each picture for reports and records (relative to ``source`` for a
     folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, or those of the weights
     that models start from, one value per channel, with pixels scaled to 0..1; ``resizing`` is how all pictures were
-    brought to their size, ``levels`` what became of values of more than eight bits. ``notes`` says in sentences what was
-    inferred, left out or noticed.
+    brought to their size, ``levels`` what became of values of more than eight bits. ``notes`` says in sentences what
+    was inferred, left out or noticed.
     """
 
     images: NDArray[np.uint8]
@@ -103,6 +104,7 @@ def read_images(
     max_side: int = MAX_SIDE,
     prepared: Preprocessing | None = None,
     least_side: int = 1,
+    out: Path | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read image classification data, bring it to one size and split it.
@@ -114,7 +116,8 @@ def read_images(
     decides on the size, unless it is much larger than the pictures and these models take a shorter side
     (``least_side``), and on mean and deviation. Parts without a folder of their own are drawn by ``seed``; see
     :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files that cannot be read instead of refusing
-    the data. ``progress(done, total)`` is called as pictures are decoded.
+    the data. Results of runs, such as that in ``out``, are no pictures. ``progress(done, total)`` is called as pictures
+    are decoded.
 
     Raises:
         UserError: the data is missing, unreadable, damaged, or cannot be learned from; one sentence says which and
@@ -132,7 +135,7 @@ def read_images(
     if _is_folder(path):
         pairs = find_idx_parts(path, [entry.name for entry in list_folder(path)])
         if not pairs:
-            return _read_folder(path, wishes, seed, skip_bad, progress)
+            return _read_folder(path, wishes, seed, skip_bad, out, progress)
     elif path.suffix == ".npz":
         return _from_array_data(read_npz(path), str(path), wishes, seed, progress)
     else:
@@ -182,8 +185,10 @@ def from_arrays(
     return _from_array_data(data, source, Wishes(_check_size(size), channels, max_side), seed)
 
 
-def _read_folder(root: Path, wishes: Wishes, seed: int, skip_bad: bool, progress: Progress | None) -> ImageData:
-    listing = list_pictures(root)
+def _read_folder(
+    root: Path, wishes: Wishes, seed: int, skip_bad: bool, out: Path | None, progress: Progress | None
+) -> ImageData:
+    listing = list_pictures(root, out=out)
     counts = np.bincount(listing.labels[listing.parts == TRAIN], minlength=len(listing.class_names))
     check_class_counts(counts, listing.class_names, listing.given)
     images, form, faults = decode_files(root, listing.files, wishes, progress)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -239,6 +240,8 @@ def _reason(error: Exception, file: object) -> str:
     match error:
         case PermissionError():
             return "no permission to read it"
+        case FileNotFoundError() if isinstance(file, str | Path) and os.path.islink(file):
+            return f"a link to {os.readlink(file)}, and there is no such file"
         case FileNotFoundError():
             return "there is no such file"
         case IsADirectoryError():

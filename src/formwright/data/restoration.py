@@ -205,7 +205,7 @@ def _files(folder: Path) -> dict[str, Path]:
     suffixes, found = readable_suffixes(), dict[str, Path]()
     for entry in list_folder(folder):
         path = Path(entry.path)
-        if entry.is_file() and path.suffix.lower() in suffixes:
+        if not entry.is_dir() and path.suffix.lower() in suffixes:
             if path.stem in found:
                 raise UserError(
                     f"{found[path.stem].name} and {path.name} of {folder} have one name; rename one of them."

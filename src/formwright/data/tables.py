@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from formwright.data.folders import some
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.folders import Kind, list_classes, list_folder, some
+from formwright.data.folders import Kind, list_classes, list_folder
 from formwright.data.splits import (
     TEST,
     TRAIN,
@@ -23,6 +23,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.data.tables import SUFFIXES, Rows, decode, read_bytes, read_rows
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -86,13 +87,15 @@ def read_texts(
     label_column: str | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    out: Path | None = None,
 ) -> TextData:
     """Read texts and their classes, and split them.
 
     ``path`` is a table (CSV, TSV, JSON lines) with a column of texts and one of labels, a folder with tables called
     train, val (or dev) and test, or a folder with a sub-folder a class of ``.txt`` files. Columns that are not named
     are inferred, and ``notes`` says how. Parts that are not given are drawn by ``seed``; equal texts never lie in two
-    parts. ``skip_bad`` leaves out rows and files that cannot be used instead of refusing the data.
+    parts. Results of runs, such as that in ``out``, are no texts. ``skip_bad`` leaves out rows and files that cannot be
+    used instead of refusing the data.
 
     Raises:
         UserError: the data is missing, damaged, or cannot be learned from; one sentence says which row of which file.
@@ -102,7 +105,7 @@ def read_texts(
         list_folder(path)
         tables = part_tables(path)
         if not tables:
-            return _read_folder(path, seed, skip_bad)
+            return _read_folder(path, seed, skip_bad, out)
     elif path.suffix in SUFFIXES or not path.exists():
         tables = {TRAIN: path}
     else:
@@ -152,8 +155,8 @@ def _in_order(labels: set[str]) -> tuple[str, ...]:
         return tuple(sorted(labels))
 
 
-def _read_folder(root: Path, seed: int, skip_bad: bool) -> TextData:
-    listing = list_classes(root, _FILES)
+def _read_folder(root: Path, seed: int, skip_bad: bool, out: Path | None) -> TextData:
+    listing = list_classes(root, _FILES, out=out)
     texts, kept, notes, faults = [], [], list(listing.notes), []
     for place, name in enumerate(listing.files):
         try:

@@ -100,7 +100,15 @@ class Bench:
         def progress(done: int, total: int) -> None:
             tell(PROGRESS, {"done": done / max(total, 1), "text": f"{done} of {total} {kind.data.samples}"})
 
-        how = Reading(options["seed"], options["skip_bad"], weights, progress, options["options"], options["max_size"])
+        how = Reading(
+            options["seed"],
+            options["skip_bad"],
+            weights,
+            progress,
+            options["options"],
+            options["max_size"],
+            Path(setup["folder"]),
+        )
         torch.set_num_threads(setup["threads"])
         return cls(
             kind.read(options["data"], how),

@@ -162,7 +162,7 @@ def fit(
             reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
 
         # The data first: nothing is left behind when it cannot be used.
-        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size))
+        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root))
         folder = _with_splits(learned, folder, root, options)
         if reason and path is not None:
             reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")

@@ -84,6 +84,7 @@ class Pictures(ClassifiedData):
             skip_bad=how.skip_bad,
             prepared=prepared,
             least_side=max((one.least_side for one in weights), default=1),
+            out=how.out,
             progress=how.progress,
         )
         data = cls(dataclasses.replace(read, notes=(*read.notes, *said)))
