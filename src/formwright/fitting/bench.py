@@ -183,6 +183,8 @@ class Bench:
             checkpoint = self.paths.checkpoint(f"trial-{trial.number:02d}")
             if checkpoint.is_file():
                 trainer.load(checkpoint)
+                if trial.ended is not None and (trainer.schedule.total or 0) <= trial.ended:
+                    trainer.go_on()
                 if trial.curve and trial.curve[-1].step >= trainer.step:
                     trainer.take_loss()  # it is told
         return self.trainers[trial.number]

@@ -57,6 +57,7 @@ class Trial:
         step: seconds of a training step, measured before the race.
         curve: evaluations so far.
         kept: which evaluation the weights are of that are kept, where a task keeps the best; otherwise the latest are.
+        ended: at which step its training had come to its end, if the run was then given more time.
         score: on validation data, of the kept or of the latest weights.
     """
 
@@ -78,6 +79,7 @@ class Trial:
     curve: list[CurvePoint] = field(default_factory=list)
     kept: int | None = None
     fitted: bool = False
+    ended: int | None = None
 
     @property
     def score(self) -> float:
@@ -207,13 +209,17 @@ class FitResult:
     #: seconds by stage: shortlist, race, train, shrink, refit, ship; total is that of the whole run
     time: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    #: where the run lies; not written down, so that its folder may be moved
+    folder: str = ""
 
     @property
     def shipped(self) -> Variant:
         return next(variant for variant in self.variants if variant.chosen)
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        del values["folder"]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> FitResult:

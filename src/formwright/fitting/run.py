@@ -36,7 +36,7 @@ from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
 from formwright.fitting.shrink import choose, export_winner, shrink
-from formwright.fitting.state import SPLITS_FILE, RunFolder
+from formwright.fitting.state import DEFAULT_TIME, RESULT_FILE, SPLITS_FILE, RunFolder, results_folder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
@@ -61,15 +61,16 @@ WORKER = (sys.executable, "-m", "formwright.fitting.worker")
 def fit(
     data: str | Path | None = None,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     task: str | None = None,
     max_latency: Quantity = None,
     max_size: Quantity = None,
     max_macs: Quantity = None,
-    max_time: Quantity = "15m",
+    max_time: Quantity = None,
     seed: int = 0,
     weights: str | Path | Sequence[str | Path] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
     plain_peer: bool = False,
@@ -82,17 +83,19 @@ def fit(
     Args:
         data: what each task reads is in its documentation; for pictures a folder with a sub-folder a class, an
             ``.npz`` or IDX file; scikit-learn's digits if unset.
-        out: the folder for the results, new or empty.
+        out: the folder for the results, new or empty; if unset ``runs/fit``, or ``runs/fit-2`` and so on where that is
+            taken.
         task: what is to be learned, such as ``image-classification``; inferred from the data if unset.
         max_latency: of one input through the exported model on this machine: ``"5ms"``, or seconds.
         max_size: of the exported file: ``"4MB"``, or bytes.
         max_macs: multiply-accumulates for one input: ``"100M"``.
-        max_time: of the whole run: ``"15m"``, or seconds.
+        max_time: of the whole run: ``"15m"``, or seconds; 15 minutes if unset, or those of the run that is continued.
         seed: of splits, weights, order and augmentation.
         weights: what exists already: the folder of a saved model, of transformers or of timm, a published checkpoint,
             or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; or several. Fine-tuned and frozen, each joins the race, and
             one that misses the budget teaches those that meet it.
-        resume: continue the run in ``out``.
+        resume: continue the run in ``out``; with a longer ``max_time`` one that is finished, too.
+        overwrite: replace the run that ``out`` holds, once the data can be used.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
         plain_peer: train the plain model of the report for as long as the winner, beyond ``max_time``.
@@ -111,7 +114,11 @@ def fit(
     started = time.monotonic()
     given = {name: value for name, value in task_options.items() if value is not None}
     path = None if data is None else Path(data).expanduser()
-    root = Path(out)
+    if resume and overwrite:
+        raise UserError("A run is continued (--resume) or replaced (--overwrite), not both; leave one of them out.")
+    root = results_folder(out, again=resume or overwrite)
+    if max_time is None:
+        max_time = (RunFolder.option_of(root, "max_time") if resume else None) or DEFAULT_TIME
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
         raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
@@ -119,12 +126,12 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
-    kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
+    kind, reason = find_task(path, task or (RunFolder.option_of(root, "task") if resume else None), given)
     given_weights = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given_weights:  # before anything is downloaded
         kind.check_takes_weights()
     if not resume:
-        RunFolder.check(root)
+        RunFolder.check(root, overwrite=overwrite)
     starts = [str(located(one, reporter).resolve()) for one in given_weights]
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
@@ -144,9 +151,12 @@ def fit(
     folder = None
     if resume:
         folder = RunFolder.open(root, options)
-        if (root / "metrics.json").is_file():
-            reporter.note("This run was finished already.")
-            return FitResult.from_dict(read_json(root / "metrics.json"))
+        if budget.time > folder.state.options["max_time"]:
+            folder.give_time(budget.time)
+        if folder.finished:
+            folder.release()
+            reporter.note("This run was finished already; it goes on with a longer --max-time.")
+            return _located(FitResult.from_dict(read_json(root / RESULT_FILE)), root)
     with ExitStack() as stack:
         if folder is not None:
             stack.callback(folder.release)
@@ -163,7 +173,7 @@ def fit(
 
         # The data first: nothing is left behind when it cannot be used.
         learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root))
-        folder = _with_splits(learned, folder, root, options)
+        folder = _with_splits(learned, folder, root, options, overwrite)
         if reason and path is not None:
             reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
         for note in learned.data.notes:
@@ -181,10 +191,17 @@ def fit(
             precision=folder.state.facts.get("precision", "32-true"),
             plain_peer=plain_peer,
         )
-        return _finished(session)
+        return _located(_finished(session), root)
 
 
-def _with_splits(learned: Task, folder: RunFolder | None, root: Path, options: dict[str, Any]) -> RunFolder:
+def _located(result: FitResult, root: Path) -> FitResult:
+    result.folder = str(root)
+    return result
+
+
+def _with_splits(
+    learned: Task, folder: RunFolder | None, root: Path, options: dict[str, Any], overwrite: bool
+) -> RunFolder:
     """The folder of a run, new or continued, with the parts of its data."""
     content = learned.data.content
     if folder is not None:
@@ -192,7 +209,7 @@ def _with_splits(learned: Task, folder: RunFolder | None, root: Path, options: d
             content.save_splits(root / SPLITS_FILE)
         content.check_splits(root / SPLITS_FILE)
         return folder
-    folder = RunFolder.create(root, options)
+    folder = RunFolder.create(root, options, overwrite=overwrite)
     try:
         content.save_splits(root / SPLITS_FILE)
     except UserError:

@@ -21,6 +21,7 @@ from formwright.fitting.goal import Findings, Goal, Run
 from formwright.fitting.kind import PARTS
 from formwright.fitting.records import Agreement, FitResult, Variant
 from formwright.fitting.session import Session
+from formwright.fitting.state import REPORT_FILE, RESULT_FILE
 from formwright.models import from_pretrained
 from formwright.training.evaluation import runner
 
@@ -144,8 +145,8 @@ def write_result(session: Session, result: FitResult) -> None:
 
     root = session.folder.root
     result.time = {**session.clock.stages, "total": session.clock.spent}
-    write_report(result, root / "report.html", attachments=session.task.goal.attachments(result.details))
-    write_json(root / "metrics.json", result.to_dict())
+    write_report(result, root / REPORT_FILE, attachments=session.task.goal.attachments(result.details))
+    write_json(root / RESULT_FILE, result.to_dict())
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
