@@ -65,19 +65,23 @@ class LineReporter(Reporter):
     """A line for each stage that is done and for each note: for files and pipes, where a bar cannot move."""
 
     def __init__(self) -> None:
-        self._name = ""
+        self._name = self._text = ""
         self._started = 0.0
 
     def stage(self, name: str, seconds: float | None = None) -> None:
         self.close()
-        self._name, self._started = name, time.monotonic()
+        self._name, self._started, self._text = name, time.monotonic(), ""
+
+    def progress(self, done: float, text: str = "") -> None:
+        self._text = text
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._name:
-            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}")
+            last = f" ({self._text})" if self._text else ""
+            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}{last}")
         self._name = ""
 
 

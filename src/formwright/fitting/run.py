@@ -18,6 +18,7 @@ from formwright.files import read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
 from formwright.fitting.final import learn_the_rest
+from formwright.fitting.journal import Journal, told_on_standard_error
 from formwright.fitting.kind import Reading
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
@@ -36,7 +37,7 @@ from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
 from formwright.fitting.shrink import choose, export_winner, shrink
-from formwright.fitting.state import DEFAULT_TIME, RESULT_FILE, SPLITS_FILE, RunFolder, results_folder
+from formwright.fitting.state import DEFAULT_TIME, LOG_FILE, RESULT_FILE, SPLITS_FILE, RunFolder, results_folder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
@@ -75,7 +76,7 @@ def fit(
     threads: int | None = None,
     plain_peer: bool = False,
     worker: bool | None = None,
-    reporter: Reporter = SILENT,
+    reporter: Reporter | None = None,
     **task_options: Any,
 ) -> FitResult:
     """Find, train, shrink and export the model that fits the data and the budget.
@@ -102,7 +103,8 @@ def fit(
         worker: build and train candidates in a process of its own, so that one that crashes or takes too much memory
             costs this candidate and not the run; if unset, for runs of :data:`WORKER_PAYS` seconds or more (not on
             Windows). It reads the data, too.
-        reporter: hears of the progress.
+        reporter: hears of the progress; if unset, it is told on standard error where nobody has set up the logger
+            ``formwright``, which hears all in any case.
         task_options: what the task takes beyond that, such as ``text_column`` for the classification of texts.
 
     Returns:
@@ -111,7 +113,7 @@ def fit(
     Raises:
         UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
     """
-    started = time.monotonic()
+    started, journal = time.monotonic(), Journal(reporter or SILENT)
     given = {name: value for name, value in task_options.items() if value is not None}
     path = None if data is None else Path(data).expanduser()
     if resume and overwrite:
@@ -132,7 +134,7 @@ def fit(
         kind.check_takes_weights()
     if not resume:
         RunFolder.check(root, overwrite=overwrite)
-    starts = [str(located(one, reporter).resolve()) for one in given_weights]
+    starts = [str(located(one, journal).resolve()) for one in given_weights]
     options = {
         "data": None if data is None else str(Path(data).expanduser().resolve()),
         "task": kind.name,
@@ -155,9 +157,12 @@ def fit(
             folder.give_time(budget.time)
         if folder.finished:
             folder.release()
-            reporter.note("This run was finished already; it goes on with a longer --max-time.")
+            journal.note("This run was finished already; it goes on with a longer --max-time.")
             return _located(FitResult.from_dict(read_json(root / RESULT_FILE)), root)
     with ExitStack() as stack:
+        if reporter is None:
+            stack.enter_context(told_on_standard_error())
+        journal.event("start", options=options, resumed=resume)
         if folder is not None:
             stack.callback(folder.release)
         process = None
@@ -166,25 +171,26 @@ def fit(
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
         pretrained = [read_pretrained(start) for start in starts]
-        reporter.stage("Reading the data")
+        journal.stage("Reading the data")
 
         def show(done: int, total: int) -> None:
-            reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
+            journal.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
 
         # The data first: nothing is left behind when it cannot be used.
         learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root))
         folder = _with_splits(learned, folder, root, options, overwrite)
+        journal.open(root / LOG_FILE, folder.state.spent + time.monotonic() - started)
         if reason and path is not None:
-            reporter.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
+            journal.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
         for note in learned.data.notes:
-            reporter.note(note)
+            journal.note(note)
         bench = Bench(learned, root, seed=seed, threads=threads)
         session = Session(
             task=learned,
             budget=budget,
             folder=folder,
             clock=Clock(budget.time, spent=folder.state.spent + time.monotonic() - started, stages=folder.state.stages),
-            reporter=reporter,
+            reporter=journal,
             executor=process or InProcess(partial(perform, bench)),
             seed=seed,
             threads=threads,
@@ -300,6 +306,8 @@ def _run(session: Session) -> FitResult:
             train_plain_peer(session, chosen, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
+    score = result.test[session.task.metric.key]
+    reporter.event("end", f"Shipped {result.model}", model=result.model, score=session.task.metric.score(score))
     return result
 
 
