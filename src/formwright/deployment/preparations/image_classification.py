@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ class PicturePreparation(Preparation):
 
     ``size``: height and width in pixels. ``channels``: 1 (grey) or 3 (RGB). ``mean``, ``std``: one per channel, for
     values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. ``resizing``: what of the
-    picture is kept, and the filter. ``levels``: what becomes of more than eight bits. All follows the rule of
+    picture is kept, and the filter. ``levels``: what becomes of more than eight bits. ``orientation``: pictures
+    are turned as their EXIF entry says. All follows the rule of
     :mod:`formwright.data.preprocess`, as in training.
     """
 
@@ -46,6 +47,7 @@ class PicturePreparation(Preparation):
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     resizing: Resizing = LARGEST_BOX
     levels: Levels = UNKNOWN
+    orientation: Literal["exif"] = "exif"
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -55,8 +57,6 @@ class PicturePreparation(Preparation):
 
     def record(self) -> dict[str, Any]:
         fields = super().record()
-        if self.resizing == LARGEST_BOX:  # as it was before there were others
-            del fields["resizing"]
         if self.levels == UNKNOWN:
             del fields["levels"]
         return fields

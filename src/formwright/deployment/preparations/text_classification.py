@@ -43,7 +43,7 @@ class TextPreparation(Preparation):
     special: bool = False
 
     def record(self) -> dict[str, Any]:
-        record = {"length": self.length, "labels": list(self.labels)}
+        record = {"length": self.length, "labels": list(self.labels), "padding": self.maker.padding}
         return {**record, "special": True} if self.special else record
 
     @classmethod
