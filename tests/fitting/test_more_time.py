@@ -12,6 +12,7 @@ from PIL import Image
 from formwright.errors import UserError
 from formwright.fitting import fit, state
 from formwright.fitting.state import RunFolder, results_folder
+from tests.fitting.sample import sample_result
 from tests.fitting.test_race import bench_of, with_trials
 
 
@@ -154,3 +155,13 @@ def test_a_training_that_had_ended_goes_on_at_its_full_rate(tmp_path):
         again = bench.trainer(trial)
         again.schedule = dataclasses.replace(again.schedule, warmup=1)
         assert again.schedule.factor(again.step) == pytest.approx(rate)
+
+
+def test_a_result_is_a_line_or_two(tmp_path):
+    result = sample_result()
+    result.folder = "runs/mine"
+    shown = repr(result)
+    assert len(shown) < 250
+    assert all(word in shown for word in ("image-classification", result.model, "budget", "runs/mine"))
+    assert "folder" not in result.to_dict()
+    assert repr(type(result)(task="forecasting")) == "FitResult(forecasting)"

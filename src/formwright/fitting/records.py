@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from formwright.errors import UserError
+from formwright.measurement.budget import format_bytes, format_seconds
 
 METRICS_SCHEMA = 2
 #: The form that is an average of candidates.
@@ -173,7 +174,7 @@ class Agreement:
     score_difference: float | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """Everything that ``fit`` found out: the content of ``metrics.json``."""
 
@@ -209,17 +210,28 @@ class FitResult:
     #: seconds by stage: shortlist, race, train, shrink, refit, ship; total is that of the whole run
     time: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    #: where the run lies; not written down, so that its folder may be moved
-    folder: str = ""
+
+    def __post_init__(self) -> None:
+        #: where the run lies; not written down, so that its folder may be moved
+        self.folder = ""
+
+    def __repr__(self) -> str:
+        metric, place = self.metric, f", in {self.folder}" if self.folder else ""
+        if not self.variants:
+            return f"FitResult({self.task}{place})"
+        found, shipped = self.test.get(metric.get("key", ""), math.nan), self.shipped
+        met = "meets the budget" if self.budget_met else f"misses the budget ({'; '.join(self.violations)})"
+        return (
+            f"FitResult({self.task}: {self.model}; test {metric.get('name', 'score')} {found:.4g}, "
+            f"{format_seconds(shipped.latency)}, {format_bytes(shipped.size)}, {met}{place})"
+        )
 
     @property
     def shipped(self) -> Variant:
         return next(variant for variant in self.variants if variant.chosen)
 
     def to_dict(self) -> dict[str, Any]:
-        values = dataclasses.asdict(self)
-        del values["folder"]
-        return values
+        return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> FitResult:
