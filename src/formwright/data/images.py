@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from formwright.data.arrays import ArrayData, find_idx_parts, join_parts, read_idx_parts, read_npz, resize_pictures
 from formwright.data.decode import MAX_SIDE, Form, Header, Progress, Wishes, compact, decode_files, infer_form
-from formwright.data.folders import list_folder, list_pictures
+from formwright.data.folders import Listing, list_folder, list_pictures
+from formwright.data.picture_tables import find_table, is_table, list_table
 from formwright.data.samples import digits
 from formwright.data.splits import (
     TEST,
@@ -104,12 +105,14 @@ def read_images(
     max_side: int = MAX_SIDE,
     prepared: Preprocessing | None = None,
     least_side: int = 1,
+    label_column: str | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read image classification data, bring it to one size and split it.
 
-    ``path`` is a folder with a sub-folder per class (optionally within train, val and test folders), an ``.npz`` file,
+    ``path`` is a folder with a sub-folder per class (optionally within train, val and test folders), a table of files
+    and classes or the folder that it lies in (:mod:`formwright.data.picture_tables`), an ``.npz`` file,
     an IDX images file or a folder of IDX files, or None for scikit-learn's digits. ``size`` (pixels, or height and
     width) and ``channels`` (1 or 3) are inferred where not given, the size up to ``max_side``; see
     :func:`formwright.data.decode.infer_form`. How pictures were ``prepared`` for the weights that models start from
@@ -132,6 +135,12 @@ def read_images(
         arrays = ArrayData(images, labels, class_names, np.full(len(labels), TRAIN, np.int8))
         return _from_array_data(arrays, "scikit-learn digits", wishes, seed)
     path = Path(path).expanduser()
+    table = path if is_table(path) else find_table(path)
+    if table is not None:
+        listing = list_table(table, label=label_column, skip_bad=skip_bad, out=out)
+        return _from_listing(table.parent, listing, wishes, seed, skip_bad, progress, source=path)
+    if label_column is not None:
+        raise UserError(f"{path} holds no table that names its pictures, so there is no column {label_column!r}.")
     if _is_folder(path):
         pairs = find_idx_parts(path, [entry.name for entry in list_folder(path)])
         if not pairs:
@@ -143,8 +152,9 @@ def read_images(
         pairs = find_idx_parts(path.parent, beside, path.name)
         if not pairs:
             raise UserError(
-                f"{path} is a file of a kind that is not read; a folder with a sub-folder per class, an .npz file or "
-                "an IDX images file (such as train-images-idx3-ubyte.gz) is expected: unpack it or give its folder."
+                f"{path} is a file of a kind that is not read; a folder with a sub-folder per class, a table of files "
+                "and classes, an .npz file or an IDX images file (such as train-images-idx3-ubyte.gz) is "
+                "expected: unpack it or give its folder."
             )
     return _from_array_data(read_idx_parts(pairs), str(path), wishes, seed, progress)
 
@@ -188,7 +198,19 @@ def from_arrays(
 def _read_folder(
     root: Path, wishes: Wishes, seed: int, skip_bad: bool, out: Path | None, progress: Progress | None
 ) -> ImageData:
-    listing = list_pictures(root, out=out)
+    return _from_listing(root, list_pictures(root, out=out), wishes, seed, skip_bad, progress, source=root)
+
+
+def _from_listing(
+    root: Path,
+    listing: Listing,
+    wishes: Wishes,
+    seed: int,
+    skip_bad: bool,
+    progress: Progress | None,
+    *,
+    source: Path,
+) -> ImageData:
     counts = np.bincount(listing.labels[listing.parts == TRAIN], minlength=len(listing.class_names))
     check_class_counts(counts, listing.class_names, listing.given)
     images, form, faults = decode_files(root, listing.files, wishes, progress)
@@ -203,7 +225,7 @@ def _read_folder(
     return _assemble(
         ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes, form.levels),
         files=tuple(listing.files[index] for index in keep),
-        source=str(root),
+        source=str(source),
         form=form,
         wishes=wishes,
         seed=seed,

@@ -150,7 +150,7 @@ def _from_tables(path: Path, read: dict[int, Rows], seed: int) -> TextData:
 def _in_order(labels: set[str]) -> tuple[str, ...]:
     """By value if all of them are numbers, else by letters."""
     try:
-        return tuple(sorted(labels, key=float))
+        return tuple(sorted(labels, key=lambda name: (float(name), name)))
     except ValueError:
         return tuple(sorted(labels))
 

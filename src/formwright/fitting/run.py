@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -14,12 +16,13 @@ from typing import Any
 import torch
 
 from formwright.errors import CandidateError, UserError
-from formwright.files import read_json, remove_leftovers
+from formwright.files import atomic_path, read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
 from formwright.fitting.final import learn_the_rest
 from formwright.fitting.journal import Journal, told_on_standard_error
 from formwright.fitting.kind import Reading
+from formwright.fitting.memory import is_in_memory, write_data
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
 from formwright.fitting.race import (
@@ -60,7 +63,7 @@ WORKER = (sys.executable, "-m", "formwright.fitting.worker")
 
 
 def fit(
-    data: str | Path | None = None,
+    data: Any = None,
     *,
     out: str | Path | None = None,
     task: str | None = None,
@@ -83,7 +86,8 @@ def fit(
 
     Args:
         data: what each task reads is in its documentation; for pictures a folder with a sub-folder a class, an
-            ``.npz`` or IDX file; scikit-learn's digits if unset.
+            ``.npz`` or IDX file; scikit-learn's digits if unset. Or what a program holds: a DataFrame, or a pair of
+            samples (pictures, series or texts) and their classes (:mod:`formwright.fitting.memory`).
         out: the folder for the results, new or empty; if unset ``runs/fit``, or ``runs/fit-2`` and so on where that is
             taken.
         task: what is to be learned, such as ``image-classification``; inferred from the data if unset.
@@ -115,7 +119,6 @@ def fit(
     """
     started, journal = time.monotonic(), Journal(reporter or SILENT)
     given = {name: value for name, value in task_options.items() if value is not None}
-    path = None if data is None else Path(data).expanduser()
     if resume and overwrite:
         raise UserError("A run is continued (--resume) or replaced (--overwrite), not both; leave one of them out.")
     root = results_folder(out, again=resume or overwrite)
@@ -128,6 +131,9 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
+    held = tempfile.TemporaryDirectory(prefix="formwright-") if is_in_memory(data) else None
+    path = write_data(data, Path(held.name)) if held else None if data is None else Path(data).expanduser()
+    kept = path if held is None or path is None else root / path.name
     kind, reason = find_task(path, task or (RunFolder.option_of(root, "task") if resume else None), given)
     given_weights = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given_weights:  # before anything is downloaded
@@ -136,7 +142,7 @@ def fit(
         RunFolder.check(root, overwrite=overwrite)
     starts = [str(located(one, journal).resolve()) for one in given_weights]
     options = {
-        "data": None if data is None else str(Path(data).expanduser().resolve()),
+        "data": None if kept is None else str(kept.resolve()),
         "task": kind.name,
         "max_latency": budget.latency,
         "max_size": budget.size,
@@ -163,11 +169,14 @@ def fit(
         if reporter is None:
             stack.enter_context(told_on_standard_error())
         journal.event("start", options=options, resumed=resume)
+        if held is not None:
+            stack.callback(held.cleanup)
         if folder is not None:
             stack.callback(folder.release)
         process = None
         if worker:  # it reads the data while this process does
-            setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
+            where = None if path is None else str(path.resolve())
+            setup = {"options": {**options, "data": where}, "folder": str(root.resolve()), "threads": threads}
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
         pretrained = [read_pretrained(start) for start in starts]
@@ -179,6 +188,9 @@ def fit(
         # The data first: nothing is left behind when it cannot be used.
         learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root))
         folder = _with_splits(learned, folder, root, options, overwrite)
+        if held is not None and path is not None and kept is not None:  # so that the run can be continued
+            with atomic_path(kept) as temporary:
+                shutil.copyfile(path, temporary)
         journal.open(root / LOG_FILE, folder.state.spent + time.monotonic() - started)
         if reason and path is not None:
             journal.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
@@ -196,6 +208,7 @@ def fit(
             threads=threads,
             precision=folder.state.facts.get("precision", "32-true"),
             plain_peer=plain_peer,
+            source=None if held is None or kept is None else str(kept.resolve()),
         )
         return _located(_finished(session), root)
 

@@ -35,6 +35,8 @@ class Session:
     precision: Precision = "32-true"
     #: train the plain peer for as long as the winner, beyond the time of the run
     plain_peer: bool = False
+    #: what the report calls the data, where that is not what was read
+    source: str | None = None
 
     def __post_init__(self) -> None:
         self._told = {trial.number: trial.status for trial in self.folder.state.trials}

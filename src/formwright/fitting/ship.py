@@ -107,7 +107,7 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
         budget_met=not chosen.violations,
         violations=list(chosen.violations),
         data={
-            "source": data.content.source,
+            "source": session.source or data.content.source,
             "options": dict(state.options.get("options", {})),
             **data.describe(),
             "train": data.samples_of["train"],

@@ -16,6 +16,7 @@ from typing import Any
 
 from formwright.errors import UserError
 from formwright.files import is_leftover, not_written, read_json, remove_leftovers, write_json
+from formwright.fitting.memory import NAMES
 from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict, variant_from_dict
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
@@ -39,6 +40,7 @@ FILES = (
     "config.json",
     "preprocessing.json",
     "tokenizer.json",
+    *NAMES,
 )
 FOLDERS = ("checkpoints", "variants")
 #: What a run that is given more time still knows.
