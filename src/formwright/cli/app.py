@@ -86,6 +86,10 @@ def fit(
             "timm, a checkpoint file, or hf:ORG/NAME or timm:NAME to download. May be given several times."
         ),
     ] = None,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Families of models that alone are tried, separated by commas, such as resnet,convnext."),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the run in --out; with a longer --max-time one that is finished, too."),
@@ -134,6 +138,7 @@ def fit(
                 max_time=max_time,
                 seed=seed,
                 weights=weights,
+                families=families,
                 resume=resume,
                 overwrite=overwrite,
                 skip_bad=skip_bad,

@@ -122,7 +122,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     from formwright.fitting.verdict import verdict
 
     task = task_type(result.task)
-    metric, ends = task.metric, interval(result, task.metric)
+    metric = task.metric_of(result.metric)
+    ends = interval(result, metric)
     shipped = result.shipped
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
     test = result.test

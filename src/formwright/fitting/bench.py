@@ -108,6 +108,7 @@ class Bench:
             options["options"],
             options["max_size"],
             Path(setup["folder"]),
+            options.get("families") or (),
         )
         torch.set_num_threads(setup["threads"])
         return cls(

@@ -60,6 +60,7 @@ class Reading:
         options: of the kind, as they were given.
         most_bytes: that the exported file may have, if that is limited.
         out: where the run writes its results, which are no data.
+        families: that alone are tried; all if empty.
     """
 
     seed: int = 0
@@ -69,6 +70,7 @@ class Reading:
     options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: float | None = None
     out: Path | None = None
+    families: Sequence[str] = ()
 
 
 class Content(Protocol):

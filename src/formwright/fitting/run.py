@@ -73,6 +73,7 @@ def fit(
     max_time: Quantity = None,
     seed: int = 0,
     weights: str | Path | Sequence[str | Path] | None = None,
+    families: str | Sequence[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     skip_bad: bool = False,
@@ -99,6 +100,7 @@ def fit(
         weights: what exists already: the folder of a saved model, of transformers or of timm, a published checkpoint,
             or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; or several. Fine-tuned and frozen, each joins the race, and
             one that misses the budget teaches those that meet it.
+        families: of models that alone are tried, such as ``"resnet,convnext"``; all that the task knows if unset.
         resume: continue the run in ``out``; with a longer ``max_time`` one that is finished, too.
         overwrite: replace the run that ``out`` holds, once the data can be used.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
@@ -135,6 +137,7 @@ def fit(
     path = write_data(data, Path(held.name)) if held else None if data is None else Path(data).expanduser()
     kept = path if held is None or path is None else root / path.name
     kind, reason = find_task(path, task or (RunFolder.option_of(root, "task") if resume else None), given)
+    named = [name.strip() for name in families.split(",")] if isinstance(families, str) else list(families or ())
     given_weights = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given_weights:  # before anything is downloaded
         kind.check_takes_weights()
@@ -151,6 +154,7 @@ def fit(
         "seed": seed,
         "skip_bad": skip_bad,
         "weights": starts or None,
+        "families": named or None,
         "options": given,
     }
     threads = threads or os.cpu_count() or 1
@@ -186,7 +190,7 @@ def fit(
             journal.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
 
         # The data first: nothing is left behind when it cannot be used.
-        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root))
+        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root, named))
         folder = _with_splits(learned, folder, root, options, overwrite)
         if held is not None and path is not None and kept is not None:  # so that the run can be continued
             with atomic_path(kept) as temporary:
