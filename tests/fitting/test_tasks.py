@@ -78,8 +78,8 @@ def test_options_belong_to_tasks(data):
     assert find_task(data / "table.tsv", None, {"label_column": "2"})[0].name == "text-classification"
     with pytest.raises(UserError, match="language-modelling has no option --label-column; its options are: --encoding"):
         find_task(data / "book.txt", "language-modelling", {"label_column": "2"})
-    with pytest.raises(UserError, match="image-classification has no option --label-column"):
-        find_task(data / "pictures", None, {"label_column": "2"})
+    with pytest.raises(UserError, match="image-classification has no option --text-column"):
+        find_task(data / "pictures", None, {"text_column": "2"})
     with pytest.raises(UserError, match="no task named 'poetry'"):
         find_task(data / "book.txt", "poetry", {})
 

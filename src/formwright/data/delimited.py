@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from formwright.data.encodings import ESCAPED, REPLACEMENT, Decoded
-from formwright.data.folders import some
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 csv.field_size_limit(1 << 30)  # a text may be a book

@@ -119,6 +119,11 @@ def mended(text: str) -> tuple[str, int]:
     return whole, whole.count(REPLACEMENT) - text.count(REPLACEMENT)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a character and no escaped byte, as the name of a file may have."""
+    return _HALF.search(text) is None
+
+
 def _joined_halves(content: bytes) -> tuple[bytes, int]:
     replaced = 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from formwright.data.delimited import Table, separated
 from formwright.data.encodings import ESCAPED, REPLACEMENT, Decoded, decode, joined, read_bytes
-from formwright.data.folders import some
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 SEPARATED = (".csv", ".tsv")
