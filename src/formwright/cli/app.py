@@ -61,7 +61,10 @@ def fit(
         Path | None,
         typer.Argument(help="What to learn from: {kinds}; scikit-learn's digits if left out."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results, new or empty; runs/fit if unset, or runs/fit-2 where it is taken."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="What the model is to do, such as image-classification; inferred if unset.")
     ] = None,
@@ -72,7 +75,10 @@ def fit(
     max_macs: Annotated[
         str | None, typer.Option(help="Most multiply-accumulates for one sample, such as 100M.")
     ] = None,
-    max_time: Annotated[str, typer.Option(help="How long the whole run may take, such as 15m or 1h30m.")] = "15m",
+    max_time: Annotated[
+        str | None,
+        typer.Option(help="How long the whole run may take, such as 15m or 1h30m; 15m if unset."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides splits, first weights, order and augmentation.")] = 0,
     weights: Annotated[
         list[str] | None,
@@ -81,7 +87,15 @@ def fit(
             "timm, a checkpoint file, or hf:ORG/NAME or timm:NAME to download. May be given several times."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that was stopped in --out.")] = False,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Families of models that alone are tried, separated by commas, such as resnet,convnext."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the run in --out; with a longer --max-time one that is finished, too."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, instead of refusing the data.")
     ] = False,
@@ -104,9 +118,12 @@ def fit(
 ) -> None:
     """Find, train, shrink and export the model that fits DATA and the budget, with a report."""
     from formwright.fitting import fit as run_fit
+    from formwright.fitting.state import DEFAULT_TIME, STATE_FILE, results_folder
     from formwright.measurement.budget import Budget
 
-    budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
+    out = results_folder(out, again=resume or overwrite)
+    asked = DEFAULT_TIME if max_time is None and not resume else max_time
+    budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=asked)
     if not (yes or resume or quiet or as_json) and sys.stdin.isatty():
         source = data if data is not None else "scikit-learn's digits"
         typer.confirm(f"Fit {source} within {budget}, results in {out}?", default=True, abort=True)
@@ -122,7 +139,9 @@ def fit(
                 max_time=max_time,
                 seed=seed,
                 weights=weights,
+                families=families,
                 resume=resume,
+                overwrite=overwrite,
                 skip_bad=skip_bad,
                 threads=threads,
                 plain_peer=plain_peer,
@@ -131,7 +150,7 @@ def fit(
                 **given(context),
             )
     except KeyboardInterrupt:
-        if (out / "run.json").is_file():
+        if (out / STATE_FILE).is_file():
             print("formwright: interrupted; continue with the same options and --resume.", file=sys.stderr)
         raise
     if as_json:
@@ -172,7 +191,7 @@ def predict(
     """Tell what the exported model says of each input: classes of pictures and texts, bits per byte, forecasts."""
     from formwright.deployment import predict as run_predict
 
-    with reporter(quiet=quiet or as_json) as listener:
+    with reporter(quiet=quiet, notes=as_json) as listener:
         predictions = run_predict(
             folder,
             inputs,

@@ -66,12 +66,15 @@ class LineReporter(Reporter):
     """A line for each stage that is done and for each note: for files and pipes, where a bar cannot move."""
 
     def __init__(self) -> None:
-        self._name = ""
+        self._name = self._text = ""
         self._started = 0.0
 
     def stage(self, name: str, seconds: float | None = None) -> None:
         self.close()
-        self._name, self._started = name, time.monotonic()
+        self._name, self._started, self._text = name, time.monotonic(), ""
+
+    def progress(self, done: float, text: str = "") -> None:
+        self._text = text
 
     def note(self, text: str) -> None:
         with suppress(BrokenPipeError):  # a run goes on when nobody reads what it says any more
@@ -79,15 +82,26 @@ class LineReporter(Reporter):
 
     def close(self) -> None:
         if self._name:
-            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}")
+            last = f" ({self._text})" if self._text else ""
+            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}{last}")
         self._name = ""
 
 
+class NoteReporter(LineReporter):
+    """A line for each note alone."""
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        pass
+
+
 @contextmanager
-def reporter(*, quiet: bool) -> Iterator[Reporter]:
-    """A listener that draws on standard error, or a silent one."""
+def reporter(*, quiet: bool, notes: bool = False) -> Iterator[Reporter]:
+    """A listener that draws on standard error, a silent one, or one that tells ``notes`` alone."""
     if quiet:
         yield SILENT
+        return
+    if notes:
+        yield NoteReporter()
         return
     if not _messages.is_terminal:
         lines = LineReporter()
@@ -120,7 +134,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     from formwright.fitting.verdict import verdict
 
     task = task_type(result.task)
-    metric, ends = task.metric, interval(result, task.metric)
+    metric = task.metric_of(result.metric)
+    ends = interval(result, metric)
     shipped = result.shipped
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
     test = result.test

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from formwright.data.encodings import ESCAPED, REPLACEMENT, Decoded
-from formwright.data.folders import some
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 csv.field_size_limit(1 << 30)  # a text may be a book
@@ -114,14 +116,18 @@ def separated(
         text, before = text[hint.end() :], 1
     faults: list[tuple[int, str]] = []
     style = style_of(text, hint[1] if hint else None)
-    rows = [(number + before, cells) for number, cells in _parsed(text, style, faults if skip_bad else None, path)]
-    rows = [(number, cells) for number, cells in rows if any(map(str.strip, cells))]
+    with without_collection():
+        rows = [
+            (number + before, cells)
+            for number, cells in _parsed(text, style, faults if skip_bad else None, path)
+            if cells and (cells[-1] or any(map(str.strip, cells)))
+        ]
     if not rows:
         raise UserError(f"{path} has no rows; a table with a header and rows below it is expected.")
     first = rows[0][1]
     named = headed is None or headed([cells for _, cells in rows[:2001]])
     body = rows[1:] if named else rows
-    widths = [len(_cut(cells)) for _, cells in body]
+    widths = [len(cells) if cells[-1] else len(_cut(cells)) for _, cells in body]
     if named:
         if body and all(width == len(first) + 1 for width in widths):  # the names of rows have none themselves
             first = ["", *first]
@@ -137,6 +143,10 @@ def separated(
     table = Table(path, columns, [], [], named, style, replaced=decoded.replaced)
     for number, reason in faults:
         table.drop(number + before, reason)
+    if max(widths, default=0) <= len(columns) and not escaped:
+        table.cells = [cells[: len(columns)] if len(cells) > len(columns) else cells for _, cells in body]
+        table.numbers = [number for number, _ in body]
+        return table
     for (number, cells), width in zip(body, widths, strict=True):
         if width > len(columns):
             reason = f"{width} columns where {len(columns)} are expected"
@@ -150,6 +160,18 @@ def separated(
         table.cells.append(cells[: len(columns)])
         table.numbers.append(number)
     return table
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect no garbage for a while: nothing that is made meanwhile refers to itself."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def style_of(text: str, separator: str | None = None) -> Style:

@@ -75,9 +75,9 @@ def decode(content: bytes, path: Path | str, *, encoding: str | None = None, ski
     if named is not None and _WIDE.match(named) and not mark and b"\0" not in content[:_SNIFF]:
         raise UserError(f"{path} is not in {encoding}, which has zero bytes; name another one with --encoding.")
     body, replaced = content[len(mark) :], 0
-    if codec == "utf-8":
-        body, replaced = _joined_halves(body)
     try:
+        if codec == "utf-8" and b"\xed" in body:
+            body, replaced = _joined_halves(body)
         return Decoded(body.decode(codec), codec, mark, replaced)
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0
@@ -117,6 +117,11 @@ def mended(text: str) -> tuple[str, int]:
     except UnicodeEncodeError:
         whole = joined(text)
     return whole, whole.count(REPLACEMENT) - text.count(REPLACEMENT)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a character and no escaped byte, as the name of a file may have."""
+    return _HALF.search(text) is None
 
 
 def _joined_halves(content: bytes) -> tuple[bytes, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.delimited import UNNAMED, Table, separated
+from formwright.data.delimited import UNNAMED, Table, separated, without_collection
 from formwright.data.encodings import Decoded, decode, read_bytes
 from formwright.errors import UserError
 
@@ -136,12 +137,13 @@ def sheet_of(decoded: Decoded, path: Path, *, skip_bad: bool = False, keep: Coll
     """The table in a text of separated values; see :func:`read_sheet`."""
     import pandas as pd
 
-    table = separated(decoded, path, skip_bad=skip_bad)
-    if not table.cells:
-        raise _no_rows(path)
-    columns = {name: [cell.strip() for cell in _column(table, name)] for name in table.columns}
-    signs = _signs(columns, table.style.separator)
-    frame = pd.DataFrame({name: _typed(cells, signs[name]) for name, cells in columns.items()})
+    with without_collection():  # which would look at every cell again and again
+        table = separated(decoded, path, skip_bad=skip_bad)
+        if not table.cells:
+            raise _no_rows(path)
+        columns = _columns(table)
+        signs = _signs(columns, table.style.separator)
+        frame = pd.DataFrame({name: _typed(cells, signs[name]) for name, cells in columns.items()})
     frame.index = pd.Index(table.numbers)
     first = table.columns[0]
     counts = frame[first].to_numpy() if frame[first].dtype.kind == "i" else None
@@ -150,19 +152,29 @@ def sheet_of(decoded: Decoded, path: Path, *, skip_bad: bool = False, keep: Coll
     return Sheet(path, frame, table, signs)
 
 
+def _columns(table: Table) -> dict[str, Sequence[str]]:
+    """The cells of each column."""
+    cells, width = list(itertools.chain.from_iterable(table.cells)), len(table.columns)
+    if len(cells) < width * len(table.cells):  # some rows are shorter than the header
+        return {name: _column(table, name) for name in table.columns}
+    return {name: cells[place::width] for place, name in enumerate(table.columns)}
+
+
 def _column(table: Table, name: str) -> list[str]:
     place = table.columns.index(name)
     return [cells[place] if place < len(cells) else "" for cells in table.cells]
 
 
-def _typed(cells: list[str], sign: str) -> Any:
+def _typed(cells: Sequence[str], sign: str) -> Any:
     """A column of numbers if all cells that hold anything are numbers or truths, else of texts and ``None``."""
     import pandas as pd
 
-    written = cells if sign == "" else [_plain(cell, sign) for cell in cells]
-    column = pd.Series(written, dtype=object)
-    values = pd.to_numeric(column, errors="coerce")
-    places = np.flatnonzero(values.isna().to_numpy())
+    written = cells if sign == "" else [_plain(cell.strip(), sign) for cell in cells]
+    values = pd.to_numeric(pd.Series(written, dtype=object), errors="coerce")
+    places = np.flatnonzero(values.isna().to_numpy()).tolist()
+    if not places:
+        return values.to_numpy()
+    cells = [cell.strip() for cell in cells]
     there = [place for place in places if cells[place].lower() not in _MISSING]
     if not there:
         return values.to_numpy()
@@ -172,12 +184,12 @@ def _typed(cells: list[str], sign: str) -> Any:
         found[there] = truths
         return found.astype(bool) if len(there) == len(cells) else found
     texts = np.array(written if 2 * len(there) < len(cells) else cells, object)
-    texts[[place for place, cell in enumerate(cells) if cell.lower() in _MISSING]] = None
+    texts[[place for place in places if cells[place].lower() in _MISSING]] = None
     texts[there] = [cells[place] for place in there]
     return texts
 
 
-def _signs(columns: dict[str, list[str]], separator: str) -> dict[str, str]:
+def _signs(columns: dict[str, Sequence[str]], separator: str) -> dict[str, str]:
     """The decimal sign of each column; empty where all numbers are plain."""
     each = max(_LOOKED_AT // max(len(columns), 1), 20)
     votes = {name: _votes(cells[:each]) for name, cells in columns.items()}
@@ -190,10 +202,10 @@ def _signs(columns: dict[str, list[str]], separator: str) -> dict[str, str]:
     }
 
 
-def _votes(cells: list[str]) -> tuple[int, int, int]:
+def _votes(cells: Sequence[str]) -> tuple[int, int, int]:
     """How many cells show a decimal comma, are not written as Python writes numbers, and show a decimal point."""
     comma = grouped = point = 0
-    for cell in cells:
+    for cell in map(str.strip, cells):
         if cell and cell[-1].isdigit() and not cell.isdigit():
             if _GROUPS.fullmatch(cell) and cell.count(",") < 2:
                 grouped += 1

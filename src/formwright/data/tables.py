@@ -9,7 +9,7 @@ from pathlib import Path
 
 from formwright.data.delimited import Table, separated
 from formwright.data.encodings import ESCAPED, REPLACEMENT, Decoded, decode, joined, read_bytes
-from formwright.data.folders import some
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 SEPARATED = (".csv", ".tsv")
@@ -174,6 +174,8 @@ def _records(content: str, table: Table, skip_bad: bool) -> Iterator[tuple[int, 
             row = place if whole else number
             if isinstance(record, dict):
                 yield row, record
+            elif isinstance(record, str):
+                yield row, {"text": record}
             elif skip_bad:
                 table.drop(row, "it is no object")
             else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from formwright.data.delimited import told
 from formwright.data.encodings import decode, read_bytes
-from formwright.data.folders import Kind, list_classes, list_folder, some
+from formwright.data.folders import Kind, list_classes, list_folder
 from formwright.data.splits import (
     TEST,
     TRAIN,
@@ -26,6 +26,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.data.tables import SUFFIXES, Rows, read_rows
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -94,14 +95,15 @@ def read_texts(
     seed: int = 0,
     encoding: str | None = None,
     skip_bad: bool = False,
+    out: Path | None = None,
 ) -> TextData:
     """Read texts and their classes, and split them.
 
     ``path`` is a table (CSV, TSV, JSON lines) with a column of texts and one of labels, a folder with tables called
     train, val (or dev) and test, or a folder with a sub-folder a class of ``.txt`` files. Columns that are not named
     are inferred, and ``notes`` says how. Parts that are not given are drawn by ``seed``; equal texts never lie in two
-    parts. ``encoding`` is that of files that are neither marked nor UTF-8. ``skip_bad`` leaves out rows
-    and files that cannot be used instead of refusing the data.
+    parts. Results of runs, such as that in ``out``, are no texts. ``encoding`` is that of files that are neither marked
+    nor UTF-8. ``skip_bad`` leaves out rows and files that cannot be used instead of refusing the data.
 
     Raises:
         UserError: the data is missing, damaged, or cannot be learned from; one sentence says which row of which file.
@@ -111,7 +113,7 @@ def read_texts(
         list_folder(path)
         tables = part_tables(path)
         if not tables:
-            return _read_folder(path, seed, encoding, skip_bad)
+            return _read_folder(path, seed, encoding, skip_bad, out)
     elif path.suffix.lower() in SUFFIXES or not path.exists():
         tables = {TRAIN: path}
     else:
@@ -156,8 +158,8 @@ def _from_tables(path: Path, read: dict[int, Rows], seed: int) -> TextData:
     return _assemble(path, texts, classes, class_names, names, parts, notes, seed, read[TRAIN].column)
 
 
-def _read_folder(root: Path, seed: int, encoding: str | None, skip_bad: bool) -> TextData:
-    listing = list_classes(root, _FILES)
+def _read_folder(root: Path, seed: int, encoding: str | None, skip_bad: bool, out: Path | None) -> TextData:
+    listing = list_classes(root, _FILES, out=out)
     texts, kept, notes, faults, replaced = [], [], list(listing.notes), [], 0
     for place, name in enumerate(listing.files):
         try:

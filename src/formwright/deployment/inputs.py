@@ -12,8 +12,8 @@ from pathlib import Path
 
 from formwright.data.delimited import told
 from formwright.data.encodings import Decoded, decode, mended, read_bytes
-from formwright.data.folders import some
 from formwright.data.tables import LABEL_NAMES, SUFFIXES, TEXT_NAMES, read_texts_alone, table_of
+from formwright.data.walk import Tree, some
 from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter
 
@@ -56,10 +56,9 @@ def files_in(given: Sequence[str], suffixes: Collection[str], what: str, reporte
             continue
         files: list[str] = []
         others: list[str] = []
-        for where, folders, names in os.walk(one):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(name for name in names if not name.startswith(".")):
-                path = Path(where, name)
+        for entries in Tree(Path(one)).walk():
+            for name in entries.files:
+                path = entries.folder / name
                 (files if path.suffix.lower() in suffixes else others).append(str(path))
         if not files:
             raise UserError(f"The folder {one} holds no {what}; name files, or a folder that has some.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -57,4 +58,12 @@ def predict(
     with nullcontext(asked) if preparation.reads_texts else as_files(asked) as given:
         files = files_in(given, preparation.suffixes, preparation.of, reporter)
         answers = preparation.predict(model, files, reporter, how)
-        return list(answers if out is None else preparation.write(answers, Path(out), reporter, how))
+        found = list(answers if out is None else preparation.write(answers, Path(out), reporter, how))
+        names = dict(zip(given, asked, strict=True))  # what came on standard input lay in a file for a while
+        return [_called(answer, names) for answer in found]
+
+
+def _called(answer: Answer, names: Mapping[str, str]) -> Answer:
+    """An answer about a file by the name that was given."""
+    file = getattr(answer, "file", None)
+    return dataclasses.replace(answer, file=names[file]) if names.get(file, file) != file else answer  # type: ignore[type-var]

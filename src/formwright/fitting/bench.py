@@ -100,7 +100,16 @@ class Bench:
         def progress(done: int, total: int) -> None:
             tell(PROGRESS, {"done": done / max(total, 1), "text": f"{done} of {total} {kind.data.samples}"})
 
-        how = Reading(options["seed"], options["skip_bad"], weights, progress, options["options"], options["max_size"])
+        how = Reading(
+            options["seed"],
+            options["skip_bad"],
+            weights,
+            progress,
+            options["options"],
+            options["max_size"],
+            Path(setup["folder"]),
+            options.get("families") or (),
+        )
         torch.set_num_threads(setup["threads"])
         return cls(
             kind.read(options["data"], how),
@@ -175,6 +184,8 @@ class Bench:
             checkpoint = self.paths.checkpoint(f"trial-{trial.number:02d}")
             if checkpoint.is_file():
                 trainer.load(checkpoint)
+                if trial.ended is not None and (trainer.schedule.total or 0) <= trial.ended:
+                    trainer.go_on()
                 if trial.curve and trial.curve[-1].step >= trainer.step:
                     trainer.take_loss()  # it is told
         return self.trainers[trial.number]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from formwright.errors import UserError
+from formwright.measurement.budget import format_bytes, format_seconds
 
 METRICS_SCHEMA = 2
 #: The form that is an average of candidates.
@@ -57,6 +58,7 @@ class Trial:
         step: seconds of a training step, measured before the race.
         curve: evaluations so far.
         kept: which evaluation the weights are of that are kept, where a task keeps the best; otherwise the latest are.
+        ended: at which step its training had come to its end, if the run was then given more time.
         score: on validation data, of the kept or of the latest weights.
     """
 
@@ -78,6 +80,7 @@ class Trial:
     curve: list[CurvePoint] = field(default_factory=list)
     kept: int | None = None
     fitted: bool = False
+    ended: int | None = None
 
     @property
     def score(self) -> float:
@@ -171,7 +174,7 @@ class Agreement:
     score_difference: float | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """Everything that ``fit`` found out: the content of ``metrics.json``."""
 
@@ -207,6 +210,21 @@ class FitResult:
     #: seconds by stage: shortlist, race, train, shrink, refit, ship; total is that of the whole run
     time: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        #: where the run lies; not written down, so that its folder may be moved
+        self.folder = ""
+
+    def __repr__(self) -> str:
+        metric, place = self.metric, f", in {self.folder}" if self.folder else ""
+        if not self.variants:
+            return f"FitResult({self.task}{place})"
+        found, shipped = self.test.get(metric.get("key", ""), math.nan), self.shipped
+        met = "meets the budget" if self.budget_met else f"misses the budget ({'; '.join(self.violations)})"
+        return (
+            f"FitResult({self.task}: {self.model}; test {metric.get('name', 'score')} {found:.4g}, "
+            f"{format_seconds(shipped.latency)}, {format_bytes(shipped.size)}, {met}{place})"
+        )
 
     @property
     def shipped(self) -> Variant:

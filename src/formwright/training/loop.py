@@ -116,6 +116,10 @@ class Trainer:
         start = self.step if decay_from is None else decay_from
         self.schedule = Schedule(self.recipe.warmup, total=step, decay_start=start)
 
+    def go_on(self) -> None:
+        """Train for a length that is not known: the learning rate is whole again, whatever end there was."""
+        self.schedule = Schedule(self.recipe.warmup)
+
     def stretch(self, total: int) -> None:
         """Change the length of the run, without a jump of the learning rate: steps took longer or shorter."""
         self.schedule = self.schedule.stretched(self.step, total)

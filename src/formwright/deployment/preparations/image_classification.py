@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.preparation import PREPARATIONS, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
+from formwright.levels import UNKNOWN, Levels
 from formwright.reporting import SILENT, Reporter
 from formwright.resizing import LARGEST_BOX, Resizing
 
@@ -33,7 +34,9 @@ class PicturePreparation(Preparation):
 
     ``size``: height and width in pixels. ``channels``: 1 (grey) or 3 (RGB). ``mean``, ``std``: one per channel, for
     values from 0 to 1. ``labels``: the classes, in the order of the model's outputs. ``resizing``: what of the
-    picture is kept, and the filter. All follows the rule of :mod:`formwright.data.preprocess`, as in training.
+    picture is kept, and the filter. ``levels``: what becomes of more than eight bits. ``orientation``: pictures
+    are turned as their EXIF entry says. All follows the rule of
+    :mod:`formwright.data.preprocess`, as in training.
     """
 
     task: ClassVar[str] = "image-classification"
@@ -46,6 +49,8 @@ class PicturePreparation(Preparation):
     std: tuple[Annotated[float, Field(gt=0)], ...]
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     resizing: Resizing = LARGEST_BOX
+    levels: Levels = UNKNOWN
+    orientation: Literal["exif"] = "exif"
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -55,17 +60,18 @@ class PicturePreparation(Preparation):
 
     def record(self) -> dict[str, Any]:
         fields = super().record()
-        if self.resizing == LARGEST_BOX:  # as it was before there were others
-            del fields["resizing"]
+        if self.levels == UNKNOWN:
+            del fields["levels"]
         return fields
 
     def apply(self, picture: Image.Image) -> NDArray[np.float32]:
         """The input ``(channels, height, width)`` that stands for an open picture."""
-        return self.normalise(to_array(picture, self.size, self.channels, self.resizing))
+        return self.normalise(to_array(picture, self.size, self.channels, self.resizing, self.levels))
 
     def read(self, file: str | os.PathLike[str]) -> NDArray[np.float32]:
         """As :meth:`apply`, from a file. Raises :class:`UserError` for what is not a whole picture."""
-        return self.normalise(read_picture(Path(file), self.size, self.channels, resizing=self.resizing).pixels)
+        picture = read_picture(Path(file), self.size, self.channels, resizing=self.resizing, levels=self.levels)
+        return self.normalise(picture.pixels)
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``(..., height, width, channels)`` from 0 to 255 to ``(..., channels, height, width)`` around zero."""

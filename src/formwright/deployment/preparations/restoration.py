@@ -23,6 +23,7 @@ from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import atomic_path
+from formwright.levels import UNKNOWN, Levels
 from formwright.reporting import SILENT, Reporter
 
 #: Pixels per side of a tile, and around it, that its answer is computed from; larger pictures are restored by tiles.
@@ -59,7 +60,10 @@ class Restored:
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class RestorationPreparation(Preparation):
-    """``x / 255`` of a picture of any size, and back: ``channels``, 1 (grey) or 3 (RGB), and how much larger."""
+    """``x / 255`` of a picture of any size, and back: ``channels``, 1 (grey) or 3 (RGB), and how much larger.
+
+    ``levels`` says what becomes of more than eight bits; restored pictures have eight.
+    """
 
     task: ClassVar[str] = "restoration"
     of: ClassVar[str] = "pictures to restore"
@@ -67,6 +71,13 @@ class RestorationPreparation(Preparation):
 
     channels: Annotated[int, Field(gt=0)]
     scale: Annotated[int, Field(gt=0)]
+    levels: Levels = UNKNOWN
+
+    def record(self) -> dict[str, Any]:
+        fields = super().record()
+        if self.levels == UNKNOWN:
+            del fields["levels"]
+        return fields
 
     def restore(self, model: OnnxModel, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``(height, width, channels)`` to ``(scale height, scale width, channels)``, tile by tile.
@@ -100,9 +111,9 @@ class RestorationPreparation(Preparation):
         how: InputOptions = AS_FOUND,
     ) -> Iterator[Restored]:
         for file in inputs:  # before minutes go into the first
-            read_pixels(Path(file), self.channels)
+            read_pixels(Path(file), self.channels, self.levels)
         for number, file in enumerate(inputs):
-            pixels = read_pixels(Path(file), self.channels)
+            pixels = read_pixels(Path(file), self.channels, self.levels)
             restored = self.restore(model, pixels)
             yield Restored(file, pixels.shape[:2], restored.shape[:2], restored)
             reporter.progress((number + 1) / len(inputs), file)

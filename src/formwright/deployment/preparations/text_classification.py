@@ -45,7 +45,7 @@ class TextPreparation(Preparation):
     column: str = ""
 
     def record(self) -> dict[str, Any]:
-        record: dict[str, Any] = {"length": self.length, "labels": list(self.labels)}
+        record: dict[str, Any] = {"length": self.length, "labels": list(self.labels), "padding": self.maker.padding}
         record |= {"special": True} if self.special else {}
         return {**record, "text_column": self.column} if self.column else record
 

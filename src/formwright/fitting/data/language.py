@@ -105,7 +105,8 @@ class RunningText(Data):
                     f"{weights.origin} holds a model ({weights.specification.name}) that foretells no next token: give "
                     "the weights of a model of language, such as GPT-2's."
                 )
-        return cls(read_language(path, encoding=how.options.get("encoding"), skip_bad=how.skip_bad), how.weights)
+        encoding = how.options.get("encoding")
+        return cls(read_language(path, encoding=encoding, skip_bad=how.skip_bad, out=how.out), how.weights)
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> LanguageBatches:
         from formwright.data.language_batches import LanguageBatches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from formwright.data.tables import SUFFIXES
 from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
 from formwright.data.token_rows import RowMaker, train_word_pieces
 from formwright.data.vocabulary import fewest_tokens, with_fewer_tokens
+from formwright.data.walk import Tree
 from formwright.deployment.preparations.text_classification import TextPreparation
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, ENCODING, PARTS, Answers, ClassifiedData, Option, Reading
@@ -134,7 +136,7 @@ class Texts(ClassifiedData):
 
         for weights in how.weights:
             weights.check_takes(TokenInput, cls.samples)
-        content = read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options)
+        content = read_texts(path, seed=how.seed, skip_bad=how.skip_bad, out=how.out, **how.options)
         return cls(content, how.weights, how.most_bytes)
 
     def training_batches(
@@ -229,13 +231,11 @@ def _has_texts(path: Path, most: int = 64 * 1024) -> bool:
 
 
 def _has_class_folders(path: Path) -> bool:
-    """Whether every sub-folder (of a train folder, if there is one) holds texts and nothing else."""
-    try:
-        top = path / "train" if (path / "train").is_dir() else path
-        folders = [entry for entry in sorted(top.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-        files = [[file for file in folder.iterdir() if not file.name.startswith(".")] for folder in folders[:20]]
-    except OSError:
-        return False
-    return bool(folders) and all(
-        inside and all(file.suffix.lower() in TEXT_SUFFIXES for file in inside[:100]) for inside in files
-    )
+    """Whether every sub-folder (of a train folder, if there is one) that holds files holds texts and nothing else."""
+    tree = Tree(path / "train" if (path / "train").is_dir() else path, strict=False)
+    files = [
+        list(itertools.islice((file for entries in tree.walk(name) for file in entries.files), 100))
+        for name in tree.top().folders[:20]
+    ]
+    filled = [inside for inside in files if inside]
+    return bool(filled) and all(file.lower().endswith(TEXT_SUFFIXES) for inside in filled for file in inside)

@@ -43,7 +43,7 @@ class ForecastingGoal(Goal[TimeSeries]):
     options: ClassVar[Mapping[str, Option]] = {
         "coverage": Option("how often the intervals are to hold, between 0 and 1; 0.9 if unset", float),
     }
-    metric: ClassVar[Metric] = Metric(
+    metric: Metric = Metric(
         "mean squared error", "mse", lower_is_better=True, tolerance=0.005, relative=True, closeness="0.5 % of"
     )
     model: ClassVar[str] = "a forecaster"
