@@ -16,6 +16,8 @@ Times = NDArray[Any]
 #: Nanoseconds of the units that count time since 1970.
 EPOCHS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 EPOCH_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+#: What spreadsheets count days from.
+SHEETS_BEGIN = "1899-12-30"
 _DIRECTIVE = re.compile(r"%(-?:?\d?)([A-Za-z])")
 ENGLISH = tuple(MONTHS["English"][0].split())
 
@@ -28,7 +30,8 @@ class TimeFormat:
         pattern: of dates, in the directives of ``strftime``: ``%d/%m/%Y %H:%M``. ``%-d`` is without leading zeros,
             ``%3f`` a fraction of three digits, ``%:z`` an offset with a colon, ``%Z`` the name of one, ``%q`` and
             ``%h`` a quarter and half of a year. Empty for ISO as short as can be, and for numbers that count.
-        unit: of numbers since 1970: ``s``, ``ms``, ``us`` or ``ns``; empty otherwise.
+        unit: of numbers: ``s``, ``ms``, ``us`` or ``ns`` since 1970, ``year`` with its months as twelfths,
+            ``excel`` for the days of spreadsheets; empty otherwise.
         zone: whose clocks are written: a name such as ``Europe/Berlin``, or an offset; empty if none is known.
         months: the names of the twelve months, where they are written.
         decimals: of numbers.
@@ -55,6 +58,12 @@ class TimeFormat:
             utc = time if instant else _first_instant(time, self.zone)
             minutes = int(offsets_of(np.array([utc]), self.zone)[0])
             wall = utc + np.timedelta64(60 * minutes, "s")
+        if self.unit == "year":
+            months = int(wall.astype("datetime64[M]").astype(np.int64)) + 1970 * 12
+            return str(round(months / 12, self.decimals))
+        if self.unit == "excel":
+            days = (wall - np.datetime64(SHEETS_BEGIN)) / np.timedelta64(1, "D")
+            return str(round(float(days), self.decimals)) if self.decimals else str(round(days))
         if self.unit:
             return self._since_1970(wall - np.timedelta64(minutes, "m"))
         if not self.pattern:

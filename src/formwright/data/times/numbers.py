@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.times.formats import EPOCH_NAMES, EPOCHS, Reading, TimeFormat
+from formwright.data.times.formats import EPOCH_NAMES, EPOCHS, SHEETS_BEGIN, Reading, TimeFormat
 from formwright.data.times.texts import dates_of
 
 Times = NDArray[Any]
@@ -32,6 +32,8 @@ _WRITTEN: Mapping[tuple[tuple[str, int], ...], str] = {
 _YEARS, _EPOCH_YEARS = (1700, 2199), (1973, 2100)
 #: Decimals that numbers which count have at most, and how far they may be from them in units of the last one.
 _DECIMALS, _CLOSE = 9, 1e-3
+#: How far a twelfth of a year may be from a month, in months; days of spreadsheets from 1954 to 2119.
+_TWELFTH, _SHEET_DAYS = 0.02, (20_000, 80_000)
 #: Decimals of seconds since 1970 that a double holds.
 _DOUBLE = 6
 
@@ -63,13 +65,33 @@ def readings_of_numbers(values: NDArray[np.float64], exact: NDArray[np.int64] | 
                 {},
                 usual=True,
             )
+    if exact is None and _within(values, _YEARS):
+        yield from _decimal_years(values)
+    decimals = 0 if exact is not None else _decimals(values, _DECIMALS) or _DECIMALS
+    scaled = values * 10**decimals
     if exact is not None:
         yield Reading(exact, TimeFormat(), faults={})
-        return
-    decimals = _decimals(values, _DECIMALS) or _DECIMALS
-    scaled = values * 10**decimals
-    if np.abs(scaled).max() < 2**62:
+    elif np.abs(scaled).max() < 2**62:
         yield Reading(scaled.round().astype(np.int64), TimeFormat(decimals=decimals), faults={})
+    if _within(values, _SHEET_DAYS):  # but for what is counted one by one, which may be anything
+        seconds = np.round(values * 86_400).astype(np.int64)
+        times = np.datetime64(SHEETS_BEGIN, "ns") + (seconds * 1_000_000_000).astype("timedelta64[ns]")
+        yield Reading(
+            times, TimeFormat(unit="excel", decimals=decimals), "as days of a spreadsheet, from 1900 on", faults={}
+        )
+
+
+def _decimal_years(values: NDArray[np.float64]) -> Iterator[Reading]:
+    """Months as twelfths of a year, as R writes them."""
+    months = np.round(values * 12).astype(np.int64)
+    if np.abs(values * 12 - months).max() < _TWELFTH and len(np.unique(months)) > 1:
+        times = (months - 1970 * 12).astype("datetime64[M]").astype("datetime64[ns]")
+        layout = TimeFormat(unit="year", decimals=_decimals(values, _DECIMALS) or _DECIMALS)
+        yield Reading(times, layout, "as years with twelfths for months", faults={}, usual=True)
+
+
+def _within(values: NDArray[np.float64], limits: tuple[float, float]) -> bool:
+    return bool(((values >= limits[0]) & (values <= limits[1])).all())
 
 
 def _decimals(values: NDArray[np.float64], most: int) -> int | None:
