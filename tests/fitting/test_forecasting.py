@@ -372,6 +372,18 @@ def test_how_times_are_written_is_saved_with_the_model(tmp_path):
     assert str(preparation.read(tmp_path / "now.csv").series[0].times[-1])[:10] == "2023-01-12"
 
 
+def test_months_may_be_told_by_their_ends(tmp_path):
+    values = np.arange(60.0) % 12
+    for name, freq in (("starts", "MS"), ("ends", "ME"), ("quarters", "QE")):
+        days = pd.date_range("2010-01-01", periods=60, freq=freq).strftime("%Y-%m-%d")
+        pd.DataFrame({"date": days, "units": values}).to_csv(tmp_path / f"{name}.csv", index=False)
+    preparation = read(tmp_path / "starts.csv").data.preparation
+    table = preparation.read(tmp_path / "ends.csv")
+    assert str(table.frequency.after(table.series[0].times[-1]))[:10] == "2015-01-31"
+    with pytest.raises(UserError, match="rows 1 quarter apart, and the model was trained on rows 1 month apart"):
+        preparation.read(tmp_path / "quarters.csv")
+
+
 def test_options_say_how_times_are_written(tmp_path):
     days = pd.date_range("2023-01-01", periods=12, freq="D").strftime("%d/%m/%Y")
     pd.DataFrame({"date": days, "units": np.arange(12.0)}).to_csv(tmp_path / "days.csv", index=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,10 @@ class Frequency:
     def whole_days(self) -> bool:
         """Whether rows are one or more days apart."""
         return len(self.slots) == 1 or self.months > 0 or (self.step is not None and self.step % _DAY == 0)
+
+    def like(self, other: Frequency) -> bool:
+        """Whether rows are as far apart; those of months may stand anywhere in them."""
+        return replace(self, anchor=other.anchor) == other
 
     def after(self, time: Any, steps: int = 1) -> Any:
         """The time so many steps later."""

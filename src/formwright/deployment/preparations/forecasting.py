@@ -174,7 +174,7 @@ class ForecastPreparation(Preparation):
             encoding=how.encoding,
             skip_bad=how.skip_bad,
         )
-        if table.frequency != self.frequency:
+        if not table.frequency.like(self.frequency):
             raise UserError(
                 f"{file} has rows {table.frequency.name} apart, and the model was trained on rows "
                 f"{self.frequency.name} apart; give data of that frequency, or fit a model to this one."
@@ -195,7 +195,7 @@ class ForecastPreparation(Preparation):
         outputs = model(np.stack([window for _, window, _, _ in prepared]).astype(np.float32)).astype(np.float64)
         columns = slice(0, len(self.layout.targets))
         for (one, _, scaling, end), scaled in zip(prepared, outputs, strict=True):
-            times = self.frequency.range(one.times[end - 1], self.horizon + 1)[1:]
+            times = table.frequency.range(one.times[end - 1], self.horizon + 1)[1:]
             yield Forecast(
                 series=one.name,
                 times=[table.time_format.write(time, instant=bool(self.frequency.zone)) for time in times],
