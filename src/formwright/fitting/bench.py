@@ -61,6 +61,7 @@ class Bench:
         root: the folder of the run; weights and exported files lie there.
         seed: of the run.
         threads: processor threads to use at most.
+        device: where candidates learn.
 
     Attributes:
         tell: hears of ``progress`` (done, text), a ``note`` (text), a ``curve`` (trial, curve, kept), ``facts`` to
@@ -74,8 +75,10 @@ class Bench:
         *,
         seed: int,
         threads: int,
+        device: str = "auto",
     ) -> None:
         self.task, self.paths, self.seed, self.threads = task, RunPaths(root), seed, threads
+        self.device = device
         self.tell: Listener = nobody
         self._answers: Answers | None = None
         self.trainers: dict[int, Trainer] = {}
@@ -116,6 +119,7 @@ class Bench:
             Path(setup["folder"]),
             seed=options["seed"],
             threads=setup["threads"],
+            device=setup.get("device", "auto"),
         )
 
     def check_splits(self) -> None:
@@ -211,7 +215,7 @@ class Bench:
     ) -> Trainer:
         batches = self.training_batches(recipe.batch_size, seed=self.seed + attempt)
         objective = objective or self.task.goal.objective(recipe)
-        return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
+        return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number, device=self.device)
 
     def validate(self, model: nn.Module, recipe: Recipe, *, most: int | None = None) -> float:
         """The score on validation samples, in the precision that the model is trained in."""
