@@ -14,12 +14,12 @@ from formwright.data.series import Scaling, fill_forward
 from formwright.data.series_files import (
     SERIES_NAMES,
     TIME_NAMES,
+    cells_of,
     column_of,
     drop_bad_cells,
     drop_bad_times,
     groups_of,
     mostly_numbers,
-    numbers,
 )
 from formwright.data.sheets import Sheet, read_sheet
 from formwright.data.splits import (
@@ -32,7 +32,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.data.tables import LABEL_NAMES
-from formwright.data.time_axis import read_order
+from formwright.data.time_axis import order_faults
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def read_labelled_series(
     if skip_bad:
         drop_bad_rows(sheet, columns)
         drop_bad_cells(sheet, (), columns.label)
-    raw, names = split_rows(sheet, columns)
+    raw, names, bad = split_rows(sheet, columns)
+    if bad:
+        raise UserError(next(iter(bad.values())))
     texts = _labels(sheet, columns)
     class_names = in_order(texts)
     if not 2 <= len(class_names) <= min(MOST_CLASSES, max(2, len(texts) // 3)):
@@ -250,25 +252,27 @@ def drop_bad_rows(sheet: Sheet, columns: Columns) -> None:
             sheet.drop(empty, ["it holds no numbers"] * int(empty.sum()))
 
 
-def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]], list[str]]:
-    """Each series ``(steps, variates)``, and its name.
+def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
+    """Each series ``(steps, variates)`` and its name; and by name why others cannot be used.
 
-    Raises:
-        UserError: a cell holds no number, or the times of a series repeat or run backwards; row and column are named.
+    That is so where a cell holds no number, or times repeat or run backwards; row and column are named.
     """
     frame = sheet.frame
-    values = np.stack([numbers(frame, name) for name in columns.values], axis=1)
+    values, faults = cells_of(frame, columns.values)
     if columns.series is None:
-        empty = np.flatnonzero(~np.isfinite(values).any(1))
-        if len(empty):
-            raise UserError(f"Row {frame.index[empty[0]]} holds no numbers; fill it in, or leave it out.")
-        raw = [row[: int(np.flatnonzero(np.isfinite(row))[-1]) + 1, None] for row in values]
-        return raw, [f"row {number}" for number in frame.index]
-    groups = groups_of(sheet, columns.series)
-    bad = {} if columns.time is None else read_order(frame[columns.time], columns.time, groups)
-    if bad:
-        raise UserError(next(iter(bad.values())))
-    return [values[rows] for rows in groups.values()], list(groups)
+        groups = {f"row {number}": np.array([row]) for row, number in enumerate(frame.index)}
+        for row in np.flatnonzero(~np.isfinite(values).any(1)).tolist():
+            faults.setdefault(row, f"Row {frame.index[row]} holds no numbers; fill it in, or leave it out.")
+    else:
+        groups = groups_of(sheet, columns.series)
+    bad = {name: faults[row] for name, rows in groups.items() for row in rows.tolist()[::-1] if row in faults}
+    if columns.series is not None and columns.time is not None:
+        bad |= order_faults(frame[columns.time], columns.time, groups)
+    good = {name: rows for name, rows in groups.items() if name not in bad}
+    if columns.series is None:
+        raw = [values[rows[0]] for rows in good.values()]
+        return [row[: int(np.flatnonzero(np.isfinite(row))[-1]) + 1, None] for row in raw], list(good), bad
+    return [values[rows] for rows in good.values()], list(good), bad
 
 
 def _labels(sheet: Sheet, columns: Columns) -> list[str]:

@@ -158,7 +158,7 @@ def read_table(
     notes = [*sheet.notes, *notes]
     groups = {"": np.arange(len(frame))} if series is None else groups_of(sheet, series)
     axis = read_axis(frame[time], time, groups, wanted)
-    values, faults = _values(frame, layout.columns)
+    values, faults = cells_of(frame, layout.columns)
     left_out = dict(axis.bad)
     for name, rows in groups.items():
         odd = [faults[row] for row in rows.tolist() if row in faults] if faults else []
@@ -320,19 +320,7 @@ def mostly_numbers(column: pd.Series[Any]) -> bool:
     return not given.any() or bool(pd.to_numeric(column[given], errors="coerce").notna().mean() > 0.5)
 
 
-def numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """The numbers of a column; empty cells are missing values.
-
-    Raises:
-        UserError: names the first cell that holds something else, or an infinite number.
-    """
-    values, faults = _numbers(frame, name)
-    if faults:
-        raise UserError(faults[min(faults)])
-    return values
-
-
-def _values(frame: pd.DataFrame, names: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
+def cells_of(frame: pd.DataFrame, names: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
     """The numbers of columns, and by row why a cell is none."""
     columns, faults = [], {}
     for name in names:

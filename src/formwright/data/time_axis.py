@@ -109,15 +109,14 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
     return replace(axis, notes=(*told, *axis.notes))
 
 
-def read_order(column: pd.Series[Any], name: str, groups: Mapping[str, Rows]) -> dict[str, str]:
+def order_faults(column: pd.Series[Any], name: str, groups: Mapping[str, Rows]) -> dict[str, str]:
     """The series whose times cannot be read or are not in order, and why.
 
     Raises:
-        UserError: that is so of all of them.
+        UserError: no time can be read.
     """
-    return min(
-        (_Column(way, name, column.index.to_numpy(), groups, Wanted()).bad for way in readings(column, name)), key=len
-    )
+    ways = (_Column(way, name, column.index.to_numpy(), groups, Wanted()) for way in readings(column, name))
+    return min((way.bad for way in ways), key=len)
 
 
 @dataclass
@@ -158,8 +157,6 @@ class _Column:
             why = faults[int(rows[wrong[rows]][0])] if wrong[rows].any() else self._disorder(series, rows)
             if why:
                 self.bad[series] = why
-        if len(self.bad) == len(self.groups):
-            raise UserError(next(iter(self.bad.values())))
 
     @property
     def _zone(self) -> str:
@@ -202,6 +199,8 @@ class _Column:
     def axis(self) -> TimeAxis:
         """The frequency that most rows lie on, with the fewest missing, and why series do not."""
         good = {series: rows for series, rows in self.groups.items() if series not in self.bad}
+        if not good:
+            raise UserError(next(iter(self.bad.values())))
         fits = list(self._fits(good))
         if not fits:
             raise UserError(

@@ -16,8 +16,9 @@ from formwright.data.series_files import column_of
 from formwright.data.sheets import READERS, read_sheet
 from formwright.deployment.classes import Prediction, classify
 from formwright.deployment.inputs import AS_FOUND, InputOptions
-from formwright.deployment.preparation import PREPARATIONS, Preparation
+from formwright.deployment.preparation import PREPARATIONS, Preparation, Unanswered
 from formwright.deployment.runtime import OnnxModel
+from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter
 
 BATCH = 256
@@ -81,25 +82,40 @@ class SeriesClassPreparation(Preparation):
         inputs: Sequence[str],
         reporter: Reporter = SILENT,
         how: InputOptions = AS_FOUND,
-    ) -> Iterator[Prediction]:
-        """The class of every series in the tables ``inputs``.
+    ) -> Iterator[Prediction | Unanswered]:
+        """The class of every series in the tables ``inputs``; last, what cannot be classified, and why.
 
         Raises:
-            UserError: a table cannot be used; row and column are named.
+            UserError: nothing at all can be classified; row and column are named.
         """
+        answered, failed = 0, list[Unanswered]()
         for file in inputs:
             reporter.stage(f"Reading {Path(file).name}")
-            keep = (self.columns.series, self.columns.time, *self.columns.values)
-            sheet = read_sheet(file, encoding=how.encoding, skip_bad=how.skip_bad, keep=keep)
-            needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
-            for name in needed:
-                column_of(sheet.frame, name, "the model")
-            if how.skip_bad:
-                drop_bad_rows(sheet, self.columns)
-            for note in sheet.notes:
-                reporter.note(note)
-            raw, names = split_rows(sheet, self.columns)
+            try:
+                raw, names, bad = self._read(file, reporter, how)
+            except UserError as error:
+                failed.append(Unanswered("file", str(file), str(error)))
+                continue
+            failed += [Unanswered("series", name, why) for name, why in bad.items()]
+            answered += len(raw)
             for start in range(0, len(raw), BATCH):
                 rows = self.inputs(raw[start : start + BATCH])
                 yield from classify(model, rows, names[start : start + BATCH], self.labels)
                 reporter.progress(min((start + BATCH) / len(raw), 1.0), f"{len(raw):,} series")
+        if failed and not answered:
+            raise UserError(failed[0].reason)
+        yield from failed
+
+    def _read(
+        self, file: str, reporter: Reporter, how: InputOptions
+    ) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
+        keep = (self.columns.series, self.columns.time, *self.columns.values)
+        sheet = read_sheet(file, encoding=how.encoding, skip_bad=how.skip_bad, keep=keep)
+        needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
+        for name in needed:
+            column_of(sheet.frame, name, "the model")
+        if how.skip_bad:
+            drop_bad_rows(sheet, self.columns)
+        for note in sheet.notes:
+            reporter.note(note)
+        return split_rows(sheet, self.columns)
