@@ -178,8 +178,7 @@ def _is_table(text: str, usual: str) -> bool:
         return False
     for separator in ",;\t|":
         names = [name.strip().strip('"') for name in first.split(separator)]
-        if all(len(name) <= _LONGEST_NAME and " " not in name for name in names) and (
-            (usual and usual in names) or {name.lower() for name in names} & {*TEXT_NAMES}
-        ):
+        words = all(0 < len(name) <= _LONGEST_NAME and " " not in name for name in names)
+        if (usual and usual in names) or (words and {name.lower() for name in names} & {*TEXT_NAMES}):
             return True
     return False
