@@ -37,7 +37,7 @@ FORMS = {
 
 def write(root, form="relative", header="file,class", name="labels.csv", separator=",", rows=20, more=""):
     lines = [f"{FORMS[form](index)}{separator}{'007' if index // 2 % 2 else '07'}" for index in range(rows)]
-    (root / name).write_text("\n".join([header.replace(",", separator), *lines]) + "\n" + more)
+    (root / name).write_text("\n".join([header.replace(",", separator), *lines]) + "\n" + more, encoding="utf-8")
     return root / name
 
 
@@ -120,3 +120,14 @@ def test_a_size_that_is_none_is_refused(pictures):
     write(pictures)
     with pytest.raises(UserError, match=r"one number or two with an x between them \(--image-size\), got 'large'"):
         Pictures.read(pictures, Reading(options={"image_size": "large"}))
+
+
+@pytest.mark.parametrize(("codec", "named"), [("utf-16", None), ("utf-8-sig", None), ("cp1252", "cp1252")])
+def test_the_table_is_read_as_others_are(pictures, codec, named):
+    table = write(pictures, header="file,Größe", separator=";")
+    text = table.read_text(encoding="utf-8").replace("\n", "\r\n").replace(";007", ';"NA"')
+    table.write_bytes(text.encode(codec))
+    assert read_images(table, encoding=named).class_names == ("07", "NA")
+    if named:
+        with pytest.raises(UserError, match="is not UTF-8; name the file's encoding"):
+            read_images(table)

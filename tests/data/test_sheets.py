@@ -11,6 +11,8 @@ from formwright.data.sheets import read_sheet
 from formwright.data.splits import in_order
 from formwright.data.text import read_texts
 from formwright.errors import UserError
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import task_type
 
 DAYS = [f"2024-01-{day:02}" for day in range(1, 13)]
 SALES = [1234.5 + day * 1000.25 for day in range(12)]
@@ -91,6 +93,14 @@ def test_named_encodings_are_read(tmp_path):
     assert read_table(path, encoding="cp1252").layout.targets == ("Größe",)
     with pytest.raises(UserError, match="row 1: byte 0xf6 is not UTF-8; name the file's encoding"):
         read_table(path)
+
+
+def test_names_with_commas_can_be_asked_for(tmp_path):
+    path = written(tmp_path, table(";", header='date{}"sales, net"'))
+    read = task_type("forecasting").read
+    for target in ('"sales, net"', ["sales, net"]):
+        options = {"target": target, "horizon": 1, "look_back": 2}
+        assert read(path, Reading(options=options)).data.content.layout.targets == ("sales, net",)
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

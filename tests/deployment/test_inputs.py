@@ -140,6 +140,7 @@ def test_what_is_no_text_is_refused(run, given):
         ("id;review\n1;lovely\n", ["standard input:2"]),
         ('{"text": "lovely"}\n{"text": "awful"}\n', ["standard input:1", "standard input:2"]),
         ("text and more words than a name has\nand a second line", ["-"]),
+        ("Subject: hello, text\nand a second line", ["-"]),
     ],
 )
 def test_standard_input(run, monkeypatch, content, names):

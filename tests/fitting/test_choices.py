@@ -10,12 +10,15 @@ from torch import nn
 from formwright.batch import Batch
 from formwright.data.images import from_arrays
 from formwright.errors import UserError
+from formwright.fitting import fit
 from formwright.fitting.data.pictures import Pictures
 from formwright.fitting.goals.classification import ClassificationGoal
 from formwright.fitting.kind import Reading
 from formwright.fitting.metric import ACCURACY, BALANCED_ACCURACY
 from formwright.fitting.task import Task, task_type
 from formwright.objectives import Classification
+from formwright.training import loop
+from tests.fitting.test_race import bench_of, with_trials
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,27 @@ def test_families_that_are_named_alone_are_tried(rare):
         _ = Task(kind, rare, goal, ["alexnet"]).space
     read = kind.read(None, Reading(families=("resnet",), options={"metric": "balanced-accuracy"}))
     assert (read.families, read.metric) == (("resnet",), BALANCED_ACCURACY)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tmp_path, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=rf"no device '{device}' here; choose one of auto, cpu \(--device\)"):
+        fit(tmp_path / "nothing", out=tmp_path / "run", task="image-classification", device=device)
+
+
+def test_candidates_learn_on_the_device_that_was_named(tmp_path, monkeypatch):
+    bench, made = bench_of(with_trials(tmp_path / "run", 1)), []
+    monkeypatch.setattr(bench, "device", "cpu")
+    real = loop.Trainer.__init__
+
+    def learns(self, *arguments, **options):
+        made.append(options["device"])
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(loop.Trainer, "__init__", learns)
+    trainer = bench.trainer(with_trials(tmp_path / "same", 1).folder.state.trials[0])
+    assert made == ["cpu"]
+    assert trainer.fabric.device.type == "cpu"
+    assert all(tensor.device.type == "cpu" for tensor in trainer.averaged_model().state_dict().values())

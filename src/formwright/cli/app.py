@@ -113,6 +113,9 @@ def fit(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before starting.")] = False,
     threads: Threads = None,
+    device: Annotated[
+        str, typer.Option(help="Where candidates learn: cpu, cuda or mps; auto takes the best that there is.")
+    ] = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -144,6 +147,7 @@ def fit(
                 overwrite=overwrite,
                 skip_bad=skip_bad,
                 threads=threads,
+                device=device,
                 plain_peer=plain_peer,
                 worker=worker,
                 reporter=listener,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +32,12 @@ _LOOKED_AT = 1 << 16
 
 def is_table(path: Path) -> bool:
     """Whether a file is one of those that may name pictures."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return path.suffix.lower() in SUFFIXES and os.path.isfile(path)
 
 
 def find_table(path: Path) -> Path | None:
     """A table that names pictures: a path if it is one, or the first of a folder; none if there is none."""
-    if not path.is_dir():
+    if not os.path.isdir(path):  # which takes a name that is too long for none, too
         return path if is_table(path) and _names_files(path) else None
     tree = Tree(path, strict=False)
     tables = [path / name for name in tree.top().files if is_table(path / name)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def read_sheet(
         UserError: there is no such file, it is of another kind or damaged, or it has no rows.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which takes a name that is too long for none, too
         raise UserError(f"There is no file {path}; give a .csv, .parquet or .feather file of series.")
     kind = READERS.get(path.suffix.lower())
     if kind is None:

@@ -63,9 +63,9 @@ def files_in(given: Sequence[str], suffixes: Collection[str], what: str, reporte
         if not files:
             raise UserError(f"The folder {one} holds no {what}; name files, or a folder that has some.")
         if others:
-            told = "file of another kind was" if len(others) == 1 else "files of other kinds were"
+            kinds = "file of another kind was" if len(others) == 1 else "files of other kinds were"
             reporter.note(
-                f"{len(others)} {told} left out of {one}: {some([os.path.basename(file) for file in others])}."
+                f"{len(others)} {kinds} left out of {one}: {some([os.path.basename(file) for file in others])}."
             )
         found += files
     return found
@@ -132,7 +132,7 @@ def _texts_of(given: str, how: InputOptions, reporter: Reporter, usual: str, row
     if given == STANDARD_INPUT or os.path.isfile(given):
         content = standard_input() if given == STANDARD_INPUT else read_bytes(path)
         decoded = decode(content, path, encoding=how.encoding, skip_bad=how.skip_bad)
-        tabular = suffix in SUFFIXES if suffix else _is_table(decoded.text, usual)
+        tabular = _is_table(decoded.text, usual) if given == STANDARD_INPUT else suffix in SUFFIXES
         if how.text_column is not None or (rows and tabular):
             yield from _rows_of(decoded, path, how, reporter, usual)
             return
@@ -178,8 +178,7 @@ def _is_table(text: str, usual: str) -> bool:
         return False
     for separator in ",;\t|":
         names = [name.strip().strip('"') for name in first.split(separator)]
-        if all(len(name) <= _LONGEST_NAME for name in names) and (
-            (usual and usual in names) or {name.lower() for name in names} & {*TEXT_NAMES}
-        ):
+        words = all(0 < len(name) <= _LONGEST_NAME and " " not in name for name in names)
+        if (usual and usual in names) or (words and {name.lower() for name in names} & {*TEXT_NAMES}):
             return True
     return False

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from formwright.deployment.inputs import InputOptions, as_files, files_in
 from formwright.deployment.preparation import Answer, load_preparation
@@ -65,5 +66,5 @@ def predict(
 
 def _called(answer: Answer, names: Mapping[str, str]) -> Answer:
     """An answer about a file by the name that was given."""
-    file = getattr(answer, "file", None)
+    file: Any = getattr(answer, "file", None)
     return dataclasses.replace(answer, file=names[file]) if names.get(file, file) != file else answer  # type: ignore[type-var]

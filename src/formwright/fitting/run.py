@@ -78,6 +78,7 @@ def fit(
     overwrite: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
+    device: str = "auto",
     plain_peer: bool = False,
     worker: bool | None = None,
     reporter: Reporter | None = None,
@@ -105,6 +106,8 @@ def fit(
         overwrite: replace the run that ``out`` holds, once the data can be used.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
+        device: where candidates learn: ``cpu``, ``cuda`` or ``mps``; the best that there is if unset. Latency is that
+            of the processor in any case.
         plain_peer: train the plain model of the report for as long as the winner, beyond ``max_time``.
         worker: build and train candidates in a process of its own, so that one that crashes or takes too much memory
             costs this candidate and not the run; if unset, for runs of :data:`WORKER_PAYS` seconds or more (not on
@@ -133,6 +136,7 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
+    check_device(device)
     held = tempfile.TemporaryDirectory(prefix="formwright-") if is_in_memory(data) else None
     path = write_data(data, Path(held.name)) if held else None if data is None else Path(data).expanduser()
     kept = path if held is None or path is None else root / path.name
@@ -180,7 +184,12 @@ def fit(
         process = None
         if worker:  # it reads the data while this process does
             where = None if path is None else str(path.resolve())
-            setup = {"options": {**options, "data": where}, "folder": str(root.resolve()), "threads": threads}
+            setup = {
+                "options": {**options, "data": where},
+                "folder": str(root.resolve()),
+                "threads": threads,
+                "device": device,
+            }
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
         pretrained = [read_pretrained(start) for start in starts]
@@ -200,7 +209,7 @@ def fit(
             journal.note(f"The data is {reason}, so the task is {kind.name} (--task says otherwise).")
         for note in learned.data.notes:
             journal.note(note)
-        bench = Bench(learned, root, seed=seed, threads=threads)
+        bench = Bench(learned, root, seed=seed, threads=threads, device=device)
         session = Session(
             task=learned,
             budget=budget,
@@ -215,6 +224,14 @@ def fit(
             source=None if held is None or kept is None else str(kept.resolve()),
         )
         return _located(_finished(session), root)
+
+
+def check_device(device: str) -> None:
+    """Raise a ``UserError`` unless there is such a device here."""
+    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device):
+        able = ", ".join(name for name, able in there.items() if able)
+        raise UserError(f"There is no device {device!r} here; choose one of {able} (--device).")
 
 
 def _located(result: FitResult, root: Path) -> FitResult:

@@ -97,8 +97,10 @@ class Session:
             self.note(values["text"])
         elif kind == "curve":
             trial = self.trial(values["trial"])
+            before = len(trial.curve)
             trial.curve, trial.kept = [CurvePoint(**point) for point in values["curve"]], values["kept"]
-            self._tell_score(trial)
+            if len(trial.curve) != before:
+                self._tell_score(trial)
         elif kind == "facts":
             self.folder.state.facts.update(values)
         self.save()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -181,9 +182,9 @@ class TimeSeries(Data):
 
 
 def _names(given: Any) -> list[str]:
-    """Names from a list, or from a text that separates them by commas."""
+    """Names from a list, or from a text that separates them by commas; one with a comma in it stands in quotes."""
     if given is None:
         return []
     if isinstance(given, str):
-        return [name.strip() for name in given.split(",") if name.strip()]
+        return [name.strip() for name in next(csv.reader([given], skipinitialspace=True), []) if name.strip()]
     return [str(name) for name in given]
