@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,14 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     write_json(tmp_path / "value.json", value)
     assert read_json(tmp_path / "value.json") == value
     assert "Zürich" in (tmp_path / "value.json").read_text(encoding="utf-8")
+
+
+def test_json_has_no_infinite_numbers(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [math.nan, (math.inf, 1.5)], "b": {"c": -math.inf}})
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {
+        "a": [None, [None, 1.5]],
+        "b": {"c": None},
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe\x00broken"])

@@ -17,7 +17,7 @@ SOURCE = Path(formwright.__file__).parent
 #: What may look at what: each level at those before it, and at nothing beside it.
 LEVELS = (
     ("errors", "interrupts", "reporting"),
-    ("batch", "drawing", "files", "hub", "open_choices", "registry", "resizing"),
+    ("batch", "drawing", "files", "hub", "levels", "open_choices", "registry", "resizing"),
     ("nn",),
     ("candidates", "shapes"),
     ("models",),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ _LEFTOVER = re.compile(r"\..+\.\w{8}\.part|\.tmp\w{6}")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """A temporary path beside ``path``; it takes the place of ``path`` in one step when the block ends well.
 
     Raises:
@@ -42,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
         raise not_written(path, error) from error
@@ -89,6 +91,22 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def rewrite(path: Path, content: bytes) -> None:
+    """Replace what a file holds, whole or not at all: the file that a link leads to, with the rights that it has.
+
+    Raises:
+        StorageError: it may not be written, its folder cannot be written to, or the disk is full.
+    """
+    target = Path(path).resolve()
+    if not os.access(target, os.W_OK):
+        raise not_written(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    rights = target.stat()
+    with atomic_path(target, mode=stat.S_IMODE(rights.st_mode)) as temporary:
+        temporary.write_bytes(content)
+        with suppress(OSError):  # only some may give a file to its owner
+            os.chown(temporary, rights.st_uid, rights.st_gid)
+
+
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors of any device and memory format to a safetensors file, whole or not at all."""
     from safetensors import SafetensorError
@@ -115,8 +133,25 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def json_text(value: Any, *, ascii: bool = False) -> str:
+    """Plain data as JSON, which knows no infinite numbers and nothing that is no number: such are null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=ascii, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write plain data as JSON (:func:`json_text`), whole or not at all."""
+    try:
+        write_atomically(path, json_text(value) + "\n")
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8
+        write_atomically(path, json_text(value, ascii=True) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Reporter:
     """Hears of stages and of how far they are; this one keeps silent.
@@ -17,6 +19,9 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Something that the user will want to know."""
+
+    def event(self, name: str, text: str = "", /, **values: Any) -> None:
+        """Something happened that a log keeps, such as a ``score``: its values, and the same in words."""
 
     def close(self) -> None:
         """Nothing more comes."""

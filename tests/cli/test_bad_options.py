@@ -23,7 +23,7 @@ from formwright.models import create_model
         (["fit", "--max-latency", "-5ms"], "'-5ms' is not a latency"),
         (["fit", "--max-size", "4"], "'4' is not a size"),
         (["fit", "--max-macs", "nan"], "'nan' is not a count"),
-        (["fit", "--max-sise", "4MB"], "No such option: --max-sise (Possible options: --max-macs, --max-size"),
+        (["fit", "--max-sise", "4MB"], "No such option: --max-sise (Possible options: --image-size, --max-size"),
         (["fit", "a", "b"], "unexpected extra argument"),
         (["fitt"], "No such command 'fitt'"),
         (["predict"], "Missing argument"),

@@ -48,6 +48,11 @@ def test_given_parts_are_kept(tmp_path, pattern):
         (COLOUR.astype(np.float32), None),
         (COLOUR.astype(np.int64), None),
         (COLOUR.astype(np.uint16) * 257, "0 to 65535"),
+        (COLOUR.astype(np.uint16) * 16, "0 to 4080"),
+        (COLOUR.astype(np.int16) - 5, "-5 to 250"),
+        (COLOUR / 127.5 - 1, "-1 to 1"),
+        (COLOUR / 2550.0, "0 to 0.1"),
+        (COLOUR + 3000.25, "3000.25 to 3255.25"),
     ],
 )
 def test_other_layouts_and_types_are_brought_to_uint8(tmp_path, images, note):
@@ -77,8 +82,6 @@ NOT_FINITE[3, 0, 0, 0] = np.nan
         (RANDOM.random((40, 5, 5, 5)), LABELS, "reshape it"),
         (GREY[:0], LABELS[:0], "has shape"),
         (NOT_FINITE, LABELS, "not finite in 1 pictures"),
-        (COLOUR / 127.5 - 1, LABELS, "0 to 1 or 0 to 255"),
-        (COLOUR.astype(np.int16) - 5, LABELS, "0 to 255 is expected"),
         (COLOUR.astype(str), LABELS, "numbers are expected"),
         (COLOUR, LABELS + 0.5, "not whole numbers"),
         (COLOUR, LABELS * np.nan, "not whole numbers"),

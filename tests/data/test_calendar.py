@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from formwright.data.calendar import calendar_features, calendar_frequency, clock_frequency, counted_frequency
+from formwright.data.calendar import calendar_features, clock_frequency, counted_frequency, monthly_frequency
 
 HOUR = 3_600_000_000_000
 
@@ -36,7 +36,7 @@ def test_steps_have_names_and_seasons(step, name, season):
 
 def test_features_stay_between_their_ends():
     times = pd.date_range("2020-01-01", "2024-12-31", freq="min")[::997].to_numpy("datetime64[ns]")
-    for frequency in (clock_frequency(HOUR // 60), clock_frequency(24 * HOUR), calendar_frequency("MS")):
+    for frequency in (clock_frequency(HOUR // 60), clock_frequency(24 * HOUR), monthly_frequency(1)):
         found = calendar_features(times, frequency)
         assert found.shape == (len(times), len(frequency.features))
         assert np.abs(found).max() <= 0.5
@@ -44,6 +44,6 @@ def test_features_stay_between_their_ends():
 
 def test_times_go_on():
     assert clock_frequency(HOUR).after(np.datetime64("2024-02-28T23:00", "ns"), 25) == np.datetime64("2024-03-01T00:00")
-    assert calendar_frequency("ME").after(np.datetime64("2024-01-31", "ns"), 2) == np.datetime64("2024-03-31")
+    assert monthly_frequency(1, "end").after(np.datetime64("2024-01-31", "ns"), 2) == np.datetime64("2024-03-31")
     assert counted_frequency(2).after(np.int64(10), 3) == 16
     assert counted_frequency(1).features == ()

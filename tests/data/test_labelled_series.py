@@ -100,7 +100,7 @@ def with_cell(row, column, value):
         (wide, lambda frame: frame.drop(columns="kind"), "no column of classes"),
         (wide, lambda frame: pd.concat([frame, frame.iloc[:1].assign(kind="rare")]), "too few different series"),
         (long, with_cell(45, "label", "other"), "'s001' has class 'normal' at first and 'other' in row 47"),
-        (long, with_cell(45, "time", 0), "'time' of series 's001' is not in order in row 47"),
+        (long, with_cell(45, "time", 0), "'time' has 0 twice of series 's001', in rows 42 and 47"),
         (long, with_cell(45, "id", None), "'id' does not say which series row 47 is of"),
     ],
 )

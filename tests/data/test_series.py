@@ -183,3 +183,38 @@ def test_what_does_not_fit_is_refused():
     source = arrange((counted,), ColumnRoles(("a",)), counted_frequency(1), horizon=2)
     assert source.frequency.features == ()
     assert 1 <= source.length <= 30
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (slice(0, 140), "'b' of arrays has no value before 2024-01-06 20:00, where a model is trained"),
+        (slice(140, 160), "'b' of arrays has no value from 2024-01-06 20:00 up to 2024-01-07 16:00, where candidates"),
+        (slice(160, 200), "'b' of arrays has no value from 2024-01-07 16:00 on, where the forecast is judged"),
+        (slice(165, 200), "'b' of arrays has no value from 2024-01-07 16:00 on, .* judged, 6 steps ahead"),
+    ],
+)
+def test_a_part_without_values_is_refused_before_training(rows, message):
+    one = hourly()
+    one.values[rows, 1] = np.nan
+    with pytest.raises(UserError, match=message):
+        data(one)
+
+
+def test_too_few_rows_are_refused():
+    with pytest.raises(UserError, match="3 rows are too few"):
+        data(hourly(3), horizon=None, length=None)
+
+
+def test_short_series_are_named():
+    short = hourly(5, name="new", start="2024-01-09")
+    assert data(hourly(name="old"), short).notes == (
+        "Too short for 12 steps to look back on and 6 to forecast, so not used: 'new' (5 rows).",
+    )
+
+
+def test_a_series_without_values_in_training_is_scaled_like_the_others():
+    late = hourly(name="late", seed=1)
+    late.values[:140] = np.nan
+    source = data(hourly(name="whole"), late)
+    np.testing.assert_allclose(source.scalings[1].deviation, source.scalings[0].deviation)

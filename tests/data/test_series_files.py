@@ -165,8 +165,10 @@ def test_a_mistake_is_named_by_row_and_column(tmp_path, mistake):
 def test_a_mistake_in_one_of_several_series_is_named(tmp_path):
     frame = long().reset_index(drop=True)
     frame.loc[60, "ds"] = frame.loc[59, "ds"]
-    with pytest.raises(UserError, match=r"'ds' has 2024-01-01 11:00 twice of series 'a', in rows 61 and 62"):
-        read_table(written(frame, tmp_path))
+    table = read_table(written(frame, tmp_path))
+    assert [one.name for one in table.series] == ["b"]
+    assert "'ds' has 2024-01-01 11:00 twice of series 'a', in rows 61 and 62" in table.left_out["a"]
+    assert any("Series 'a' is left out" in note for note in table.notes)
 
 
 def test_missing_targets_are_refused_with_the_names_there_are(tmp_path):
@@ -187,9 +189,9 @@ def test_a_horizon_longer_than_the_data_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("series.csv", "", "cannot be read as CSV"),
+        ("series.csv", "", "is empty; series are expected"),
         ("series.csv", "date,load\n", "has no rows"),
-        ("series.csv", 'date,load\n"2024', "cannot be read as CSV"),
+        ("series.csv", 'date,load\n"2024', "row 2: unexpected end of data"),
         ("series.parquet", "no parquet", "cannot be read as Parquet"),
         ("series.xlsx", "x", "not a table of a kind that is read"),
         ("series.csv", "load,wind\n1.5,2\n2.5,3\n", "No column of times"),
@@ -204,3 +206,26 @@ def test_files_that_are_no_series_are_refused(tmp_path, name, content, message):
         read_table(path)
     with pytest.raises(UserError, match="There is no file"):
         read_table(tmp_path / "other.csv")
+
+
+def test_constant_and_empty_series_are_left_out(tmp_path):
+    frame = pd.concat([wide().assign(shop=name) for name in ("good", "closed", "same")])
+    frame.loc[frame["shop"] == "closed", "load"] = np.nan
+    frame.loc[frame["shop"] == "same", "load"] = 3.0
+    table = read_table(written(frame, tmp_path), target="load")
+    assert [one.name for one in table.series] == ["good"]
+    assert table.left_out["closed"] == "it has no value of 'load'."
+    assert "the same in all of its rows" in table.left_out["same"]
+    assert len(read_table(written(frame, tmp_path), target="load", keep_all=True).series) == 3
+
+
+def test_numbers_that_cannot_be_squared_are_refused(tmp_path):
+    with pytest.raises(UserError, match="'load' is too large to be squared in row 5"):
+        read_table(written(set_cell(wide(), 3, "load", 1e200), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["Datum", "year", "when"])
+def test_the_column_of_times_is_found(tmp_path, name):
+    times = np.arange(1950, 1998) if name == "year" else pd.date_range("2024-01-01", periods=48).strftime("%d.%m.%Y")
+    frame = wide().assign(date=times).rename(columns={"date": name}).assign(code="007")
+    assert read_table(written(frame[["load", "code", name]], tmp_path), target="load").time_column == name

@@ -78,7 +78,7 @@ def test_json_lines_and_lists(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("only text here\n", "row 14: 1 columns where 2 are expected"),
+        ("only text here\n", "row 14: 1 column where 2 are expected"),
         (",good\n", "row 14: the column 'text' is empty"),
         ("no label at all,\n", "row 14: the column 'label' is empty"),
         (b"caf\xe9 in another code,good\n", "row 14: byte 0xe9 is not UTF-8"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +54,25 @@ def test_gives_the_model_s_probabilities(folder, pictures, network):
         assert prediction.label == LABELS[row.argmax()]
         assert prediction.probability == max(prediction.probabilities.values())
     assert json.loads(json.dumps(found[0].to_json())) == found[0].to_json()
+
+
+def test_folders_standard_input_and_bad_pictures(folder, pictures, tmp_path, monkeypatch):
+    new = tmp_path / "new"
+    new.mkdir()
+    pictures[0].rename(new / "0.PNG")
+    (new / "notes.txt").write_text("no picture")
+    assert [one.file for one in predict(folder, new)] == [str(new / "0.PNG")]
+    (new / "bad.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=r"bad\.png"):
+        predict(folder, [new])
+    given = [new, pictures[1], pictures[1]]
+    assert len(predict(folder, given, skip_bad=True)) == 3
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(pictures[1].read_bytes())))
+    (answer,) = predict(folder, ["-"])
+    assert answer.file == "-"
+    assert answer.probabilities == predict(folder, [pictures[1]])[0].probabilities
+    with pytest.raises(UserError, match="holds no pictures"):
+        predict(folder, [tmp_path / "shipped"])
 
 
 def test_needs_no_torch(folder, pictures):

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from formwright.cli import main
-from formwright.deployment.forecasts import append_forecasts
+from formwright.deployment.appending import append_forecasts
 from formwright.deployment.prediction import predict
 from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
+from formwright.files import json_text
 from formwright.fitting import fit
+from formwright.fitting.forecast_page import forecast_page
 from formwright.fitting.kind import Reading
+from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.task import find_task, task_type
 from formwright.shapes import SeriesShape
 from tests.fitting.sample import few_candidates
@@ -148,7 +152,7 @@ def test_the_next_steps_come_from_the_exported_model(fitted, table, tmp_path):
     folder, _ = fitted
     future(table).to_csv(tmp_path / "now.csv", index=False)
     (forecast,) = predict(folder / "run", [tmp_path / "now.csv"])
-    assert forecast.times[0] == "2024-01-17 16:00"
+    assert forecast.times[0] == "2024-01-17 16:00:00"  # as the table writes its own
     assert len(forecast.times) == HORIZON
     assert (forecast.low < forecast.values).all()
     assert (forecast.values < forecast.high).all()
@@ -182,7 +186,7 @@ def test_forecasts_are_appended_to_a_table(fitted, table, tmp_path, capsys):
     assert list(rows[0]) == ["date", "north", "north_low", "north_high", "south", "south_low", "south_high"]
     assert len(rows) == HORIZON
     assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "--append", str(log), "-q"]) == 2
-    assert "has a row of 2024-01-17 16:00 already" in capsys.readouterr().err
+    assert "has a row of 2024-01-17 16:00:00 already" in capsys.readouterr().err
 
     own = tmp_path / "own.csv"
     table.to_csv(own, index=False)
@@ -283,3 +287,131 @@ def test_a_longer_time_axis_than_columns_keeps_its_scalings(fitted):
     preparation = ForecastPreparation.load(folder / "run")
     assert dataclasses.asdict(preparation.layout)["known"] == ("price",)
     assert preparation.half_width.shape == (HORIZON, 2)
+
+
+def sites(table, **others):
+    """A long table of one site after the other, with the hours to come."""
+    return pd.concat([future(part).assign(site=name) for name, part in {"whole": table, **others}.items()])
+
+
+@pytest.fixture
+def long_run(fitted, tmp_path):
+    """The fitted run, as if it had been trained on a long table."""
+    folder, _ = fitted
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    record = json.loads((run / "preprocessing.json").read_text())
+    (run / "preprocessing.json").write_text(json.dumps({**record, "series_column": "site"}))
+    return run
+
+
+def test_a_bad_series_does_not_withhold_the_forecasts_of_others(long_run, table, tmp_path, capsys):
+    bad = {
+        "short": table.tail(5),
+        "empty": table.assign(north=np.nan, south=np.nan),
+        "twice": pd.concat([table.tail(20), table.tail(1)]),
+        "words": table.tail(20).astype({"south": object}).assign(south=["x"] * 20),
+    }
+    frame = sites(table, **bad)
+    unknown = table.assign(site="unknown ahead")
+    pd.concat([frame, unknown]).to_csv(tmp_path / "now.csv", index=False)
+    *given, _, _, _, _, _ = answers = predict(long_run, [tmp_path / "now.csv"])
+    assert [one.series for one in given] == ["whole"]
+    reasons = {one.name: one.reason for one in answers[1:]}
+    assert set(reasons) == {*bad, "unknown ahead"}
+    assert "5 rows to look back on" in reasons["short"]
+    assert "no values to look back on" in reasons["empty"]
+    assert "twice of series 'twice'" in reasons["twice"]
+    assert "'x' in row" in reasons["words"]
+    assert "does not say 'price'" in reasons["unknown ahead"]
+
+    arguments = ["predict", str(long_run), str(tmp_path / "now.csv"), "-q"]
+    assert exit_code([*arguments, "--append", str(tmp_path / "next.csv")]) == 0
+    assert set(pd.read_csv(tmp_path / "next.csv")["site"]) == {"whole"}
+    assert capsys.readouterr().err.count("No answer for series") == 5
+    assert exit_code([*arguments, "--json"]) == 0
+    whole, *others = json.loads(capsys.readouterr().out)
+    assert whole["series"] == "whole"
+    assert {one["series"]: one["error"] for one in others} == reasons
+    assert exit_code(arguments) == 0
+    assert "whole" in capsys.readouterr().out
+
+
+def test_a_bad_file_does_not_withhold_the_forecasts_of_others(fitted, table, tmp_path):
+    folder, _ = fitted
+    future(table).to_csv(tmp_path / "now.csv", index=False)
+    (tmp_path / "other.csv").write_text("date\n")
+    given, failed = predict(folder / "run", [tmp_path / "other.csv", tmp_path / "now.csv"])
+    assert len(given.times) == HORIZON
+    assert failed.to_json() == {"file": str(tmp_path / "other.csv"), "error": failed.reason}
+
+
+def test_a_short_table_lies_on_the_axis_of_the_model(fitted, table, tmp_path):
+    """Gaps, business days alone and a zone of its own change nothing of the step that the model knows."""
+    folder, _ = fitted
+    rows = future(table.tail(LOOK_BACK + 8)).drop(index=[395, 396, 397])
+    rows.to_csv(tmp_path / "now.csv", index=False)
+    (forecast,) = predict(folder / "run", [tmp_path / "now.csv"])
+    assert forecast.times[0] == "2024-01-17 16:00:00"
+    rows.assign(date=rows["date"].dt.strftime("%d/%m/%Y %H:%M")).to_csv(tmp_path / "now.csv", index=False)
+    (forecast,) = predict(folder / "run", [tmp_path / "now.csv"])
+    assert forecast.times[0] == "17/01/2024 16:00"
+    rows.assign(date=rows["date"].dt.tz_localize("Asia/Tokyo").map(str)).to_csv(tmp_path / "now.csv", index=False)
+    (forecast,) = predict(folder / "run", [tmp_path / "now.csv"])
+    assert forecast.times[0] == "2024-01-17 16:00:00+09:00"
+
+
+def test_how_times_are_written_is_saved_with_the_model(tmp_path):
+    days = pd.date_range("2022-01-13", periods=60, freq="D").strftime("%d/%m/%Y")
+    pd.DataFrame({"date": days, "units": np.arange(60.0) % 7}).to_csv(tmp_path / "days.csv", index=False)
+    preparation = read(tmp_path / "days.csv").data.preparation
+    preparation.save(tmp_path)
+    again = ForecastPreparation.load(tmp_path)
+    assert (again.time_format, again.frequency) == (preparation.time_format, preparation.frequency)
+    early = pd.date_range("2023-01-01", periods=12, freq="D").strftime("%d/%m/%Y")
+    pd.DataFrame({"date": early, "units": np.arange(12.0)}).to_csv(tmp_path / "now.csv", index=False)
+    assert str(preparation.read(tmp_path / "now.csv").series[0].times[-1])[:10] == "2023-01-12"
+
+
+def test_months_may_be_told_by_their_ends(tmp_path):
+    values = np.arange(60.0) % 12
+    for name, freq in (("starts", "MS"), ("ends", "ME"), ("quarters", "QE")):
+        days = pd.date_range("2010-01-01", periods=60, freq=freq).strftime("%Y-%m-%d")
+        pd.DataFrame({"date": days, "units": values}).to_csv(tmp_path / f"{name}.csv", index=False)
+    preparation = read(tmp_path / "starts.csv").data.preparation
+    table = preparation.read(tmp_path / "ends.csv")
+    assert str(table.frequency.after(table.series[0].times[-1]))[:10] == "2015-01-31"
+    with pytest.raises(UserError, match="rows 1 quarter apart, and the model was trained on rows 1 month apart"):
+        preparation.read(tmp_path / "quarters.csv")
+
+
+def test_options_say_how_times_are_written(tmp_path):
+    days = pd.date_range("2023-01-01", periods=12, freq="D").strftime("%d/%m/%Y")
+    pd.DataFrame({"date": days, "units": np.arange(12.0)}).to_csv(tmp_path / "days.csv", index=False)
+    with pytest.raises(UserError, match="which is the month cannot be told; say --time-format day-first"):
+        read(tmp_path / "days.csv", horizon=1)
+    assert read(tmp_path / "days.csv", horizon=1, time_format="day-first").data.content.frequency.name == "1 day"
+    with pytest.raises(UserError, match=r"no time zone 'Europe/Bonn' \(--time-zone\)"):
+        read(tmp_path / "days.csv", time_zone="Europe/Bonn")
+
+
+def test_what_is_undefined_is_null_in_metrics(tmp_path):
+    """A series that repeats itself exactly has no MASE."""
+    days = pd.date_range("2020-01-01", periods=200, freq="D")
+    pd.DataFrame({"date": days, "units": np.arange(200) % 7}).to_csv(tmp_path / "shifts.csv", index=False)
+    measuring = read(tmp_path / "shifts.csv").goal.measuring
+    figures = measuring.figures(measuring.val.actual, measuring.test.actual)
+    assert np.isnan(figures["mase"])
+    result = FitResult(test=figures, baselines=[Baseline("none", float("nan"), 0.0)])
+    text = json_text(result.to_dict())
+    assert json.loads(text, parse_constant=pytest.fail)["test"]["mase"] is None
+    again = FitResult.from_dict(json.loads(text))
+    assert np.isnan(again.baselines[0].score)
+    details = {
+        "table": [{"name": "shipped", **figures}],
+        "by_step": {},
+        "examples": [],
+        "residuals": {"counts": [1], "edges": [0.0, 1.0], "mean": 0.0, "deviation": 0.0, "correlation": None},
+    }
+    again.details, again.test = details, {**again.test, "stated_coverage": 0.9}
+    page = forecast_page(again)
+    assert ("MASE", "undefined") in [(title, text) for title, _, text in page.figures]

@@ -79,12 +79,12 @@ class WavePreparation(Preparation):
     def inputs(self, waves):
         return (waves / self.scale).astype(np.float32)
 
-    def predict(self, model, inputs, reporter=None):
+    def predict(self, model, inputs, reporter=None, how=None):
         for file in inputs:
             (value,) = model(self.inputs(np.load(file)[None, :, None]))[0]
             yield Pitch(file, float(value))
 
-    def write(self, answers, out, reporter=None):
+    def write(self, answers, out, reporter=None, how=None):
         for answer in answers:
             np.save(out, answer.pitch)
             yield answer

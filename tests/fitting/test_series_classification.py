@@ -9,6 +9,7 @@ import pytest
 from formwright.data.array_batches import ArrayBatches
 from formwright.data.samples import control_charts
 from formwright.deployment.prediction import predict
+from formwright.deployment.preparation import Unanswered
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.errors import UserError
 from formwright.fitting import fit
@@ -92,3 +93,15 @@ def test_batches_continue_where_they_stopped():
     assert next(again).targets.equal(seen[4])
     with pytest.raises(UserError, match="The batches to continue have"):
         ArrayBatches(inputs, np.arange(20), batch_size=6, seed=2).load_state_dict(batches.state_dict())
+
+
+def test_a_bad_series_does_not_withhold_the_classes_of_others(fitted, tmp_path):
+    folder, _ = fitted
+    other = table(2, seed=9).drop(columns="kind").astype(object)
+    other.loc[3, "t7"] = "n.d."
+    other.to_csv(tmp_path / "new.csv", index=False)
+    answers = predict(folder / "run", [tmp_path / "none.csv", tmp_path / "new.csv"])
+    failed = {one.name: one.reason for one in answers if isinstance(one, Unanswered)}
+    assert len(answers) == len(other) + 1  # the file that is not there
+    assert "There is no file" in failed[str(tmp_path / "none.csv")]
+    assert "'t7' has 'n.d.' in row 5" in failed["row 5"]

@@ -67,8 +67,8 @@ def test_the_task_is_inferred(data, name, task):
 
 
 def test_what_nobody_recognises_is_refused_with_what_is_read_and_no_data_are_digits(tmp_path):
-    (tmp_path / "old.txt").write_bytes("Größe".encode("latin-1") * 9)
-    for name, words in (("", "holds nothing that is"), ("missing", "There is no"), ("old.txt", "not recognised")):
+    (tmp_path / "old.dat").write_bytes("Größe".encode("latin-1") * 9)
+    for name, words in (("", "holds nothing that is"), ("missing", "There is no"), ("old.dat", "not recognised")):
         with pytest.raises(UserError, match=f"{words}.*pictures.*running text"):
             find_task(tmp_path / name, None, {})
     assert find_task(None, None, {})[1] == "scikit-learn's digits"
@@ -76,10 +76,10 @@ def test_what_nobody_recognises_is_refused_with_what_is_read_and_no_data_are_dig
 
 def test_options_belong_to_tasks(data):
     assert find_task(data / "table.tsv", None, {"label_column": "2"})[0].name == "text-classification"
-    with pytest.raises(UserError, match="language-modelling has no option --label-column; its options are: none"):
+    with pytest.raises(UserError, match="language-modelling has no option --label-column; its options are: --encoding"):
         find_task(data / "book.txt", "language-modelling", {"label_column": "2"})
-    with pytest.raises(UserError, match="image-classification has no option --label-column"):
-        find_task(data / "pictures", None, {"label_column": "2"})
+    with pytest.raises(UserError, match="image-classification has no option --text-column"):
+        find_task(data / "pictures", None, {"text_column": "2"})
     with pytest.raises(UserError, match="no task named 'poetry'"):
         find_task(data / "book.txt", "poetry", {})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -11,14 +12,18 @@ INTERRUPTED = 130
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: users' mistakes become one sentence and exit code 2."""
+    from formwright.cli.terminal import PIPE_CLOSED, flush, prepare
     from formwright.interrupts import remembered
 
+    prepare()
     try:
         with remembered():
             code = _run(list(sys.argv[1:] if args is None else args))
     except KeyboardInterrupt:
         code = INTERRUPTED
-    sys.exit(code)
+    except BrokenPipeError:  # as with | head: who reads has seen enough
+        code = PIPE_CLOSED
+    sys.exit(code if flush() else code or PIPE_CLOSED)
 
 
 def _run(args: list[str]) -> int:
@@ -32,12 +37,18 @@ def _run(args: list[str]) -> int:
     except typer.Abort:
         return _refuse("nothing was started.")
     except typer.TyperException as error:
-        return _refuse(f"{error.format_message().strip().removesuffix('.')}; see the command's --help.")
+        dashes = "" if args[:1] != ["predict"] else "put -- before texts that begin with -, or "
+        return _refuse(f"{error.format_message().strip().removesuffix('.')}; {dashes}see the command's --help.")
     except UserError as error:
         return _refuse(str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{name}{error.strerror or error}; make room or give yourself the right, and try again.")
+        remedy = "make room or give yourself the right, and try again"
+        if error.errno == errno.ENAMETOOLONG:
+            remedy, name = "check the path", f"{name[:80]}...: " if len(name) > 80 else name
+        return _refuse(f"{name}{error.strerror or error}; {remedy}.")
 
 
 def _refuse(sentence: str) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,10 +20,12 @@ from formwright.cli.output import (
     print_models,
     print_parts,
     print_predictions,
+    print_unanswered,
     reporter,
 )
 from formwright.cli.scaling import scaling
 from formwright.cli.task_options import TaskCommand, given
+from formwright.cli.terminal import print_json
 from formwright.errors import UserError
 
 app = typer.Typer(
@@ -62,7 +63,10 @@ def fit(
         Path | None,
         typer.Argument(help="What to learn from: {kinds}; scikit-learn's digits if left out."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results, new or empty.")] = Path("runs/fit"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results, new or empty; runs/fit if unset, or runs/fit-2 where it is taken."),
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="What the model is to do, such as image-classification; inferred if unset.")
     ] = None,
@@ -73,7 +77,10 @@ def fit(
     max_macs: Annotated[
         str | None, typer.Option(help="Most multiply-accumulates for one sample, such as 100M.")
     ] = None,
-    max_time: Annotated[str, typer.Option(help="How long the whole run may take, such as 15m or 1h30m.")] = "15m",
+    max_time: Annotated[
+        str | None,
+        typer.Option(help="How long the whole run may take, such as 15m or 1h30m; 15m if unset."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides splits, first weights, order and augmentation.")] = 0,
     weights: Annotated[
         list[str] | None,
@@ -82,7 +89,15 @@ def fit(
             "timm, a checkpoint file, or hf:ORG/NAME or timm:NAME to download. May be given several times."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that was stopped in --out.")] = False,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Families of models that alone are tried, separated by commas, such as resnet,convnext."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the run in --out; with a longer --max-time one that is finished, too."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that --out holds.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, instead of refusing the data.")
     ] = False,
@@ -100,14 +115,20 @@ def fit(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation before starting.")] = False,
     threads: Threads = None,
+    device: Annotated[
+        str, typer.Option(help="Where candidates learn: cpu, cuda or mps; auto takes the best that there is.")
+    ] = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find, train, shrink and export the model that fits DATA and the budget, with a report."""
     from formwright.fitting import fit as run_fit
+    from formwright.fitting.state import DEFAULT_TIME, STATE_FILE, results_folder
     from formwright.measurement.budget import Budget
 
-    budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
+    out = results_folder(out, again=resume or overwrite)
+    asked = DEFAULT_TIME if max_time is None and not resume else max_time
+    budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=asked)
     if not (yes or resume or quiet or as_json) and sys.stdin.isatty():
         source = data if data is not None else "scikit-learn's digits"
         typer.confirm(f"Fit {source} within {budget}, results in {out}?", default=True, abort=True)
@@ -123,20 +144,23 @@ def fit(
                 max_time=max_time,
                 seed=seed,
                 weights=weights,
+                families=families,
                 resume=resume,
+                overwrite=overwrite,
                 skip_bad=skip_bad,
                 threads=threads,
+                device=device,
                 plain_peer=plain_peer,
                 worker=worker,
                 reporter=listener,
                 **given(context),
             )
     except KeyboardInterrupt:
-        if (out / "run.json").is_file():
+        if (out / STATE_FILE).is_file():
             print("formwright: interrupted; continue with the same options and --resume.", file=sys.stderr)
         raise
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print_fit(result, out)
 
@@ -144,7 +168,10 @@ def fit(
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="Folder that fit wrote.")],
-    inputs: Annotated[list[str], typer.Argument(help="Files, or texts in quotes.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders of them, tables of texts, texts in quotes, or - for standard input."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -154,6 +181,15 @@ def predict(
             "pictures are put into a folder.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of files that are neither marked nor UTF-8, such as cp1252.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the texts in tables, by name or number; that of training if unset.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and say so, instead of refusing all.")
+    ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -161,12 +197,22 @@ def predict(
     """Predict with the model of a run: classes of pictures, texts and series, bits per byte, forecasts."""
     from formwright.deployment import predict as run_predict
 
-    with reporter(quiet=quiet or as_json) as listener:
-        predictions = run_predict(folder, inputs, out=out, threads=threads, reporter=listener)
+    with reporter(quiet=quiet, notes=as_json) as listener:
+        predictions = run_predict(
+            folder,
+            inputs,
+            out=out,
+            encoding=encoding,
+            text_column=text_column,
+            skip_bad=skip_bad,
+            threads=threads,
+            reporter=listener,
+        )
+    print_unanswered(predictions)
     if out is not None:
         return
     if as_json:
-        _print_json([prediction.to_json() for prediction in predictions])
+        print_json([prediction.to_json() for prediction in predictions])
     else:
         print_predictions(predictions)
 
@@ -196,7 +242,7 @@ def measure(
             listener.progress(index / len(models), model)
             found += run_measure(model, batch=batch, size=size, backends=backends, threads=threads)
     if as_json:
-        _print_json([measurement.to_json() for measurement in found])
+        print_json([measurement.to_json() for measurement in found])
     else:
         print_measurements(found)
 
@@ -217,7 +263,7 @@ def list_command(
         which = f"for the task {task!r} matches" if task else "matches"
         raise UserError(f"No model {which} {pattern!r}; see formwright list.")
     if as_json:
-        _print_json([model.name for model in models])
+        print_json([model.name for model in models])
     else:
         print_models(models)
 
@@ -239,7 +285,7 @@ def parts(
         which = f"of the kind {kind!r} " if kind else ""
         raise UserError(f"No part {which}matches {pattern!r}; the kinds are {', '.join(kinds)}.")
     if as_json:
-        _print_json([dataclasses.asdict(facts) for facts in found])
+        print_json([dataclasses.asdict(facts) for facts in found])
     else:
         print_parts(found)
 
@@ -261,7 +307,7 @@ def verify(
     with reporter(quiet=quiet or as_json) as listener:
         reports = run_claims(all_systems() if every else systems or [], quick=quick, reporter=listener)
     if as_json:
-        _print_json([report.to_json() for report in reports])
+        print_json([report.to_json() for report in reports])
     else:
         print_claims(reports)
     if any(report.failed for report in reports):
@@ -272,7 +318,3 @@ app.command(cls=TaskCommand)(compress)
 app.command()(generate)
 app.command()(scaling)
 app.add_typer(bench, name="bench")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from formwright.cli.output import print_arena, reporter
+from formwright.cli.terminal import print_json
 from formwright.errors import UserError
 
 bench = typer.Typer(help="Benchmarks that run on this machine.", no_args_is_help=True)
@@ -70,7 +70,7 @@ def lra(
         write_json(out / "arena.json", result.to_json())
         write_report(result, out / "arena.html")
     if as_json:
-        print(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        print_json(result.to_json())
     else:
         print_arena(result, out)
 

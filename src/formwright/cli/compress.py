@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from formwright.cli.output import print_compression, reporter
 from formwright.cli.task_options import given
+from formwright.cli.terminal import print_json
 
 
 def compress(
@@ -46,6 +46,6 @@ def compress(
             **given(context),
         )
     if as_json:
-        print(json.dumps(report, indent=2))
+        print_json(report)
     else:
         print_compression(report, out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from formwright.cli.output import reporter
+from formwright.cli.terminal import print_json
 from formwright.errors import UserError
 
 Prompts = Annotated[
@@ -73,7 +73,7 @@ def generate(
     seconds = time.perf_counter() - started
     if as_json:
         rows = [{"prompt": _valid(given), "text": text} for given, text in zip(prompts, texts, strict=True)]
-        print(json.dumps({"texts": rows, "steps": tokens, "seconds": seconds}, indent=2, ensure_ascii=False))
+        print_json({"texts": rows, "steps": tokens, "seconds": seconds})
     elif shown:
         _show("\n" if tokens else f"{leads[0]}\n")
     else:
@@ -116,7 +116,10 @@ def _single_token(ids: Sequence[int], text: str) -> int:
 
 
 def _show(text: str) -> None:
-    sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
+    if (sys.stdout.encoding or "").lower().startswith("utf"):  # bytes that make no character as they are
+        sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
+    else:
+        sys.stdout.write(text)
     sys.stdout.flush()
 
 

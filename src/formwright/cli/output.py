@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 #: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
 _PIPED = 140
 
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED)
+_set = os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) > 0
+console = Console(width=None if _set else _PIPED) if _set or not sys.stdout.isatty() else Console()
 _messages = Console(stderr=True)
 
 
@@ -66,27 +67,42 @@ class LineReporter(Reporter):
     """A line for each stage that is done and for each note: for files and pipes, where a bar cannot move."""
 
     def __init__(self) -> None:
-        self._name = ""
+        self._name = self._text = ""
         self._started = 0.0
 
     def stage(self, name: str, seconds: float | None = None) -> None:
         self.close()
-        self._name, self._started = name, time.monotonic()
+        self._name, self._started, self._text = name, time.monotonic(), ""
+
+    def progress(self, done: float, text: str = "") -> None:
+        self._text = text
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(BrokenPipeError):  # a run goes on when nobody reads what it says any more
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._name:
-            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}")
+            last = f" ({self._text})" if self._text else ""
+            self.note(f"{self._name}: {format_seconds(time.monotonic() - self._started)}{last}")
         self._name = ""
 
 
+class NoteReporter(LineReporter):
+    """A line for each note alone."""
+
+    def stage(self, name: str, seconds: float | None = None) -> None:
+        pass
+
+
 @contextmanager
-def reporter(*, quiet: bool) -> Iterator[Reporter]:
-    """A listener that draws on standard error, or a silent one."""
+def reporter(*, quiet: bool, notes: bool = False) -> Iterator[Reporter]:
+    """A listener that draws on standard error, a silent one, or one that tells ``notes`` alone."""
     if quiet:
         yield SILENT
+        return
+    if notes:
+        yield NoteReporter()
         return
     if not _messages.is_terminal:
         lines = LineReporter()
@@ -119,7 +135,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     from formwright.fitting.verdict import verdict
 
     task = task_type(result.task)
-    metric, ends = task.metric, interval(result, task.metric)
+    metric = task.metric_of(result.metric)
+    ends = interval(result, metric)
     shipped = result.shipped
     met = "meets the budget" if result.budget_met else f"misses the budget: {'; '.join(result.violations)}"
     test = result.test
@@ -127,6 +144,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     for sentence in verdict(result, task):
         console.print(escape(sentence), highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")
     table.add_row(
         f"test {metric.name}",
         f"{metric.exact(metric.score(test[metric.key]))}"
@@ -178,6 +197,17 @@ def _short(value: Any) -> str:
     if isinstance(value, dict | list):
         return f"of {len(value)} layers" if isinstance(value, dict) else ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else (f"{value:.4g}" if isinstance(value, float) else str(value))
+
+
+def print_unanswered(predictions: Sequence[Answer]) -> None:
+    """Name on standard error what has no answer, and why."""
+    from formwright.deployment.preparation import Unanswered
+
+    for one in predictions:
+        if isinstance(one, Unanswered):
+            _messages.print(
+                f"No answer for {one.kind} {one.name!r}: {one.reason}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def print_predictions(predictions: Sequence[Answer]) -> None:
@@ -245,7 +275,7 @@ def _speed(speed: Speed | None) -> str:
 
 def print_models(models: Sequence[Listed]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("name")
+    table.add_column("name", overflow="fold")
     table.add_column("parameters", justify="right")
     table.add_column("task")
     for model in models:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from formwright.cli.output import console, reporter
+from formwright.cli.terminal import print_json
 
 
 def scaling(
@@ -59,7 +59,7 @@ def scaling(
         )
     write_scaling_report(result, out / "report.html")
     if as_json:
-        print(json.dumps(result.to_dict(), indent=2))
+        print_json(result.to_dict())
         return
     for law in result.laws():
         console.print(

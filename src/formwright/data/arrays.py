@@ -7,7 +7,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from formwright.data.decode import Form, Progress, allocate
 from formwright.data.preprocess import to_array
 from formwright.data.splits import TEST, TRAIN, VAL
 from formwright.errors import UserError
+from formwright.levels import UNKNOWN, Extent, Levels, joined
 
 _PART_KEYS = {TRAIN: "train", VAL: "val", TEST: "test"}
 # Names under which images and labels lie together in the files that people have.
@@ -35,6 +36,7 @@ class ArrayData:
     class_names: tuple[str, ...]
     parts: NDArray[np.int8]
     notes: list[str] = field(default_factory=list)
+    levels: Levels = UNKNOWN
 
 
 def read_npz(path: Path) -> ArrayData:
@@ -73,7 +75,7 @@ def _find_pairs(path: Path, arrays: Mapping[str, Any]) -> list[tuple[int, str, s
 def join_parts(parts: list[tuple[int, NDArray[Any], NDArray[Any], str]]) -> ArrayData:
     """Check and join ``(part, images, labels, name)``: pictures to uint8 channels-last, labels to class indices."""
     notes: list[str] = []
-    all_images, all_labels = [], []
+    raw_images, all_labels = [], []
     for _, images, labels, name in parts:
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if images.ndim < 1 or labels.shape != images.shape[:1]:
@@ -81,8 +83,11 @@ def join_parts(parts: list[tuple[int, NDArray[Any], NDArray[Any], str]]) -> Arra
                 f"{name} has shape {images.shape} but its labels have shape {labels.shape}; one label per picture is "
                 "expected."
             )
-        all_images.append(as_pictures(images, name, notes))
+        raw_images.append(_channels_last(images, name, notes))
         all_labels.append(_as_values(labels, name))
+    levels = _levels(raw_images)
+    notes += levels.told()
+    all_images = [_eight_bits(images, levels) for images in raw_images]
     forms = {images.shape[1:] for images in all_images}
     if len(forms) > 1:
         raise UserError(
@@ -96,17 +101,17 @@ def join_parts(parts: list[tuple[int, NDArray[Any], NDArray[Any], str]]) -> Arra
         class_names=tuple(str(value) for value in values.tolist()),
         parts=np.repeat(np.array([part for part, *_ in parts], np.int8), lengths),
         notes=notes,
+        levels=levels,
     )
 
 
-def as_pictures(images: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.uint8]:
-    """Bring an array to uint8 ``(n, height, width, channels)``; what was assumed is added to ``notes``.
+def _channels_last(images: NDArray[Any], name: str, notes: list[str]) -> NDArray[Any]:
+    """Bring an array to ``(n, height, width, channels)``; what was assumed is added to ``notes``.
 
-    ``(n, height, width)`` is grey; ``(n, channels, height, width)`` is transposed. Integers must lie within 0..255 (or
-    0..65535 for 16 bits), floats within 0..1 or 0..255.
+    ``(n, height, width)`` is grey; ``(n, channels, height, width)`` is transposed.
 
     Raises:
-        UserError: for other shapes, types or ranges, and for values that are not finite.
+        UserError: for other shapes and types, and for values that are not finite.
     """
     expected = "(n, height, width), (n, height, width, 1 or 3) or (n, 1 or 3, height, width)"
     if images.ndim == 3:
@@ -116,25 +121,33 @@ def as_pictures(images: NDArray[Any], name: str, notes: list[str]) -> NDArray[np
         notes.append(f"{name} has its channels first; they were moved last.")
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise UserError(f"{name} has shape {images.shape}; {expected} is expected: reshape it and save it again.")
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
     if images.dtype.kind not in "buif":
         raise UserError(f"{name} has type {images.dtype}; numbers are expected: integers 0..255 or floats 0..1.")
-    low, high = images.min(), images.max()
-    is_float = images.dtype.kind == "f"
-    if is_float and not (np.isfinite(low) and np.isfinite(high)):
+    if images.dtype.kind == "f" and not (np.isfinite(images.min()) and np.isfinite(images.max())):
         bad = int((~np.isfinite(images)).reshape(len(images), -1).any(axis=1).sum())
         raise UserError(f"{name} has values that are not finite in {bad} pictures; mend or remove those pictures.")
-    tops = (1.0, 255.0) if is_float else (1.0,) if images.dtype.kind == "b" else (255.0, 65535.0)
-    top = next((top for top in tops if low >= 0 and high <= top), None)
-    if top is None:
-        wanted = "0 to 1 or 0 to 255" if is_float else "0 to 255"
-        raise UserError(f"{name} has values from {low:g} to {high:g}; {wanted} is expected: save the raw pictures.")
-    if top != 255.0:
-        notes.append(f"The values of {name} were taken as 0 to {top:g} and scaled to 0 to 255.")
+    return images
+
+
+def _levels(arrays: Sequence[NDArray[Any]]) -> Levels:
+    """How the values of all parts alike become eight bits; those of bytes stay as they are."""
+    floats, integers = (joined(Extent.of(one) for one in arrays if one.dtype.kind in kinds) for kinds in ("f", "iu"))
+    deep = any(one.dtype.kind in "iu" and one.dtype != np.uint8 for one in arrays)
+    found = integers.range(floats=False) if deep else None
+    return Levels(
+        integers=None if found == (0.0, 255.0) else found, floats=floats.range(floats=True) if floats.finite else None
+    )
+
+
+def _eight_bits(images: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
+    if images.dtype.kind == "b":
+        return images.astype(np.uint8) * np.uint8(255)
+    as_it_is = images.dtype == np.uint8 or images.dtype.kind in "iu"
+    if as_it_is and levels.integers is None:
+        return np.ascontiguousarray(images, np.uint8)
     pictures = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), 4096):
-        pictures[start : start + 4096] = np.round(images[start : start + 4096] * (255.0 / top))
+        pictures[start : start + 4096] = levels.eight_bits(images[start : start + 4096])
     return pictures
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from formwright.data.times.words import WEEKDAYS
+from formwright.data.times.zones import offset_text, offsets_of, to_wall
 
 Times = NDArray[Any]
 
@@ -17,29 +20,27 @@ _UNITS = {
     "hour": np.timedelta64(1, "h"),
     "day": np.timedelta64(1, "D"),
 }
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-#: Steps that a clock does not measure, coarsest first, by pandas' names: how people call them, how many make a season,
-#: and their features.
-CALENDAR_STEPS: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    **{f"{kind}-{month}": ("year", 1, ()) for kind in ("YS", "YE") for month in _MONTHS},
-    **{f"QS-{month}": ("quarter", 4, ("month",)) for month in _MONTHS[:3]},
-    **{f"QE-{month}": ("quarter", 4, ("month",)) for month in _MONTHS[:3]},
-    "MS": ("month", 12, ("month",)),
-    "ME": ("month", 12, ("month",)),
-    "B": ("business day", 5, ("weekday", "day", "day_of_year")),
-}
+_SECOND, _MINUTE, _HOUR, _DAY = (int(unit.astype("timedelta64[ns]").astype(np.int64)) for unit in _UNITS.values())
+#: Where in its month a time stands that comes once in so many months, where not on the same day of each.
+ANCHORS = ("end", "first business day", "last business day")
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """The step from one row to the next.
+    """The step from one row to the next: of a clock or a counter, of months, or of the hours of some days.
 
     Attributes:
         name: as a person would say it: ``1 hour``, ``15 minutes``, ``1 month``.
         step: the step where a clock (or a counter) measures it, in nanoseconds (or counts).
-        offset: pandas' name of the step where only a calendar does.
+        offset: pandas' name of the step in what earlier versions saved.
         season: steps after which a pattern may be expected to come again; 1 where none is.
         features: the calendar's features that tell rows apart.
+        zone: whose clocks the features follow, where times are instants of UTC; empty where they are those of a wall.
+        months: the step in months.
+        anchor: where in its month a row stands: its day, or one of :data:`ANCHORS`.
+        weekdays: days of the week that have rows, from Monday as 0, where others never have.
+        slots: times of the day that have rows, in nanoseconds, on each of these days.
+        decimals: of numbers that count, which are held without their point.
     """
 
     name: str
@@ -47,6 +48,26 @@ class Frequency:
     offset: str | None = None
     season: int = 1
     features: tuple[str, ...] = ()
+    zone: str = ""
+    months: int = 0
+    anchor: str = ""
+    weekdays: tuple[int, ...] = ()
+    slots: tuple[int, ...] = ()
+    decimals: int = 0
+
+    @property
+    def dated(self) -> bool:
+        """Whether rows have dates, and are not only counted."""
+        return bool(self.features or self.slots or self.months or self.offset)
+
+    @property
+    def whole_days(self) -> bool:
+        """Whether rows are one or more days apart."""
+        return len(self.slots) == 1 or self.months > 0 or (self.step is not None and self.step % _DAY == 0)
+
+    def like(self, other: Frequency) -> bool:
+        """Whether rows are as far apart; those of months may stand anywhere in them."""
+        return replace(self, anchor=other.anchor) == other
 
     def after(self, time: Any, steps: int = 1) -> Any:
         """The time so many steps later."""
@@ -54,39 +75,153 @@ class Frequency:
 
     def range(self, start: Any, count: int) -> Times:
         """``count`` times from ``start`` on."""
+        steps = np.arange(count, dtype=np.int64)
         if self.offset is not None:
             import pandas as pd
 
             return pd.date_range(start, periods=count, freq=self.offset).to_numpy()
+        if self.slots:
+            turns = self._turns(np.array([start]))
+            assert turns is not None, "a schedule goes on from a time that it has"
+            return self._scheduled(int(turns[0]) + steps)
+        if self.months:
+            return self._of_months(start, steps)
         assert self.step is not None
-        steps = np.arange(count, dtype=np.int64) * self.step
-        return start + (steps.astype("timedelta64[ns]") if isinstance(start, np.datetime64) else steps)
+        return start + (steps * self.step).astype("timedelta64[ns]" if isinstance(start, np.datetime64) else np.int64)
+
+    def places(self, times: Times) -> NDArray[np.int64] | None:
+        """How many steps after the first of ``times`` each of them comes, or none if they are not on such an axis."""
+        start = times[0]
+        if self.offset is not None:
+            import pandas as pd
+
+            axis = pd.date_range(start, times.max(), freq=self.offset).to_numpy("datetime64[ns]")
+            return np.searchsorted(axis, times) if np.isin(times, axis).all() else None
+        if self.slots:
+            turns = self._turns(times)
+            return None if turns is None else turns - turns[0]
+        if self.months:
+            found = (times.astype("datetime64[M]") - np.datetime64(start, "M")).astype(np.int64) // self.months
+            return found if (self._of_months(start, found) == times).all() else None
+        assert self.step is not None
+        difference = (times - start).astype(np.int64)
+        return None if (difference % self.step).any() else difference // self.step
+
+    def text(self, time: Any) -> str:
+        """A time of the axis as short as it can be told, on the clocks of its zone."""
+        if self.decimals:
+            return f"{int(time) / 10**self.decimals:.{self.decimals}f}"
+        if not self.zone or not isinstance(time, np.datetime64):
+            return short_text(time)
+        instant = np.array([time]).astype("datetime64[ns]")
+        return short_text(to_wall(instant, self.zone)[0]) + offset_text(int(offsets_of(instant, self.zone)[0]))
+
+    def _turns(self, times: Times) -> NDArray[np.int64] | None:
+        """How many rows a schedule has from 1970 to each of ``times``, or none if it has no row at one of them."""
+        days = times.astype("datetime64[D]")
+        within = (times - days).astype("timedelta64[ns]").astype(np.int64)
+        slots = np.array(self.slots)
+        slot = np.minimum(np.searchsorted(slots, within), len(slots) - 1)
+        mask = [day in self.weekdays for day in range(7)]
+        if not (np.is_busday(days, weekmask=mask) & (slots[slot] == within)).all():
+            return None
+        return np.asarray(np.busday_count("1970-01-01", days, weekmask=mask) * len(slots) + slot)
+
+    def _scheduled(self, turns: NDArray[np.int64]) -> Times:
+        mask = [day in self.weekdays for day in range(7)]
+        first = np.busday_offset("1970-01-01", 0, "forward", weekmask=mask)
+        days = np.busday_offset(first, turns // len(self.slots), weekmask=mask).astype("datetime64[ns]")
+        found: Times = days + np.array(self.slots)[turns % len(self.slots)].astype("timedelta64[ns]")
+        return found
+
+    def _of_months(self, start: Any, steps: NDArray[np.int64]) -> Times:
+        first = np.datetime64(start, "M")
+        within = np.datetime64(start, "ns") - np.datetime64(start, "D")
+        months = first + (steps * self.months).astype("timedelta64[M]")
+        found: Times = anchored(months, self.anchor).astype("datetime64[ns]") + within
+        return found
 
 
-def clock_frequency(step: int) -> Frequency:
+def anchored(months: Times, anchor: str) -> Times:
+    """The day of each of ``months`` that ``anchor`` says: ``15`` (or the last, if it has not so many), or a word."""
+    start, after = months.astype("datetime64[D]"), (months + np.timedelta64(1, "M")).astype("datetime64[D]")
+    last = after - np.timedelta64(1, "D")
+    if anchor == "end":
+        return last
+    if anchor == "first business day":
+        return np.busday_offset(start, 0, "forward")
+    if anchor == "last business day":
+        return np.busday_offset(after, -1, "forward")
+    return np.minimum(start + np.timedelta64(int(anchor) - 1, "D"), last)
+
+
+def short_text(time: Any) -> str:
+    """A time as short as it can be told."""
+    if not isinstance(time, np.datetime64):
+        return str(time)
+    whole = time.astype("datetime64[s]")
+    if whole != time:
+        return str(time.astype("datetime64[ns]")).replace("T", " ").rstrip("0")
+    return str(whole).replace("T", " ").removesuffix(" 00:00:00").removesuffix(":00")
+
+
+def clock_frequency(step: int, zone: str = "") -> Frequency:
     """The frequency of a step of so many nanoseconds."""
+    name = spoken_step(step)
+    return Frequency(name, step, season=_season(step), features=_features(step), zone=zone)
+
+
+def spoken_step(step: int) -> str:
+    """A step of so many nanoseconds as a person would say it."""
     unit, ticks = "second", step / 1e9
-    for name, size in _UNITS.items():
-        if step % int(size.astype("timedelta64[ns]").astype(np.int64)) == 0:
-            unit, ticks = name, step // int(size.astype("timedelta64[ns]").astype(np.int64))
+    for name, size in zip(_UNITS, (_SECOND, _MINUTE, _HOUR, _DAY), strict=True):
+        if step % size == 0:
+            unit, ticks = name, step // size
     if unit == "day" and ticks % 7 == 0:
         unit, ticks = "week", ticks // 7
-    name = f"{ticks:g} {unit}{'' if ticks == 1 else 's'}"
-    return Frequency(name, step, season=_season(step), features=_features(step))
+    return f"{ticks:g} {unit}{'' if ticks == 1 else 's'}"
 
 
-def counted_frequency(step: int) -> Frequency:
-    """The frequency of rows that are only counted."""
-    return Frequency("1 row" if step == 1 else f"{step} units", step)
+def counted_frequency(step: int, decimals: int = 0) -> Frequency:
+    """The frequency of rows that are only counted, in units of so many decimals."""
+    size = step / 10**decimals
+    return Frequency("1 row" if size == 1 else f"{size:g} units", step, decimals=decimals)
 
 
-def calendar_frequency(offset: str) -> Frequency:
-    """The frequency of one of :data:`CALENDAR_STEPS`."""
-    unit, season, features = CALENDAR_STEPS[offset]
-    return Frequency(f"1 {unit}", offset=offset, season=season, features=features)
+def monthly_frequency(months: int, anchor: str = "1") -> Frequency:
+    """The frequency of rows that come every so many months; see :attr:`Frequency.anchor`."""
+    count, unit = (months // 12, "year") if months % 12 == 0 else (1, "quarter") if months == 3 else (months, "month")
+    season = 12 // months if months < 12 and 12 % months == 0 else 1
+    name = f"{count} {unit}{'' if count == 1 else 's'}"
+    features = ("month",) if months % 12 else ()
+    return Frequency(name, season=season, features=features, months=months, anchor=anchor)
 
 
-_SECOND, _MINUTE, _HOUR, _DAY = (int(unit.astype("timedelta64[ns]").astype(np.int64)) for unit in _UNITS.values())
+def scheduled_frequency(weekdays: tuple[int, ...], slots: tuple[int, ...]) -> Frequency:
+    """The frequency of rows at the same times of the day on the same days of the week: a market's, a shop's."""
+    days = spoken_days(weekdays)
+    if len(slots) == 1:
+        name = "1 business day" if weekdays == (0, 1, 2, 3, 4) else f"1 day ({days})"
+        return Frequency(name, season=len(weekdays), features=_features(_DAY), weekdays=weekdays, slots=slots)
+    steps = np.diff(slots)
+    common = int(steps.min())
+    hours = f"{_hour(slots[0])} to {_hour(slots[-1])}, {days}"
+    name = f"{spoken_step(common)} ({hours})" if (steps == common).all() else f"{len(slots)} times a day ({hours})"
+    return Frequency(name, season=len(slots), features=_features(common), weekdays=weekdays, slots=slots)
+
+
+def spoken_days(weekdays: tuple[int, ...]) -> str:
+    """``Monday to Friday``, or each day by its name."""
+    if len(weekdays) == 7:
+        return "every day"
+    for first in weekdays:
+        if len(weekdays) > 2 and {(first + step) % 7 for step in range(len(weekdays))} == set(weekdays):
+            return f"{WEEKDAYS[first]} to {WEEKDAYS[(first + len(weekdays) - 1) % 7]}"
+    return ", ".join(WEEKDAYS[day] for day in weekdays)
+
+
+def _hour(slot: int) -> str:
+    return f"{slot // _HOUR:02}:{slot % _HOUR // _MINUTE:02}"
 
 
 def _season(step: int) -> int:
@@ -138,4 +273,5 @@ def calendar_features(times: Times, frequency: Frequency) -> NDArray[np.float64]
     """The features of the frequency at each time, ``(time, features)``, each between -0.5 and 0.5."""
     if not frequency.features:
         return np.zeros((len(times), 0))
-    return np.stack([_FEATURES[name](times) for name in frequency.features], axis=1)
+    walls = to_wall(times, frequency.zone) if frequency.zone else times
+    return np.stack([_FEATURES[name](walls) for name in frequency.features], axis=1)

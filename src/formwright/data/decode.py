@@ -7,16 +7,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.preprocess import PictureError, is_grey, open_picture, read_picture, upright_size
+from formwright.data.deep import is_deep
+from formwright.data.preprocess import PictureError, deep_extent, is_grey, open_picture, read_picture, upright_size
 from formwright.data.splits import evenly_spaced
 from formwright.errors import UserError
+from formwright.levels import UNKNOWN, Levels, joined
 from formwright.resizing import LARGEST_BOX, Resizing
 
 if TYPE_CHECKING:
@@ -37,10 +39,14 @@ _CHUNK = 64
 
 
 class Header(NamedTuple):
-    """What a file says before its pixels are decoded: upright size in pixels, and whether its mode is grey."""
+    """What a file says before its pixels are decoded.
+
+    Upright size in pixels, whether its mode is grey, and whether it has more than eight bits per channel.
+    """
 
     size: Size
     grey: bool
+    deep: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Form:
     channels: int
     note: str
     resizing: Resizing = LARGEST_BOX
+    levels: Levels = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -117,19 +124,34 @@ def decode_files(
     """Decode ``files`` into ``(n, height, width, channels)``; also returns the form and the faults (index to reason).
 
     The form is decided from up to 1,000 evenly spaced headers. Should the rest contradict it (the sizes are not all the
-    same after all, or there is colour), it is decided again from all headers and the pictures are decoded once more.
+    same after all, there is colour, or more than eight bits), it is decided again from all headers and the pictures are
+    decoded once more.
     """
     sample = evenly_spaced(np.arange(len(files)), _SAMPLE).tolist()
     headers = [header for header in _in_threads(lambda index: _header(root / files[index]), sample) if header]
+    levels = None
     while True:
-        form = infer_form(headers, wishes)
+        if levels is None and any(header.deep for header in headers):
+            levels = find_levels([root / file for file in files])
+        form = replace(infer_form(headers, wishes), levels=levels or UNKNOWN)
         images, seen, faults = _decode(root, files, form, progress)
         if not seen or _agrees(form, headers, infer_form(seen, wishes), seen):
             return images, form, faults
         headers = seen
 
 
+def find_levels(files: Sequence[Path]) -> Levels:
+    """The levels of pictures of which some have more than eight bits per channel, from all of them."""
+    found = [extent for extent in _in_threads(lambda index: deep_extent(files[index]), range(len(files))) if extent]
+    integers, floats = (joined(extent for is_float, extent in found if is_float is kind) for kind in (False, True))
+    return Levels(
+        integers.range(floats=False) if integers.finite else None, floats.range(floats=True) if floats.finite else None
+    )
+
+
 def _agrees(form: Form, sample: list[Header], again: Form, seen: list[Header]) -> bool:
+    if any(header.deep for header in seen) and not any(header.deep for header in sample):
+        return False
     both_mixed = len({header.size for header in sample}) > 1 and len({header.size for header in seen}) > 1
     return form.channels == again.channels and (form.size == again.size or both_mixed)
 
@@ -137,7 +159,8 @@ def _agrees(form: Form, sample: list[Header], again: Form, seen: list[Header]) -
 def _header(path: Path) -> Header | None:
     try:
         with open_picture(path) as image:
-            return Header(upright_size(image), is_grey(image))
+            deep = is_deep(image)  # before the orientation is looked for, which decodes a PNG
+            return Header(upright_size(image), is_grey(image), deep)
     except PictureError:
         return None  # it is reported when it is decoded
 
@@ -151,11 +174,13 @@ def _decode(
 
     def decode(index: int) -> Header | str:
         try:
-            picture = read_picture(root / files[index], form.size, form.channels, resizing=form.resizing)
+            picture = read_picture(
+                root / files[index], form.size, form.channels, resizing=form.resizing, levels=form.levels
+            )
         except PictureError as error:
             return error.reason
         images[index] = picture.pixels
-        return Header(picture.native_size, picture.grey)
+        return Header(picture.native_size, picture.grey, picture.deep)
 
     for index, outcome in enumerate(_in_threads(decode, range(len(files)), progress)):
         if isinstance(outcome, str):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from formwright.data.preprocess import readable_suffixes
 from formwright.data.splits import TEST, TRAIN, VAL
+from formwright.data.walk import Tree, holds_results, is_hidden, some
 from formwright.errors import UserError
 
 PART_NAMES = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
@@ -42,37 +43,44 @@ class Kind:
     example: str
 
 
-def list_pictures(root: Path) -> Listing:
+def list_pictures(root: Path, *, out: Path | None = None) -> Listing:
     """As :func:`list_classes`, of pictures."""
-    return list_classes(root, Kind("pictures", _is_picture, "cat"))
+    return list_classes(root, Kind("pictures", _is_picture, "cat"), out=out)
 
 
-def list_classes(root: Path, kind: Kind) -> Listing:
+def list_classes(root: Path, kind: Kind, *, out: Path | None = None) -> Listing:
     """List the files of a kind below ``root`` with their classes and parts.
+
+    Links are followed. Hidden files, and the results of runs (such as that in ``out``), are no data.
 
     Raises:
         UserError: the folder may not be read, is empty, holds files without class folders, holds fewer than two
             classes, or has classes without files.
     """
-    children = list_folder(root)
-    folders = [entry.name for entry in children if entry.is_dir()]
+    list_folder(root)
+    tree = Tree(root, out=out)
+    top = tree.top()
+    folders = [name for name in top.folders if not tree.is_for_results(name, kind.accepts)]
     notes: list[str] = []
-    part_folders = _part_folders(root, folders, kind)
+    part_folders = _part_folders(tree, folders, kind)
     if part_folders:
-        sources = [(part, f"{name}/") for name, part in part_folders.items()]
+        sources = [(part, name) for name, part in part_folders.items()]
         unused = sorted(set(folders) - set(part_folders))
         if unused:
             notes.append(f"Folders beside train/ were left out: {some(unused)}.")
     else:
         sources = [(TRAIN, "")]
-        loose = [entry.name for entry in children if not entry.is_dir() and kind.accepts(entry.name)]
+        loose = [name for name in top.files if kind.accepts(name)]
         if loose and not folders:
             raise UserError(
                 f"{root} holds {len(loose)} {kind.samples} but no folders; a sub-folder per class is expected: move "
                 f"each class's {kind.samples} into a folder named after it, such as {root / kind.example / loose[0]}."
             )
         if loose:
-            notes.append(f"{len(loose)} {kind.samples} outside the class folders were left out: {some(sorted(loose))}.")
+            notes.append(f"{len(loose)} {kind.samples} outside the class folders were left out: {some(loose)}.")
+    broken = [name for name in top.files if not (root / name).exists() and not kind.accepts(name)]
+    if broken:
+        notes.append(f"Links that lead nowhere were left out: {some(broken)}.")
     if not folders:
         raise UserError(f"{root} holds no class folders; a sub-folder per class with its {kind.samples} is expected.")
 
@@ -80,13 +88,12 @@ def list_classes(root: Path, kind: Kind) -> Listing:
     empty: list[str] = []
     other_files: list[str] = []
     for part, prefix in sources:
-        class_folders = [entry.name for entry in list_folder(root / prefix) if entry.is_dir()]
-        for name in class_folders:
-            accepted, others = _files(root, f"{prefix}{name}", kind)
+        for name in tree.top(prefix).folders if prefix else folders:
+            accepted, others = _files(tree, f"{prefix}/{name}" if prefix else name, kind)
             found += [(file, name, part) for file in accepted]
             other_files += others
             if not accepted and part == TRAIN:
-                empty.append(f"{prefix}{name}")
+                empty.append(f"{prefix}/{name}" if prefix else name)
     class_names = sorted({name for _, name, part in found if part == TRAIN})
     _check_classes(root, class_names, empty, folders, kind)
     unknown = sorted({name for _, name, _ in found} - set(class_names))
@@ -98,6 +105,7 @@ def list_classes(root: Path, kind: Kind) -> Listing:
         )
     if other_files:
         notes.append(f"{len(other_files)} files that are not {kind.samples} were left out: {some(other_files)}.")
+    notes += tree.left_out.notes()
     index = {name: number for number, name in enumerate(class_names)}
     parts = np.array([part for _, _, part in found], np.int8)
     return Listing(
@@ -124,8 +132,9 @@ def _check_classes(root: Path, class_names: list[str], empty: list[str], folders
         )
 
 
-def _part_folders(root: Path, folders: list[str], kind: Kind) -> dict[str, int]:
+def _part_folders(tree: Tree, folders: list[str], kind: Kind) -> dict[str, int]:
     """The folders that are train/val/test, or none: a folder ``train`` with pictures in it is a class of its own."""
+    root = tree.root
     parts = {name: PART_NAMES[name.lower()] for name in folders if name.lower() in PART_NAMES}
     if TRAIN not in parts.values():
         if parts and len(parts) == len(folders):
@@ -136,8 +145,8 @@ def _part_folders(root: Path, folders: list[str], kind: Kind) -> dict[str, int]:
         return {}
     usable = {}
     for name, part in parts.items():
-        entries = list_folder(root / name)
-        if any(entry.is_dir() for entry in entries) and not any(kind.accepts(entry.name) for entry in entries):
+        inside = tree.top(name)
+        if inside.folders and not any(map(kind.accepts, inside.files)):
             usable[name] = part
     if TRAIN not in usable.values():
         return {}
@@ -150,20 +159,18 @@ def _part_folders(root: Path, folders: list[str], kind: Kind) -> dict[str, int]:
 def holds_pictures(root: Path, most: int = 2000) -> bool:
     """Whether a folder is one of pictures: of the first ``most`` files, more than half are, or it holds IDX files."""
     pictures = seen = 0
-    for _, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        for name in files:
-            if "idx" in name and "images" in name:
-                return True
-            seen += not _is_hidden(name)
-            pictures += not _is_hidden(name) and _is_picture(name)
+    for entries in Tree(root, strict=False).walk():
+        if any("idx" in name and "images" in name for name in entries.files):
+            return True
+        seen += len(entries.files)
+        pictures += sum(map(_is_picture, entries.files))
         if seen >= most:
             break
     return 2 * pictures > seen
 
 
 def list_folder(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, hidden files left out, by name.
+    """What is in a folder, hidden files and results of runs left out, by name.
 
     Raises:
         UserError: it may not be listed, or there is nothing in it.
@@ -174,31 +181,22 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
         raise UserError(f"{folder} cannot be listed ({error.strerror}); give yourself the right to read it.") from error
     if not entries:
         raise UserError(f"{folder} is empty; a folder with a sub-folder of pictures per class is expected.")
-    return [entry for entry in entries if not _is_hidden(entry.name)]
+    return [entry for entry in entries if not (is_hidden(entry.name) or (entry.is_dir() and holds_results(entry)))]
 
 
-def _files(root: Path, folder: str, kind: Kind) -> tuple[list[str], list[str]]:
+def _files(tree: Tree, folder: str, kind: Kind) -> tuple[list[str], list[str]]:
     """Relative names of the files of a kind and of the other files below ``folder``, at any depth, sorted."""
     accepted: list[str] = []
     others: list[str] = []
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed ({error.strerror}); give yourself the right to read it.")
-
-    for where, folders, files in os.walk(root / folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        for name in sorted(files):
-            if not _is_hidden(name):
-                (accepted if kind.accepts(name) else others).append(Path(where, name).relative_to(root).as_posix())
+    for entries in tree.walk(folder):
+        for name in entries.files:
+            where = entries.folder.relative_to(tree.root) / name
+            (accepted if kind.accepts(name) else others).append(where.as_posix())
     return accepted, others
 
 
 def _is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in readable_suffixes()
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 def copies_note(count: int, one: str, many: str) -> str:
@@ -211,8 +209,3 @@ def skipped_note(count: int, named: str) -> str:
     """That so many files were skipped, of which some are named."""
     files, were = ("1 file", "was") if count == 1 else (f"{count:,} files", "were")
     return f"{files} that cannot be read {were} skipped: {named}."
-
-
-def some(names: list[str], most: int = 3) -> str:
-    """The first ``most`` names and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

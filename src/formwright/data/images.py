@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from formwright.data.arrays import ArrayData, find_idx_parts, join_parts, read_idx_parts, read_npz, resize_pictures
 from formwright.data.decode import MAX_SIDE, Form, Header, Progress, Wishes, compact, decode_files, infer_form
-from formwright.data.folders import copies_note, list_folder, list_pictures, skipped_note, some
+from formwright.data.folders import Listing, copies_note, list_folder, list_pictures, skipped_note
+from formwright.data.picture_tables import find_table, is_table, list_table
 from formwright.data.samples import digits
 from formwright.data.splits import (
     TEST,
@@ -27,7 +28,9 @@ from formwright.data.splits import (
     save_splits,
     split_pictures,
 )
+from formwright.data.walk import some
 from formwright.errors import UserError
+from formwright.levels import UNKNOWN, Levels
 from formwright.resizing import LARGEST_BOX, Resizing
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ class ImageData:
     ``(n,)`` indexes ``class_names``; ``files`` names each picture for reports and records (relative to ``source`` for a
     folder, ``[index]`` for arrays). ``mean`` and ``std`` are those of the training pictures, or those of the weights
     that models start from, one value per channel, with pixels scaled to 0..1; ``resizing`` is how all pictures were
-    brought to their size. ``notes`` says in sentences what was inferred, left out or noticed.
+    brought to their size, ``levels`` what became of values of more than eight bits. ``notes`` says in sentences what
+    was inferred, left out or noticed.
     """
 
     images: NDArray[np.uint8]
@@ -58,6 +62,7 @@ class ImageData:
     std: tuple[float, ...]
     hash: str
     resizing: Resizing = LARGEST_BOX
+    levels: Levels = UNKNOWN
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -100,18 +105,23 @@ def read_images(
     max_side: int = MAX_SIDE,
     prepared: Preprocessing | None = None,
     least_side: int = 1,
+    label_column: str | None = None,
+    encoding: str | None = None,
+    out: Path | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read image classification data, bring it to one size and split it.
 
-    ``path`` is a folder with a sub-folder per class (optionally within train, val and test folders), an ``.npz`` file,
+    ``path`` is a folder with a sub-folder per class (optionally within train, val and test folders), a table of files
+    and classes or the folder that it lies in (:mod:`formwright.data.picture_tables`; ``encoding``), an ``.npz`` file,
     an IDX images file or a folder of IDX files, or None for scikit-learn's digits. ``size`` (pixels, or height and
     width) and ``channels`` (1 or 3) are inferred where not given, the size up to ``max_side``; see
     :func:`formwright.data.decode.infer_form`. How pictures were ``prepared`` for the weights that models start from
     decides on the size, unless it is much larger than the pictures and these models take a shorter side
     (``least_side``), and on mean and deviation. Parts without a folder of their own are drawn by ``seed``; see
     :func:`formwright.data.splits.split_pictures`. ``skip_bad`` leaves out files that cannot be read instead of refusing
-    the data. ``progress(done, total)`` is called as pictures are decoded.
+    the data. Results of runs, such as that in ``out``, are no pictures. ``progress(done, total)`` is called as pictures
+    are decoded.
 
     Raises:
         UserError: the data is missing, unreadable, damaged, or cannot be learned from; one sentence says which and
@@ -126,10 +136,16 @@ def read_images(
         arrays = ArrayData(images, labels, class_names, np.full(len(labels), TRAIN, np.int8))
         return _from_array_data(arrays, "scikit-learn digits", wishes, seed)
     path = Path(path).expanduser()
+    table = path if is_table(path) else find_table(path)
+    if table is not None:
+        listing = list_table(table, label=label_column, encoding=encoding, skip_bad=skip_bad, out=out)
+        return _from_listing(table.parent, listing, wishes, seed, skip_bad, progress, source=path)
+    if label_column is not None:
+        raise UserError(f"{path} holds no table that names its pictures, so there is no column {label_column!r}.")
     if _is_folder(path):
         pairs = find_idx_parts(path, [entry.name for entry in list_folder(path)])
         if not pairs:
-            return _read_folder(path, wishes, seed, skip_bad, progress)
+            return _read_folder(path, wishes, seed, skip_bad, out, progress)
     elif path.suffix == ".npz":
         return _from_array_data(read_npz(path), str(path), wishes, seed, progress)
     else:
@@ -137,8 +153,9 @@ def read_images(
         pairs = find_idx_parts(path.parent, beside, path.name)
         if not pairs:
             raise UserError(
-                f"{path} is a file of a kind that is not read; a folder with a sub-folder per class, an .npz file or "
-                "an IDX images file (such as train-images-idx3-ubyte.gz) is expected: unpack it or give its folder."
+                f"{path} is a file of a kind that is not read; a folder with a sub-folder per class, a table of files "
+                "and classes, an .npz file or an IDX images file (such as train-images-idx3-ubyte.gz) is "
+                "expected: unpack it or give its folder."
             )
     return _from_array_data(read_idx_parts(pairs), str(path), wishes, seed, progress)
 
@@ -165,7 +182,7 @@ def from_arrays(
     max_side: int = MAX_SIDE,
     source: str = "arrays",
 ) -> ImageData:
-    """As :func:`read_images`, from pictures and labels in memory; see ``as_pictures`` for the shapes and ranges taken.
+    """As :func:`read_images`, from pictures and labels in memory; see ``join_parts`` for the shapes and ranges taken.
 
     ``class_names`` name the label values in ascending order.
     """
@@ -179,23 +196,37 @@ def from_arrays(
     return _from_array_data(data, source, Wishes(_check_size(size), channels, max_side), seed)
 
 
-def _read_folder(root: Path, wishes: Wishes, seed: int, skip_bad: bool, progress: Progress | None) -> ImageData:
-    listing = list_pictures(root)
+def _read_folder(
+    root: Path, wishes: Wishes, seed: int, skip_bad: bool, out: Path | None, progress: Progress | None
+) -> ImageData:
+    return _from_listing(root, list_pictures(root, out=out), wishes, seed, skip_bad, progress, source=root)
+
+
+def _from_listing(
+    root: Path,
+    listing: Listing,
+    wishes: Wishes,
+    seed: int,
+    skip_bad: bool,
+    progress: Progress | None,
+    *,
+    source: Path,
+) -> ImageData:
     counts = np.bincount(listing.labels[listing.parts == TRAIN], minlength=len(listing.class_names))
     check_class_counts(counts, listing.class_names, listing.given)
     images, form, faults = decode_files(root, listing.files, wishes, progress)
     if faults and (not skip_bad or len(faults) == len(listing.files)):
         raise UserError(_bad_files(root, listing.files, faults))
     keep = np.setdiff1d(np.arange(len(listing.files)), np.array(list(faults), np.int64))
-    notes = list(listing.notes)
+    notes = [*listing.notes, *form.levels.told()]
     if faults:
         images = compact(images, keep)
         named = some([f"{listing.files[index]} ({reason})" for index, reason in faults.items()], most=5)
         notes.append(skipped_note(len(faults), named))
     return _assemble(
-        ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes),
+        ArrayData(images, listing.labels[keep], listing.class_names, listing.parts[keep], notes, form.levels),
         files=tuple(listing.files[index] for index in keep),
-        source=str(root),
+        source=str(source),
         form=form,
         wishes=wishes,
         seed=seed,
@@ -275,6 +306,7 @@ def _assemble(
         std=std,
         hash=fingerprint(files, data.labels, digests),
         resizing=form.resizing,
+        levels=data.levels,
         skipped=skipped,
         notes=tuple(notes),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,25 @@ from formwright.data.series import Scaling, fill_forward
 from formwright.data.series_files import (
     SERIES_NAMES,
     TIME_NAMES,
+    cells_of,
     column_of,
+    drop_bad_cells,
+    drop_bad_times,
     groups_of,
     mostly_numbers,
-    numbers,
-    read_frame,
 )
-from formwright.data.splits import Split, check_splits, content_digests, fingerprint, save_splits, split_pictures
+from formwright.data.sheets import Sheet, read_sheet
+from formwright.data.splits import (
+    Split,
+    check_splits,
+    content_digests,
+    fingerprint,
+    in_order,
+    save_splits,
+    split_pictures,
+)
 from formwright.data.tables import LABEL_NAMES
-from formwright.data.time_axis import FIRST_ROW, read_times
+from formwright.data.time_axis import order_faults
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,29 +104,50 @@ def prepared(values: NDArray[np.float64], scaling: Scaling, length: int) -> NDAr
 
 
 def read_labelled_series(
-    path: str | Path, *, label: str | None = None, series: str | None = None, time: str | None = None, seed: int = 0
+    path: str | Path,
+    *,
+    label: str | None = None,
+    series: str | None = None,
+    time: str | None = None,
+    seed: int = 0,
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> LabelledSeries:
     """Read series and their classes from a ``.csv``, ``.parquet`` or ``.feather`` table, and split them by class.
 
     A table in which rows share the name of a series (``series``) has a row for each step; its columns of numbers are
     variates, and the order is that of the column ``time`` or of the rows. In any other table each row is a series.
+    Classes and names are texts, as they are written. ``skip_bad`` leaves out rows that cannot be used, and counts them.
 
     Raises:
         UserError: the table, a column or a cell cannot be used; row and column are named.
     """
-    frame = read_frame(path)
-    columns, guesses = find_columns(frame, label, series, time)
-    raw, names, first_rows = split_rows(frame, columns)
-    texts = _labels(frame, columns, first_rows)
-    class_names = tuple(sorted(set(texts), key=_order))
+    sheet = read_sheet(path, encoding=encoding, skip_bad=skip_bad, keep=(label, series, time))
+    columns, guesses = find_columns(sheet.frame, label, series, time)
+    if skip_bad:
+        drop_bad_rows(sheet, columns)
+        drop_bad_cells(sheet, (), columns.label)
+    raw, names, bad = split_rows(sheet, columns)
+    if bad:
+        raise UserError(next(iter(bad.values())))
+    texts = _labels(sheet, columns)
+    class_names = in_order(texts)
     if not 2 <= len(class_names) <= min(MOST_CLASSES, max(2, len(texts) // 3)):
         raise UserError(
             f"Column {columns.label!r} has {len(class_names)} different classes for {len(texts)} series; at least two, "
             "and a few series of each, are expected: name the column of classes with --label-column."
         )
     labels = np.array([class_names.index(text) for text in texts], np.int64)
+    notes = [*sheet.notes, *guesses]
     return labelled_series(
-        raw, labels, class_names, names=names, columns=columns, source=str(path), seed=seed, notes=guesses
+        raw,
+        labels,
+        class_names,
+        names=names,
+        columns=columns,
+        source=str(path),
+        seed=seed,
+        notes=notes,
     )
 
 
@@ -211,73 +242,62 @@ def find_columns(
     return Columns(label, values, series, time), guesses
 
 
-def split_rows(frame: pd.DataFrame, columns: Columns) -> tuple[list[NDArray[np.float64]], list[str], NDArray[np.int64]]:
-    """Each series ``(steps, variates)``, its name, and its first row (from 0).
-
-    Raises:
-        UserError: a cell holds no number, or the times of a series repeat or run backwards; row and column are named.
-    """
-    values = np.stack([numbers(frame, name) for name in columns.values], axis=1)
+def drop_bad_rows(sheet: Sheet, columns: Columns) -> None:
+    """Leave out the rows of a sheet whose numbers, time or series cannot be read."""
+    if columns.time is not None:
+        drop_bad_times(sheet, columns.time)
+    drop_bad_cells(sheet, columns.values, columns.series)
     if columns.series is None:
-        empty = np.flatnonzero(~np.isfinite(values).any(1))
-        if len(empty):
-            raise UserError(f"Row {int(empty[0]) + FIRST_ROW} holds no numbers; fill it in, or leave it out.")
-        raw = [row[: int(np.flatnonzero(np.isfinite(row))[-1]) + 1, None] for row in values]
-        return raw, [f"row {row + FIRST_ROW}" for row in range(len(frame))], np.arange(len(frame))
-    groups = groups_of(frame, columns.series)
-    times = None if columns.time is None else read_times(frame[columns.time], columns.time)
-    for name, rows in groups.items():
-        steps = np.diff(times[rows]).astype(np.int64) if times is not None else np.ones(len(rows) - 1)
-        wrong = np.flatnonzero(steps <= 0)
-        if len(wrong):
-            row = int(rows[wrong[0] + 1]) + FIRST_ROW
-            raise UserError(
-                f"Column {columns.time!r} of series {name!r} is not in order in row {row}; sort the rows by time, and "
-                "leave out repeated ones."
-            )
-    return (
-        [values[rows] for rows in groups.values()],
-        list(groups),
-        np.array([int(rows[0]) for rows in groups.values()]),
-    )
+        empty = sheet.frame[list(columns.values)].isna().all(axis=1).to_numpy()
+        if not empty.all():
+            sheet.drop(empty, ["it holds no numbers"] * int(empty.sum()))
 
 
-def _labels(frame: pd.DataFrame, columns: Columns, first_rows: NDArray[np.int64]) -> list[str]:
-    """The class of each series.
+def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
+    """Each series ``(steps, variates)`` and its name; and by name why others cannot be used.
+
+    That is so where a cell holds no number, or times repeat or run backwards; row and column are named.
+    """
+    frame = sheet.frame
+    values, faults = cells_of(frame, columns.values)
+    if columns.series is None:
+        groups = {f"row {number}": np.array([row]) for row, number in enumerate(frame.index)}
+        for row in np.flatnonzero(~np.isfinite(values).any(1)).tolist():
+            faults.setdefault(row, f"Row {frame.index[row]} holds no numbers; fill it in, or leave it out.")
+    else:
+        groups = groups_of(sheet, columns.series)
+    bad = {name: faults[row] for name, rows in groups.items() for row in rows.tolist()[::-1] if row in faults}
+    if columns.series is not None and columns.time is not None:
+        bad |= order_faults(frame[columns.time], columns.time, groups)
+    good = {name: rows for name, rows in groups.items() if name not in bad}
+    if columns.series is None:
+        raw = [values[rows[0]] for rows in good.values()]
+        return [row[: int(np.flatnonzero(np.isfinite(row))[-1]) + 1, None] for row in raw], list(good), bad
+    return [values[rows] for rows in good.values()], list(good), bad
+
+
+def _labels(sheet: Sheet, columns: Columns) -> list[str]:
+    """The class of each series, as it is written.
 
     Raises:
         UserError: a class is missing, or a series has several; names the row.
     """
-    missing = frame[columns.label].isna().to_numpy()
-    if missing.any():
-        row = int(np.flatnonzero(missing)[0]) + FIRST_ROW
+    texts, numbers = sheet.text(columns.label).tolist(), sheet.frame.index
+    if None in texts:
+        row = numbers[texts.index(None)]
         raise UserError(f"Column {columns.label!r} has no class in row {row}; fill it in, or leave the row out.")
-    texts = [_plain(value) for value in frame[columns.label].tolist()]
     if columns.series is None:
         return texts
     found = []
-    for name, rows in groups_of(frame, columns.series).items():
+    for name, rows in groups_of(sheet, columns.series).items():
         other = next((int(row) for row in rows if texts[row] != texts[rows[0]]), None)
         if other is not None:
             raise UserError(
-                f"Series {name!r} has class {texts[rows[0]]!r} at first and {texts[other]!r} in row "
-                f"{other + FIRST_ROW}; a series has one class."
+                f"Series {name!r} has class {texts[rows[0]]!r} at first and {texts[other]!r} in row {numbers[other]}; "
+                "a series has one class."
             )
         found.append(texts[rows[0]])
     return found
-
-
-def _plain(value: Any) -> str:
-    """``1.0`` is the class ``1``."""
-    return str(int(value)) if isinstance(value, float) and value == int(value) else str(value).strip()
-
-
-def _order(name: str) -> tuple[int, float, str]:
-    """Numbers by their value, then names by the alphabet."""
-    try:
-        return 0, float(name), name
-    except ValueError:
-        return 1, 0.0, name
 
 
 def _digests(raw: Sequence[NDArray[np.float64]]) -> NDArray[np.uint64]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.folders import some
+from formwright.data.delimited import told
+from formwright.data.encodings import decode, marked_wide, read_bytes
 from formwright.data.preprocess import readable_suffixes
 from formwright.data.splits import TEST, TRAIN, VAL
-from formwright.data.tables import SUFFIXES, decode, read_bytes
+from formwright.data.tables import SUFFIXES
 from formwright.data.text import PART_NAMES
+from formwright.data.walk import Tree, some
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
 
@@ -26,6 +28,7 @@ FEWEST_CHARACTERS = 500
 SCHEMA_VERSION = 1
 _SNIFF = 8192
 _MOST_FILES = 200_000
+_LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ def reads_like_text(path: Path) -> bool:
             start = file.read(_SNIFF)
     except OSError:
         return False
+    if marked_wide(start):
+        return True
     if b"\0" in start:
         return False
     try:
@@ -70,27 +75,37 @@ def reads_like_text(path: Path) -> bool:
     return bool(start.strip())
 
 
-def list_texts(root: Path) -> tuple[list[str], list[str]]:
-    """Files below a folder that are texts, and those that are not; hidden ones are left out."""
+def _is_meant_as_text(path: Path) -> bool:
+    """Whether a file has the name of a text, and no byte that texts of any encoding lack: the reader says what is."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_SNIFF)
+    except OSError:
+        return False
+    return path.suffix.lower() in _TEXT_SUFFIXES and bool(start.strip()) and b"\0" not in start
+
+
+def list_texts(tree: Tree) -> tuple[list[str], list[str]]:
+    """Files below a folder that are texts, and those that are not."""
     texts: list[str] = []
     others: list[str] = []
-    for where, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        for name in sorted(files):
-            if name.startswith("."):
-                continue
-            path = Path(where, name)
-            (texts if reads_like_text(path) else others).append(path.relative_to(root).as_posix())
+    for entries in tree.walk():
+        for name in entries.files:
+            path = entries.folder / name
+            (texts if reads_like_text(path) else others).append(path.relative_to(tree.root).as_posix())
         if len(texts) + len(others) > _MOST_FILES:
-            raise UserError(f"{root} holds more than {_MOST_FILES:,} files; give a smaller folder.")
+            raise UserError(f"{tree.root} holds more than {_MOST_FILES:,} files; give a smaller folder.")
     return texts, others
 
 
-def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
+def read_language(
+    path: str | Path, *, encoding: str | None = None, skip_bad: bool = False, out: Path | None = None
+) -> LanguageData:
     """Read running text: a file, or all text files below a folder, in the order of their names.
 
     The last tenth is the test part and the tenth before it the validation part; a folder with files called train, val
-    (or valid, dev) and test is divided as it says.
+    (or valid, dev) and test is divided as it says. Results of runs, such as that in ``out``, are no text. ``encoding``
+    is that of files that are neither marked nor UTF-8.
 
     Raises:
         UserError: there is no text, it is not UTF-8 (the file and row are named), or it is too short.
@@ -98,10 +113,14 @@ def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
     path = Path(path).expanduser()
     notes: list[str] = []
     if path.is_dir():
-        files, others = list_texts(path)
-        bad = [name for name in others if Path(name).suffix.lower() in _TEXT_SUFFIXES and (path / name).stat().st_size]
-        if bad and not skip_bad:
-            decode(read_bytes(path / bad[0]), path / bad[0], skip_bad=False)  # names the row, where one is to blame
+        tree = Tree(path, out=out)
+        files, others = list_texts(tree)
+        notes += tree.left_out.notes()
+        bad = [name for name in others if Path(name).suffix.lower() in _TEXT_SUFFIXES and _holds_bytes(path / name)]
+        if encoding is not None:
+            files, others = sorted({*files, *bad}), [name for name in others if name not in bad]
+        elif bad and not skip_bad:
+            decode(read_bytes(path / bad[0]), path / bad[0])  # names the row, where one is to blame
         if not files:
             raise UserError(f"{path} holds no text files; UTF-8 texts, or a tree of source files, are expected in it.")
         if others:
@@ -110,15 +129,19 @@ def read_language(path: str | Path, *, skip_bad: bool = False) -> LanguageData:
         files = [path.name]
     root = path if path.is_dir() else path.parent
     texts: dict[str, str] = {}
-    unreadable = []
+    unreadable, replaced = [], 0
     for name in files:
         content = read_bytes(root / name)
         try:
-            texts[name] = decode(content, root / name, skip_bad=False)
+            decoded = decode(content, root / name, encoding=encoding)
         except UserError:
             if not skip_bad or not path.is_dir():
                 raise
             unreadable.append(name)
+            continue
+        texts[name] = decoded.text
+        replaced += decoded.replaced
+    notes += told([], replaced)
     if unreadable:
         notes.append(f"{len(unreadable)} files with bytes that are not UTF-8 were left out: {some(unreadable)}.")
     parts, how = _divide(texts)
@@ -158,6 +181,10 @@ _TEXT_SUFFIXES = (
 )
 
 
+def _holds_bytes(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
 def _divide(texts: dict[str, str]) -> tuple[dict[str, str], str]:
     named = {PART_NAMES[Path(name).stem.lower()]: name for name in texts if Path(name).stem.lower() in PART_NAMES}
     if len(texts) == len(named) and TRAIN in named and TEST in named:
@@ -183,22 +210,13 @@ def looks_like_language(path: Path) -> str | None:
     """What running text a path holds, if it does: a text file, or a folder of mostly texts."""
     if path.is_file():
         other = path.suffix.lower() in (*SUFFIXES, *_OTHER_SUFFIXES, *readable_suffixes())
-        return "a text file" if not other and reads_like_text(path) else None
+        return "a text file" if not other and (reads_like_text(path) or _is_meant_as_text(path)) else None
     if not path.is_dir():
         return None
-    seen = texts = 0
-    for where, folders, files in os.walk(path):
-        folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
-        for name in sorted(files):
-            if name.startswith("."):
-                continue
-            seen += 1
-            texts += Path(name).suffix.lower() not in SUFFIXES and reads_like_text(Path(where, name))
-            if seen >= 200:
-                break
-        if seen >= 200:
-            break
-    return "a folder of text files" if texts and 2 * texts > seen else None
+    files = (entries.folder / name for entries in Tree(path, strict=False).walk() for name in entries.files)
+    first = list(itertools.islice(files, _LOOKED_AT))
+    texts = sum(file.suffix.lower() not in SUFFIXES and reads_like_text(file) for file in first)
+    return "a folder of text files" if texts and 2 * texts > len(first) else None
 
 
 def windows(ids: NDArray[np.int64], length: int, *, overlap: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

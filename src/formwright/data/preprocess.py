@@ -5,7 +5,8 @@ Needs NumPy and Pillow only, so that a shipped model can be used without PyTorch
 The rule, in this order:
 
 1. Upright: the EXIF orientation is applied.
-2. Eight bits: 16-bit grey is divided by 257; float grey must lie within 0..1 and is multiplied by 255.
+2. Eight bits: what has more is scaled as :class:`~formwright.levels.Levels` says, which are found from all pictures of
+   a data set. Where nothing is known, 16 bits are divided by 257, and floats must lie within 0..1.
 3. Transparency is laid over white; palettes, CMYK, YCbCr and the like become RGB, or grey where one channel is asked.
 4. The picture is cut and resized to the target as a :class:`~formwright.resizing.Resizing` says. Where nothing else
    is known, the largest centred box with the target's aspect ratio is cut out and resized (bicubic, antialiased), and a
@@ -20,15 +21,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from formwright.data.deep import deep_values, is_deep
 from formwright.errors import UserError
+from formwright.levels import UNKNOWN, Extent, Levels
 from formwright.resizing import LARGEST_BOX, Resizing
 
 #: Pictures with more pixels than this are refused before they are decoded (Pillow's own limit for an error).
@@ -89,34 +93,61 @@ class Picture(NamedTuple):
     pixels: NDArray[np.uint8]
     native_size: tuple[int, int]  # upright height, width
     grey: bool  # of a grey mode; a grey picture stored as RGB does not count
+    deep: bool = False  # more than eight bits per channel
 
 
 def read_picture(
     file: str | Path | BytesIO,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     channels: int,
     name: object = None,
     *,
     resizing: Resizing = LARGEST_BOX,
+    levels: Levels = UNKNOWN,
 ) -> Picture:
-    """Read one picture file by the rule of this module; ``size`` is ``(height, width)``, ``channels`` 1 or 3.
+    """Read one picture file by the rule of this module.
+
+    ``size`` is ``(height, width)``, or none for that of the file; ``channels`` 1 or 3.
 
     Raises:
         PictureError: see :func:`open_picture`; also when the file is truncated or damaged.
     """
     name = file if name is None else name
     with open_picture(file, name) as image:
-        native_size, grey = upright_size(image), is_grey(image)
+        grey, deep = is_grey(image), is_deep(image)
         try:
-            return Picture(to_array(image, size, channels, resizing), native_size, grey)
+            if deep:
+                image = _decoded(image, file, levels)
+            native_size = upright_size(image)
+            return Picture(to_array(image, size or native_size, channels, resizing, levels), native_size, grey, deep)
         except PictureError as error:
             raise PictureError(name, error.reason) from error
         except Exception as error:  # the decoders raise whatever they stumble over
             raise PictureError(name, _reason(error, file)) from error
 
 
+def deep_extent(file: str | Path) -> tuple[bool, Extent] | None:
+    """Whether a file of more than eight bits per channel holds floats, and its extent; none for other files.
+
+    What cannot be read, or holds values that are not finite, says nothing here: reading it tells why.
+    """
+    try:
+        with open_picture(file) as image:
+            if not is_deep(image):
+                return None
+            values = deep_values(image, file)
+    except Exception:  # the decoders raise whatever they stumble over
+        return None
+    extent = Extent.of(_without_alpha(values))
+    return (values.dtype.kind == "f", extent) if extent.finite else None
+
+
 def to_array(
-    image: Image.Image, size: tuple[int, int], channels: int, resizing: Resizing = LARGEST_BOX
+    image: Image.Image,
+    size: tuple[int, int],
+    channels: int,
+    resizing: Resizing = LARGEST_BOX,
+    levels: Levels = UNKNOWN,
 ) -> NDArray[np.uint8]:
     """Turn a Pillow image into a uint8 array ``(height, width, channels)`` by the rule of this module.
 
@@ -131,7 +162,7 @@ def to_array(
     smallest = 2 * max(resizing.least((width, height)))
     image.draft(None, (smallest, smallest))  # does nothing unless `image` is a JPEG that is not decoded yet
     image.load()
-    image = _flatten(_upright(image), "L" if channels == 1 else "RGB")
+    image = _flatten(_upright(image), "L" if channels == 1 else "RGB", levels)
     return np.asarray(_resized(image, (width, height), resizing), dtype=np.uint8).reshape(height, width, channels)
 
 
@@ -169,23 +200,36 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if 2 <= _orientation(image) <= 8 else image
 
 
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
+def _flatten(image: Image.Image, mode: str, levels: Levels) -> Image.Image:
     """Eight bits, no transparency, no palette."""
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
+        image = Image.fromarray(_eight_bits(np.asarray(image), levels))
     if image.has_transparency_data:
         layers = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
     return image if image.mode == mode else image.convert("RGB").convert(mode)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.float64)
-    top = 1.0 if image.mode == "F" else 65535.0
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= top):  # also true of NaN
-        raise PictureError("The picture", f"values from {low:g} to {high:g}; 0 to {top:g} is expected")
-    return Image.fromarray(np.round(values * (255.0 / top)).astype(np.uint8))
+def _decoded(image: Image.Image, file: str | Path | BytesIO, levels: Levels) -> Image.Image:
+    """A picture of more than eight bits with eight, as it lies in the file."""
+    values, orientation = deep_values(image, file), _orientation(image)  # which decodes a PNG in Pillow's way
+    pixels = _eight_bits(_without_alpha(values), levels)
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        pixels = np.concatenate((pixels, (values[..., -1:] >> 8).astype(np.uint8)), axis=2)
+    decoded = Image.fromarray(pixels)
+    decoded.getexif()[_ORIENTATION] = orientation
+    return decoded
+
+
+def _without_alpha(values: NDArray[Any]) -> NDArray[Any]:
+    return values[..., :-1] if values.ndim == 3 and values.shape[2] in (2, 4) else values
+
+
+def _eight_bits(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
+    try:
+        return levels.eight_bits(values)
+    except ValueError as error:
+        raise PictureError("The picture", str(error)) from error
 
 
 def _reason(error: Exception, file: object) -> str:
@@ -196,6 +240,8 @@ def _reason(error: Exception, file: object) -> str:
     match error:
         case PermissionError():
             return "no permission to read it"
+        case FileNotFoundError() if isinstance(file, str | Path) and os.path.islink(file):
+            return f"a link to {os.readlink(file)}, and there is no such file"
         case FileNotFoundError():
             return "there is no such file"
         case IsADirectoryError():

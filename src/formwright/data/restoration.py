@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.data.decode import find_levels
 from formwright.data.degradation import Degradation
 from formwright.data.folders import PART_NAMES, list_folder
-from formwright.data.preprocess import PictureError, is_grey, open_picture, readable_suffixes, to_array, upright_size
+from formwright.data.preprocess import PictureError, is_grey, open_picture, read_picture, readable_suffixes
 from formwright.data.splits import TEST, TEST_SHARE, TRAIN, VAL, VAL_SHARE, content_digests
 from formwright.errors import UserError
-from formwright.files import write_json
+from formwright.files import read_json, write_json
+from formwright.levels import UNKNOWN, Levels
 
 LOW, HIGH = "low", "high"
 #: Sides of a clean picture that a patch and the window of SSIM fit into; scales that are read.
@@ -27,7 +28,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class RestorationData:
-    """Pairs ``low[i]``, ``high[i]`` of uint8 pictures ``(height, width, channels)``, and the part of each."""
+    """Pairs ``low[i]``, ``high[i]`` of uint8 pictures ``(height, width, channels)``, and the part of each.
+
+    ``levels`` says what became of values of more than eight bits.
+    """
 
     source: str
     notes: tuple[str, ...]
@@ -37,6 +41,7 @@ class RestorationData:
     scale: int
     degradation: str
     parts: Mapping[str, NDArray[np.int64]]
+    levels: Levels = UNKNOWN
 
     @property
     def channels(self) -> int:
@@ -55,7 +60,7 @@ class RestorationData:
 
     def check_splits(self, path: str | Path) -> None:
         """Raise a ``UserError`` unless pictures and parts are those recorded in ``path``."""
-        if json.loads(Path(path).read_text()) != self._record():
+        if read_json(Path(path)) != self._record():
             raise UserError(
                 f"{self.source} holds other pictures than those recorded in {path}; give the same as before."
             )
@@ -129,12 +134,13 @@ def read_restoration(
         for name, low, high in (_pairs(folder) if paired else _clean(folder))
     ]
     made = None if paired else Degradation.parse(degradation or "bicubic", scale or 2)
-    names, lows, highs, given, notes, seen = [], [], [], list[int](), list[str](), set[int]()
+    levels = find_levels([path for *_, low, high in files for path in (low, high) if path is not None])
+    names, lows, highs, given, notes, seen = [], [], [], list[int](), levels.told(), set[int]()
     mode = 1 if all(_is_grey(high) for *_, high in files) else 3
     for number, (part, name, poor, file) in enumerate(files):
         try:
-            high = _read(file, mode)
-            low = None if poor is None else _read(poor, mode)
+            high = read_pixels(file, mode, levels)
+            low = None if poor is None else read_pixels(poor, mode, levels)
         except PictureError:
             if not skip_bad:
                 raise
@@ -172,24 +178,17 @@ def read_restoration(
         scale=made.scale if made is not None else scale or 1,
         degradation="pairs of the folders low and high" if made is None else str(made),
         parts=_parts(root, np.array(given, np.int8), seed),
+        levels=levels,
     )
 
 
-def read_pixels(file: Path, channels: int) -> Pixels:
+def read_pixels(file: Path, channels: int, levels: Levels = UNKNOWN) -> Pixels:
     """A picture file as uint8 ``(height, width, channels)``, upright and as large as it is.
 
     Raises:
         UserError: it is not a whole picture.
     """
-    return _read(file, channels)
-
-
-def _read(file: Path, channels: int) -> Pixels:
-    with open_picture(file) as image:
-        try:
-            return to_array(image, upright_size(image), channels)
-        except Exception as error:  # the decoders raise whatever they stumble over
-            raise PictureError(file, f"damaged: {error}") from error
+    return read_picture(file, None, channels, levels=levels).pixels
 
 
 def _is_grey(file: Path) -> bool:
@@ -205,7 +204,7 @@ def _files(folder: Path) -> dict[str, Path]:
     suffixes, found = readable_suffixes(), dict[str, Path]()
     for entry in list_folder(folder):
         path = Path(entry.path)
-        if entry.is_file() and path.suffix.lower() in suffixes:
+        if not entry.is_dir() and path.suffix.lower() in suffixes:
             if path.stem in found:
                 raise UserError(
                     f"{found[path.stem].name} and {path.name} of {folder} have one name; rename one of them."

@@ -6,6 +6,7 @@ computed from the copy of the training part, and gaps are filled from the past a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.calendar import Frequency, calendar_features
+from formwright.data.calendar import Frequency, calendar_features, short_text
 from formwright.data.splits import SCHEMA_VERSION
-from formwright.data.time_axis import as_text
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
 
@@ -132,10 +132,13 @@ class SeriesData:
 
     @cached_property
     def scalings(self) -> tuple[Scaling, ...]:
-        """Of each series, from its training part; of a series that has none, from that of all others."""
+        """Of each series, from its training part; of a series that has no values there, from that of all others."""
         parts = [np.array(series.values[: self.rows(series, "train")[2]]) for series in self.series]
         everything = Scaling.fit(np.concatenate(parts))
-        return tuple(Scaling.fit(values) if len(values) > 1 else everything for values in parts)
+        return tuple(
+            Scaling.fit(values) if len(values) > 1 and np.isfinite(values).any(0).all() else everything
+            for values in parts
+        )
 
     def part_of(self, series: Series, scaling: Scaling, part: Part) -> tuple[Values, Values]:
         """Inputs ``(rows, columns and calendar)`` without gaps, and targets ``(rows, targets)`` with theirs, scaled."""
@@ -150,7 +153,7 @@ class SeriesData:
     def _record(self) -> dict[str, Any]:
         return {
             "schema_version": SCHEMA_VERSION,
-            "borders": [as_text(border) for border in self.borders],
+            "borders": [short_text(border) for border in self.borders],
             "length": self.length,
             "horizon": self.horizon,
             "columns": list(self.layout.columns),
@@ -218,6 +221,8 @@ def arrange(
     if borders is None:
         held_out = max(round(VAL_SHARE * count), horizon), max(round((1 - TRAIN_SHARE - VAL_SHARE) * count), horizon)
         training = count - sum(held_out)
+        if count < 5:
+            raise UserError(f"{count} rows are too few to learn a forecast from and to judge it: give at least 5.")
         if training < horizon + 2:
             raise UserError(
                 f"A horizon of {horizon} steps is too long for {count} rows: training, validation and test each need "
@@ -242,7 +247,44 @@ def arrange(
                 f"No series of {source} is long enough for one window of {length} steps to look back on and {horizon} "
                 f"to forecast in its {part} part; shorten --horizon or --look-back, or give more data."
             )
+        _check_values(data, part)
+    short = [one for one in series if not any(window_count(data, one, part) for part in PARTS)]
+    if short:
+        names = ", ".join(f"{one.name!r} ({len(one.times)} rows)" for one in short[:5])
+        more = f" and {len(short) - 5:,} more" if len(short) > 5 else ""
+        note = f"Too short for {length} steps to look back on and {horizon} to forecast, so not used: {names}{more}."
+        data = dataclasses.replace(data, notes=(*data.notes, note))
     return data
+
+
+def _check_values(data: SeriesData, part: Part) -> None:
+    """Refuse a part that has no value of a column for some step ahead: nothing could be learned or judged there.
+
+    Raises:
+        UserError: names the column and the step.
+    """
+    steps = np.arange(data.horizon)
+    counts = np.zeros((data.horizon, data.variates), np.int64)
+    for one in data.series:
+        windows = window_count(data, one, part)
+        if windows:
+            first = data.rows(one, part)[0] + data.length
+            given = np.isfinite(one.values[:, : data.variates])
+            before = np.concatenate([np.zeros((1, data.variates), np.int64), np.cumsum(given, axis=0)])
+            counts += before[first + steps + windows] - before[first + steps]
+    if (counts == 0).any():
+        step, column = (int(place) for place in np.argwhere(counts == 0)[0])
+        border, later = (data.frequency.text(border) for border in data.borders[:2])
+        where = {
+            "train": f"before {border}, where a model is trained",
+            "val": f"from {border} up to {later}, where candidates are compared",
+            "test": f"from {later} on, where the forecast is judged",
+        }[part]
+        raise UserError(
+            f"Column {data.layout.targets[column]!r} of {data.source} has no value {where}"
+            + (f", {step + 1} steps ahead" if step else "")
+            + "; fill it in, leave rows without values out, or choose other columns with --target."
+        )
 
 
 def window_count(data: SeriesData, series: Series, part: Part) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency
+from formwright.data.encodings import Decoded, start_of
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
-from formwright.data.time_axis import FIRST_ROW, common_frequency, on_regular_axis, read_times
+from formwright.data.series_checks import told_left_out, useless_series, without_useless
+from formwright.data.sheets import READERS, Sheet, read_sheet, sheet_of
+from formwright.data.time_axis import Wanted, on_regular_axis, read_axis
+from formwright.data.times.formats import ISO, TimeFormat
+from formwright.data.times.readings import readings
+from formwright.data.times.zones import check_zone
 from formwright.errors import UnknownNameError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Names under which people keep the time and the name of a series.
-TIME_NAMES = ("time", "date", "datetime", "timestamp", "ds", "period", "month", "day")
+TIME_NAMES = (
+    *("time", "date", "datetime", "timestamp", "ds", "period", "datum", "fecha", "month", "day"),
+    *("yyyymm", "yyyymmdd", "year", "quarter", "week"),
+)
 SERIES_NAMES = ("unique_id", "series", "series_id", "item_id", "id", "name", "key")
-_READERS = {
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "CSV",
-    ".parquet": "Parquet",
-    ".feather": "Feather",
-    ".arrow": "Feather",
-}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class SeriesTable:
         time_column: the name of the column of times.
         series_column: the name of the column of series' names, if the table is long.
         notes: what the user should know: gaps that were found, columns that were left out.
+        time_format: how the column of times is written.
+        left_out: series that cannot be used, and why.
     """
 
     source: str
@@ -52,6 +55,8 @@ class SeriesTable:
     time_column: str
     series_column: str | None
     notes: tuple[str, ...]
+    time_format: TimeFormat = ISO
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_series(
@@ -63,6 +68,10 @@ def read_series(
     time: str | None = None,
     series: str | None = None,
     known: Sequence[str] = (),
+    time_format: str | None = None,
+    time_zone: str | None = None,
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> tuple[SeriesTable, SeriesData]:
     """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
 
@@ -74,11 +83,26 @@ def read_series(
         time: the column of times; found by its name or content if unset.
         series: the column that says which series a row is of, in a long table; found if unset.
         known: columns that are known ahead of time, such as prices and holidays.
+        time_format: how times are written, where that may be read in two ways: ``day-first``, ``month-first``,
+            ``year-first``, a pattern such as ``%d/%m/%Y``, or the unit of numbers since 1970 (``s``, ``ms``, ``us``).
+        time_zone: whose clocks times are of that do not say so; in it, days have 23 to 25 hours.
+        encoding: of a CSV file that is neither marked nor UTF-8.
+        skip_bad: leave out rows that cannot be used, and count them, instead of refusing their series.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    table = read_table(path, target=target, time=time, series=series, known=known)
+    wanted = Wanted(order=time_format or "", zone=check_zone(time_zone) if time_zone else "")
+    table = read_table(
+        path,
+        target=target,
+        time=time,
+        series=series,
+        known=known,
+        wanted=wanted,
+        encoding=encoding,
+        skip_bad=skip_bad,
+    )
     return table, arrange(
         table.series,
         table.layout,
@@ -99,20 +123,26 @@ def read_table(
     past: Sequence[str] | None = None,
     known: Sequence[str] = (),
     keep_all: bool = False,
+    wanted: Wanted | None = None,
+    encoding: str | None = None,
+    skip_bad: bool = False,
 ) -> SeriesTable:
     """Read and check a table of series; see :func:`read_series` for the arguments.
+
+    A series that cannot be used is left out and named, if there are others.
 
     Args:
         past: covariates that are not known ahead; all other columns of numbers beside ``target`` if unset.
         keep_all: keep columns that are empty or constant: a short table to forecast from may well have some.
+        wanted: what is known of its times.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
     """
-    frame = read_frame(path)
+    sheet = read_sheet(path, encoding=encoding, skip_bad=skip_bad, keep=(time, series, *known, *(past or ())))
+    frame = sheet.frame
     time = column_of(frame, time, "--time") if time is not None else _find_time(frame)
-    times = read_times(frame[time], time)
-    series = column_of(frame, series, "--series") if series is not None else _find_series(frame, time, times)
+    series = column_of(frame, series, "--series") if series is not None else _find_series(sheet, time)
     targets = [target] if isinstance(target, str) else list(target or ())
     for name in targets:
         column_of(frame, name, "--target")
@@ -121,45 +151,76 @@ def read_table(
     layout, notes = _layout(frame, targets, list(known), {time, series})
     if past is not None:
         layout, notes = ColumnRoles(layout.targets, tuple(past), layout.known), []
-    values = np.stack([numbers(frame, name) for name in layout.columns], axis=1)
-    groups = {"": np.arange(len(frame))} if series is None else groups_of(frame, series)
-    frequency = common_frequency(times, groups, time)
-    if not keep_all:
-        layout, values, more = _without_useless(layout, values)
-        notes += more
-    built, gaps = [], 0
+    if skip_bad:
+        drop_bad_times(sheet, time, wanted.order if wanted else "")
+        drop_bad_cells(sheet, layout.columns, series)
+        frame = sheet.frame
+    notes = [*sheet.notes, *notes]
+    groups = {"": np.arange(len(frame))} if series is None else groups_of(sheet, series)
+    axis = read_axis(frame[time], time, groups, wanted)
+    values, faults = cells_of(frame, layout.columns)
+    left_out = dict(axis.bad)
     for name, rows in groups.items():
-        axis, cells = on_regular_axis(times[rows], values[rows], frequency)
-        gaps += len(axis) - len(rows)
-        built.append(Series(name, axis, cells))
+        odd = [faults[row] for row in rows.tolist() if row in faults] if faults else []
+        if odd and name not in left_out:
+            left_out[name] = odd[0]
+    good = {name: rows for name, rows in groups.items() if name not in left_out}
+    if not good:
+        raise UserError(next(iter(left_out.values())))
+    notes += axis.notes
+    if not keep_all:
+        if len(good) > 1:
+            left_out |= useless_series(good, values[:, : len(layout.targets)], layout.targets)
+            good = {name: rows for name, rows in good.items() if name not in left_out} or good
+        layout, values, more = without_useless(
+            layout, values, np.sort(np.concatenate(list(good.values()))), (frame.index[0], frame.index[-1])
+        )
+        notes += more
+    built, gaps, missing, count = [], 0, 0, 0
+    for name, rows in good.items():
+        times, cells = on_regular_axis(axis.times[rows], values[rows], axis.frequency)
+        gaps += len(times) - len(rows)
+        count += len(rows)
+        missing += int(np.isnan(values[rows, : len(layout.targets)]).sum())
+        built.append(Series(name, times, cells))
     if gaps:
-        notes.append(f"{gaps} of {gaps + len(frame)} rows are missing; they count as missing values.")
-    missing = int(np.isnan(values[:, : len(layout.targets)]).sum())
+        notes.append(f"{gaps} of {gaps + count} rows are missing; they count as missing values.")
     if missing:
         notes.append(f"{missing} values to forecast are missing; nothing is learned from them and nothing judged.")
-    return SeriesTable(str(path), tuple(built), layout, frequency, time, series, tuple(notes))
+    notes += told_left_out(left_out)
+    return SeriesTable(
+        str(path),
+        tuple(built),
+        layout,
+        axis.frequency,
+        time,
+        series,
+        tuple(notes),
+        axis.format,
+        left_out,
+    )
 
 
-#: Rows that are looked at to tell whether a table holds series.
-_LOOKED_AT = 200
+#: Numbers at most, so that their squares can be added up.
+_LARGEST = 1e150
+#: Bytes and rows that are looked at to tell whether a table holds series.
+_LOOKED_AT, _MOST_ROWS = 1 << 18, 200
 #: Letters that the name of a series has on average at most; longer ones are texts to read.
 _LONGEST_NAME = 40
 
 
 def looks_like_series(path: Path) -> str | None:
     """``a table with times in column 'date'``, or none if the file is no table with times and numbers."""
-    import pandas as pd
-
-    if not path.is_file() or path.suffix.lower() not in _READERS:
+    if not path.is_file() or path.suffix.lower() not in READERS:
         return None
     try:
-        if _READERS[path.suffix.lower()] == "CSV":
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame = pd.read_csv(path, sep=separator, nrows=_LOOKED_AT)
+        if READERS[path.suffix.lower()] == "CSV":
+            frame = sheet_of(Decoded(start_of(path, _LOOKED_AT)), path, skip_bad=True).frame
         else:
-            frame = read_frame(path).head(_LOOKED_AT)
+            frame = read_sheet(path).frame
+        frame = frame.head(_MOST_ROWS)
         time = _find_time(frame)
-        read_times(frame[time], time)
+        readings(frame[time], time)
     except Exception:  # whatever it is, it is not this
         return None
     others = [name for name in frame.columns if name != time]
@@ -167,40 +228,6 @@ def looks_like_series(path: Path) -> str | None:
     if any(length > _LONGEST_NAME for length in texts):
         return None
     return f"a table with times in column {time!r}" if any(is_number(frame[name]) for name in others) else None
-
-
-def read_frame(path: str | Path) -> pd.DataFrame:
-    """The table in a file as it is.
-
-    Raises:
-        UserError: there is no such file, it is of another kind or damaged, or it has no rows.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; give a .csv, .parquet or .feather file of series.")
-    kind = _READERS.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(f"{path} is not a table of a kind that is read: give a .csv, .parquet or .feather file.")
-    try:
-        if kind == "CSV":
-            frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", low_memory=False)
-        elif kind == "Parquet":
-            frame = pd.read_parquet(path).reset_index(drop=False)
-            frame = frame.drop(columns=[name for name in ("index",) if name in frame.columns])
-        else:
-            frame = pd.read_feather(path)
-    except Exception as error:  # parsers raise what they please on damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{path} cannot be read as {kind}: {reason}; give a whole file.") from None
-    if not len(frame) or not len(frame.columns):
-        raise UserError(f"{path} has no rows; a table with a column of times and columns of numbers is expected.")
-    frame.columns = [str(name).strip() for name in frame.columns]
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise UserError(f"{path} has two columns named {twice[0]!r}; rename one.")
-    return frame
 
 
 def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
@@ -211,35 +238,53 @@ def column_of(frame: pd.DataFrame, name: str, option: str) -> str:
 
 
 def _find_time(frame: pd.DataFrame) -> str:
-    by_name = [name for name in frame.columns if name.lower() in TIME_NAMES]
+    lower = {name.lower(): name for name in reversed(frame.columns)}
+    by_name = [lower[name] for name in TIME_NAMES if name in lower]
     dated = [name for name in frame.columns if frame[name].dtype.kind == "M"]
     if by_name or dated:
         return str((dated or by_name)[0])
-    import pandas as pd
-
     for name in frame.columns:
-        if (
-            not is_number(frame[name])
-            and pd.to_datetime(frame[name].head(20), errors="coerce", format="mixed").notna().mean() > 0.5
-        ):
+        if not is_number(frame[name]) and _holds_dates(frame[name].head(20), name):
             return str(name)
     raise UserError(
         f"No column of times was found among {', '.join(map(repr, frame.columns[:8]))}; name it with --time."
     )
 
 
-def _find_series(frame: pd.DataFrame, time: str, times: NDArray[Any]) -> str | None:
+def _holds_dates(column: pd.Series[Any], name: str) -> bool:
+    """Whether texts are dates, and no codes of digits."""
+    try:
+        ways = readings(column, name)
+    except UserError:
+        return False
+    faults = min(len(way.faults or {}) for way in ways)
+    return faults < len(column) / 2 and not column.astype(str).str.strip().str.isdigit().any()
+
+
+def _find_series(sheet: Sheet, time: str) -> str | None:
     """The column that tells the rows of one time apart, if times repeat."""
-    if len(np.unique(times)) == len(times):
+    frame = sheet.frame
+    if not frame[time].duplicated().any():
         return None
-    texts = [name for name in frame.columns if name != time and not is_number(frame[name])]
-    named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != time]
-    for name in (*named, *texts):
-        if not frame.duplicated([name, time]).any():
-            return str(name)
-    if len(named) == 1:  # its rows repeat times as well: the check of the axis names the row
-        return str(named[0])
-    return None
+    import pandas as pd
+
+    others = [name for name in frame.columns if name != time]
+    named = [name for name in others if name.lower() in SERIES_NAMES]
+    texts = [name for name in others if not is_number(frame[name]) or _has_codes(sheet.text(name))]
+    repeated = {
+        name: int(pd.DataFrame({"name": sheet.text(name), "time": frame[time].to_numpy()}).duplicated().sum())
+        for name in (*named, *texts)
+    }
+    if not repeated:
+        return None
+    best = min(repeated, key=lambda name: repeated[name])
+    # What few rows still repeat are mistakes in a few series; the check of the axis names them.
+    return str(best) if len(named) == 1 or repeated[best] < frame[time].duplicated().sum() / 2 else None
+
+
+def _has_codes(cells: NDArray[Any]) -> bool:
+    """Whether there are whole numbers with leading zeros, which are names."""
+    return any(cell and cell[0] == "0" and len(cell) > 1 and cell.isdigit() for cell in cells[:_MOST_ROWS])
 
 
 def is_number(column: pd.Series[Any]) -> bool:
@@ -275,79 +320,71 @@ def mostly_numbers(column: pd.Series[Any]) -> bool:
     return not given.any() or bool(pd.to_numeric(column[given], errors="coerce").notna().mean() > 0.5)
 
 
-def numbers(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """The numbers of a column; empty cells are missing values.
+def cells_of(frame: pd.DataFrame, names: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """The numbers of columns, and by row why a cell is none."""
+    columns, faults = [], {}
+    for name in names:
+        values, wrong = _numbers(frame, name)
+        columns.append(values)
+        faults.update({row: why for row, why in wrong.items() if row not in faults})
+    return np.stack(columns, axis=1), faults
 
-    Raises:
-        UserError: names the first cell that holds something else, or an infinite number.
-    """
+
+def _numbers(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.float64], dict[int, str]]:
     import pandas as pd
 
     column = frame[name]
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     texts = column.isna() | (column.astype(str).str.strip() == "")
     wrong = np.isnan(numbers) & ~texts.to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which is no number; "
-            "correct it, or leave the cell empty if the value is missing."
-        )
-    if np.isinf(numbers).any():
-        row = int(np.flatnonzero(np.isinf(numbers))[0])
-        raise UserError(f"Column {name!r} is infinite in row {row + FIRST_ROW}; correct it or leave it empty.")
-    return numbers
+    faults = {
+        row: f"Column {name!r} has {str(column.iloc[row])!r} in row {frame.index[row]}, which is no number; "
+        "correct it, or leave the cell empty if the value is missing."
+        for row in np.flatnonzero(wrong).tolist()
+    }
+    for row in np.flatnonzero(np.abs(numbers) > _LARGEST).tolist():
+        how = "infinite" if np.isinf(numbers[row]) else "too large to be squared"
+        faults[row] = f"Column {name!r} is {how} in row {frame.index[row]}; correct it or leave it empty."
+    return numbers, faults
 
 
-def _series_names(frame: pd.DataFrame, column: str) -> NDArray[Any]:
-    empty = frame[column].isna().to_numpy()
-    if empty.any():
-        row = int(np.flatnonzero(empty)[0]) + FIRST_ROW
-        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
-    return frame[column].astype(str).to_numpy()
+def drop_bad_times(sheet: Sheet, time: str, order: str = "") -> None:
+    """Leave out the rows of a sheet whose time is missing or cannot be read; ``order`` as for :func:`readings`."""
+    column = sheet.frame[time]
+    rows = min((list(way.faults or {}) for way in readings(column, time, order)), key=len)
+    wrong = np.zeros(len(column), bool)
+    wrong[rows] = True
+    sheet.drop(wrong, [f"its time {str(cell)!r} cannot be read" for cell in column[wrong]])
 
 
-def groups_of(frame: pd.DataFrame, column: str) -> dict[str, NDArray[np.int64]]:
-    """The rows of each series, series in the order of their names.
+def drop_bad_cells(sheet: Sheet, columns: Sequence[str], series: str | None) -> None:
+    """Leave out the rows of a sheet that hold no number where one is expected, or do not say whose they are."""
+    frame = sheet.frame
+    reasons: dict[int, str] = {}
+    for name in columns:
+        for row in _numbers(frame, name)[1]:
+            reasons.setdefault(row, f"column {name!r} has {str(frame[name].iloc[row])!r}, which is no number to use")
+    if series is not None:
+        for row in np.flatnonzero(sheet.text(series) == None).tolist():  # noqa: E711 - elementwise
+            reasons.setdefault(row, f"column {series!r} is empty")
+    wrong = np.zeros(len(frame), bool)
+    wrong[list(reasons)] = True
+    if not wrong.all():
+        sheet.drop(wrong, [reasons[row] for row in sorted(reasons)])
+
+
+def groups_of(sheet: Sheet, column: str) -> dict[str, NDArray[np.int64]]:
+    """The rows of each series, series in the order of their names, which are texts as they are written.
 
     Raises:
         UserError: a row does not say which series it is of.
     """
-    names = _series_names(frame, column)
+    names = sheet.text(column)
+    empty = np.flatnonzero(names == None)  # noqa: E711 - elementwise
+    if len(empty):
+        row = sheet.frame.index[empty[0]]
+        raise UserError(f"Column {column!r} does not say which series row {row} is of; fill it in.")
+    names = names.astype(str)
     order = np.argsort(names, kind="stable")
     unique, begins = np.unique(names[order], return_index=True)
     return {str(name): rows for name, rows in zip(unique, np.split(order, begins[1:]), strict=True)}
-
-
-def _without_useless(
-    layout: ColumnRoles, values: NDArray[np.float64]
-) -> tuple[ColumnRoles, NDArray[np.float64], list[str]]:
-    """Refuse targets that are empty or constant; leave out covariates that are.
-
-    Raises:
-        UserError: names the column, and the rows and value where it is constant.
-    """
-    kept, notes = [], []
-    last = FIRST_ROW + len(values) - 1
-    for index, name in enumerate(layout.columns):
-        given = values[np.isfinite(values[:, index]), index]
-        if len(given) and np.ptp(given) > 0:
-            kept.append(name)
-        elif name in layout.targets and not len(given):
-            raise UserError(
-                f"Column {name!r} is empty in all rows {FIRST_ROW} to {last}, so there is nothing to forecast; "
-                "fill it in, or choose other columns with --target."
-            )
-        elif name in layout.targets:
-            raise UserError(
-                f"Column {name!r} is {given[0]:g} in all rows {FIRST_ROW} to {last}: a constant needs no forecast; "
-                "choose other columns with --target."
-            )
-        else:
-            notes.append(
-                f"Column {name!r} says nothing (it is {'constant' if len(given) else 'empty'}) and is not used."
-            )
-    left = ColumnRoles(
-        *(tuple(name for name in part if name in kept) for part in (layout.targets, layout.past, layout.known))
-    )
-    return left, values[:, [layout.columns.index(name) for name in left.columns]], notes

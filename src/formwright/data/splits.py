@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,19 @@ class Split:
     def part(self, name: str) -> Indices:
         """The indices of ``"train"``, ``"val"`` or ``"test"``."""
         return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Different names of classes: numbers by their values, then others by their letters."""
+
+    def key(name: str) -> tuple[bool, float, str]:
+        try:
+            value = float(name)
+        except ValueError:
+            value = math.nan
+        return (False, value, name) if math.isfinite(value) else (True, 0.0, name)
+
+    return tuple(sorted(set(names), key=key))
 
 
 def content_digests(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -167,7 +181,7 @@ def check_splits(
         UserError: the record cannot be read, or the pictures, their labels or their parts have changed since.
     """
     try:
-        record = json.loads(Path(path).read_text())
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
         version = record["schema_version"]
         same = record["data_hash"] == data_hash
         same_parts = all(

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from formwright.data.folders import some
+from formwright.data.delimited import Table, separated
+from formwright.data.encodings import ESCAPED, REPLACEMENT, Decoded, decode, joined, read_bytes
+from formwright.data.walk import some
 from formwright.errors import UserError
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+SEPARATED = (".csv", ".tsv")
+SUFFIXES = (*SEPARATED, ".jsonl", ".ndjson", ".json")
 TEXT_NAMES = ("text", "sentence", "review", "content", "comment", "message", "document", "tweet", "utterance", "body",
               "question", "title", "description")  # fmt: skip
 LABEL_NAMES = ("label", "class", "category", "target", "sentiment", "labels", "topic", "intent", "rating", "y")
 #: Rows that inference looks at.
 LOOK_AT = 2000
-csv.field_size_limit(1 << 30)  # a text may be a book
 
 
 @dataclass
 class Rows:
     """The texts and labels of a table, and the row of each (from 1, the header included).
 
-    ``skipped`` says of rows that were left out why; ``guess`` what was inferred of the columns, in a sentence.
+    ``skipped`` says of rows that were left out why, ``replaced`` how many halves of characters were replaced,
+    ``guess`` what was inferred of the columns, in a sentence, and ``column`` what a header calls the texts.
     """
 
     path: Path
@@ -34,134 +34,99 @@ class Rows:
     labels: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    replaced: int = 0
     guess: str = ""
+    column: str = ""
 
 
-@dataclass
-class Table:
-    """Cells by row; ``columns`` are the header's names, or ``column 1`` and so on where there is no header."""
-
-    path: Path
-    columns: list[str]
-    cells: list[list[str]]
-    numbers: list[int]
-    headed: bool
-
-
-def decode(content: bytes, path: Path, *, skip_bad: bool) -> str:
-    """The text of a UTF-8 file, with or without a mark at its front.
-
-    With ``skip_bad``, bytes that are none become U+FFFD, which rows are dropped for.
-
-    Raises:
-        UserError: names the line.
-    """
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if skip_bad:
-            return content.decode("utf-8-sig", "replace")
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, row {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8, or leave "
-            "such rows out with --skip-bad (skip_bad=True)."
-        ) from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file; raises :class:`UserError` where it cannot be read or is empty."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"There is no {path}; check the path.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it.") from error
-    if not content.strip():
-        raise UserError(f"{path} is empty; texts are expected in it.")
-    return content
-
-
-def read_rows(path: Path, text_column: str | None, label_column: str | None, *, skip_bad: bool) -> Rows:
+def read_rows(
+    path: Path, text_column: str | None, label_column: str | None, *, encoding: str | None = None, skip_bad: bool
+) -> Rows:
     """Texts and labels of a table.
 
     Raises:
         UserError: the file is damaged, a column is missing or cannot be told from the others, or a row is.
     """
-    table = read_table(path, skip_bad=skip_bad)
+    table = read_table(path, headed=_headed, encoding=encoding, skip_bad=skip_bad)
+    if len(table.columns) < 2:
+        raise UserError(f"{path} has one column only; a column of texts and one of labels are expected.")
     text, label = find_columns(table, text_column, label_column)
     names = table.columns
-    rows = Rows(path)
+    rows = Rows(path, column=names[text] if table.headed else "")
     if text_column is None or label_column is None or not table.headed:
         header = "" if table.headed else " It has no header."
         rows.guess = f"{path.name}: texts are in {names[text]!r}, labels in {names[label]!r}.{header}"
-    for number, cells in zip(table.numbers, table.cells, strict=True):
-        fault = _fault(cells, names, text, label)
-        if fault and not skip_bad:
-            raise UserError(f"{path}, row {number}: {fault}; mend it, or leave such rows out with --skip-bad.")
-        if fault:
-            rows.skipped.append(f"row {number} of {path.name} ({fault})")
-            continue
+    for number, cells in sound_rows(table, (text, label), skip_bad=skip_bad):
         rows.texts.append(cells[text].strip())
         rows.labels.append(cells[label].strip())
         rows.numbers.append(number)
+    rows.skipped, rows.replaced = table.skipped, table.replaced
     return rows
 
 
-def _fault(cells: list[str], names: Sequence[str], text: int, label: int) -> str:
-    if len(cells) != len(names):
-        return f"{len(cells)} columns where {len(names)} are expected"
-    for column in (text, label):
+def read_texts_alone(
+    table: Table, text_column: str | None, *, usual: str = "", skip_bad: bool = False
+) -> tuple[list[str], list[int]]:
+    """The texts of a table without regard to labels, and the row of each.
+
+    Args:
+        text_column: where they are; found if unset.
+        usual: the column that the texts of training were in.
+
+    Raises:
+        UserError: there is no such column, or a row has no text.
+    """
+    place = find_text(table, text_column, usual)
+    rows = list(sound_rows(table, (place,), skip_bad=skip_bad))
+    return [cells[place].strip() for _, cells in rows], [number for number, _ in rows]
+
+
+def sound_rows(table: Table, needed: Sequence[int], *, skip_bad: bool) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that hold something readable in the columns that are needed, with their numbers.
+
+    Raises:
+        UserError: a row does not, unless such rows are to be left out, which ``table.skipped`` then says.
+    """
+    if not table.cells:
+        raise UserError(f"{table.path} has a header and no rows; rows are expected below it.")
+    for number, cells in zip(table.numbers, table.cells, strict=True):
+        fault = _fault(cells, table.columns, needed)
+        if not fault:
+            yield number, cells
+        elif skip_bad:
+            table.drop(number, fault)
+        else:
+            raise UserError(f"{table.path}, row {number}: {fault}; mend it, or leave such rows out with --skip-bad.")
+
+
+def _fault(cells: list[str], names: Sequence[str], needed: Sequence[int]) -> str:
+    if len(cells) <= max(needed):
+        return f"{len(cells)} column{'s' * (len(cells) != 1)} where {len(names)} are expected"
+    for column in needed:
         if not cells[column].strip():
             return f"the column {names[column]!r} is empty"
-        if "\N{REPLACEMENT CHARACTER}" in cells[column]:
-            return f"the column {names[column]!r} holds bytes that are not UTF-8"
+        if ESCAPED.search(cells[column]):
+            return f"the column {names[column]!r} holds bytes that cannot be read"
     return ""
 
 
-def read_table(path: Path, *, skip_bad: bool) -> Table:
-    """The cells of a CSV, TSV or JSON file, by its name; see :func:`read_rows`."""
-    content = decode(read_bytes(path), path, skip_bad=skip_bad)
-    if path.suffix in (".csv", ".tsv"):
-        return _separated(content, path)
-    return _json(content, path)
+def read_table(
+    path: Path,
+    *,
+    headed: Callable[[list[list[str]]], bool],
+    encoding: str | None = None,
+    skip_bad: bool = False,
+) -> Table:
+    """The cells of a CSV, TSV or JSON file, by its name; ``headed`` says whether the first of some rows is a header."""
+    decoded = decode(read_bytes(path), path, encoding=encoding, skip_bad=skip_bad)
+    return table_of(decoded, path, json=path.suffix.lower() not in SEPARATED, headed=headed, skip_bad=skip_bad)
 
 
-def _separated(content: str, path: Path) -> Table:
-    separator = "\t" if path.suffix == ".tsv" else _separator(content)
-    if separator == "\t":
-        # Tab-separated files mostly know no quotes: a quote in a text is one.
-        rows = _parse(content, path, separator, csv.QUOTE_NONE)
-        if len({len(cells) for _, cells in rows}) > 1:
-            rows = _parse(content, path, separator, csv.QUOTE_MINIMAL)
-    else:
-        rows = _parse(content, path, separator, csv.QUOTE_MINIMAL)
-    width = len(rows[0][1])
-    if width < 2:
-        raise UserError(f"{path} has one column only; a column of texts and one of labels are expected.")
-    headed = _headed([cells for _, cells in rows[: LOOK_AT + 1]])
-    columns = [name.strip() for name in rows[0][1]] if headed else [f"column {place + 1}" for place in range(width)]
-    body = rows[1:] if headed else rows
-    if not body:
-        raise UserError(f"{path} has a header and no rows; texts and labels are expected below it.")
-    return Table(path, columns, [cells for _, cells in body], [number for number, _ in body], headed)
-
-
-def _separator(content: str) -> str:
-    first = content.partition("\n")[0]
-    return max(",;\t|", key=first.count)
-
-
-def _parse(content: str, path: Path, separator: str, quoting: Literal[0, 3]) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, quoting=quoting, strict=True)
-    rows, number = [], 1
-    try:
-        for cells in reader:
-            if cells:
-                rows.append((number, cells))
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}, row {number}: {error}; mend the quotes of that row.") from None
-    return rows
+def table_of(
+    decoded: Decoded, path: Path, *, json: bool, headed: Callable[[list[list[str]]], bool], skip_bad: bool = False
+) -> Table:
+    """The cells of a text of separated values, or of JSON; see :func:`read_table`."""
+    return _json(decoded, path, skip_bad) if json else separated(decoded, path, headed=headed, skip_bad=skip_bad)
 
 
 def _headed(rows: list[list[str]]) -> bool:
@@ -176,31 +141,60 @@ def _headed(rows: list[list[str]]) -> bool:
     return bool(few) and all(first[place] not in {row[place] for row in below} for place in few)
 
 
-def _json(content: str, path: Path) -> Table:
-    records = list(_records(content, path))
-    columns = list(dict.fromkeys(name for _, record in records for name in record))
-    cells = [[_as_text(record.get(name)) for name in columns] for _, record in records]
-    return Table(path, columns, cells, [number for number, _ in records], headed=True)
+def _json(decoded: Decoded, path: Path, skip_bad: bool) -> Table:
+    table = Table(path, [], [], [], replaced=decoded.replaced)
+    records = list(_records(decoded.text, table, skip_bad))
+    table.columns = list(dict.fromkeys(name for _, record in records for name in record))
+    for number, record in records:
+        cells = [_as_text(record.get(name)) for name in table.columns]
+        whole = [cell if cell.isascii() or (ESCAPED.search(cell) and skip_bad) else joined(cell) for cell in cells]
+        table.replaced += "".join(whole).count(REPLACEMENT) - "".join(cells).count(REPLACEMENT)
+        table.cells.append(whole)
+        table.numbers.append(number)
+    return table
 
 
-def _records(content: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    whole = content.lstrip().startswith("[")
+def _records(content: str, table: Table, skip_bad: bool) -> Iterator[tuple[int, dict[str, object]]]:
+    whole = content.lstrip().startswith("[") or _is_object(content)
     lines: list[tuple[int, str]] = (
         [(1, content)] if whole else [(n, line) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
     )
     for number, line in lines:
         try:
             value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}, row {number + error.lineno - 1}: {error.msg}; a JSON object is expected."
-            ) from None
-        for place, record in enumerate(value if whole else [value], 1):
-            if not isinstance(record, dict):
-                raise UserError(
-                    f"{path}, row {place if whole else number}: an object with a text and a label is expected."
-                )
-            yield (place if whole else number), record
+        except (json.JSONDecodeError, RecursionError) as error:
+            row, reason = number, "it is nested too deeply"
+            if isinstance(error, json.JSONDecodeError):
+                row, reason = number + error.lineno - 1, error.msg
+            if skip_bad and not whole:
+                table.drop(row, reason)
+                continue
+            raise UserError(f"{table.path}, row {row}: {reason}; a JSON object is expected.") from None
+        for place, record in enumerate(value if isinstance(value, list) and whole else [value], 1):
+            row = place if whole else number
+            if isinstance(record, dict):
+                yield row, record
+            elif isinstance(record, str):
+                yield row, {"text": record}
+            elif skip_bad:
+                table.drop(row, "it is no object")
+            else:
+                raise UserError(f"{table.path}, row {row}: an object with a text and a label is expected.")
+
+
+def _is_object(content: str) -> bool:
+    """Whether a text is one object that is written over several lines."""
+    start = content.lstrip()
+    if not start.startswith("{"):
+        return False
+    try:
+        json.loads(start.partition("\n")[0])
+    except (json.JSONDecodeError, RecursionError):
+        try:
+            return isinstance(json.loads(content), dict)
+        except (json.JSONDecodeError, RecursionError):
+            return False
+    return False
 
 
 def _as_text(value: object) -> str:
@@ -216,16 +210,10 @@ def find_columns(table: Table, text: str | None, label: str | None) -> tuple[int
     chosen_text = None if text is None else _place(table, text, "--text-column")
     chosen_label = None if label is None else _place(table, label, "--label-column")
     lower = [name.lower() for name in table.columns]
-    sample = [cells for cells in table.cells[:LOOK_AT] if len(cells) == len(lower)]
-    if not sample:
-        raise UserError(f"{table.path}, row {table.numbers[0]}: the number of its columns does not match the header.")
-    lengths = [sum(len(cells[place]) for cells in sample) / len(sample) for place in range(len(lower))]
+    sample = _sample(table)
     kinds = [len({cells[place].strip() for cells in sample}) for place in range(len(lower))]
     if chosen_text is None:
-        free = [place for place in range(len(lower)) if place != chosen_label]
-        chosen_text = _named(lower, TEXT_NAMES, free)
-        if chosen_text is None:
-            chosen_text = max(free, key=lambda place: lengths[place])
+        chosen_text = _text_among(table, [place for place in range(len(lower)) if place != chosen_label])
     if chosen_label is None:
         free = [place for place in range(len(lower)) if place != chosen_text]
         chosen_label = _named(lower, LABEL_NAMES, free)
@@ -241,6 +229,30 @@ def find_columns(table: Table, text: str | None, label: str | None) -> tuple[int
     if chosen_text == chosen_label:
         raise UserError(f"{table.columns[chosen_text]!r} was named for the texts and for the labels; name two columns.")
     return chosen_text, chosen_label
+
+
+def find_text(table: Table, text: str | None, usual: str = "") -> int:
+    """The place of the column of texts: that which is named, that of training, or what it is called or holds."""
+    if text is not None:
+        return _place(table, text, "--text-column")
+    if usual in table.columns:
+        return table.columns.index(usual)
+    return _text_among(table, range(len(table.columns)))
+
+
+def _text_among(table: Table, free: Sequence[int]) -> int:
+    place = _named([name.lower() for name in table.columns], TEXT_NAMES, free)
+    if place is not None:
+        return place
+    sample = _sample(table)
+    return max(free, key=lambda place: sum(len(cells[place]) for cells in sample))
+
+
+def _sample(table: Table) -> list[list[str]]:
+    sample = [cells for cells in table.cells[:LOOK_AT] if len(cells) == len(table.columns)]
+    if not sample and table.cells:
+        raise UserError(f"{table.path}, row {table.numbers[0]}: the number of its columns does not match the header.")
+    return sample
 
 
 def _place(table: Table, name: str, option: str) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.folders import Kind, copies_note, list_classes, list_folder, skipped_note, some
+from formwright.data.delimited import told
+from formwright.data.encodings import decode, read_bytes
+from formwright.data.folders import Kind, copies_note, list_classes, list_folder, skipped_note
 from formwright.data.splits import (
     TEST,
     TRAIN,
@@ -19,10 +21,12 @@ from formwright.data.splits import (
     check_class_counts,
     check_splits,
     fingerprint,
+    in_order,
     save_splits,
     split_pictures,
 )
-from formwright.data.tables import SUFFIXES, Rows, decode, read_bytes, read_rows
+from formwright.data.tables import SUFFIXES, Rows, read_rows
+from formwright.data.walk import some
 from formwright.errors import UserError
 
 TEXT_SUFFIXES = (".txt", ".text")
@@ -46,7 +50,8 @@ class TextData:
     """Labelled texts with their training, validation and test parts.
 
     ``labels`` int64 ``(n,)`` index ``class_names``; ``names`` says where each text is from (a file, or a file and its
-    row). ``notes`` says in sentences what was inferred, left out or noticed.
+    row). ``notes`` says in sentences what was inferred, left out or noticed. ``column`` is that of the texts in a table
+    with a header.
     """
 
     texts: list[str]
@@ -58,6 +63,7 @@ class TextData:
     seed: int
     hash: str
     notes: tuple[str, ...]
+    column: str = ""
 
     def part(self, name: str) -> list[str]:
         """The texts of ``train``, ``val`` or ``test``."""
@@ -72,7 +78,9 @@ class TextData:
 
 def part_tables(folder: Path) -> dict[int, Path]:
     """The tables of a folder by part, ``train.tsv`` and its like; the only table of a folder is that of training."""
-    tables = [path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and not path.name.startswith(".")]
+    tables = [
+        path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
     parts = {PART_NAMES[path.stem.lower()]: path for path in tables if path.stem.lower() in PART_NAMES}
     if TRAIN in parts:
         return parts
@@ -85,14 +93,17 @@ def read_texts(
     text_column: str | None = None,
     label_column: str | None = None,
     seed: int = 0,
+    encoding: str | None = None,
     skip_bad: bool = False,
+    out: Path | None = None,
 ) -> TextData:
     """Read texts and their classes, and split them.
 
     ``path`` is a table (CSV, TSV, JSON lines) with a column of texts and one of labels, a folder with tables called
     train, val (or dev) and test, or a folder with a sub-folder a class of ``.txt`` files. Columns that are not named
     are inferred, and ``notes`` says how. Parts that are not given are drawn by ``seed``; equal texts never lie in two
-    parts. ``skip_bad`` leaves out rows and files that cannot be used instead of refusing the data.
+    parts. Results of runs, such as that in ``out``, are no texts. ``encoding`` is that of files that are neither marked
+    nor UTF-8. ``skip_bad`` leaves out rows and files that cannot be used instead of refusing the data.
 
     Raises:
         UserError: the data is missing, damaged, or cannot be learned from; one sentence says which row of which file.
@@ -102,15 +113,18 @@ def read_texts(
         list_folder(path)
         tables = part_tables(path)
         if not tables:
-            return _read_folder(path, seed, skip_bad)
-    elif path.suffix in SUFFIXES or not path.exists():
+            return _read_folder(path, seed, encoding, skip_bad, out)
+    elif path.suffix.lower() in SUFFIXES or not path.exists():
         tables = {TRAIN: path}
     else:
         raise UserError(
             f"{path} is no table of texts; a {', '.join(SUFFIXES)} file with a text and a label column, or a folder "
             "with a sub-folder of .txt files per class is expected."
         )
-    read = {part: read_rows(file, text_column, label_column, skip_bad=skip_bad) for part, file in tables.items()}
+    read = {
+        part: read_rows(file, text_column, label_column, encoding=encoding, skip_bad=skip_bad)
+        for part, file in tables.items()
+    }
     return _from_tables(path, read, seed)
 
 
@@ -125,8 +139,7 @@ def _from_tables(path: Path, read: dict[int, Rows], seed: int) -> TextData:
         skipped += rows.skipped
         if rows.guess and part == TRAIN:
             notes.append(f"Guessed: {rows.guess} (--text-column and --label-column say otherwise.)")
-    if skipped:
-        notes.append(f"{len(skipped)} rows were left out: {some(skipped, 5)}.")
+    notes += told(skipped, sum(rows.replaced for rows in read.values()))
     known = set(read[TRAIN].labels)
     unknown = [names[place] for place, label in enumerate(labels) if label not in known]
     if unknown:
@@ -134,39 +147,34 @@ def _from_tables(path: Path, read: dict[int, Rows], seed: int) -> TextData:
         raise UserError(
             f"{unknown[0]} has a class that the training table lacks: {extra}; add texts of it to train on."
         )
-    class_names = _in_order(known)
+    class_names = in_order(known)
     if len(class_names) > min(MOST_CLASSES, max(2, len(read[TRAIN].labels) // 3)):
         raise UserError(
             f"{read[TRAIN].path} has {len(class_names)} different labels among {len(read[TRAIN].labels)} texts; a few "
             "classes with several texts each are expected: name the right column with --label-column."
         )
     index = {name: number for number, name in enumerate(class_names)}
-    return _assemble(path, texts, [index[label] for label in labels], class_names, names, parts, notes, seed)
+    classes = [index[label] for label in labels]
+    return _assemble(path, texts, classes, class_names, names, parts, notes, seed, read[TRAIN].column)
 
 
-def _in_order(labels: set[str]) -> tuple[str, ...]:
-    """By value if all of them are numbers, else by letters."""
-    try:
-        return tuple(sorted(labels, key=float))
-    except ValueError:
-        return tuple(sorted(labels))
-
-
-def _read_folder(root: Path, seed: int, skip_bad: bool) -> TextData:
-    listing = list_classes(root, _FILES)
-    texts, kept, notes, faults = [], [], list(listing.notes), []
+def _read_folder(root: Path, seed: int, encoding: str | None, skip_bad: bool, out: Path | None) -> TextData:
+    listing = list_classes(root, _FILES, out=out)
+    texts, kept, notes, faults, replaced = [], [], list(listing.notes), [], 0
     for place, name in enumerate(listing.files):
         try:
-            text = decode(read_bytes(root / name), root / name, skip_bad=False).strip()
+            decoded = decode(read_bytes(root / name), root / name, encoding=encoding)
         except UserError as error:
             if not skip_bad:
                 raise
             faults.append(f"{name} ({str(error).partition(';')[0]})")
             continue
-        texts.append(text)
+        texts.append(decoded.text.strip())
+        replaced += decoded.replaced
         kept.append(place)
     if faults:
         notes.append(skipped_note(len(faults), some(faults, 5)))
+    notes += told([], replaced)
     names = [listing.files[place] for place in kept]
     labels, parts = listing.labels[kept].tolist(), listing.parts[kept].tolist()
     return _assemble(root, texts, labels, listing.class_names, names, parts, notes, seed)
@@ -181,6 +189,7 @@ def _assemble(
     part_list: Sequence[int],
     notes: list[str],
     seed: int,
+    column: str = "",
 ) -> TextData:
     if len(class_names) < 2:
         raise UserError(
@@ -217,4 +226,5 @@ def _assemble(
         seed=seed,
         hash=fingerprint(names, labels, digests),
         notes=tuple(every),
+        column=column,
     )

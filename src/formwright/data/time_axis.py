@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.calendar import (
-    CALENDAR_STEPS,
-    Frequency,
-    calendar_frequency,
-    clock_frequency,
-    counted_frequency,
-)
+from formwright.data.calendar import Frequency, short_text, spoken_step
+from formwright.data.frequencies import Fit, fit_axis, frequencies
+from formwright.data.times.formats import Reading, TimeFormat
+from formwright.data.times.readings import readings
+from formwright.data.times.zones import days_from_midnight, offset_text, offsets_of, to_utc
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,171 +22,285 @@ if TYPE_CHECKING:
 
 Times = NDArray[Any]
 Rows = NDArray[np.int64]
-#: The number by which people call the first row of values: 2, after the line of names.
-FIRST_ROW = 2
-
-
-def read_times(column: pd.Series[Any], name: str) -> Times:
-    """The times of a column, ``datetime64[ns]`` in UTC, or whole numbers that count.
-
-    Raises:
-        UserError: names the first row whose time is missing or cannot be read.
-    """
-    import pandas as pd
-
-    missing = column.isna().to_numpy()
-    if missing.any():
-        row = int(np.flatnonzero(missing)[0]) + FIRST_ROW
-        raise UserError(f"Column {name!r} has no time in row {row}; fill it in, or leave the row out.")
-    if column.dtype.kind in "iu":
-        return column.to_numpy(np.int64)
-    if column.dtype.kind == "f" and bool((column == column.round()).all()):
-        return column.to_numpy(np.float64).astype(np.int64)
-    if isinstance(column.dtype, pd.PeriodDtype):
-        column = column.dt.to_timestamp()
-    times = pd.to_datetime(column, errors="coerce", utc=True)
-    if times.isna().any():  # dates alone beside dates with times, for example
-        times = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
-    wrong = times.isna().to_numpy()
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise UserError(
-            f"Column {name!r} has {str(column.iloc[row])!r} in row {row + FIRST_ROW}, which cannot be read as a date "
-            "or time; write it as 2024-05-31 18:00, or name another column with --time."
-        )
-    return times.dt.tz_localize(None).to_numpy("datetime64[ns]")
-
-
-def common_frequency(times: Times, groups: Mapping[str, Rows], name: str) -> Frequency:
-    """The one step of all series: their most common difference of neighbours, of which all others are multiples.
-
-    Args:
-        times: of all rows.
-        groups: the rows of each series, as they stand.
-        name: the column of times.
-
-    Raises:
-        UserError: times repeat, run backwards or do not lie on one regular axis; the row is named.
-    """
-    found: list[tuple[Rows, NDArray[np.int64]]] = []
-    for series, rows in groups.items():
-        steps = np.diff(times[rows]).astype(np.int64)
-        _check_order(times, rows, steps, name, series)
-        found.append((rows, steps))
-    steps = np.concatenate([step for _, step in found])
-    if not len(steps):
-        raise UserError(
-            f"Column {name!r} has one time a series; at least two are needed to know the step between them."
-        )
-    values, counts = np.unique(steps, return_counts=True)
-    common = int(values[counts.argmax()])
-    if all((values % common) == 0) and not _is_calendar(times, values):
-        for rows, differences in found:
-            other = _other_frequency(differences, common)
-            if other is not None:
-                raise _two_frequencies(times, rows, differences, other, common, name)
-        return clock_frequency(common) if times.dtype.kind == "M" else counted_frequency(common)
-    if times.dtype.kind == "M":
-        for offset in CALENDAR_STEPS:
-            if all(_lies_on(times[rows], offset) for rows, _ in found):
-                return calendar_frequency(offset)
-    for rows, differences in found:
-        odd = np.flatnonzero(differences % common)
-        if len(odd):
-            raise _two_frequencies(times, rows, differences, int(odd[0]), common, name)
-    raise UserError(f"Column {name!r} has no one frequency; bring all rows to one, for example with pandas' resample.")
-
-
-#: So many equal steps one after the other, longer than the common one, are no gaps but another frequency.
-_RUN = 24
-
-
-def _other_frequency(differences: NDArray[np.int64], common: int) -> int | None:
-    """Where the first run of equal steps begins that are multiples of the common step."""
-    changes = np.flatnonzero(np.diff(differences)) + 1
-    starts = np.concatenate([[0], changes])
-    lengths = np.diff(np.concatenate([starts, [len(differences)]]))
-    runs = starts[(lengths >= _RUN) & (differences[starts] > common)] if len(differences) else starts[:0]
-    return int(runs[0]) if len(runs) else None
-
-
-def _two_frequencies(
-    times: Times, rows: Rows, differences: NDArray[np.int64], place: int, common: int, name: str
-) -> UserError:
-    return UserError(
-        f"Column {name!r} goes on by {_spoken(int(differences[place]), times)} in row "
-        f"{int(rows[place + 1]) + FIRST_ROW} ({as_text(times[rows[place + 1]])}), where most rows are "
-        f"{_spoken(common, times)} apart; bring all rows to one frequency, for example with pandas' resample."
-    )
-
-
-def _check_order(times: Times, rows: Rows, steps: NDArray[np.int64], name: str, series: str) -> None:
-    of = f" of series {series!r}" if series else ""
-    wrong = np.flatnonzero(steps <= 0)
-    if not len(wrong):
-        return
-    place = int(wrong[0])
-    row, time = int(rows[place + 1]) + FIRST_ROW, as_text(times[rows[place + 1]])
-    before = int(rows[place]) + FIRST_ROW
-    ordered = np.sort(times[rows])
-    twice = ordered[1:][np.diff(ordered).astype(np.int64) == 0]
-    if len(twice):
-        first, second = (int(value) + FIRST_ROW for value in rows[np.flatnonzero(times[rows] == twice[0])[:2]])
-        raise UserError(
-            f"Column {name!r} has {as_text(twice[0])} twice{of}, in rows {first} and {second}; remove one, or name the "
-            "column that tells several series apart with --series."
-        )
-    raise UserError(
-        f"Column {name!r} is not in order{of}: row {row} ({time}) is earlier than row {before} "
-        f"({as_text(times[rows[place]])}); sort the rows by time."
-    )
-
-
+as_text = short_text
 _DAY = 86_400_000_000_000
 
 
-def _is_calendar(times: Times, steps: NDArray[np.int64]) -> bool:
-    """Whether days only come in the lengths of months, quarters and years, or leave out weekends."""
-    if times.dtype.kind != "M" or bool((steps % _DAY).any()):
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of the times of a table before it is read.
+
+    Attributes:
+        order: how dates are written (``--time-format``), see :func:`~formwright.data.times.readings.readings`.
+        zone: of times that do not say theirs (``--time-zone``).
+        frequency: that of the model which is asked.
+        format: how the table was written that this model was trained on.
+    """
+
+    order: str = ""
+    zone: str = ""
+    frequency: Frequency | None = None
+    format: TimeFormat | None = None
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """The times of a table.
+
+    Attributes:
+        times: of all rows, as ``frequency`` counts them; anything in the rows of ``bad`` series.
+        frequency: the step of all series.
+        format: how the column is written.
+        bad: the series whose times cannot be used, and why.
+        notes: what the user should know of the reading.
+        missing: rows that the axes of the other series lack.
+    """
+
+    times: Times
+    frequency: Frequency
+    format: TimeFormat
+    bad: dict[str, str]
+    notes: tuple[str, ...]
+    missing: int = 0
+
+
+def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wanted: Wanted | None = None) -> TimeAxis:
+    """The times of a column, and the one step of all series.
+
+    Dates may be written in any order, and numbers be months or seconds: the way is taken in which the rows of the
+    series are in order and the fewest are missing on a regular axis.
+
+    Args:
+        column: as it was read, indexed by the numbers of its rows.
+        name: what it is called.
+        groups: the rows of each series, as they stand.
+        wanted: what is known before.
+
+    Raises:
+        UserError: times are missing, repeat, run backwards, may be read in two ways or do not lie on one regular axis;
+            the row is named. Of several series, only if that is so of all of them.
+    """
+    wanted = wanted or Wanted()
+    found: list[tuple[Reading, TimeAxis]] = []
+    errors: list[UserError] = []
+    for way in readings(column, name, wanted.order, wanted.format):
+        try:
+            found.append((way, _Column(way, name, column.index.to_numpy(), groups, wanted).axis()))
+        except UserError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    costs = [axis.missing + sum(len(groups[series]) for series in axis.bad) for _, axis in found]
+    best = [one for one, cost in zip(found, costs, strict=True) if cost == min(costs)]
+    best = [one for one in best if one[0].usual] or best
+    way, axis = best[0]
+    if len(best) > 1 and way.words and not way.usual and (best[0][1].times != best[1][1].times).any():
+        row = int(np.flatnonzero(best[0][1].times != best[1][1].times)[0])
+        raise UserError(
+            f"Column {name!r} has {str(column.iloc[row])!r} in row {column.index[row]}, which may be "
+            f"{' or '.join(f'{as_text(one.times[row])} ({other.words})' for other, one in best[:2])}: which is the "
+            "month cannot be told; say --time-format day-first or --time-format month-first, or write dates as "
+            "2024-05-31."
+        )
+    told = []
+    if way.words:
+        row = min(set(range(len(column))) - set(way.faults or {}))
+        told.append(f"Column {name!r} is read {way.words}: {column.iloc[row]} is {as_text(way.times[row])}.")
+    return replace(axis, notes=(*told, *axis.notes))
+
+
+def order_faults(column: pd.Series[Any], name: str, groups: Mapping[str, Rows]) -> dict[str, str]:
+    """The series whose times cannot be read or are not in order, and why.
+
+    Raises:
+        UserError: no time can be read.
+    """
+    ways = (_Column(way, name, column.index.to_numpy(), groups, Wanted()) for way in readings(column, name))
+    return min((way.bad for way in ways), key=len)
+
+
+@dataclass
+class _Column:
+    """One way to read a column, laid on an axis."""
+
+    way: Reading
+    name: str
+    numbers: NDArray[Any]
+    groups: Mapping[str, Rows]
+    wanted: Wanted
+    bad: dict[str, str] = field(init=False)
+    instants: Times = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = self.wanted.format
+        if known is not None and known.decimals > self.way.format.decimals and self.way.times.dtype.kind != "M":
+            more = 10 ** (known.decimals - self.way.format.decimals)
+            self.way = replace(self.way, times=self.way.times * more, format=known)
+        way, zone = self.way, self._zone
+        faults = dict(way.faults or {})
+        self.instants = way.times
+        if way.offsets is not None:
+            self.instants = way.times - way.offsets * np.timedelta64(1, "m")
+        elif zone:
+            self.instants = way.times.copy()
+            for rows in self.groups.values():
+                self.instants[rows] = to_utc(way.times[rows], zone)
+            for row in np.flatnonzero(np.isnat(self.instants)):
+                faults[int(row)] = (
+                    f"Column {self.name!r} has {as_text(way.times[row])} in row {self.numbers[row]}, which clocks in "
+                    f"{zone} skip; name another zone with --time-zone, or correct the time."
+                )
+        self.bad = {}
+        wrong = np.zeros(len(way.times), bool)
+        wrong[list(faults)] = True
+        for series, rows in self.groups.items():
+            why = faults[int(rows[wrong[rows]][0])] if wrong[rows].any() else self._disorder(series, rows)
+            if why:
+                self.bad[series] = why
+
+    @property
+    def _zone(self) -> str:
+        """The zone that the clocks of the column are of, empty if none is known."""
+        if self.way.times.dtype.kind != "M":
+            return ""
+        if self.way.offsets is not None:
+            return self.way.format.zone
+        return self.wanted.zone or (self.wanted.frequency.zone if self.wanted.frequency else "")
+
+    def _disorder(self, series: str, rows: Rows) -> str:
+        times = self.instants
+        wrong = np.flatnonzero(np.diff(times[rows]).astype(np.int64) <= 0)
+        if not len(wrong):
+            return ""
+        of = f" of series {series!r}" if series else ""
+        place = int(wrong[0])
+        row, before = self.numbers[rows[place + 1]], self.numbers[rows[place]]
+        ordered = np.sort(times[rows])
+        twice = ordered[1:][np.diff(ordered).astype(np.int64) == 0]
+        if len(twice):
+            first, second = self.numbers[rows[np.flatnonzero(times[rows] == twice[0])[:2]]]
+            back = ""
+            if not self._zone and _clocks_go_back(twice):
+                back = "if clocks go back then, name the zone, such as --time-zone Europe/Berlin; else "
+            return (
+                f"Column {self.name!r} has {self._text(twice[0])} twice{of}, in rows {first} and {second}; {back}"
+                "remove one, or name the column that tells several series apart with --series."
+            )
+        return (
+            f"Column {self.name!r} is not in order{of}: row {row} ({self._text(times[rows[place + 1]])}) is earlier "
+            f"than row {before} ({self._text(times[rows[place]])}); sort the rows by time."
+        )
+
+    def _text(self, time: Any) -> str:
+        if self.way.offsets is not None or self.way.format.decimals:
+            return self.way.format.write(time, instant=True)
+        return as_text(time)
+
+    def axis(self) -> TimeAxis:
+        """The frequency that most rows lie on, with the fewest missing, and why series do not."""
+        good = {series: rows for series, rows in self.groups.items() if series not in self.bad}
+        if not good:
+            raise UserError(next(iter(self.bad.values())))
+        fits = list(self._fits(good))
+        if not fits:
+            raise UserError(
+                f"Column {self.name!r} has one time a series; at least two are needed to know the step between them."
+            )
+        times, fit = min(fits, key=lambda one: one[1].missing + sum(len(good[series]) for series in one[1].bad))
+        bad = {series: self._why(fit, times, series, good[series]) for series in good if series in fit.bad}
+        if len(bad) == len(good):
+            raise UserError(next(iter(bad.values())))
+        return TimeAxis(times, fit.frequency, self._format(), {**self.bad, **bad}, self._notes(), fit.missing)
+
+    def _fits(self, good: Mapping[str, Rows]) -> list[tuple[Times, Fit]]:
+        """How the series lie on each axis that they may have, the likeliest first; on that of the model if they do."""
+        wanted = self.wanted.frequency
+        if wanted is not None and (self._walls.dtype.kind == "M") == wanted.dated:
+            times = self.instants if wanted.zone else self._walls
+            fit = fit_axis(wanted, times, good)
+            if len(fit.bad) < len(good):
+                return [(times, fit)]
+        found = [(self._walls, one) for one in frequencies(self._walls, good, decimals=self.way.format.decimals)]
+        if self._zone:
+            instants = [(self.instants, one) for one in frequencies(self.instants, good, zone=self._zone)]
+            # Days begin when clocks say so; hours are equally long whatever clocks say.
+            found = found + instants if found[:1] and found[0][1].whole_days else instants + found
+        return [(times, fit_axis(one, times, good)) for times, one in found]
+
+    @cached_property
+    def _walls(self) -> Times:
+        """What clocks say; instants where offsets from UTC change as in no zone."""
+        way = self.way
+        if way.offsets is None:
+            return way.times
+        return self.instants if way.format.zone == "UTC" else days_from_midnight(way.times, way.format.zone)
+
+    def _why(self, fit: Fit, times: Times, series: str, rows: Rows) -> str:
+        """Why a series does not lie on the axis that the others lie on."""
+        of = f" of series {series!r}" if series else ""
+        frequency = fit.frequency
+        steps = np.diff(times[rows]).astype(np.int64)
+        if series in fit.sparse and series not in fit.other:
+            return (
+                f"Column {self.name!r}{of} has {len(rows):,} rows, and {fit.sparse[series]:,} more would be missing "
+                f"between them, {frequency.name} apart: that is no series of equal steps; bring all rows to one step, "
+                "for example with pandas' resample."
+            )
+        if series in fit.other:
+            place = fit.other[series]
+        elif frequency.step is not None:
+            place = int(np.flatnonzero(steps % frequency.step)[0])
+        else:
+            return (
+                f"Column {self.name!r}{of} has rows that are not {frequency.name} apart, as the others are; bring all "
+                "rows to one frequency, for example with pandas' resample."
+            )
+        dated = times.dtype.kind == "M"
+        step = spoken_step(int(steps[place])) if dated else frequency.text(steps[place])
+        apart = frequency.name if dated else frequency.text(frequency.step)
+        row = int(rows[place + 1])
+        return (
+            f"Column {self.name!r} goes on by {step}{of} in row {self.numbers[row]} ({self._text(times[row])}), where "
+            f"most rows are {apart} apart; bring all rows to one frequency, for example with pandas' resample."
+        )
+
+    def _format(self) -> TimeFormat:
+        """How forecasts are written: as the column is, on the clocks of the model's zone where the column's agree."""
+        zone, known = self._zone, self.wanted.format.zone if self.wanted.format else ""
+        if known and known != zone and self.way.offsets is not None:
+            zone = known if (offsets_of(self.instants, known) == self.way.offsets).all() else zone
+        return replace(self.way.format, zone=zone)
+
+    def _notes(self) -> tuple[str, ...]:
+        offsets = self.way.offsets
+        if offsets is None or self.way.format.unit:
+            return (f"Times are on the clocks of {self._zone}.",) if self._zone and offsets is None else ()
+        told = sorted(set(offsets.tolist()))
+        if self._zone == "UTC" and told == [0]:
+            return ("Times are in UTC.",)
+        if self._zone == "UTC":
+            return (f"Offsets from UTC in column {self.name!r} change as in no zone; times are counted in UTC.",)
+        if len(told) == 1:
+            return (f"Times are those of UTC{offset_text(told[0])}.",)
+        return (f"Offsets from UTC are {' and '.join(map(offset_text, told))}, as on the clocks of {self._zone}.",)
+
+
+def _clocks_go_back(twice: Times) -> bool:
+    """Whether times repeat as where clocks go back: in one night of a Sunday of spring or autumn a year."""
+    if twice.dtype.kind != "M":
         return False
-    days = set((steps // _DAY).tolist())
-    whole_months = days <= {28, 29, 30, 31} or days <= {90, 91, 92} or days <= {365, 366}
-    if days == {1, 3}:
-        weekday = (times.astype("datetime64[D]").astype(np.int64) + 3) % 7
-        return bool((weekday < 5).all())
-    return whole_months and not days <= {28}
-
-
-def _lies_on(times: Times, offset: str) -> bool:
-    import pandas as pd
-
-    axis = pd.date_range(times[0], times[-1], freq=offset).to_numpy("datetime64[ns]")
-    return len(axis) > 1 and bool(np.isin(times, axis).all())
+    days = np.unique(twice.astype("datetime64[D]"))
+    years = np.unique(days.astype("datetime64[Y]"))
+    return len(days) == len(years) and bool(((days.astype(np.int64) + 3) % 7 == 6).all())
 
 
 def on_regular_axis(
     times: Times, values: NDArray[np.float64], frequency: Frequency
 ) -> tuple[Times, NDArray[np.float64]]:
     """All times from the first to the last at the frequency, and the values there, missing where no row was."""
-    if frequency.step is not None:
-        places = (times - times[0]).astype(np.int64) // frequency.step
-        axis = frequency.range(times[0], int(places[-1]) + 1)
-    else:
-        import pandas as pd
-
-        axis = pd.date_range(times[0], times[-1], freq=frequency.offset).to_numpy("datetime64[ns]")
-        places = np.searchsorted(axis, times)
+    places = frequency.places(times)
+    assert places is not None, "times lie on the axis of their frequency"
+    axis = frequency.range(times[0], int(places[-1]) + 1)
     cells = np.full((len(axis), values.shape[1]), np.nan)
     cells[places] = values
     return axis, cells
-
-
-def as_text(time: Any) -> str:
-    """A time as short as it can be told."""
-    if not isinstance(time, np.datetime64):
-        return str(time)
-    return str(time.astype("datetime64[s]")).replace("T", " ").removesuffix(" 00:00:00").removesuffix(":00")
-
-
-def _spoken(step: int, times: Times) -> str:
-    return clock_frequency(step).name if times.dtype.kind == "M" else str(step)

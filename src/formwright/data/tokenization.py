@@ -16,6 +16,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from formwright.data.encodings import mended
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
 
@@ -133,7 +134,7 @@ class LibraryTokenizer(Tokenizer):
         return next((id_ for id_ in found if id_ is not None), None)
 
     def encode(self, text: str | bytes, *, special: bool = False) -> list[int]:
-        text = decode_text(text) if isinstance(text, bytes) else text
+        text = decode_text(text) if isinstance(text, bytes) else mended(text)[0]
         return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
@@ -35,6 +37,27 @@ class Answer(Protocol):
         """A row of a table: text by column."""
 
 
+@dataclass(frozen=True)
+class Unanswered:
+    """An input that cannot be used, where others can: it costs itself, and is named.
+
+    Attributes:
+        kind: what it is, such as ``series`` or ``file``.
+        name: what it is called.
+        reason: why, in a sentence.
+    """
+
+    kind: str
+    name: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.kind: self.name, "error": self.reason}
+
+    def cells(self) -> dict[str, str]:
+        return {self.kind: self.name, "": "no answer"}
+
+
 class Preparation(ABC):
     """From what a user has to a model's input, and from its output to answers.
 
@@ -43,20 +66,36 @@ class Preparation(ABC):
     Class attributes:
         task: whose models it prepares for; its name in ``PREPARATIONS``, and that of its module.
         of: what it prepares, in messages.
+        suffixes: endings of the files that stand for a folder that is given; none where folders are not taken.
+        reads_texts: whether an input may be a text itself, or a table of texts, and not a file alone.
     """
 
     task: ClassVar[str]
     of: ClassVar[str]
+    suffixes: ClassVar[Collection[str]] = ()
+    reads_texts: ClassVar[bool] = False
 
     @abstractmethod
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Answer]:
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
         """What ``model`` says of each of ``inputs``, in order; ``reporter`` hears how far it is.
 
         Raises:
             UserError: an input cannot be used.
         """
 
-    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+    def write(
+        self,
+        answers: Iterator[Answer],
+        out: Path,
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
         """Write answers to ``out``, a file or a folder, as they come, and pass on what is left to be said of them.
 
         Raises:

@@ -43,9 +43,19 @@ def opened(source: str | os.PathLike[str] | bytes, threads: int | None) -> tuple
     # Products with weights of 8 or 4 bits are taken in float32; by default the runtime rounds what comes in, too.
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     try:
-        return name, ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return name, ort.InferenceSession(_taken(source), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise UserError(f"{name} is not an ONNX model that can be run: {error}") from error
+
+
+def _taken(source: str | os.PathLike[str] | bytes) -> str | bytes:
+    """A model as ONNX Runtime takes it: by a name in UTF-8, or as bytes where the name of its file is in none."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return os.fsencode(source).decode("utf-8")
+    except UnicodeDecodeError:
+        return Path(source).read_bytes()
 
 
 class OnnxModel:

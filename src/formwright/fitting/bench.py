@@ -64,6 +64,7 @@ class Bench:
         root: the folder of the run; weights and exported files lie there.
         seed: of the run.
         threads: processor threads to use at most.
+        device: where candidates learn.
 
     Attributes:
         tell: hears of ``progress`` (done, text), a ``note`` (text), a ``curve`` (trial, curve, kept), ``facts`` to
@@ -77,8 +78,10 @@ class Bench:
         *,
         seed: int,
         threads: int,
+        device: str = "auto",
     ) -> None:
         self.task, self.paths, self.seed, self.threads = task, RunPaths(root), seed, threads
+        self.device = device
         self.tell: Listener = nobody
         self._answers: Answers | None = None
         self.trainers: dict[int, Trainer] = {}
@@ -103,13 +106,23 @@ class Bench:
         def progress(done: int, total: int) -> None:
             tell(PROGRESS, {"done": done / max(total, 1), "text": f"{done} of {total} {kind.data.samples}"})
 
-        how = Reading(options["seed"], options["skip_bad"], weights, progress, options["options"], options["max_size"])
+        how = Reading(
+            options["seed"],
+            options["skip_bad"],
+            weights,
+            progress,
+            options["options"],
+            options["max_size"],
+            Path(setup["folder"]),
+            options.get("families") or (),
+        )
         torch.set_num_threads(setup["threads"])
         return cls(
             kind.read(options["data"], how),
             Path(setup["folder"]),
             seed=options["seed"],
             threads=setup["threads"],
+            device=setup.get("device", "auto"),
         )
 
     def check_splits(self) -> None:
@@ -178,6 +191,8 @@ class Bench:
             checkpoint = self.paths.checkpoint(f"trial-{trial.number:02d}")
             if checkpoint.is_file():
                 trainer.load(checkpoint)
+                if trial.ended is not None and (trainer.schedule.total or 0) <= trial.ended:
+                    trainer.go_on()
                 if trial.curve and trial.curve[-1].step >= trainer.step:
                     trainer.take_loss()  # it is told
         return self.trainers[trial.number]
@@ -203,7 +218,7 @@ class Bench:
     ) -> Trainer:
         batches = self.training_batches(recipe.batch_size, seed=self.seed + attempt)
         objective = objective or self.task.goal.objective(recipe)
-        return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number)
+        return Trainer(model, objective, batches, recipe, seed=1000 * self.seed + number, device=self.device)
 
     def validate(self, model: nn.Module, recipe: Recipe, *, most: int | None = None) -> float:
         """The score on validation samples, in the precision that the model is trained in."""
@@ -238,6 +253,8 @@ class Bench:
             CandidateError: it cannot be trained on.
         """
         trainer = self.trainer(trial)
+        if not (self.task.data.keeps_best or trial.fitted):
+            trial.kept = None  # what was kept at the end of an earlier training
         path = self.paths.checkpoint(f"trial-{trial.number:02d}")
         cooling = 0.0 if self.task.data.keeps_best else COOLED_SHARE * seconds
         seconds, deadline = seconds - cooling, deadline - min(cooling, COOLED_SHARE * (deadline - time.monotonic()))
@@ -290,8 +307,8 @@ class Bench:
         self.tell("checkpoint", {})
         self.checkpoint_every = max(CHECKPOINT_EVERY, 20 * (time.monotonic() - started))
 
-    def record(self, trial: Trial, trainer: Trainer, *, most: int | None = None) -> None:
-        """Score the averaged weights of a trial and add the point to its curve."""
+    def record(self, trial: Trial, trainer: Trainer, *, most: int | None = None) -> nn.Module:
+        """Score the averaged weights of a trial and add the point to its curve; the model that has them."""
         started = time.monotonic()
         model = trainer.averaged_model()
         score = self.validate(model, trainer.recipe, most=most)
@@ -300,6 +317,7 @@ class Bench:
         trial.curve = [point for point in trial.curve if point.step < trainer.step]
         self.add_point(trial, model, CurvePoint(trainer.step, trainer.seconds, trainer.take_loss(), score, rate))
         self.evaluate_every = max(EVALUATE_EVERY, 16 * (time.monotonic() - started))
+        return model
 
     def add_point(self, trial: Trial, model: nn.Module, point: CurvePoint, *, cooled: bool = False) -> None:
         """Write down an evaluation, and its weights: those of a cooled copy, and the best where the task keeps them."""
@@ -318,13 +336,24 @@ class Bench:
                 if path != self._kept_file(trial):
                     path.unlink()
 
+    def keep_better(self, trial: Trial, point: CurvePoint, model: nn.Module) -> None:
+        """Keep the weights of an earlier evaluation, if they were better than the last ones by more than chance."""
+        data, metric = self.task.data, self.task.metric
+        samples = min(data.race_samples, data.samples_of["val"])
+        if trial.curve[-1].score >= point.score - metric.tie(point.score, samples):
+            return
+        trial.kept = next(place for place, other in enumerate(trial.curve) if other.step == point.step)
+        write_safetensors(self._kept_file(trial), model.state_dict(), {})
+        curve = [dataclasses.asdict(point) for point in trial.curve]
+        self.tell("curve", {"trial": trial.number, "curve": curve, "kept": trial.kept})
+
     def _kept_file(self, trial: Trial) -> Path:
         assert trial.kept is not None
         return self.paths.checkpoint(f"trial-{trial.number:02d}-kept-{trial.curve[trial.kept].step}")
 
     def past_its_best(self, trial: Trial) -> bool:
         """Whether the kept score is so old that more training will only learn the data by heart."""
-        if trial.kept is None:
+        if trial.kept is None or not self.task.data.keeps_best:
             return False
         best, latest = trial.curve[trial.kept].step, trial.curve[-1].step
         further = 0 if self.answers is None or self.answers.further is None else len(self.answers.further)
@@ -367,6 +396,7 @@ class Bench:
         started_at = trainer.step
         every = max(seconds / evaluations, 2.0)
         evaluated = saved = tuned = time.monotonic()
+        best: tuple[CurvePoint, nn.Module] | None = None
 
         def show(progress: Progress) -> None:
             total = max((trainer.schedule.total or 1) - started_at, 1)
@@ -389,7 +419,9 @@ class Bench:
                 self.checkpoint(trainer, path)
                 saved = time.monotonic()
             if trial is not None and due:
-                self.record(trial, trainer, most=self.task.data.race_samples)
+                model = self.record(trial, trainer, most=self.task.data.race_samples)
+                if best is None or trial.curve[-1].score > best[0].score:
+                    best = trial.curve[-1], model
                 evaluated = time.monotonic()
             # Evaluation and checkpoints take time as well: plan with what is left on the wall, not in the loop.
             fits = int(min(trainer.step + int((end - time.monotonic()) / recent), last))
@@ -399,3 +431,5 @@ class Bench:
         if trial is not None:
             most = self.task.data.race_samples if self.task.data.keeps_best else None
             self.record(trial, trainer, most=most)
+            if best is not None and not self.task.data.keeps_best:
+                self.keep_better(trial, *best)

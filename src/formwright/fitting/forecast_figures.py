@@ -124,6 +124,8 @@ class Measuring:
         both = np.concatenate([self.test.past, self.val.past])
         for name, relative in (("NLinear", True), ("DLinear", False)):
             linear = linear_forecasts(f"{name}, least squares", *pairs, both, relative=relative)
+            if linear is None:
+                continue
             count = len(self.test.past)
             of_test = Forecasts(linear.name, linear.values[:count], linear.seconds, linear.note)
             found.append((of_test, linear.values[count:]))

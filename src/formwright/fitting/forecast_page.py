@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,9 +23,9 @@ FIGURES = {
 }
 
 
-def _text(key: str, value: float) -> str:
-    if value != value:  # not a number
-        return "unknown"
+def _text(key: str, value: float | None) -> str:
+    if value is None or not math.isfinite(value):  # MASE, where the last season repeats itself without an error
+        return "undefined"
     return percent(value) if key in ("smape", "coverage") else f"{value:.4g}"
 
 

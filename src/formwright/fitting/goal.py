@@ -8,7 +8,7 @@ where it is used.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -66,7 +66,7 @@ class Goal(ABC, Generic[D]):
         name: in the registry, which is that of the module; the names of its tasks end with it.
         target: what the samples of its data have as their target.
         options: what may be given beyond what every run takes.
-        metric: what candidates are compared by.
+        metric: what candidates are compared by; ``metrics`` are others that an option may choose.
         model: what is made, such as ``a classifier of {samples}``.
         answer: what ``formwright predict`` answers, such as ``the class of {asked} and its probability``.
         figure: what the bars of the metric show, a sentence that begins a caption.
@@ -84,7 +84,8 @@ class Goal(ABC, Generic[D]):
     name: ClassVar[str]
     target: ClassVar[str]
     options: ClassVar[Mapping[str, Option]] = {}
-    metric: ClassVar[Metric]
+    metric: Metric
+    metrics: ClassVar[Sequence[Metric]] = ()
     model: ClassVar[str]
     answer: ClassVar[str]
     figure: ClassVar[str]

@@ -48,6 +48,10 @@ class Option:
     kind: type[str] | type[int] | type[float] = str
 
 
+#: An option of kinds that read texts or tables.
+ENCODING = Option("encoding of files that are neither marked nor UTF-8, such as cp1252")
+
+
 @dataclass(frozen=True)
 class Reading:
     """How data is to be read.
@@ -59,6 +63,8 @@ class Reading:
         progress: told how many of how many samples are read.
         options: of the kind, as they were given.
         most_bytes: that the exported file may have, if that is limited.
+        out: where the run writes its results, which are no data.
+        families: that alone are tried; all if empty.
     """
 
     seed: int = 0
@@ -67,6 +73,8 @@ class Reading:
     progress: Callable[[int, int], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     most_bytes: float | None = None
+    out: Path | None = None
+    families: Sequence[str] = ()
 
 
 class Content(Protocol):

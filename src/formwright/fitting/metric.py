@@ -71,3 +71,6 @@ class Metric:
 
 
 ACCURACY = Metric("accuracy", "accuracy", share=True, tolerance=0.004, closeness="0.4 points of")
+BALANCED_ACCURACY = Metric(
+    "balanced accuracy", "balanced_accuracy", share=True, tolerance=0.004, closeness="0.4 points of"
+)

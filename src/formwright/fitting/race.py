@@ -51,7 +51,8 @@ def race(session: Session, seconds: float) -> None:
             trial.status = "racing"
             session.train_until(trial, rung["seconds"], end=end)
             share = (session.clock.spent - start) / max(end - start, 1e-6)
-            session.reporter.progress(min(share, 1.0), f"{trial.name}: {metric.text(trial.score)}")
+            text = f"{trial.name}: {metric.text(trial.score)}; {session.standing()}"
+            session.reporter.progress(min(share, 1.0), text)
         if index == 0:
             running += _newcomers(session, rung["entrants"] - len(entrants), rung["seconds"], end)
         running = [trial for trial in running if trial.status == "racing"]

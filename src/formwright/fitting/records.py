@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from formwright.errors import UserError
+from formwright.measurement.budget import format_bytes, format_seconds
 
 METRICS_SCHEMA = 2
 #: The form that is an average of candidates.
@@ -59,6 +60,7 @@ class Trial:
         step: seconds of a training step, measured before the race.
         curve: evaluations so far.
         kept: which evaluation the weights are of that are kept, where a task keeps the best; otherwise the latest are.
+        ended: at which step its training had come to its end, if the run was then given more time.
         score: on validation data, of the kept or of the latest weights.
     """
 
@@ -80,6 +82,7 @@ class Trial:
     curve: list[CurvePoint] = field(default_factory=list)
     kept: int | None = None
     fitted: bool = False
+    ended: int | None = None
 
     @property
     def score(self) -> float:
@@ -173,7 +176,7 @@ class Agreement:
     score_difference: float | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """Everything that ``fit`` found out: the content of ``metrics.json``."""
 
@@ -210,6 +213,21 @@ class FitResult:
     time: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        #: where the run lies; not written down, so that its folder may be moved
+        self.folder = ""
+
+    def __repr__(self) -> str:
+        metric, place = self.metric, f", in {self.folder}" if self.folder else ""
+        if not self.variants:
+            return f"FitResult({self.task}{place})"
+        found, shipped = self.test.get(metric.get("key", ""), math.nan), self.shipped
+        met = "meets the budget" if self.budget_met else f"misses the budget ({'; '.join(self.violations)})"
+        return (
+            f"FitResult({self.task}: {self.model}; test {metric.get('name', 'score')} {found:.4g}, "
+            f"{format_seconds(shipped.latency)}, {format_bytes(shipped.size)}, {met}{place})"
+        )
+
     @property
     def shipped(self) -> Variant:
         return next(variant for variant in self.variants if variant.chosen)
@@ -232,20 +250,22 @@ class FitResult:
             )
         values["trials"] = [trial_from_dict(value) for value in values["trials"]]
         values["variants"] = [variant_from_dict(value) for value in values["variants"]]
-        for name, kind in (
-            ("shrink", ShrinkStep),
-            ("baselines", Baseline),
-        ):
-            values[name] = [kind(**value) for value in values[name]]
+        values["shrink"] = [ShrinkStep(**value) for value in values["shrink"]]
+        values["baselines"] = [Baseline(**_scored(value)) for value in values["baselines"]]
         if values.get("agreement") is not None:
             values["agreement"] = Agreement(**values["agreement"])
         return FitResult(**values)
 
 
 def trial_from_dict(values: Mapping[str, Any]) -> Trial:
-    return Trial(**{**values, "curve": [CurvePoint(**point) for point in values.get("curve", [])]})
+    return Trial(**{**values, "curve": [CurvePoint(**_scored(point)) for point in values.get("curve", [])]})
 
 
 def variant_from_dict(values: Mapping[str, Any]) -> Variant:
     """A variant, also one that was written when its form stood in its name alone."""
-    return Variant(**{"form": values["name"].rpartition(",")[0], **values})
+    return Variant(**{"form": values["name"].rpartition(",")[0], **_scored(values)})
+
+
+def _scored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose score may be undefined, for which JSON has null."""
+    return {**values, "score": math.nan if values["score"] is None else values["score"]}

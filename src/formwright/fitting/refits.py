@@ -104,7 +104,7 @@ def _anew(
         return None
     model = bench.build(trial, attempt=attempt)
     objective = _objective(bench, trial, recipe, again)
-    trainer = Trainer(model, objective, batches, recipe, seed=1000 * bench.seed + trial.number)
+    trainer = Trainer(model, objective, batches, recipe, seed=1000 * bench.seed + trial.number, device=bench.device)
     trainer.finish_at(total, decay_from=recipe.warmup)
     while trainer.step < steps:
         before = trainer.step
@@ -127,7 +127,7 @@ def _on(bench: Bench, model: nn.Module, trial: Trial, recipe: Recipe, again: Aga
     )
     batches = bench.training_batches(recipe.batch_size, seed=bench.seed, parts=again.parts)
     objective = _objective(bench, trial, recipe, again)
-    trainer = Trainer(model, objective, batches, recipe, seed=1000 * bench.seed + trial.number)
+    trainer = Trainer(model, objective, batches, recipe, seed=1000 * bench.seed + trial.number, device=bench.device)
     checkpoint = bench.paths.checkpoint(again.label)
     if checkpoint.is_file():  # of a run that was killed here
         trainer.load(checkpoint)

@@ -91,7 +91,7 @@ def write_report(result: FitResult, path: Path, *, attachments: Mapping[int, Sho
     environment = page_environment(
         "formwright.fitting", folders=[Path(inspect.getfile(task.goal)).parent / "templates"]
     )
-    metric = task.metric
+    metric = task.metric_of(result.metric)
     environment.filters["score"] = metric.text
     html = environment.get_template("report.html.j2").render(
         result=result,
@@ -186,11 +186,11 @@ def _limits(result: FitResult, task: TaskType) -> list[Limit]:
 
 def _warnings(result: FitResult, task: TaskType) -> list[str]:
     """What the reader must not miss although the model may meet the budget."""
+    metric = task.metric_of(result.metric)
     warnings = [
-        f"A simple competitor is better on the test {task.words.samples}: {rival.name}, "
-        f"{task.metric.text(rival.score)}."
+        f"A simple competitor is better on the test {task.words.samples}: {rival.name}, {metric.text(rival.score)}."
         for rival in sorted(result.baselines, key=lambda baseline: -baseline.score)[:1]
-        if rival.score > task.metric.score(result.test[task.metric.key])
+        if rival.score > metric.score(result.test[metric.key])
     ]
     limit, total = result.budget.get("time"), _total(result.time)
     if limit is not None and total > TIME_TOLERANCE * limit:
@@ -243,7 +243,7 @@ def _stages(times: Mapping[str, float]) -> list[Bar]:
 
 def _pareto(result: FitResult, task: TaskType) -> list[tuple[str, Chart]]:
     """Score against latency and against size: the variants, and candidates as far as they were trained."""
-    metric = task.metric
+    metric = task.metric_of(result.metric)
     by_latency = [_variant_point(metric, variant, variant.latency, _timed(variant)) for variant in _variants(result)]
     by_size = [
         _variant_point(metric, variant, variant.size, format_bytes(variant.size)) for variant in _variants(result)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -14,11 +16,13 @@ from typing import Any
 import torch
 
 from formwright.errors import CandidateError, UserError
-from formwright.files import read_json, remove_leftovers
+from formwright.files import atomic_path, read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
 from formwright.fitting.final import learn_the_rest, solver_seconds
+from formwright.fitting.journal import Journal, told_on_standard_error
 from formwright.fitting.kind import Reading
+from formwright.fitting.memory import is_in_memory, write_data
 from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
 from formwright.fitting.race import (
@@ -36,7 +40,7 @@ from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
 from formwright.fitting.shrink import choose, export_winner, shrink
-from formwright.fitting.state import SPLITS_FILE, RunFolder
+from formwright.fitting.state import DEFAULT_TIME, LOG_FILE, RESULT_FILE, SPLITS_FILE, RunFolder, results_folder
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
@@ -59,47 +63,57 @@ WORKER = (sys.executable, "-m", "formwright.fitting.worker")
 
 
 def fit(
-    data: str | Path | None = None,
+    data: Any = None,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     task: str | None = None,
     max_latency: Quantity = None,
     max_size: Quantity = None,
     max_macs: Quantity = None,
-    max_time: Quantity = "15m",
+    max_time: Quantity = None,
     seed: int = 0,
     weights: str | Path | Sequence[str | Path] | None = None,
+    families: str | Sequence[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     skip_bad: bool = False,
     threads: int | None = None,
+    device: str = "auto",
     plain_peer: bool = False,
     worker: bool | None = None,
-    reporter: Reporter = SILENT,
+    reporter: Reporter | None = None,
     **task_options: Any,
 ) -> FitResult:
     """Find, train, shrink and export the model that fits the data and the budget.
 
     Args:
         data: what each task reads is in its documentation; for pictures a folder with a sub-folder a class, an
-            ``.npz`` or IDX file; scikit-learn's digits if unset.
-        out: the folder for the results, new or empty.
+            ``.npz`` or IDX file; scikit-learn's digits if unset. Or what a program holds: a DataFrame, or a pair of
+            samples (pictures, series or texts) and their classes (:mod:`formwright.fitting.memory`).
+        out: the folder for the results, new or empty; if unset ``runs/fit``, or ``runs/fit-2`` and so on where that is
+            taken.
         task: what is to be learned, such as ``image-classification``; inferred from the data if unset.
         max_latency: of one input through the exported model on this machine: ``"5ms"``, or seconds.
         max_size: of the exported file: ``"4MB"``, or bytes.
         max_macs: multiply-accumulates for one input: ``"100M"``.
-        max_time: of the whole run: ``"15m"``, or seconds.
+        max_time: of the whole run: ``"15m"``, or seconds; 15 minutes if unset, or those of the run that is continued.
         seed: of splits, weights, order and augmentation.
         weights: what exists already: the folder of a saved model, of transformers or of timm, a published checkpoint,
             or ``hf:ORG/NAME`` or ``timm:NAME`` of a hub; or several. Fine-tuned and frozen, each joins the race, and
             one that misses the budget teaches those that meet it.
-        resume: continue the run in ``out``.
+        families: of models that alone are tried, such as ``"resnet,convnext"``; all that the task knows if unset.
+        resume: continue the run in ``out``; with a longer ``max_time`` one that is finished, too.
+        overwrite: replace the run that ``out`` holds, once the data can be used.
         skip_bad: leave out samples that cannot be read, instead of refusing the data.
         threads: processor threads, all if unset.
+        device: where candidates learn: ``cpu``, ``cuda`` or ``mps``; the best that there is if unset. Latency is that
+            of the processor in any case.
         plain_peer: train the plain model of the report for as long as the winner, beyond ``max_time``.
         worker: build and train candidates in a process of its own, so that one that crashes or takes too much memory
             costs this candidate and not the run; if unset, for runs of :data:`WORKER_PAYS` seconds or more (not on
             Windows). It reads the data, too.
-        reporter: hears of the progress.
+        reporter: hears of the progress; if unset, it is told on standard error where nobody has set up the logger
+            ``formwright``, which hears all in any case.
         task_options: what the task takes beyond that, such as ``text_column`` for the classification of texts.
 
     Returns:
@@ -108,10 +122,13 @@ def fit(
     Raises:
         UserError: the data, the budget, the folder or an option cannot be used; one sentence says why and what to do.
     """
-    started = time.monotonic()
+    started, journal = time.monotonic(), Journal(reporter or SILENT)
     given = {name: value for name, value in task_options.items() if value is not None}
-    path = None if data is None else Path(data).expanduser()
-    root = Path(out)
+    if resume and overwrite:
+        raise UserError("A run is continued (--resume) or replaced (--overwrite), not both; leave one of them out.")
+    root = results_folder(out, again=resume or overwrite)
+    if max_time is None:
+        max_time = (RunFolder.option_of(root, "max_time") if resume else None) or DEFAULT_TIME
     budget = Budget.parse(max_latency=max_latency, max_size=max_size, max_macs=max_macs, max_time=max_time)
     if budget.time is None or budget.time < SHORTEST_RUN:
         raise UserError(f"A run needs at least {SHORTEST_RUN:.0f} seconds (--max-time), got {max_time}: give it more.")
@@ -119,15 +136,20 @@ def fit(
         raise UserError(f"The seed is a whole number from 0 to {2**31 - 1} (--seed), got {seed}.")
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
-    kind, reason = find_task(path, task or (RunFolder.task_of(root) if resume else None), given)
+    check_device(device)
+    held = tempfile.TemporaryDirectory(prefix="formwright-") if is_in_memory(data) else None
+    path = write_data(data, Path(held.name)) if held else None if data is None else Path(data).expanduser()
+    kept = path if held is None or path is None else root / path.name
+    kind, reason = find_task(path, task or (RunFolder.option_of(root, "task") if resume else None), given)
+    named = [name.strip() for name in families.split(",")] if isinstance(families, str) else list(families or ())
     given_weights = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given_weights:  # before anything is downloaded
         kind.check_takes_weights()
     if not resume:
-        RunFolder.check(root)
-    starts = [str(located(one, reporter).resolve()) for one in given_weights]
+        RunFolder.check(root, overwrite=overwrite)
+    starts = [str(located(one, journal).resolve()) for one in given_weights]
     options = {
-        "data": None if data is None else str(Path(data).expanduser().resolve()),
+        "data": None if kept is None else str(kept.resolve()),
         "task": kind.name,
         "max_latency": budget.latency,
         "max_size": budget.size,
@@ -136,6 +158,7 @@ def fit(
         "seed": seed,
         "skip_bad": skip_bad,
         "weights": starts or None,
+        "families": named or None,
         "options": given,
     }
     threads = threads or os.cpu_count() or 1
@@ -144,47 +167,81 @@ def fit(
     folder = None
     if resume:
         folder = RunFolder.open(root, options)
-        if (root / "metrics.json").is_file():
-            reporter.note("This run was finished already.")
-            return FitResult.from_dict(read_json(root / "metrics.json"))
+        if budget.time > folder.state.options["max_time"]:
+            folder.give_time(budget.time)
+        if folder.finished:
+            folder.release()
+            journal.note("This run was finished already; it goes on with a longer --max-time.")
+            return _located(FitResult.from_dict(read_json(root / RESULT_FILE)), root)
     with ExitStack() as stack:
+        if reporter is None:
+            stack.enter_context(told_on_standard_error())
+        journal.event("start", options=options, resumed=resume)
+        if held is not None:
+            stack.callback(held.cleanup)
         if folder is not None:
             stack.callback(folder.release)
         process = None
         if worker:  # it reads the data while this process does
-            setup = {"options": options, "folder": str(root.resolve()), "threads": threads}
+            where = None if path is None else str(path.resolve())
+            setup = {
+                "options": {**options, "data": where},
+                "folder": str(root.resolve()),
+                "threads": threads,
+                "device": device,
+            }
             process = stack.enter_context(closing(WorkerProcess(WORKER, setup, remedy=REMEDY)))
             process.launch()
         pretrained = [read_pretrained(start) for start in starts]
-        reporter.stage("Reading the data")
+        journal.stage("Reading the data")
 
         def show(done: int, total: int) -> None:
-            reporter.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
+            journal.progress(done / max(total, 1), f"{done} of {total} {kind.data.samples}")
 
         # The data first: nothing is left behind when it cannot be used.
-        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size))
-        folder = _with_splits(learned, folder, root, options)
+        learned = kind.read(path, Reading(seed, skip_bad, pretrained, show, given, budget.size, root, named))
+        folder = _with_splits(learned, folder, root, options, overwrite)
+        if held is not None and path is not None and kept is not None:  # so that the run can be continued
+            with atomic_path(kept) as temporary:
+                shutil.copyfile(path, temporary)
+        journal.open(root / LOG_FILE, folder.state.spent + time.monotonic() - started)
         if reason and path is not None:
-            reporter.note(f"Task: {kind.name}, as DATA is {reason} (--task changes it).")
+            journal.note(f"Task: {kind.name}, as DATA is {reason} (--task changes it).")
         for note in learned.data.notes:
-            reporter.note(note)
-        bench = Bench(learned, root, seed=seed, threads=threads)
+            journal.note(note)
+        bench = Bench(learned, root, seed=seed, threads=threads, device=device)
         session = Session(
             task=learned,
             budget=budget,
             folder=folder,
             clock=Clock(budget.time, spent=folder.state.spent + time.monotonic() - started, stages=folder.state.stages),
-            reporter=reporter,
+            reporter=journal,
             executor=process or InProcess(partial(perform, bench)),
             seed=seed,
             threads=threads,
             precision=folder.state.facts.get("precision", "32-true"),
             plain_peer=plain_peer,
+            source=None if held is None or kept is None else str(kept.resolve()),
         )
-        return _finished(session)
+        return _located(_finished(session), root)
 
 
-def _with_splits(learned: Task, folder: RunFolder | None, root: Path, options: dict[str, Any]) -> RunFolder:
+def check_device(device: str) -> None:
+    """Raise a ``UserError`` unless there is such a device here."""
+    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device):
+        able = ", ".join(name for name, able in there.items() if able)
+        raise UserError(f"There is no device {device!r} here; choose one of {able} (--device).")
+
+
+def _located(result: FitResult, root: Path) -> FitResult:
+    result.folder = str(root)
+    return result
+
+
+def _with_splits(
+    learned: Task, folder: RunFolder | None, root: Path, options: dict[str, Any], overwrite: bool
+) -> RunFolder:
     """The folder of a run, new or continued, with the parts of its data."""
     content = learned.data.content
     if folder is not None:
@@ -192,7 +249,7 @@ def _with_splits(learned: Task, folder: RunFolder | None, root: Path, options: d
             content.save_splits(root / SPLITS_FILE)
         content.check_splits(root / SPLITS_FILE)
         return folder
-    folder = RunFolder.create(root, options)
+    folder = RunFolder.create(root, options, overwrite=overwrite)
     try:
         content.save_splits(root / SPLITS_FILE)
     except UserError:
@@ -291,6 +348,8 @@ def _run(session: Session) -> FitResult:
             train_plain_peer(session, chosen, to_the_end=True)
         result.baselines, result.notes = state.baselines, state.notes
     write_result(session, result)
+    score = result.test[session.task.metric.key]
+    reporter.event("end", f"Shipped {result.model}", model=result.model, score=session.task.metric.score(score))
     return result
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from formwright.deployment.metadata import copy_described
 from formwright.deployment.runtime import OnnxModel
-from formwright.files import atomic_path, write_json
+from formwright.files import write_json
 from formwright.fitting.final import Shipment, members
 from formwright.fitting.goal import Findings, Goal, Run
 from formwright.fitting.kind import PARTS
 from formwright.fitting.records import ENSEMBLE, MIRRORED, Agreement, FitResult, Variant
 from formwright.fitting.session import Session
+from formwright.fitting.state import REPORT_FILE, RESULT_FILE
 from formwright.models import from_pretrained
 from formwright.training.evaluation import runner
 
@@ -35,11 +36,6 @@ def trivial_baselines(session: Session, seconds: float) -> None:
     names = {baseline.name for baseline in made}
     state.baselines = [baseline for baseline in state.baselines if baseline.name not in names] + made
     session.save()
-
-
-def copy_file(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 class Witness:
@@ -84,10 +80,9 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
     chosen = shipment.chosen
     model = from_pretrained(session.folder.paths.variant(shipment.shipped))
     model.save_pretrained(root)
-    copy_file(root / shipment.file(shipment.shipped), root / MODEL)
     findings, agreement = examined(session, shipment)
     if shipment.shipped != shipment.scored:  # the file that is shipped gives the answers of its model, too
-        copy_file(root / shipment.file(shipment.scored), root / SCORED)
+        copy_described(root / shipment.file(shipment.scored), root / SCORED, goal.preparation)
         exported = OnnxModel(root / shipment.file(shipment.shipped, "float32"), threads=session.threads).on_tensors
         witness = Witness(goal, runner(model), exported)
         goal.score(witness, "test")
@@ -95,6 +90,9 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
         agreement.same_answer = min(agreement.same_answer, own.same_answer)
         agreement.largest_difference = max(agreement.largest_difference, own.largest_difference)
     goal.preparation.save(root)  # which may hold what was found out about the model: how sure it is
+    size = copy_described(
+        root / shipment.file(shipment.shipped), root / MODEL, goal.preparation, most=session.budget.size
+    )
     return FitResult(
         formwright=_version(),
         task=session.task.name,
@@ -109,7 +107,7 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
         budget_met=not chosen.violations,
         violations=list(chosen.violations),
         data={
-            "source": data.content.source,
+            "source": session.source or data.content.source,
             "options": dict(state.options.get("options", {})),
             **data.describe(),
             "train": data.samples_of["train"],
@@ -120,7 +118,7 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
         machine=describe_machine(session.threads),
         model=_model_name(session, chosen),
         trials=state.trials,
-        variants=[_as_shipped(session, one, shipment) if one.chosen else one for one in state.variants],
+        variants=[_as_shipped(one, shipment, size) if one.chosen else one for one in state.variants],
         shrink=state.shrink,
         baselines=state.baselines,
         test=findings.test,
@@ -132,10 +130,9 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
     )
 
 
-def _as_shipped(session: Session, chosen: Variant, shipment: Shipment) -> Variant:
+def _as_shipped(chosen: Variant, shipment: Shipment, size: int) -> Variant:
     """The chosen form with the file that is shipped: of the same model, which has learned more since."""
-    file = shipment.file(shipment.shipped)
-    return dataclasses.replace(chosen, file=file, size=(session.folder.root / file).stat().st_size)
+    return dataclasses.replace(chosen, file=shipment.file(shipment.shipped), size=size)
 
 
 def write_result(session: Session, result: FitResult) -> None:
@@ -144,8 +141,8 @@ def write_result(session: Session, result: FitResult) -> None:
 
     root = session.folder.root
     result.time = {**session.clock.stages, "total": session.clock.spent}
-    write_report(result, root / "report.html", attachments=session.task.goal.attachments(result.details))
-    write_json(root / "metrics.json", result.to_dict())
+    write_report(result, root / REPORT_FILE, attachments=session.task.goal.attachments(result.details))
+    write_json(root / RESULT_FILE, result.to_dict())
 
 
 def describe_machine(threads: int) -> dict[str, Any]:

@@ -35,6 +35,16 @@ def add_variant(session: Session, made: dict[str, Any]) -> Variant:
     variant = Variant(**made)
     variant.violations = session.budget.violations(_Measured(variant))
     state.variants = [other for other in state.variants if other.name != variant.name] + [variant]
+    session.reporter.event(
+        "form",
+        f"Exported {variant.name}: validation {session.task.metric.text(variant.score)}, "
+        f"{format_seconds(variant.latency)}, {format_bytes(variant.size)}",
+        name=variant.name,
+        score=variant.score,
+        latency=variant.latency,
+        size=variant.size,
+        violations=variant.violations,
+    )
     session.save()
     return variant
 
@@ -146,6 +156,7 @@ def note_step(session: Session, name: str, tried: bool, kept: bool, reason: str,
     state = session.folder.state
     step = ShrinkStep(name, tried, kept, reason, time.monotonic() - started)
     state.shrink = [other for other in state.shrink if other.name != name] + [step]
+    session.reporter.event("step", f"{name}: {'kept' if kept else 'not kept'}, {reason}", **dataclasses.asdict(step))
     session.save()
 
 

@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
+import re
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from formwright.errors import UserError
 from formwright.files import is_leftover, not_written, read_json, remove_leftovers, write_json
+from formwright.fitting.memory import NAMES
 from formwright.fitting.records import Baseline, ShrinkStep, Trial, Variant, trial_from_dict, variant_from_dict
 from formwright.measurement.budget import format_bytes, format_count, format_seconds
 
 STATE_FILE = "run.json"
 SPLITS_FILE = "splits.json"
+#: Written last: a run that has it is finished.
+RESULT_FILE = "metrics.json"
+REPORT_FILE = "report.html"
+LOG_FILE = "log.jsonl"
+DEFAULT_FOLDER, DEFAULT_TIME = Path("runs/fit"), "15m"
+#: All that runs write.
+FILES = (
+    STATE_FILE,
+    SPLITS_FILE,
+    RESULT_FILE,
+    REPORT_FILE,
+    LOG_FILE,
+    "model.onnx",
+    "scored.onnx",
+    "model.safetensors",
+    "config.json",
+    "preprocessing.json",
+    "tokenizer.json",
+    *NAMES,
+)
+FOLDERS = ("checkpoints", "variants")
+#: What a run that is given more time still knows.
+LASTING_FACTS = ("precision", "export_seconds", "attempts")
+#: Seconds that more time must leave at least.
+LEAST_MORE = 20.0
+_OF_A_TRIAL = re.compile(r"trial-\d+(-kept-\d+)?")
 
 
 @dataclass
@@ -76,8 +105,8 @@ class RunFolder:
         self._unlock: weakref.finalize[..., RunFolder] | None = None
 
     @staticmethod
-    def check(root: Path) -> None:
-        """Refuse a folder that has something in it.
+    def check(root: Path, *, overwrite: bool = False) -> None:
+        """Refuse a folder that has something in it, unless that is a run that may be overwritten.
 
         Raises:
             UserError: says what to do instead.
@@ -91,20 +120,23 @@ class RunFolder:
                 f"The folder {root} cannot be read: {error.strerror}; choose another one (--out)."
             ) from None
         if occupied and (root / STATE_FILE).is_file():
+            if overwrite:
+                return
             raise UserError(
-                f"The folder {root} holds a run already; continue it with --resume, or choose a new folder (--out)."
+                f"The folder {root} holds a run already; continue it with --resume, replace it with --overwrite, or "
+                "choose a new folder (--out)."
             )
         if occupied:
             raise UserError(f"The folder {root} is not empty; choose a new or an empty one (--out).")
 
     @staticmethod
-    def create(root: Path, options: dict[str, Any]) -> RunFolder:
-        """Start a run in an empty or new folder.
+    def create(root: Path, options: dict[str, Any], *, overwrite: bool = False) -> RunFolder:
+        """Start a run in an empty or new folder, or in place of another run.
 
         Raises:
-            UserError: the folder has something in it, or cannot be made.
+            UserError: the folder has something else in it, another process works there, or it cannot be made.
         """
-        RunFolder.check(root)
+        RunFolder.check(root, overwrite=overwrite)
         folder = RunFolder(root, RunState(options), made=[path for path in (root, *root.parents) if not path.exists()])
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -112,6 +144,7 @@ class RunFolder:
             raise not_written(root, error) from error
         folder.lock()
         remove_leftovers(root)
+        folder.clear()
         try:
             folder.save()
         except UserError:
@@ -120,11 +153,11 @@ class RunFolder:
         return folder
 
     @staticmethod
-    def task_of(root: Path) -> str | None:
-        """The task of the run in a folder, where there is one: the data need not be looked at to continue it."""
+    def option_of(root: Path, name: str) -> Any:
+        """What the run in a folder was started with, where there is one: its task, for instance."""
         values = read_json(root / STATE_FILE) if (root / STATE_FILE).is_file() else None
         options = values.get("options") if isinstance(values, dict) else None
-        return options.get("task") if isinstance(options, dict) else None
+        return options.get(name) if isinstance(options, dict) else None
 
     @staticmethod
     def open(root: Path, options: dict[str, Any]) -> RunFolder:
@@ -146,12 +179,16 @@ class RunFolder:
             raise UserError(
                 f"{root / STATE_FILE} is not the record of a run of this version; start a new one in another folder."
             ) from None
+        asked, given = state.options.get("max_time"), options.get("max_time")
+        if given is None or (isinstance(asked, int | float) and given > asked):
+            options = {**options, "max_time": asked}  # more time changes nothing that is done
         differing = [name for name, value in options.items() if state.options.get(name) != value]
         if differing:
             before, now = (_shown(differing[0], values.get(differing[0])) for values in (state.options, options))
+            longer = " or more time" if differing[0] == "max_time" else ""
             raise UserError(
                 f"The run in {root} was started with {before}, and now {now} is given; continue it with the options "
-                "that it was started with, or start another run in a new folder (--out)."
+                f"that it was started with{longer}, or start another run in a new folder (--out)."
             )
         folder = RunFolder(root, state)
         folder.lock()
@@ -190,16 +227,81 @@ class RunFolder:
     def save(self) -> None:
         write_json(self.root / STATE_FILE, dataclasses.asdict(self.state))
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.root / RESULT_FILE).is_file()
+
+    def give_time(self, seconds: float) -> None:
+        """Let the run take so many seconds in all: a finished one races and trains again with what it has.
+
+        Raises:
+            UserError: what is left of this time is too short.
+        """
+        state = self.state
+        left = seconds - state.spent
+        if left < LEAST_MORE:
+            raise UserError(
+                f"The run in {self.root} has used {format_seconds(state.spent)}, so --max-time "
+                f"{format_seconds(seconds).replace(' ', '')} leaves {format_seconds(max(left, 0.0))}; give it "
+                f"{format_seconds(state.spent + LEAST_MORE)} at least."
+            )
+        state.options["max_time"] = seconds
+        if state.winner is not None:
+            for trial in state.trials:
+                if trial.status in ("stopped", "finished") and not (trial.fitted or trial.teacher):
+                    trial.status, trial.reason = "racing", ""
+                    trial.ended = trial.curve[-1].step if trial.curve else None
+            state.winner, state.rungs_done = None, 0
+            state.finished = [name for name in state.finished if name == "teach"]
+            state.shrink, state.variants, state.baselines, state.notes = [], [], [], []
+            state.facts = {name: value for name, value in state.facts.items() if name in LASTING_FACTS}
+            for path in (self.root / "checkpoints").glob("*.safetensors"):
+                if path != self.paths.answers and not _OF_A_TRIAL.fullmatch(path.stem):
+                    path.unlink()
+        (self.root / RESULT_FILE).unlink(missing_ok=True)
+        self.save()
+
     def discard(self) -> None:
         """Delete what this run has written, and the folders that were made for it."""
-        for name in (STATE_FILE, SPLITS_FILE):
-            with contextlib.suppress(OSError):  # it was never there, or the disk is broken
-                (self.root / name).unlink()
-        for name in ("checkpoints", "variants"):
-            shutil.rmtree(self.root / name, ignore_errors=True)
+        self.clear()
         for folder in self._made:
             with contextlib.suppress(OSError):  # something else is in it
                 folder.rmdir()
+
+    def clear(self) -> None:
+        """Delete what runs write, and nothing else that is in the folder."""
+        for name in FILES:
+            with contextlib.suppress(OSError):  # it was never there, or the disk is broken
+                (self.root / name).unlink()
+        for name in FOLDERS:
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+def results_folder(out: str | Path | None, *, again: bool = False) -> Path:
+    """The folder for results.
+
+    That which was named; else the first of ``runs/fit``, ``runs/fit-2`` and so on that has nothing in it, or, to work
+    ``again``, the last of them that holds a run.
+    """
+    if out is not None:
+        return Path(out)
+    taken = list(itertools.takewhile(_occupied, _numbered(DEFAULT_FOLDER)))
+    if not again:
+        return next(folder for folder in _numbered(DEFAULT_FOLDER) if folder not in taken)
+    return next((folder for folder in reversed(taken) if (folder / STATE_FILE).is_file()), DEFAULT_FOLDER)
+
+
+def _numbered(root: Path) -> Iterator[Path]:
+    yield root
+    yield from (root.with_name(f"{root.name}-{number}") for number in itertools.count(2))
+
+
+def _occupied(folder: Path) -> bool:
+    try:
+        return folder.exists() and (not folder.is_dir() or any(not is_leftover(path) for path in folder.iterdir()))
+    except OSError:
+        return True
 
 
 def _shown(name: str, value: Any) -> str:

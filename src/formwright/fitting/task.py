@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,10 @@ class TaskType:
     def metric(self) -> Metric:
         return self.goal.metric
 
+    def metric_of(self, told: Mapping[str, Any]) -> Metric:
+        """The metric of a run, from what its result tells of it."""
+        return next((one for one in self.goal.metrics if one.key == told.get("key")), self.metric)
+
     @property
     def options(self) -> dict[str, Option]:
         """What may be given beyond what every run takes."""
@@ -78,7 +82,10 @@ class TaskType:
         where = None if path is None else Path(path).expanduser()
         asked = dataclasses.replace(how, options=data_options)
         data = self.data.read(where, asked)
-        return Task(self, data, self.goal(data, **goal_options))
+        task = Task(self, data, self.goal(data, **goal_options), how.families)
+        if how.families:  # refused before anything is made of them
+            _ = task.space
+        return task
 
     def check_takes_weights(self) -> None:
         """Raise a ``UserError`` if a checkpoint is of no use to the task."""
@@ -98,16 +105,20 @@ class TaskType:
 class Task:
     """Data that was read, and the goal that it is for."""
 
-    def __init__(self, kind: TaskType, data: Data, goal: Goal[Any]) -> None:
-        self.kind, self.data, self.goal = kind, data, goal
-        self.name, self.metric = kind.name, kind.metric
+    def __init__(self, kind: TaskType, data: Data, goal: Goal[Any], families: Sequence[str] = ()) -> None:
+        self.kind, self.data, self.goal, self.families = kind, data, goal, families
+        self.name, self.metric = kind.name, goal.metric
 
     @cached_property
     def space(self) -> Space:
-        """What may be proposed."""
+        """What may be proposed.
+
+        Raises:
+            UserError: a family that was named is no candidate.
+        """
         from formwright.search.space import space_for
 
-        return space_for(self.name, self.data.shape)
+        return space_for(self.name, self.data.shape, self.families)
 
     def distilled(self, recipe: Recipe, teacher: nn.Module) -> Objective:
         return self.goal.distilled(recipe, teacher)

@@ -52,13 +52,13 @@ def linear_forecasts(
     test: Values,
     *,
     relative: bool,
-) -> Forecasts:
+) -> Forecasts | None:
     """One linear map from a window to its future, the same for all columns, by least squares with a ridge.
 
     With ``relative`` the last value is taken out of the window and put back: NLinear. Without, it is DLinear: its two
     maps of trend and rest add up to one of the window, so that least squares finds both at once. The ridge is the one
     of four with the least error on the validation part. Each pair is windows ``(windows, length, columns)`` and what
-    came ``(windows, horizon, columns)``, not a number where missing.
+    came ``(windows, horizon, columns)``, not a number where missing; none if nothing came without a gap.
 
     Source: Are Transformers Effective for Time Series Forecasting?, arXiv 2205.13504.
     """
@@ -74,6 +74,8 @@ def linear_forecasts(
         features, wanted = features[whole], wanted[whole]
         squares = squares + features.T @ features
         products = products + features.T @ wanted
+    if not np.any(squares):
+        return None
     scale = float(np.trace(squares)) / len(squares)
     best, least = np.zeros_like(products), np.inf
     for ridge in _RIDGES:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,6 +36,7 @@ class Classification(Objective):
 
     Args:
         label_smoothing: the ``s`` above, from 0 to below 1.
+        weights: how much each class counts, one for each; alike if unset.
 
     Raises:
         UserError: ``label_smoothing`` is out of range, or targets do not fit the model's scores.
@@ -40,8 +44,12 @@ class Classification(Objective):
     Source of the smoothing: Rethinking the Inception Architecture for Computer Vision, arXiv 1512.00567.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    weights: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, weights: Sequence[float] | None = None) -> None:
         super().__init__()
+        tensor = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.register_buffer("weights", tensor, persistent=False)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"Label smoothing lies between 0 and 1, got {label_smoothing}.")
         self.label_smoothing = label_smoothing
@@ -49,7 +57,8 @@ class Classification(Objective):
     def forward(self, model: nn.Module, batch: Batch, progress: float) -> Outcome:
         scores: Tensor = call(model, batch.inputs)
         check_targets(scores, batch.targets)
-        loss = F.cross_entropy(scores, batch.targets, label_smoothing=self.label_smoothing)
+        weights = None if self.weights is None else self.weights.to(scores)
+        loss = F.cross_entropy(scores, batch.targets, weight=weights, label_smoothing=self.label_smoothing)
         count = scores.shape[0]
         classes = batch.targets.argmax(1) if batch.targets.is_floating_point() else batch.targets
         right = (scores.detach().argmax(1) == classes).sum()

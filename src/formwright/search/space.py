@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,14 +116,20 @@ class Space:
         ]
 
 
-def space_for(task: str, shape: Shape) -> Space:
-    """What the families of the library, and of plug-ins, offer for a task.
+def space_for(task: str, shape: Shape, only: Sequence[str] = ()) -> Space:
+    """What the families of the library, and of plug-ins, offer for a task; those named alone, if any are.
 
     Raises:
-        UserError: none does.
+        UserError: none does, or one that was named does not.
     """
     MODELS.names()  # imports plug-ins, whose families are candidates too
     families = CANDIDATES.get(task, {})
     if not families:
         raise UserError(f"No family is a candidate for {task}: register one (formwright.candidates).")
+    unknown = [name for name in only if name not in families]
+    if unknown:
+        raise UserError(
+            f"{unknown[0]} is no family for {task}; name some of {', '.join(sorted(families))} (--families)."
+        )
+    families = {name: entry for name, entry in families.items() if not only or name in only}
     return Space(dict(sorted(families.items(), key=lambda item: item[1].order)), shape)

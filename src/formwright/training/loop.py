@@ -69,6 +69,8 @@ class Trainer:
     >>> trainer.train(steps=2000)                                                                    # doctest: +SKIP
     >>> best = trainer.averaged_model()                                                              # doctest: +SKIP
 
+    It learns on ``device``: ``cpu``, ``cuda``, ``mps`` or, if unset, the best that there is.
+
     A step takes one batch through all phases of the objective, in order; in each, only its own modules get gradients
     and are stepped. :meth:`fit` trains by epochs and stops when validation says so.
 
@@ -78,7 +80,14 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, batches: TrainingBatches, recipe: Recipe, *, seed: int = 0
+        self,
+        model: nn.Module,
+        objective: Objective,
+        batches: TrainingBatches,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        device: str = "auto",
     ) -> None:
         from lightning_fabric import Fabric
 
@@ -99,7 +108,7 @@ class Trainer:
         #: epochs that :meth:`fit` has finished, and their scores
         self.scores: list[tuple[int, float]] = []
         self._best: dict[str, Tensor] | None = None
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
+        self.fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
         # It would round the inputs themselves: autocast alone decides, as it does where the model is scored.
         self.fabric.strategy.precision.convert_input = _as_given  # type: ignore[assignment,method-assign]
         self.model = _channels_last(model)
@@ -115,6 +124,10 @@ class Trainer:
         """Set the length of the run, and from where the learning rate falls to nothing (from here, if unset)."""
         start = self.step if decay_from is None else decay_from
         self.schedule = Schedule(self.recipe.warmup, total=step, decay_start=start)
+
+    def go_on(self) -> None:
+        """Train for a length that is not known: the learning rate is whole again, whatever end there was."""
+        self.schedule = Schedule(self.recipe.warmup)
 
     def stretch(self, total: int) -> None:
         """Change the length of the run, without a jump of the learning rate: steps took longer or shorter."""
@@ -265,13 +278,13 @@ class Trainer:
         self.scores.append((epoch, float(score)))
 
     def averaged_model(self) -> nn.Module:
-        """A copy of the model with the averaged weights, in eval mode; in plain memory, as files of weights want it."""
+        """A copy of the model with the averaged weights, in eval mode, on the processor, as files want it."""
         return self._with(self.average.state)
 
     def _with(self, state: Mapping[str, Tensor]) -> nn.Module:
         model = copy.deepcopy(self.model)
         model.load_state_dict(state)
-        return model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        return model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
     # Checkpoints: one file, so that there is never half of one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,8 +14,8 @@ import numpy as np
 
 from formwright.data.language import windows
 from formwright.data.tokenization import Tokenizer, read_tokenizer, save_tokenizer
+from formwright.deployment.inputs import AS_FOUND, TEXT_SUFFIXES, InputOptions, texts_in
 from formwright.deployment.preparation import PREPARATIONS, Preparation
-from formwright.deployment.preparations.text_classification import read_input
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.metrics.language import next_token_nats
@@ -44,6 +44,8 @@ class LanguagePreparation(Preparation):
 
     task: ClassVar[str] = "language-modelling"
     of: ClassVar[str] = "language"
+    suffixes: ClassVar[Collection[str]] = TEXT_SUFFIXES
+    reads_texts: ClassVar[bool] = True
 
     tokenizer: Tokenizer
     length: int
@@ -63,11 +65,16 @@ class LanguagePreparation(Preparation):
         save_tokenizer(self.tokenizer, Path(folder))
         super().save(folder)
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Surprise]:
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Surprise]:
         """How well ``model`` foretells each input: a file, or the text itself."""
         length = self.length
-        for given in inputs:
-            text = read_input(given)
+        for given, text in texts_in(inputs, how, reporter, rows=False):
             ids = np.array(self.tokenizer.encode(text), np.int64)
             if len(ids) < 2:
                 raise UserError(f"{given!r} has a single token, which nothing goes before; give a longer text.")

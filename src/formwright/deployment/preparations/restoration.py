@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,14 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 
+from formwright.data.preprocess import readable_suffixes
 from formwright.data.restoration import read_pixels
+from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.files import atomic_path
+from formwright.levels import UNKNOWN, Levels
 from formwright.reporting import SILENT, Reporter
 
 #: Pixels per side of a tile, and around it, that its answer is computed from; larger pictures are restored by tiles.
@@ -57,13 +60,24 @@ class Restored:
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class RestorationPreparation(Preparation):
-    """``x / 255`` of a picture of any size, and back: ``channels``, 1 (grey) or 3 (RGB), and how much larger."""
+    """``x / 255`` of a picture of any size, and back: ``channels``, 1 (grey) or 3 (RGB), and how much larger.
+
+    ``levels`` says what becomes of more than eight bits; restored pictures have eight.
+    """
 
     task: ClassVar[str] = "restoration"
     of: ClassVar[str] = "pictures to restore"
+    suffixes: ClassVar[Collection[str]] = readable_suffixes()
 
     channels: Annotated[int, Field(gt=0)]
     scale: Annotated[int, Field(gt=0)]
+    levels: Levels = UNKNOWN
+
+    def record(self) -> dict[str, Any]:
+        fields = super().record()
+        if self.levels == UNKNOWN:
+            del fields["levels"]
+        return fields
 
     def restore(self, model: OnnxModel, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``(height, width, channels)`` to ``(scale height, scale width, channels)``, tile by tile.
@@ -89,16 +103,28 @@ class RestorationPreparation(Preparation):
                 restored[top * scale : bottom * scale, left * scale : right * scale] = np.moveaxis(rounded, 0, -1)
         return restored
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Restored]:
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Restored]:
         for file in inputs:  # before minutes go into the first
-            read_pixels(Path(file), self.channels)
+            read_pixels(Path(file), self.channels, self.levels)
         for number, file in enumerate(inputs):
-            pixels = read_pixels(Path(file), self.channels)
+            pixels = read_pixels(Path(file), self.channels, self.levels)
             restored = self.restore(model, pixels)
             yield Restored(file, pixels.shape[:2], restored.shape[:2], restored)
             reporter.progress((number + 1) / len(inputs), file)
 
-    def write(self, answers: Iterator[Answer], out: Path, reporter: Reporter = SILENT) -> Iterator[Answer]:
+    def write(
+        self,
+        answers: Iterator[Answer],
+        out: Path,
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
         """Write each picture as PNG into the folder ``out``, and a table beside them: all of them or none.
 
         Raises:

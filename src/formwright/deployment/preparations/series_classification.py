@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,12 +10,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.labelled_series import Columns, prepared, split_rows
+from formwright.data.labelled_series import Columns, drop_bad_rows, prepared, split_rows
 from formwright.data.series import Scaling
-from formwright.data.series_files import column_of, read_frame
+from formwright.data.series_files import column_of
+from formwright.data.sheets import READERS, read_sheet
 from formwright.deployment.classes import Prediction, classify
-from formwright.deployment.preparation import PREPARATIONS, Preparation
+from formwright.deployment.inputs import AS_FOUND, InputOptions
+from formwright.deployment.preparation import PREPARATIONS, Preparation, Unanswered
 from formwright.deployment.runtime import OnnxModel
+from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter
 
 BATCH = 256
@@ -35,6 +38,7 @@ class SeriesClassPreparation(Preparation):
 
     task: ClassVar[str] = "series-classification"
     of: ClassVar[str] = "series"
+    suffixes: ClassVar[Collection[str]] = READERS
 
     columns: Columns
     length: int
@@ -72,20 +76,46 @@ class SeriesClassPreparation(Preparation):
         """``(series, length, variates)``, as the model takes them, of one array ``(steps, variates)`` per series."""
         return np.stack([prepared(values, self.scaling, self.length) for values in raw])
 
-    def predict(self, model: OnnxModel, inputs: Sequence[str], reporter: Reporter = SILENT) -> Iterator[Prediction]:
-        """The class of every series in the tables ``inputs``.
+    def predict(
+        self,
+        model: OnnxModel,
+        inputs: Sequence[str],
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Prediction | Unanswered]:
+        """The class of every series in the tables ``inputs``; last, what cannot be classified, and why.
 
         Raises:
-            UserError: a table cannot be used; row and column are named.
+            UserError: nothing at all can be classified; row and column are named.
         """
+        answered, failed = 0, list[Unanswered]()
         for file in inputs:
             reporter.stage(f"Reading {Path(file).name}")
-            frame = read_frame(file)
-            needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
-            for name in needed:
-                column_of(frame, name, "the model")
-            raw, names, _ = split_rows(frame, self.columns)
+            try:
+                raw, names, bad = self._read(file, reporter, how)
+            except UserError as error:
+                failed.append(Unanswered("file", str(file), str(error)))
+                continue
+            failed += [Unanswered("series", name, why) for name, why in bad.items()]
+            answered += len(raw)
             for start in range(0, len(raw), BATCH):
                 rows = self.inputs(raw[start : start + BATCH])
                 yield from classify(model, rows, names[start : start + BATCH], self.labels)
                 reporter.progress(min((start + BATCH) / len(raw), 1.0), f"{len(raw):,} series")
+        if failed and not answered:
+            raise UserError(failed[0].reason)
+        yield from failed
+
+    def _read(
+        self, file: str, reporter: Reporter, how: InputOptions
+    ) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
+        keep = (self.columns.series, self.columns.time, *self.columns.values)
+        sheet = read_sheet(file, encoding=how.encoding, skip_bad=how.skip_bad, keep=keep)
+        needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
+        for name in needed:
+            column_of(sheet.frame, name, "the model")
+        if how.skip_bad:
+            drop_bad_rows(sheet, self.columns)
+        for note in sheet.notes:
+            reporter.note(note)
+        return split_rows(sheet, self.columns)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from formwright.data.labelled_series import LabelledSeries, labelled_series, read_labelled_series
 from formwright.data.samples import control_charts
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
-from formwright.fitting.kind import DATA, PARTS, Answers, ClassifiedData, Option, Reading
+from formwright.fitting.kind import DATA, ENCODING, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
 from formwright.shapes import LabelledShape
 
@@ -35,6 +35,7 @@ class ClassifiedSeries(ClassifiedData):
         "label_column": Option("column of the classes; inferred if unset"),
         "series": Option("column that says which series a row is of, where a series has many rows"),
         "time": Option("column of times, where a series has many rows"),
+        "encoding": ENCODING,
     }
     sample: ClassVar[str] = "series"
     samples: ClassVar[str] = "series"
@@ -65,8 +66,8 @@ class ClassifiedSeries(ClassifiedData):
             source = "six kinds of control charts, generated"
             return cls(labelled_series(*control_charts(), source=source, seed=how.seed))
         names = {"label": how.options.get("label_column")}
-        names |= {name: how.options.get(name) for name in ("series", "time")}
-        return cls(read_labelled_series(path, **names, seed=how.seed))
+        names |= {name: how.options.get(name) for name in ("series", "time", "encoding")}
+        return cls(read_labelled_series(path, **names, seed=how.seed, skip_bad=how.skip_bad))
 
     def training_batches(
         self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",), answers: Answers | None = None

@@ -12,7 +12,7 @@ from formwright.data.language import LanguageData, looks_like_language, read_lan
 from formwright.data.tokenization import ByteTokenizer, Tokenizer
 from formwright.deployment.preparations.language_modelling import LanguagePreparation
 from formwright.errors import UserError
-from formwright.fitting.kind import DATA, Data, Reading
+from formwright.fitting.kind import DATA, ENCODING, Data, Option, Reading
 from formwright.shapes import LanguageShape
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class RunningText(Data):
     target: ClassVar[str] = "next tokens"
     order: ClassVar[int] = 90
     expects: ClassVar[str] = "running text (a file in UTF-8, or a folder of them)"
+    options: ClassVar[Mapping[str, Option]] = {"encoding": ENCODING}
     sample: ClassVar[str] = "window of text"
     samples: ClassVar[str] = "windows"
     argument: ClassVar[str] = "some text"
@@ -104,7 +105,8 @@ class RunningText(Data):
                     f"{weights.origin} holds a model ({weights.specification.name}) that foretells no next token: give "
                     "the weights of a model of language, such as GPT-2's."
                 )
-        return cls(read_language(path, skip_bad=how.skip_bad), how.weights)
+        encoding = how.options.get("encoding")
+        return cls(read_language(path, encoding=encoding, skip_bad=how.skip_bad, out=how.out), how.weights)
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> LanguageBatches:
         from formwright.data.language_batches import LanguageBatches

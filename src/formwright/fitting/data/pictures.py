@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from formwright.data.folders import holds_pictures
 from formwright.data.images import ImageData, read_images
+from formwright.data.picture_tables import find_table
 from formwright.deployment.preparations.image_classification import PicturePreparation
 from formwright.errors import UserError
-from formwright.fitting.kind import DATA, Answers, ClassifiedData, Reading
+from formwright.fitting.kind import DATA, ENCODING, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownPicture, picture
 from formwright.resizing import Resizing
 from formwright.shapes import PictureShape
@@ -35,7 +36,15 @@ class Pictures(ClassifiedData):
     name: ClassVar[str] = "pictures"
     subject: ClassVar[str] = "image"
     order: ClassVar[int] = 10
-    expects: ClassVar[str] = "pictures (a folder with a sub-folder per class, an .npz file or IDX files)"
+    expects: ClassVar[str] = (
+        "pictures (a folder with a sub-folder per class, or with a table of files and classes, an .npz file or IDX "
+        "files)"
+    )
+    options: ClassVar[Mapping[str, Option]] = {
+        "label_column": Option("the column of classes, by name, of a table that names pictures"),
+        "image_size": Option("the size of the pictures in pixels, such as 96 or 96x128 (height x width)"),
+        "encoding": ENCODING,
+    }
     sample: ClassVar[str] = "picture"
     samples: ClassVar[str] = "pictures"
     argument: ClassVar[str] = "picture.png"
@@ -50,7 +59,13 @@ class Pictures(ClassifiedData):
             self.augmentation = augmentation
         channels = 3 if content.channels == 3 else 1
         self.preparation = PicturePreparation(
-            content.size, channels, content.mean, content.std, content.class_names, content.resizing
+            content.size,
+            channels,
+            content.mean,
+            content.std,
+            content.class_names,
+            content.resizing,
+            content.levels,
         )
 
     @cached_property
@@ -67,6 +82,8 @@ class Pictures(ClassifiedData):
     def recognise(cls, path: Path | None) -> str | None:
         if path is None:
             return "scikit-learn's digits"
+        if path.exists() and find_table(path) is not None:
+            return "a table of pictures"
         if path.is_dir():
             return "a folder with pictures" if holds_pictures(path) else None
         is_array = path.suffix == ".npz" or ("idx" in path.name and "images" in path.name)
@@ -77,11 +94,15 @@ class Pictures(ClassifiedData):
         weights, prepared, said = with_one_preprocessing(how.weights)
         read = read_images(
             path,
+            size=_size_of(how.options.get("image_size")),
             channels=weights[0].specification.input.channels if weights else None,
             seed=how.seed,
             skip_bad=how.skip_bad,
             prepared=prepared,
             least_side=max((one.least_side for one in weights), default=1),
+            label_column=how.options.get("label_column"),
+            encoding=how.options.get("encoding"),
+            out=how.out,
             progress=how.progress,
         )
         data = cls(dataclasses.replace(read, notes=(*read.notes, *said)))
@@ -141,6 +162,17 @@ class Pictures(ClassifiedData):
 
     def show(self, index: int) -> ShownPicture:
         return picture(self.content.images[index])
+
+
+def _size_of(given: str | int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+    """``96`` or ``96x128`` as a size."""
+    if not isinstance(given, str):
+        return given
+    sides = given.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise UserError(f"The image size is one number or two with an x between them (--image-size), got {given!r}.")
+    height, width = int(sides[0]), int(sides[-1])
+    return height, width
 
 
 def with_one_preprocessing(

@@ -51,7 +51,7 @@ class RestoredPictures(Data):
 
     def __init__(self, content: RestorationData) -> None:
         self.content = content
-        self.preparation = RestorationPreparation(content.channels, content.scale)
+        self.preparation = RestorationPreparation(content.channels, content.scale, content.levels)
         self.samples_of = {part: len(rows) for part, rows in content.parts.items()}
         self.side = min(PATCH, *(min(low.shape[:2]) for low in content.low))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from formwright.data.samples import carbon_dioxide
 from formwright.data.series import PARTS, SeriesData
 from formwright.data.series_files import looks_like_series, read_series
-from formwright.data.time_axis import as_text
+from formwright.data.times.formats import ISO, TimeFormat
 from formwright.deployment.preparations.forecasting import ForecastPreparation
-from formwright.fitting.kind import DATA, Data, Option, Reading
+from formwright.fitting.kind import DATA, ENCODING, Data, Option, Reading
 from formwright.shapes import SeriesShape
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ class TimeSeries(Data):
         "time": Option("column of times; inferred if unset"),
         "series": Option("column that says which series a row is of"),
         "known": Option("columns that are known ahead of time, separated by commas"),
+        "time_format": Option(
+            "how times are written: day-first, month-first, year-first, %d/%m/%Y or the like, or s, ms, us or ns since "
+            "1970; inferred if unset"
+        ),
+        "time_zone": Option("whose clocks times are of that do not say so, such as Europe/Berlin"),
+        "encoding": ENCODING,
     }
     sample: ClassVar[str] = "window"
     samples: ClassVar[str] = "windows"
@@ -50,7 +57,12 @@ class TimeSeries(Data):
     content: SeriesData
     preparation: ForecastPreparation
 
-    def __init__(self, content: SeriesData, columns: tuple[str, str | None] = ("time", None)) -> None:
+    def __init__(
+        self,
+        content: SeriesData,
+        columns: tuple[str, str | None] = ("time", None),
+        time_format: TimeFormat | None = None,
+    ) -> None:
         self.content = content
         self.preparation = ForecastPreparation(
             layout=content.layout,
@@ -62,6 +74,7 @@ class TimeSeries(Data):
             scalings={one.name: scaling for one, scaling in zip(content.series, content.scalings, strict=True)},
             half_width=np.zeros((content.horizon, content.variates)),
             coverage=0.0,
+            time_format=time_format or ISO,
         )
 
     @cached_property
@@ -78,7 +91,7 @@ class TimeSeries(Data):
     @property
     def notes(self) -> tuple[str, ...]:
         content, season = self.content, self.content.frequency.season
-        validation, test = (as_text(border) for border in content.borders[:2])
+        validation, test = (content.frequency.text(border) for border in content.borders[:2])
         return (
             *content.notes,
             f"Rows are {content.frequency.name} apart" + (f"; a season has {season} of them." if season > 1 else "."),
@@ -104,8 +117,12 @@ class TimeSeries(Data):
             time=options.get("time"),
             series=options.get("series"),
             known=_names(options.get("known")),
+            time_format=options.get("time_format"),
+            time_zone=options.get("time_zone"),
+            encoding=options.get("encoding"),
+            skip_bad=how.skip_bad,
         )
-        return cls(content, (table.time_column, table.series_column))
+        return cls(content, (table.time_column, table.series_column), table.time_format)
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> SeriesBatches:
         from formwright.data.series_batches import SeriesBatches
@@ -143,8 +160,8 @@ class TimeSeries(Data):
             "season": content.frequency.season,
             "length": content.length,
             "horizon": content.horizon,
-            "first": as_text(min(one.times[0] for one in content.series)),
-            "last": as_text(max(one.times[-1] for one in content.series)),
+            "first": content.frequency.text(min(one.times[0] for one in content.series)),
+            "last": content.frequency.text(max(one.times[-1] for one in content.series)),
         }
 
     @classmethod
@@ -165,9 +182,9 @@ class TimeSeries(Data):
 
 
 def _names(given: Any) -> list[str]:
-    """Names from a list, or from a text that separates them by commas."""
+    """Names from a list, or from a text that separates them by commas; one with a comma in it stands in quotes."""
     if given is None:
         return []
     if isinstance(given, str):
-        return [name.strip() for name in given.split(",") if name.strip()]
+        return [name.strip() for name in next(csv.reader([given], skipinitialspace=True), []) if name.strip()]
     return [str(name) for name in given]

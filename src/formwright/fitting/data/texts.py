@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.data.encodings import start_of
 from formwright.data.tables import SUFFIXES
 from formwright.data.text import TEXT_SUFFIXES, TextData, part_tables, read_texts
 from formwright.data.token_rows import RowMaker, train_word_pieces
 from formwright.data.vocabulary import fewest_tokens, with_fewer_tokens
+from formwright.data.walk import Tree
 from formwright.deployment.preparations.text_classification import TextPreparation
 from formwright.errors import UserError
-from formwright.fitting.kind import DATA, PARTS, Answers, ClassifiedData, Option, Reading
+from formwright.fitting.kind import DATA, ENCODING, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownText, excerpt
 from formwright.shapes import TextShape
 
@@ -49,6 +52,7 @@ class Texts(ClassifiedData):
     options: ClassVar[Mapping[str, Option]] = {
         "text_column": Option("column of the texts, by name or number; inferred if unset"),
         "label_column": Option("column of the classes, by name or number; inferred if unset"),
+        "encoding": ENCODING,
     }
     sample: ClassVar[str] = "text"
     samples: ClassVar[str] = "texts"
@@ -79,7 +83,9 @@ class Texts(ClassifiedData):
         lengths = [len(one) for one in ids["train"]]
         longest = int(np.ceil(np.percentile(lengths, WHOLE_SHARE) / 8) * 8)
         length = int(min(max(longest, 8), limit))
-        self.preparation = TextPreparation(maker.tokenizer, length, tuple(content.class_names), maker.special)
+        self.preparation = TextPreparation(
+            maker.tokenizer, length, tuple(content.class_names), maker.special, content.column
+        )
         self.rows = {part: maker.rows(one, length) for part, one in ids.items()}
         longer = sum(one > length for one in lengths)
         self._told = (
@@ -114,7 +120,7 @@ class Texts(ClassifiedData):
         if path is None:
             return None
         if path.is_file():
-            return "a table of texts" if path.suffix in SUFFIXES and _has_texts(path) else None
+            return "a table of texts" if path.suffix.lower() in SUFFIXES and _has_texts(path) else None
         if not path.is_dir():
             return None
         tables = part_tables(path)
@@ -130,7 +136,7 @@ class Texts(ClassifiedData):
 
         for weights in how.weights:
             weights.check_takes(TokenInput, cls.samples)
-        content = read_texts(path, seed=how.seed, skip_bad=how.skip_bad, **how.options)
+        content = read_texts(path, seed=how.seed, skip_bad=how.skip_bad, out=how.out, **how.options)
         return cls(content, how.weights, how.most_bytes)
 
     def training_batches(
@@ -215,8 +221,7 @@ class Texts(ClassifiedData):
 def _has_texts(path: Path, most: int = 64 * 1024) -> bool:
     """Whether a table has a column that reads like texts: some letters, and on average several words."""
     try:
-        with path.open("rb") as file:
-            start = file.read(most).decode("utf-8", "replace")
+        start = start_of(path, most)
     except OSError:
         return True  # the reader says what is wrong
     lines = [line for line in start.splitlines()[:200] if line.strip()]
@@ -226,13 +231,11 @@ def _has_texts(path: Path, most: int = 64 * 1024) -> bool:
 
 
 def _has_class_folders(path: Path) -> bool:
-    """Whether every sub-folder (of a train folder, if there is one) holds texts and nothing else."""
-    try:
-        top = path / "train" if (path / "train").is_dir() else path
-        folders = [entry for entry in sorted(top.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-        files = [[file for file in folder.iterdir() if not file.name.startswith(".")] for folder in folders[:20]]
-    except OSError:
-        return False
-    return bool(folders) and all(
-        inside and all(file.suffix.lower() in TEXT_SUFFIXES for file in inside[:100]) for inside in files
-    )
+    """Whether every sub-folder (of a train folder, if there is one) that holds files holds texts and nothing else."""
+    tree = Tree(path / "train" if (path / "train").is_dir() else path, strict=False)
+    files = [
+        list(itertools.islice((file for entries in tree.walk(name) for file in entries.files), 100))
+        for name in tree.top().folders[:20]
+    ]
+    filled = [inside for inside in files if inside]
+    return bool(filled) and all(file.lower().endswith(TEXT_SUFFIXES) for inside in filled for file in inside)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from formwright.errors import UserError
 from formwright.fitting.confusion import confusion
 from formwright.fitting.goal import GOALS, Findings, Goal, Page, Run
-from formwright.fitting.kind import ClassifiedData, Data
-from formwright.fitting.metric import ACCURACY, Metric, percent
+from formwright.fitting.kind import PARTS, ClassifiedData, Data, Option
+from formwright.fitting.metric import ACCURACY, BALANCED_ACCURACY, Metric, percent
 from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.shown import Shown
 from formwright.metrics.classification import classification_scores, softmax
@@ -40,18 +41,42 @@ class ClassificationGoal(Goal[ClassifiedData]):
 
     name: ClassVar[str] = "classification"
     target: ClassVar[str] = "classes"
-    metric: ClassVar[Metric] = ACCURACY
+    metric: Metric = ACCURACY
     model: ClassVar[str] = "a classifier of {samples}"
     answer: ClassVar[str] = "the class of {asked} and its probability"
     figure: ClassVar[str] = "Share of the test {samples} that each one gets right"
     title: ClassVar[str] = "Where it errs"
     template: ClassVar[str] = "classification.html.j2"
     averages: ClassVar[bool] = True
+    metrics: ClassVar[Sequence[Metric]] = (ACCURACY, BALANCED_ACCURACY)
+    options: ClassVar[Mapping[str, Option]] = {
+        "metric": Option(
+            "what candidates are compared by: accuracy, or balanced-accuracy, for which each class counts alike, in "
+            "learning too"
+        )
+    }
+
+    def __init__(self, data: ClassifiedData, metric: str | None = None) -> None:
+        super().__init__(data)
+        named = {one.key.replace("_", "-"): one for one in self.metrics}
+        if metric is not None:
+            if metric.replace("_", "-") not in named:
+                raise UserError(f"The metric is one of {' and '.join(named)} (--metric), got {metric!r}.")
+            self.metric = named[metric.replace("_", "-")]
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64] | None:
+        """How much a sample of each class counts, 1 on average, where classes count alike; none where samples do."""
+        if self.metric is not BALANCED_ACCURACY:
+            return None
+        counts = np.bincount(self.data.labels(*PARTS), minlength=len(self.data.class_names))
+        return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)))
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
         from formwright.objectives import Classification
 
-        return Classification(0.0 if recipe is None else recipe.label_smoothing)
+        weights = None if self.weights is None else self.weights.tolist()
+        return Classification(0.0 if recipe is None else recipe.label_smoothing, weights)
 
     def distilled(self, recipe: Recipe, teacher: nn.Module) -> Objective:
         from formwright.objectives import Distillation
@@ -64,7 +89,20 @@ class ClassificationGoal(Goal[ClassifiedData]):
             raise UserError(f"it gives {outputs.shape[-1]} scores, and the data has {classes} classes.")
 
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
-        return float((outputs.argmax(1) == targets).sum()), float(len(targets))
+        right = (outputs.argmax(1) == targets).astype(np.float64)
+        if self.weights is not None:
+            right *= self.weights[targets]
+        return float(right.sum()), float(len(targets))
+
+    def score(self, run: Run, part: str, *, most: int | None = None) -> float:
+        if self.metric is not BALANCED_ACCURACY:
+            return super().score(run, part, most=most)
+        batches = [
+            (run(batch.inputs).argmax(1), batch.targets.numpy())
+            for batch in self.data.evaluation_batches(part, most=most)
+        ]
+        answers, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        return float(np.mean([(answers[labels == one] == one).mean() for one in np.unique(labels)]))
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
         probabilities = softmax(np.concatenate([run(batch.inputs) for batch in self.data.evaluation_batches("test")]))
@@ -102,7 +140,10 @@ class ClassificationGoal(Goal[ClassifiedData]):
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         train, test = self.data.labels("train"), self.data.labels("test")
         most = int(np.bincount(train).argmax())
-        return [Baseline("majority class", float((test == most).mean()), 0.0, "always answers the largest class")]
+        score = float((test == most).mean())
+        if self.metric is BALANCED_ACCURACY:
+            score = float(most in test) / len(np.unique(test))
+        return [Baseline("majority class", score, 0.0, "always answers the largest class")]
 
     def attachments(self, details: Mapping[str, Any]) -> dict[int, Shown | None]:
         return {mistake["index"]: self.data.show(mistake["index"]) for mistake in details["mistakes"]}

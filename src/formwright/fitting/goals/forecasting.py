@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.time_axis import as_text
 from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting.data.series import TimeSeries
@@ -44,7 +43,7 @@ class ForecastingGoal(Goal[TimeSeries]):
     options: ClassVar[Mapping[str, Option]] = {
         "coverage": Option("how often the intervals are to hold, between 0 and 1; 0.9 if unset", float),
     }
-    metric: ClassVar[Metric] = Metric(
+    metric: Metric = Metric(
         "mean squared error", "mse", lower_is_better=True, tolerance=0.005, relative=True, closeness="0.5 % of"
     )
     model: ClassVar[str] = "a forecaster"
@@ -140,7 +139,7 @@ class ForecastingGoal(Goal[TimeSeries]):
             yield {
                 "series": content.series[owner].name,
                 "column": content.layout.targets[column],
-                "from": as_text(content.series[owner].times[row]),
+                "from": content.frequency.text(content.series[owner].times[row]),
                 **{
                     name: [_rounded(value) for value in measuring.in_units(values, owners)[0, :, column]]
                     for name, values in lines.items()

@@ -39,7 +39,7 @@ class LanguageModellingGoal(Goal[RunningText]):
 
     name: ClassVar[str] = "modelling"
     target: ClassVar[str] = "next tokens"
-    metric: ClassVar[Metric] = Metric(
+    metric: Metric = Metric(
         "bits per byte", "bits_per_byte", lower_is_better=True, tolerance=0.01, relative=True, closeness="1 % of"
     )
     model: ClassVar[str] = "a model of language"

@@ -35,7 +35,7 @@ class RestorationGoal(Goal[RestoredPictures]):
 
     name: ClassVar[str] = "restoration"
     target: ClassVar[str] = "pictures"
-    metric: ClassVar[Metric] = Metric("PSNR", "psnr", tolerance=0.05, closeness="0.05 dB of")
+    metric: Metric = Metric("PSNR", "psnr", tolerance=0.05, closeness="0.05 dB of")
     model: ClassVar[str] = "a restorer of {samples}"
     answer: ClassVar[str] = "the sides of {asked} restored; with --out FOLDER, it is written there as PNG"
     figure: ClassVar[str] = "PSNR of the luma over the test {samples}, in decibels; more is better"
