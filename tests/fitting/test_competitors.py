@@ -8,6 +8,7 @@ import math
 from functools import partial
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -113,7 +114,7 @@ def test_few_samples_are_learned_whole_and_the_score_belongs_to_another_file(tab
     assert (result.scored, result.learned) == ("scored.onnx", ["train", "val", "test"])
     files = [root / name for name in ("model.onnx", "scored.onnx")]
     assert files[0].read_bytes() != files[1].read_bytes()
-    assert (root / result.shipped.file).read_bytes() == files[0].read_bytes()
+    assert onnx.load(root / result.shipped.file).graph == onnx.load(files[0]).graph
     task = find_task(table, None, {})[0].read(table)
     score = task.goal.score(OnnxModel(files[1]).on_tensors, "test")
     assert score == pytest.approx(result.test["accuracy"])

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from formwright.errors import UserError
@@ -85,7 +86,8 @@ def test_a_run_that_dies_again_and_again_finishes(tmp_path, short_runs, fuse):
     assert_nothing_lost(known, finished(root))
     assert not [path for path in root.rglob("*") if is_leftover(path)]
     assert FitResult.from_dict(json.loads((root / "metrics.json").read_text())) == result
-    assert (root / result.shipped.file).read_bytes() == (root / "model.onnx").read_bytes()
+    graphs = [onnx.load(root / name).graph for name in (result.shipped.file, "model.onnx")]
+    assert graphs[0] == graphs[1]
     assert result.time["total"] >= known["spent"]
     # Once finished, it is only read.
     fuse(0)

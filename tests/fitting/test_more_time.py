@@ -122,7 +122,7 @@ def test_more_time_leaves_what_is_learned_and_undoes_what_was_decided(tmp_path):
             )
         )  # fmt: skip
     made.winner, made.rungs_done, made.spent, made.finished = 0, 2, 50.0, ["teach", "train", "export", "shrink"]
-    made.facts = {"precision": "32-true", "refitted": True, "rungs": []}
+    made.facts = {"precision": "32-true", "refitted": True, "rungs": [], "attempts": {"done": 5}}
     for name in ("trial-00", "trial-00-kept-9", "trial-00-finished", "answers", "pruned", "refitted-0"):
         folder.paths.checkpoint(name).parent.mkdir(exist_ok=True)
         folder.paths.checkpoint(name).write_bytes(b"")
@@ -131,7 +131,7 @@ def test_more_time_leaves_what_is_learned_and_undoes_what_was_decided(tmp_path):
     assert [trial.status for trial in made.trials] == ["racing", "racing", "stopped", "finished", "dropped", "failed"]
     assert [trial.ended for trial in made.trials] == [9, 9, None, None, None, None]
     assert (made.winner, made.rungs_done, made.finished) == (None, 0, ["teach"])
-    assert made.facts == {"precision": "32-true"}
+    assert made.facts == {"precision": "32-true", "attempts": {"done": 5, "rounds": 2}}
     assert sorted(path.stem for path in (folder.root / "checkpoints").iterdir()) == [
         "answers",
         "trial-00",

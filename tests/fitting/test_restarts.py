@@ -114,6 +114,11 @@ def test_attempts_begin_anew_and_only_better_ones_are_kept(bench, session, trial
     # Continued after a kill, what is done is not done again.
     restarts.begin_anew(bench, trial, bench.task.goal.objective(), 60.0, session.folder.state.facts.get("attempts"))
     assert len(scored) == 8
+    # A run that was given more time makes attempts of all lengths once more.
+    more = {**session.folder.state.facts["attempts"], "rounds": 2}
+    restarts.begin_anew(bench, trial, bench.task.goal.objective(), 60.0, more)
+    assert len(scored) == 16
+    assert session.folder.state.facts["attempts"]["done"] == 4
 
 
 def test_an_attempt_that_was_killed_is_made_again(bench, session, trial, monkeypatch):

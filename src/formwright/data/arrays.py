@@ -20,7 +20,7 @@ from formwright.data.decode import Form, Progress, allocate
 from formwright.data.preprocess import to_array
 from formwright.data.splits import TEST, TRAIN, VAL
 from formwright.errors import UserError
-from formwright.levels import UNKNOWN, Extent, Levels, joined
+from formwright.levels import INTEGERS, UNKNOWN, Extent, Levels, joined
 
 _PART_KEYS = {TRAIN: "train", VAL: "val", TEST: "test"}
 # Names under which images and labels lie together in the files that people have.
@@ -131,19 +131,19 @@ def _channels_last(images: NDArray[Any], name: str, notes: list[str]) -> NDArray
 
 def _levels(arrays: Sequence[NDArray[Any]]) -> Levels:
     """How the values of all parts alike become eight bits; those of bytes stay as they are."""
-    floats, integers = (joined(Extent.of(one) for one in arrays if one.dtype.kind in kinds) for kinds in ("f", "iu"))
-    deep = any(one.dtype.kind in "iu" and one.dtype != np.uint8 for one in arrays)
-    found = integers.range(floats=False) if deep else None
+    integers = [one for one in arrays if one.dtype.kind in "iu"]
+    floats = joined(Extent.of(one) for one in arrays if one.dtype.kind == "f")
+    deep = any(one.dtype != np.uint8 for one in integers)
+    found = joined(map(Extent.of, integers)).range(floats=False) if deep else INTEGERS[0]
     return Levels(
-        integers=None if found == (0.0, 255.0) else found, floats=floats.range(floats=True) if floats.finite else None
+        integers=None if found == INTEGERS[0] else found, floats=floats.range(floats=True) if floats.finite else None
     )
 
 
 def _eight_bits(images: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
     if images.dtype.kind == "b":
         return images.astype(np.uint8) * np.uint8(255)
-    as_it_is = images.dtype == np.uint8 or images.dtype.kind in "iu"
-    if as_it_is and levels.integers is None:
+    if images.dtype.kind in "iu" and levels.integers is None:
         return np.ascontiguousarray(images, np.uint8)
     pictures = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), 4096):

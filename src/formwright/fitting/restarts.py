@@ -25,7 +25,8 @@ def begin_anew(
     sooner and some later than the race's best; weights are kept when they score better than all before.
 
     Args:
-        known: the fact ``attempts`` that an earlier call told of: which attempts are over.
+        known: the fact ``attempts`` that an earlier call told of: which attempts are over, and in how many rounds of
+            all lengths they are made, one more for each time that the run was given more time.
     """
     recipe = Recipe(**trial.recipe)
     assert trial.kept is not None
@@ -39,7 +40,8 @@ def begin_anew(
         }
         bench.tell("facts", {"attempts": known})
     end = time.monotonic() + seconds
-    for attempt, length in enumerate(LENGTHS, start=1):
+    lengths = LENGTHS * known.get("rounds", 1)
+    for attempt, length in enumerate(lengths, start=1):
         if attempt <= known["done"]:
             continue
         started = time.monotonic()
@@ -49,8 +51,7 @@ def begin_anew(
         )
         trainer.finish_at(total, decay_from=recipe.warmup)
         trial.curve = [point for point in trial.curve if point.step <= known["step"]]
-        share = (attempt - 1) / len(LENGTHS)
-        bench.progress(share, f"attempt {attempt} of {len(LENGTHS)}")
+        bench.progress((attempt - 1) / len(lengths), f"attempt {attempt} of {len(lengths)}")
         for stop in range(1, EVALUATIONS + 1):
             target = total * (EVALUATIONS + stop) // (2 * EVALUATIONS)
             loss = trainer.train(steps=target - trainer.step, until=end)

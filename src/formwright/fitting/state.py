@@ -256,6 +256,8 @@ class RunFolder:
             state.finished = [name for name in state.finished if name == "teach"]
             state.shrink, state.variants, state.baselines, state.notes = [], [], [], []
             state.facts = {name: value for name, value in state.facts.items() if name in LASTING_FACTS}
+            if "attempts" in state.facts:
+                state.facts["attempts"]["rounds"] = state.facts["attempts"].get("rounds", 1) + 1
             for path in (self.root / "checkpoints").glob("*.safetensors"):
                 if path != self.paths.answers and not _OF_A_TRIAL.fullmatch(path.stem):
                     path.unlink()
