@@ -6,6 +6,26 @@ import errno
 import sys
 from collections.abc import Sequence
 
+#: What the package needs and the distribution that only predicts leaves out.
+NOT_FOR_PREDICTION = frozenset(
+    {
+        "torch",
+        "sklearn",
+        "safetensors",
+        "huggingface_hub",
+        "jaxtyping",
+        "lightning_fabric",
+        "optuna",
+        "onnx",
+        "onnxscript",
+        "yaml",
+        "jinja2",
+        "scipy",
+        "statsmodels",
+        "kornia",
+        "torchmetrics",
+    }
+)
 #: What a shell expects of a program that Ctrl-C ended.
 INTERRUPTED = 130
 
@@ -41,6 +61,13 @@ def _run(args: list[str]) -> int:
         return _refuse(f"{error.format_message().strip().removesuffix('.')}; {dashes}see the command's --help.")
     except UserError as error:
         return _refuse(str(error))
+    except ModuleNotFoundError as error:  # of the distribution that only predicts
+        if error.name is None or error.name.partition(".")[0] not in NOT_FOR_PREDICTION:
+            raise
+        return _refuse(
+            f"This needs {error.name.partition('.')[0]}, which formwright-predict leaves out; install formwright in "
+            "its place."
+        )
     except BrokenPipeError:
         raise
     except OSError as error:
