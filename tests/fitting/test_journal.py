@@ -45,6 +45,7 @@ def test_a_log_that_cannot_be_written_costs_nothing(tmp_path):
     journal = Journal(SILENT)
     journal.open(tmp_path / "none" / "log.jsonl", 0.0)
     journal.note("on")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_told_goes_to_the_logger_of_the_package(caplog):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from formwright.nn.listing import PartFacts
     from formwright.studies.arena.records import ArenaResult, Speed
 
-#: Columns of tables in files and pipes, which have no width of their own; COLUMNS says otherwise.
+#: Columns of tables in files and pipes, which have no width of their own; COLUMNS changes it.
 _PIPED = 140
 
 _set = os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) > 0

@@ -218,7 +218,7 @@ def find_columns(
         if not candidates:
             raise UserError("There is no column of classes in the table; name it with --label-column.")
         label = candidates[0]
-        guesses.append(f"Guessed: classes stand in column {label!r} (--label-column says otherwise).")
+        guesses.append(f"Guessed: classes stand in column {label!r} (--label-column changes it).")
     else:
         column_of(frame, label, "--label-column")
     if series is not None:
@@ -227,9 +227,7 @@ def find_columns(
         named = [name for name in frame.columns if name.lower() in SERIES_NAMES and name != label]
         series = next((name for name in named if frame[name].duplicated().any()), None)
         if series is not None:
-            guesses.append(
-                f"Guessed: rows of one series share the name in column {series!r} (--series says otherwise)."
-            )
+            guesses.append(f"Guessed: rows of one series share the name in column {series!r} (--series changes it).")
     if time is not None:
         column_of(frame, time, "--time")
     elif series is not None:

@@ -172,7 +172,7 @@ def processor_name() -> str:
 def _model_name(session: Session, chosen: Variant) -> str:
     others = len(members(session, chosen)) - 1
     beside = f" and {others} more" if others else ""
-    if chosen.form == ENSEMBLE and session.folder.state.facts[MIRRORED]:
+    if chosen.form == ENSEMBLE and session.folder.state.facts.get(MIRRORED):
         beside += ", asked about the mirror image too"
     return f"{session.trial(chosen.trial).name}{beside} ({chosen.name})"
 
