@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from formwright.catalog.cards import claims_of, read_cards
+from formwright.catalog.cards import card_of, claims_of, read_cards
 from formwright.catalog.claim import Claim, ClaimReport, ClaimResult
+from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter, Share
 
 
@@ -25,9 +26,12 @@ def verify(systems: str | Sequence[str], *, quick: bool = False, reporter: Repor
         One report a claim; ``failed`` says whether a count or an equality does not hold.
 
     Raises:
-        UserError: there is no such system.
+        UserError: there is no such system, or it is not built.
     """
     names = [systems] if isinstance(systems, str) else list(systems)
+    for name in names:
+        if not card_of(name).built:
+            raise UserError(f"{name} is not built here yet, so there is nothing to verify; see formwright catalog.")
     claims = {name: [claim for claim in claims_of(name) if not (quick and claim.slow)] for name in names}
     reports = []
     for name, of_system in claims.items():
@@ -41,7 +45,8 @@ def verify(systems: str | Sequence[str], *, quick: bool = False, reporter: Repor
 
 
 def all_systems() -> list[str]:
-    return list(read_cards())
+    """The systems that are built."""
+    return [name for name, card in read_cards().items() if card.built]
 
 
 def _run(system: str, claim: Claim, reporter: Reporter) -> ClaimReport:
