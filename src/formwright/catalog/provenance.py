@@ -28,7 +28,9 @@ _STRING = r"'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
 _TOKENS = re.compile(
     rf'(?P<doc>^[ \t]*r?"""(?s:.*?)"""[ \t]*$)|(?P<keep>"""(?s:.*?)"""|{_STRING})|(?P<comment>\#[^\n]*)', re.MULTILINE
 )
-_IMPORT = re.compile(r"^[ \t]*from (formwright[\w.]*) import (\((?:[^)]*)\)|[^\n]*)|^[ \t]*import (formwright[\w.]*)", re.M)
+_IMPORT = re.compile(
+    r"^[ \t]*from (formwright[\w.]*) import (\((?:[^)]*)\)|[^\n]*)|^[ \t]*import (formwright[\w.]*)", re.M
+)
 _NAME = re.compile(r"[\"']([a-z][a-z0-9_]*)[\"']")
 _REGISTERED = re.compile(r"PARTS\.register\(\s*\"(\w+)\"|PARTS\.add\(\s*\"(\w+)\"")
 
