@@ -22,6 +22,11 @@ def test_the_documents_of_this_repository_have_no_dead_links() -> None:
     [
         ({"module": "formwright.models.vision.weaver"}, "which cannot be imported"),
         ({"family": "weaver"}, "names the family 'weaver', which no model is registered under"),
+        ({"parts": ("warp",)}, "names the part 'warp', which is not registered"),
+        (
+            {"mechanisms": ("atention",)},
+            "has 'atention' among its mechanisms, which .* does not know; did you mean 'attention'",
+        ),
         ({"claims": ("parameters", "speed")}, "lists the claims .*'speed'.* and its program has"),
     ],
 )
@@ -38,7 +43,10 @@ def test_a_card_that_is_out_of_date_is_named(
 def test_a_family_without_a_card_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     cards = {name: card for name, card in read_cards().items() if name != "swin"}
     monkeypatch.setattr(check, "read_cards", lambda: cards)
-    assert check.check_cards() == ["The family 'swin' has no card."]
+    problems = check.check_cards()
+    assert "The family 'swin' has no card." in problems
+    cites = "The part 'patch_merging' cites arXiv 2103.14030, which neither a card nor papers.yaml knows."
+    assert cites in problems
 
 
 def test_dead_links_are_found_and_others_left_alone(tmp_path: Path) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from formwright.catalog.cards import Card, claims_of, read_cards
+from formwright.catalog.cards import Card, claims_of, read_cards, read_papers
+from formwright.catalog.vocabulary import MECHANISMS, TASKS
 from formwright.errors import UserError
 from formwright.models import MODELS
 from formwright.nn.parts import PARTS
 
+#: Whether every card has mechanisms, a sentence on when to use it and one on when not, and tasks of the vocabulary.
+COMPLETE = False
 #: Folders whose Markdown is not ours.
 SKIPPED = {".git", ".venv", "build", "dist", "node_modules", "runs"}
+_ARXIV = re.compile(r"\barXiv\s+(\d{4}\.\d{4,5})\b")
 _LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _CODE = re.compile(r"```.*?```|~~~.*?~~~|`[^`\n]*`", re.DOTALL)
 
@@ -30,15 +36,44 @@ def check_cards() -> list[str]:
     told = {card.family for card in cards.values() if card.family is not None}
     families = {MODELS[name].family for name in MODELS}
     problems += [f"The family {family!r} has no card." for family in sorted(families - told)]
-    return problems
+    return problems + list(_unknown_papers(cards.values()))
+
+
+def _unknown_papers(cards: Iterable[Card]) -> Iterator[str]:
+    """Parts that cite a paper which neither a card nor the list of papers knows."""
+    known = {card.arxiv for card in cards} | read_papers().keys()
+    for name in PARTS:
+        cited = set(_ARXIV.findall(inspect.getdoc(PARTS[name]) or ""))
+        for number in sorted(cited - known):
+            yield f"The part {name!r} cites arXiv {number}, which neither a card nor papers.yaml knows."
+
+
+def _check_words(card: Card) -> Iterator[str]:
+    """Tags that are not in the vocabulary, and fields that every card has."""
+    for field, words in (("tasks", TASKS), ("mechanisms", MECHANISMS)):
+        tags: tuple[str, ...] = getattr(card, field)
+        for tag in tags if COMPLETE or card.mechanisms else ():
+            if tag not in words:
+                near = difflib.get_close_matches(tag, words, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                yield f"The card {card.id} has {tag!r} among its {field}, which vocabulary.py does not know{hint}"
+    for field in ("mechanisms", "use_when", "avoid_when"):
+        if COMPLETE and not getattr(card, field):
+            yield f"The card {card.id} lacks {field}."
 
 
 def _check_card(card: Card) -> Iterator[str]:
+    yield from _check_words(card)
+    if card.module is None:
+        return
     try:
         importlib.import_module(card.module)
     except ImportError as error:
         yield f"The card {card.id} says that it lives in {card.module}, which cannot be imported: {error}."
         return
+    for name in card.parts:
+        if name not in PARTS:
+            yield f"The card {card.id} names the part {name!r}, which is not registered; see formwright parts."
     if card.family is not None and card.family not in {MODELS[name].family for name in MODELS}:
         yield f"The card {card.id} names the family {card.family!r}, which no model is registered under."
     try:

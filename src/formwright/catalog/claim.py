@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from formwright.reporting import Reporter
@@ -18,11 +18,16 @@ RUNGS: dict[Kind, str] = {"count": "built", "equality": "equal", "direction": "t
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What came out: a figure or a sentence, whether it is as published, and the details."""
+    """What came out: a figure or a sentence, whether it is as published, and the details.
+
+    ``figures`` are the scores of what was compared, one per seed of ``seeds``, where there are several.
+    """
 
     measured: str
     holds: bool
     details: str = ""
+    figures: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class ClaimReport:
     seconds: float
     details: str = ""
     error: bool = False
+    figures: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
 
     @property
     def failed(self) -> bool:

@@ -300,6 +300,9 @@ def verify(
     systems: Annotated[list[str] | None, typer.Argument(help="Systems of the catalogue, such as poolformer.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All systems of the catalogue.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes minutes.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write what comes out into the catalogue, whose rungs it decides.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -310,7 +313,7 @@ def verify(
     if not systems and not every:
         raise UserError(f"Name systems to verify, or --all of them: {', '.join(all_systems())}.")
     with reporter(quiet=quiet or as_json) as listener:
-        reports = run_claims(all_systems() if every else systems or [], quick=quick, reporter=listener)
+        reports = run_claims(all_systems() if every else systems or [], quick=quick, record=record, reporter=listener)
     if as_json:
         print_json([report.to_json() for report in reports])
     else:

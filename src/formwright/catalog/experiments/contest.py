@@ -79,7 +79,9 @@ class Contest(Generic[Run]):
             others = [f"; {other}: {self._spread(scores[other])}" for other in self.measures if other != first]
             conditions = self.conditions if isinstance(self.conditions, str) else self.conditions()
             details = f"{conditions}, {len(self.seeds)} seeds; {sizes}{''.join(others)}"
-            return ClaimResult(self._spread(scores[first]), holds(means), details)
+            return ClaimResult(
+                self._spread(scores[first]), holds(means), details, figures=scores[first], seeds=self.seeds
+            )
 
         return Claim(name, "direction", statement, published=statement, run=run, slow=True)
 
