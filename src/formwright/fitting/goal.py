@@ -116,8 +116,12 @@ class Goal(ABC, Generic[D]):
 
     # Scores
 
-    def calibrate(self, run: Run) -> None:
-        """Find out on the validation part what must be known of a model, before it learns that part too."""
+    def calibrate(self, run: Run, *, seconds: float) -> None:
+        """Find out on the validation part what must be known of a model, before it learns that part too.
+
+        Args:
+            seconds: that it may take, about.
+        """
 
     @abstractmethod
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -141,5 +141,3 @@ def corrected_information(deviance: Values, parameters: Any, count: Values) -> V
     left = count - parameters - 1
     with np.errstate(all="ignore"):
         return np.where(left > 0, deviance + 2 * parameters * count / left, np.inf)
-
-

@@ -37,9 +37,10 @@ class Smoothing(Local):
     """Level, trend and season that follow the error ``e`` of the forecast of the next row.
 
     ``f = (l + d b) * s`` or ``(l + d b) + s``, ``e = y - f``, ``r = e / s`` where the season is multiplied and ``e``
-    else; ``l' = l + d b + alpha r``, ``b' = d b + beta r``, ``s' = s + gamma e / (l + d b)`` or ``s + gamma e``. Whether
-    errors are relative to ``f`` changes nothing of this, but what is most likely: ``n log sum e²``, or ``n log sum
-    (e / f)² + 2 sum log f``. Among the forms, the one with the least corrected criterion of Akaike is taken.
+    else; ``l' = l + d b + alpha r``, ``b' = d b + beta r``, ``s' = s + gamma e / (l + d b)`` or ``s + gamma e``.
+    Whether errors are relative to ``f`` changes nothing of this, but what is most likely: ``n log sum e²``, or
+    ``n log sum (e / f)² + 2 sum log f``. Among the forms, the one with the least corrected criterion of Akaike is
+    taken.
 
     Source: Forecasting with Exponential Smoothing: the State Space Approach (Hyndman, Koehler, Ord and Snyder, 2008).
     The states before the first row come from the first two or three seasons (or ten rows) and are not optimised.
@@ -134,8 +135,10 @@ class _Panel:
         relative = self.relative[chosen]
         level = np.broadcast_to(self.level[chosen], shape).copy()
         trend = np.broadcast_to(self.trend[chosen], shape).copy()
-        seasons = np.repeat(self.start_season[:, None, chosen], shape[0], axis=1) if len(shape) > 1 else (
-            self.start_season[:, chosen].copy()
+        seasons = (
+            np.repeat(self.start_season[:, None, chosen], shape[0], axis=1)
+            if len(shape) > 1
+            else (self.start_season[:, chosen].copy())
         )
         owner = np.tile(np.arange(self.values.shape[1]), len(self.kind) // self.values.shape[1])[chosen]
         first, rows = self.first[owner], self.values[:, owner]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.deployment.preparations.forecasting import ForecastPreparation
+from formwright.deployment.local_models.panel import KINDS, mean_of
+from formwright.deployment.preparations.forecasting import NETWORK, ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting.data.series import TimeSeries
 from formwright.fitting.forecast_page import forecast_page
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from formwright.fitting.forecast_figures import Examined, Measuring
+    from formwright.inference.intervals import Intervals
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
 
@@ -32,6 +34,7 @@ Values = NDArray[np.floating]
 #: How often intervals are to hold, and how many series the report shows forecasts of.
 COVERAGE, EXAMPLES = 0.9, 4
 SHIPPED = "Shipped model"
+TITLES = {"network": "network", **{name: kind.title for name, kind in KINDS.items()}}
 
 
 @GOALS.register("forecasting")
@@ -59,8 +62,11 @@ class ForecastingGoal(Goal[TimeSeries]):
         if not 0 < self.coverage < 1:
             raise UserError(f"The coverage of intervals lies between 0 and 1 (--coverage), got {coverage}.")
         self._rivals: dict[str, tuple[dict[str, float], Values]] = {}
-        self._half_width: tuple[Values, float] | None = None
-        self._val_forecast: Values | None = None
+        self.weights: dict[str, float] = {}
+        self._nested: dict[str, float] = {}
+        self._val: dict[str, Values] = {}
+        self._test: dict[str, Values] = {}
+        self._answers: dict[Literal["val", "test"], Values] | None = None
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
         from formwright.objectives import Forecasting
@@ -89,21 +95,50 @@ class ForecastingGoal(Goal[TimeSeries]):
         pieces = np.split(chosen.indices, np.arange(256, len(chosen.indices), 256))
         return np.concatenate([run(windows.take(piece).inputs) for piece in pieces])
 
-    def calibrate(self, run: Run) -> None:
-        self._val_forecast = self._forecasts(run, "val", self.measuring.val)
+    def calibrate(self, run: Run, *, seconds: float) -> None:
+        """Fit local forecasters to the training part, and find the mean that forecasts the validation part best."""
+        from formwright.fitting.local_answers import TRUSTED, LocalAnswers, nested_errors, weights_of
+
+        measuring, val = self.measuring, self.measuring.val
+        self._local = local = LocalAnswers(self.data.content)
+        members = local.fit(0, local.kinds, seconds=seconds / 3)
+        said = local.forecasts(members, 0, val.owners, val.origins)
+        self._val = {name: measuring.scaled(values, val.owners) for name, values in said.items()}
+        self._val[NETWORK] = self._forecasts(run, "val", val)
+        if local.telling:
+            self._nested = nested_errors(self._val, val.actual, measuring.scale[val.owners], val.owners)
+            self.weights = weights_of(self._nested)
+        else:
+            self._nested = {}
+            trusted = [name for name in TRUSTED if name in members]
+            self.weights = {name: 1 / len(trusted) for name in trusted}
+        kinds = [name for name in members if name in self.weights or name in local.CHEAP]
+        self._test = {}
+        said = local.forecasts(local.fit(1, kinds), 1, measuring.test.owners, measuring.test.origins)
+        self._test = {name: measuring.scaled(values, measuring.test.owners) for name, values in said.items()}
+
+    def _answer(self, part: Literal["val", "test"], forecasts: Mapping[str, Values]) -> Values:
+        """The mean that is shipped, scaled."""
+        mean = mean_of(forecasts, self.weights)
+        mean = np.where(np.isfinite(mean), mean, forecasts[NETWORK])
+        owners = (self.measuring.val if part == "val" else self.measuring.test).owners
+        return self.measuring.raised(mean, owners)
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
         from formwright.fitting.forecast_figures import by_step, residuals
 
         measuring = self.measuring
         test = measuring.test
-        if self._val_forecast is None:
-            self.calibrate(run)
-        val_forecast, forecast = self._val_forecast, self._forecasts(run, "test", test)
-        assert val_forecast is not None
-        intervals = measuring.intervals(val_forecast)
-        self._half_width = intervals.half_width, intervals.coverage
+        if not self._val:
+            self.calibrate(run, seconds=np.inf)
+        self._test[NETWORK] = self._forecasts(run, "test", test)
+        self._answers = {"val": self._answer("val", self._val), "test": self._answer("test", self._test)}
+        val_forecast, forecast = self._answers["val"], self._answers["test"]
         own = measuring.figures(val_forecast, forecast)
+        intervals, spreads = measuring.intervals({"val": val_forecast})
+        for name, values in self._test.items():
+            if len(self.weights) > 1 or name not in self.weights:
+                self._rivals[TITLES[name]] = measuring.figures(self._val[name], values), values
         best = min(self._rivals.items(), key=lambda item: item[1][0]["mse"], default=None)
         steps = {SHIPPED: by_step(forecast, test.actual)}
         if best is not None:
@@ -115,11 +150,13 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "table": [{"name": name, **figures} for name, figures in rows],
                 "by_step": steps,
                 "residuals": residuals(forecast, test.actual),
-                "examples": list(self._examples(forecast, intervals.half_width)),
+                "examples": list(self._examples(forecast, intervals, spreads)),
+                "weights": {TITLES[name]: weight for name, weight in self.weights.items()},
+                "validation": {TITLES[name]: error for name, error in self._nested.items()},
             },
         )
 
-    def _examples(self, forecast: Values, half_width: Values) -> Iterator[dict[str, Any]]:
+    def _examples(self, forecast: Values, intervals: Intervals, spreads: Values) -> Iterator[dict[str, Any]]:
         """The latest window of the test part of a few series and columns, in the units of the data."""
         measuring, content = self.measuring, self.data.content
         test = measuring.test
@@ -128,12 +165,13 @@ class ForecastingGoal(Goal[TimeSeries]):
         for owner, column in pairs[-EXAMPLES:] if len(latest) == 1 else pairs[:: content.variates][:EXAMPLES]:
             place = np.array([latest[owner]])
             owners = test.owners[place]
+            low, high = intervals.around(forecast[place], spreads[owners])
             lines = {
                 "past": test.past[place],
                 "actual": test.actual[place],
                 "forecast": forecast[place],
-                "low": forecast[place] - half_width,
-                "high": forecast[place] + half_width,
+                "low": measuring.raised(low, owners),
+                "high": measuring.raised(high, owners),
             }
             row = int(test.origins[place[0]])
             yield {
@@ -148,19 +186,26 @@ class ForecastingGoal(Goal[TimeSeries]):
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         found = []
-        for rival, val_forecast in self.measuring.baselines(self.data.windows["train"], seconds=seconds):
+        for rival, val_forecast in self.measuring.baselines(self.data.windows["train"]):
             figures = self.measuring.figures(val_forecast, rival.values)
             self._rivals[rival.name] = figures, rival.values
             found.append(Baseline(rival.name, self.metric.score(figures["mse"]), rival.seconds, rival.note))
         return found
 
-    @property
+    @cached_property
     def preparation(self) -> ForecastPreparation:
-        """That of the data, with the intervals that were found."""
-        assert self._half_width is not None, "a forecaster is examined before it is shipped"
-        half_width, coverage = self._half_width
+        """That of the data, with the forecasters of all rows, their weights and the intervals that were found."""
+        assert self._answers is not None, "a forecaster is examined before it is shipped"
+        measuring, data = self.measuring, self.data.preparation
+        intervals, spreads = measuring.intervals(self._answers)
+        names = [one.name for one in self.data.content.series]
         return dataclasses.replace(
-            self.data.preparation, half_width=np.asarray(half_width, np.float64), coverage=coverage
+            data,
+            intervals=intervals,
+            spreads=dict(zip(names, spreads * measuring.deviation, strict=True)),
+            lowest=measuring.floor,
+            weights=self.weights,
+            local=self._local.models(self.weights),
         )
 
     @classmethod
