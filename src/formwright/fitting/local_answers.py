@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,16 @@ from formwright.data.series import SeriesData
 from formwright.deployment.local_models.member import Local
 from formwright.deployment.local_models.panel import KINDS, LocalModels, fitted, follow, limits, mean_of
 
-Values = NDArray[np.float64]
+if TYPE_CHECKING:
+    from formwright.fitting.forecast_figures import Examined
+
+Values = NDArray[np.floating]
 
 #: What is averaged where validation can tell nothing.
-TRUSTED = ("smoothing", "theta")
-#: Members of a mean at most, and how much better fewer must be than more.
-MOST_MEMBERS, MARGIN = 6, 0.01
+TRUSTED = ("smoothing", "complex", "theta")
+#: Members of a mean at most, how much better fewer must be than more, and forecasts that tell what is chance.
+MOST_MEMBERS, MARGIN, FEWEST_BLOCKS = 6, 0.01, 4
+MEAN = "mean"
 #: So many values of the validation part at least choose members.
 FEWEST_VALUES = 12
 #: Demand now and then is tried where at least this share of the values is zero.
@@ -34,7 +40,7 @@ class LocalAnswers:
         data: whose series are forecast.
     """
 
-    CHEAP = ("last_season", "drift", "theta", "damped", "smoothing")
+    CHEAP = ("last_season", "drift", "theta", "damped", "complex", "smoothing")
 
     def __init__(self, data: SeriesData) -> None:
         self.data = data
@@ -126,39 +132,76 @@ class LocalAnswers:
         return models
 
 
-def weights_of(errors: Mapping[str, float]) -> dict[str, float]:
-    """Equal weights for the best few: as many as have the least error together.
+@dataclass(frozen=True)
+class Chosen:
+    """Whose mean forecasts the validation part well.
 
-    Args:
-        errors: of the mean of the best one, two, three and so on, by the name of the one that comes last.
+    Attributes:
+        weights: of the members of the mean.
+        errors: the mean absolute scaled error of each member alone, and of the mean, under :data:`MEAN`.
+        reason: why these, in a sentence.
     """
-    names = list(errors)
-    least = min(errors.values())
-    count = max(place for place, name in enumerate(names, start=1) if errors[name] <= (1 + MARGIN) * least)
-    return dict.fromkeys(names[:count], 1 / count)
+
+    weights: dict[str, float]
+    errors: dict[str, float]
+    reason: str
 
 
-def nested_errors(
-    forecasts: Mapping[str, Values], actual: Values, scale: Values, owners: NDArray[np.int64]
-) -> dict[str, float]:
-    """The mean absolute scaled error of the mean of the best one, two and so on, best first; series count alike.
+def choose(
+    forecasts: Mapping[str, Values], examined: Examined, scale: Values, *, trusted: Sequence[str] = TRUSTED
+) -> Chosen:
+    """The mean of the trusted members, or of the best few where these are better by more than chance.
+
+    The best few are the best member alone, the best two, and so on: as many as have the least error together, more
+    where that is within a hundredth. Chance is the standard error of the difference between forecasts that do not
+    overlap; where there are fewer than four of these, a third of the error. All series count alike.
 
     Args:
         forecasts: ``(windows, horizon, targets)`` by name.
-        actual: the truth, not a number where missing.
-        scale: of the errors of each window, ``(windows, targets)``; what is undefined does not count.
-        owners: the series of each window.
+        examined: the windows with the truth.
+        scale: of the errors, ``(series, targets)``; what is undefined does not count.
+        trusted: whose mean is the default.
+
+    Source: The M4 Competition (Makridakis, Spiliotis and Assimakopoulos, 2020): plain means of a few classical methods
+    are hard to beat, and choosing one by a few forecasts is poor.
     """
-    usable = np.isfinite(scale) & (scale > 0)
-    scale = np.where(usable, scale, np.nan)[:, None]
-    share = (1 / np.bincount(owners)[owners])[:, None, None]
+    horizon, owners = examined.actual.shape[1], examined.owners
+    usable = np.where(np.isfinite(scale) & (scale > 0), scale, np.nan)[owners][:, None]
+    order, firsts = np.unique(owners, return_index=True)
+    begins = np.zeros(order.max(initial=0) + 1, np.int64)
+    begins[order] = examined.origins[firsts]
+    turns = (examined.origins - begins[owners]) // horizon
+    blocks, of = np.unique(owners * (turns.max(initial=0) + 1) + turns, return_inverse=True)
+    owner_of = blocks // (turns.max(initial=0) + 1)
+    share = 1 / np.bincount(owner_of)[owner_of]
 
-    def error(values: Values) -> float:
-        with np.errstate(all="ignore"):
-            sizes = np.abs(values - actual) / scale
-        shares = np.where(np.isfinite(sizes), share, 0.0)
-        return float(np.nansum(sizes * shares) / shares.sum()) if shares.any() else np.inf
+    def errors(names: Sequence[str]) -> Values:
+        """Of each block."""
+        values = mean_of(forecasts, dict.fromkeys(names, 1.0))
+        sizes = np.abs(values - examined.actual) / usable
+        known = np.isfinite(sizes)
+        total = np.bincount(of, np.where(known, sizes, 0.0).sum((1, 2)), len(blocks))
+        count = np.bincount(of, known.sum((1, 2)), len(blocks))
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
-    alone = {name: error(values) for name, values in forecasts.items()}
-    order = sorted(alone, key=lambda name: alone[name])[:MOST_MEMBERS]
-    return {name: error(mean_of(forecasts, dict.fromkeys(order[: place + 1], 1.0))) for place, name in enumerate(order)}
+    def mean(values: Values) -> float:
+        there = np.isfinite(values)
+        return float((values * share)[there].sum() / share[there].sum()) if there.any() else np.inf
+
+    alone = {name: mean(errors([name])) for name in forecasts}
+    ranked = sorted(alone, key=lambda name: alone[name])[:MOST_MEMBERS]
+    nested = [mean(errors(ranked[: count + 1])) for count in range(len(ranked))]
+    few = ranked[: 1 + max(place for place, one in enumerate(nested) if one <= (1 + MARGIN) * min(nested))]
+    default = [name for name in trusted if name in forecasts]
+    usual, best = errors(default), errors(few)
+    gains = usual - best
+    gains = gains[np.isfinite(gains)]
+    noise = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) >= FEWEST_BLOCKS else mean(usual) / 3
+    better = len(gains) > 0 and mean(usual) - mean(best) > noise
+    members = few if better else default
+    reason = (
+        f"it is better than that of {', '.join(default)} by more than chance"
+        if better
+        else f"no other was better by more than chance in {len(gains):,} forecasts of the validation part"
+    )
+    return Chosen(dict.fromkeys(members, 1 / len(members)), {**alone, MEAN: mean(errors(members))}, reason)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.deployment.local_models.complex_smoothing import ComplexSmoothing
 from formwright.deployment.local_models.member import Local, Values
 from formwright.deployment.local_models.simple import Intermittent, LastSeason, SeasonalDrift
 from formwright.deployment.local_models.smoothing import DampedSmoothing, Smoothing
@@ -25,6 +26,7 @@ KINDS: dict[str, type[Local]] = {
     "intermittent": Intermittent,
     "theta": Theta,
     "damped": DampedSmoothing,
+    "complex": ComplexSmoothing,
     "smoothing": Smoothing,
 }
 #: The latest rows that are fitted to: so many, or so many seasons if that is more.
@@ -175,7 +177,7 @@ def limits(columns: Sequence[Values]) -> tuple[Values, Values]:
     return np.nan_to_num(lowest - beyond, nan=-np.inf), np.nan_to_num(highest + beyond, nan=np.inf)
 
 
-def mean_of(forecasts: Mapping[str, Values], weights: Mapping[str, float]) -> Values:
+def mean_of(forecasts: Mapping[str, NDArray[np.floating]], weights: Mapping[str, float]) -> Values:
     """The weighted mean of forecasts of one shape; of what is finite among them."""
     total: Any = 0.0
     weight: Any = 0.0

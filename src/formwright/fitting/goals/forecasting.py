@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from formwright.fitting.forecast_figures import Examined, Measuring
+    from formwright.fitting.local_answers import Chosen, LocalAnswers
     from formwright.inference.intervals import Intervals
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
@@ -34,7 +35,7 @@ Values = NDArray[np.floating]
 #: How often intervals are to hold, and how many series the report shows forecasts of.
 COVERAGE, EXAMPLES = 0.9, 4
 SHIPPED = "Shipped model"
-TITLES = {"network": "network", **{name: kind.title for name, kind in KINDS.items()}}
+TITLES = {NETWORK: NETWORK, "mean": "mean", **{name: kind.title for name, kind in KINDS.items()}}
 
 
 @GOALS.register("forecasting")
@@ -62,8 +63,7 @@ class ForecastingGoal(Goal[TimeSeries]):
         if not 0 < self.coverage < 1:
             raise UserError(f"The coverage of intervals lies between 0 and 1 (--coverage), got {coverage}.")
         self._rivals: dict[str, tuple[dict[str, float], Values]] = {}
-        self.weights: dict[str, float] = {}
-        self._nested: dict[str, float] = {}
+        self._chosen: Chosen | None = None
         self._val: dict[str, Values] = {}
         self._test: dict[str, Values] = {}
         self._answers: dict[Literal["val", "test"], Values] | None = None
@@ -97,7 +97,7 @@ class ForecastingGoal(Goal[TimeSeries]):
 
     def calibrate(self, run: Run, *, seconds: float) -> None:
         """Fit local forecasters to the training part, and find the mean that forecasts the validation part best."""
-        from formwright.fitting.local_answers import TRUSTED, LocalAnswers, nested_errors, weights_of
+        from formwright.fitting.local_answers import TRUSTED, Chosen, LocalAnswers, choose
 
         measuring, val = self.measuring, self.measuring.val
         self._local = local = LocalAnswers(self.data.content)
@@ -106,16 +106,19 @@ class ForecastingGoal(Goal[TimeSeries]):
         self._val = {name: measuring.scaled(values, val.owners) for name, values in said.items()}
         self._val[NETWORK] = self._forecasts(run, "val", val)
         if local.telling:
-            self._nested = nested_errors(self._val, val.actual, measuring.scale[val.owners], val.owners)
-            self.weights = weights_of(self._nested)
+            self._chosen = choose(self._val, val, measuring.scale)
         else:
-            self._nested = {}
             trusted = [name for name in TRUSTED if name in members]
-            self.weights = {name: 1 / len(trusted) for name in trusted}
+            self._chosen = Chosen(dict.fromkeys(trusted, 1 / len(trusted)), {}, "validation is too short to choose by")
         kinds = [name for name in members if name in self.weights or name in local.CHEAP]
         self._test = {}
         said = local.forecasts(local.fit(1, kinds), 1, measuring.test.owners, measuring.test.origins)
         self._test = {name: measuring.scaled(values, measuring.test.owners) for name, values in said.items()}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the members of the mean that is the answer."""
+        return self._chosen.weights if self._chosen is not None else {NETWORK: 1.0}
 
     def _answer(self, part: Literal["val", "test"], forecasts: Mapping[str, Values]) -> Values:
         """The mean that is shipped, scaled."""
@@ -152,7 +155,8 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "residuals": residuals(forecast, test.actual),
                 "examples": list(self._examples(forecast, intervals, spreads)),
                 "weights": {TITLES[name]: weight for name, weight in self.weights.items()},
-                "validation": {TITLES[name]: error for name, error in self._nested.items()},
+                "validation": {TITLES[name]: error for name, error in self._chosen.errors.items()},
+                "reason": self._chosen.reason,
             },
         )
 
