@@ -112,7 +112,11 @@ class Measuring:
             columns.append((chosen.owners[:, None] * self.data.variates + np.arange(self.data.variates)).ravel())
             starts.append(np.repeat(chosen.origins, self.data.variates))
         found, spreads = Intervals.fit(
-            *(np.concatenate(one) for one in (errors, columns, starts)), self.scale.ravel(), coverage=self.coverage
+            np.concatenate(errors),
+            np.concatenate(columns),
+            np.concatenate(starts),
+            self.scale.ravel(),
+            coverage=self.coverage,
         )
         return found, spreads.reshape(self.scale.shape)
 
@@ -172,7 +176,7 @@ def by_step(forecast: Values, actual: Values, *, most: int = 120) -> list[tuple[
     off = (forecast[:, steps] - actual[:, steps]) ** 2
     known = np.isfinite(off)
     errors = np.sqrt(np.where(known, off, 0.0).sum((0, 2)) / np.maximum(known.sum((0, 2)), 1))
-    counted = known.any((0, 2))
+    counted = np.asarray(known.any((0, 2)))
     return [(int(step) + 1, float(error)) for step, error, one in zip(steps, errors, counted, strict=True) if one]
 
 

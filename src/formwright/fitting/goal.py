@@ -123,6 +123,11 @@ class Goal(ABC, Generic[D]):
             seconds: that it may take, about.
         """
 
+    @property
+    def asks_model(self) -> bool:
+        """Whether the model has a share in the answers, so that it pays to let it learn more."""
+        return True
+
     @abstractmethod
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
         """The sum that the metric's figure is the mean of, over a batch, and what to divide it by."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,14 @@ class LocalAnswers:
         values = np.concatenate([one.values[:, : self.data.variates] for one in self.data.series])
         given = np.isfinite(values)
         return float((values[given] == 0).mean()) if given.any() else 0.0
+
+    @staticmethod
+    def trusted(names: Collection[str]) -> list[str]:
+        """Whose mean is the default, of members that there was time for."""
+        found = [name for name in TRUSTED if name in names]
+        if "smoothing" not in found and "damped" in names:
+            found.append("damped")
+        return found or list(names)
 
     @property
     def telling(self) -> bool:
@@ -147,9 +155,7 @@ class Chosen:
     reason: str
 
 
-def choose(
-    forecasts: Mapping[str, Values], examined: Examined, scale: Values, *, trusted: Sequence[str] = TRUSTED
-) -> Chosen:
+def choose(forecasts: Mapping[str, Values], examined: Examined, scale: Values, trusted: Sequence[str]) -> Chosen:
     """The mean of the trusted members, or of the best few where these are better by more than chance.
 
     The best few are the best member alone, the best two, and so on: as many as have the least error together, more
@@ -192,7 +198,7 @@ def choose(
     ranked = sorted(alone, key=lambda name: alone[name])[:MOST_MEMBERS]
     nested = [mean(errors(ranked[: count + 1])) for count in range(len(ranked))]
     few = ranked[: 1 + max(place for place, one in enumerate(nested) if one <= (1 + MARGIN) * min(nested))]
-    default = [name for name in trusted if name in forecasts]
+    default = [name for name in trusted if name in forecasts] or few
     usual, best = errors(default), errors(few)
     gains = usual - best
     gains = gains[np.isfinite(gains)]

@@ -102,8 +102,8 @@ class Intervals:
         else:
             low = high = _quantile(np.abs(scaled), coverage)
         stretch = _stretch(max(WORTH * total - 1, 1.0), 1 - tail)
-        low, high = -low * stretch * growth, high * stretch * growth
-        return Intervals(low[:, None], high[:, None], coverage, total), scales * factors
+        steps = stretch * growth[:, None]
+        return Intervals(-low * steps, high * steps, coverage, total), scales * factors
 
     def around(self, forecast: Values, spreads: Values) -> tuple[Values, Values]:
         """Lower and upper ends for forecasts ``(..., horizon, columns)``; ``spreads`` are ``(..., columns)``."""

@@ -29,8 +29,8 @@ WARM_ROWS, WARM_SEASONS = 12, 3
 class ComplexSmoothing(Local):
     """Level ``l`` and season ``s``, each with a companion that carries what errors tell of the way ahead.
 
-    With the error ``e = y - l - s``: ``l' = l - (1 - a1) c + (a0 - a1) e``, ``c' = l + (1 - a0) c + (a0 + a1) e``, and of
-    the season in the same way with ``b0`` and ``b1`` (``b1 = 1`` where it is partial; no season at all in the third
+    With the error ``e = y - l - s``: ``l' = l - (1 - a1) c + (a0 - a1) e``, ``c' = l + (1 - a0) c + (a0 + a1) e``, and
+    of the season in the same way with ``b0`` and ``b1`` (``b1 = 1`` where it is partial; no season at all in the third
     form). The form with the least corrected criterion of Akaike is taken for each column.
 
     Source: Complex exponential smoothing (Svetunkov, Kourentzes and Ord, 2022). The states before the first row come

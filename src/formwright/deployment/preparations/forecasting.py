@@ -317,7 +317,7 @@ class ForecastPreparation(Preparation):
                 of = np.array([self.local.places[asked[place].series.name] for place in places])
                 own = (of[:, None] * targets + np.arange(targets)).ravel()
                 lowest, highest = self.local.lowest[own], self.local.highest[own]
-                rows = np.concatenate([asked[place].news for place in places], axis=1)  # type: ignore[misc, arg-type]
+                rows = np.concatenate([asked[place].news for place in places], axis=1)  # type: ignore[misc]
                 members = {name: member.take(own) for name, member in self.local.members.items()}
             for name, member in members.items():
                 for row in rows:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from formwright.fitting.forecast_figures import Examined, Measuring
-    from formwright.fitting.local_answers import Chosen, LocalAnswers
+    from formwright.fitting.local_answers import Chosen
     from formwright.inference.intervals import Intervals
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
@@ -97,7 +97,7 @@ class ForecastingGoal(Goal[TimeSeries]):
 
     def calibrate(self, run: Run, *, seconds: float) -> None:
         """Fit local forecasters to the training part, and find the mean that forecasts the validation part best."""
-        from formwright.fitting.local_answers import TRUSTED, Chosen, LocalAnswers, choose
+        from formwright.fitting.local_answers import Chosen, LocalAnswers, choose
 
         measuring, val = self.measuring, self.measuring.val
         self._local = local = LocalAnswers(self.data.content)
@@ -105,15 +105,19 @@ class ForecastingGoal(Goal[TimeSeries]):
         said = local.forecasts(members, 0, val.owners, val.origins)
         self._val = {name: measuring.scaled(values, val.owners) for name, values in said.items()}
         self._val[NETWORK] = self._forecasts(run, "val", val)
+        trusted = local.trusted(members)
         if local.telling:
-            self._chosen = choose(self._val, val, measuring.scale)
+            self._chosen = choose(self._val, val, measuring.scale, trusted)
         else:
-            trusted = [name for name in TRUSTED if name in members]
             self._chosen = Chosen(dict.fromkeys(trusted, 1 / len(trusted)), {}, "validation is too short to choose by")
         kinds = [name for name in members if name in self.weights or name in local.CHEAP]
         self._test = {}
         said = local.forecasts(local.fit(1, kinds), 1, measuring.test.owners, measuring.test.origins)
         self._test = {name: measuring.scaled(values, measuring.test.owners) for name, values in said.items()}
+
+    @property
+    def asks_model(self) -> bool:
+        return self._chosen is None or bool(self.weights.get(NETWORK))
 
     @property
     def weights(self) -> dict[str, float]:
