@@ -255,7 +255,7 @@ def arrange(
     trained = sorted(train for train, _, end in ends if train < end)
     middle = trained[len(trained) // 2]
     if length is None:
-        longest = max(middle - horizon - 1, 1)
+        longest = max(middle - horizon - 1, middle // 2, 1)
         length = max(1, min(max(horizon, 2 * frequency.season), LONGEST_LOOK_BACK, longest))
     elif length > trained[-1] - 1:
         raise UserError(

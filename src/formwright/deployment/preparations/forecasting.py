@@ -87,16 +87,26 @@ class ForecastPreparation(Preparation):
             "scalings": {
                 name: [scaling.mean.tolist(), scaling.deviation.tolist()] for name, scaling in self.scalings.items()
             },
-            "intervals": {
-                "low": self.intervals.low.tolist(),
-                "high": self.intervals.high.tolist(),
-                "coverage": self.intervals.coverage,
-                "forecasts": self.intervals.forecasts,
-            },
-            "spreads": None if self.spreads is None else {name: one.tolist() for name, one in self.spreads.items()},
-            "lowest": None if self.lowest is None else [one if np.isfinite(one) else None for one in self.lowest],
-            "weights": self.weights,
+            **self._answer_record(),
             **({} if self.time_format == ISO else {"time_format": _told(self.time_format)}),
+        }
+
+    def _answer_record(self) -> dict[str, Any]:
+        """How the answer is made; as earlier versions wrote it where it is the network's with a width for all."""
+        intervals = self.intervals
+        if self.spreads is None:
+            return {"half_width": intervals.high.tolist(), "coverage": intervals.coverage}
+        lowest = np.full(len(self.layout.targets), -np.inf) if self.lowest is None else self.lowest
+        return {
+            "intervals": {
+                "low": intervals.low.tolist(),
+                "high": intervals.high.tolist(),
+                "coverage": intervals.coverage,
+                "forecasts": intervals.forecasts,
+            },
+            "spreads": {name: one.tolist() for name, one in self.spreads.items()},
+            "lowest": [one if np.isfinite(one) else None for one in lowest],
+            "weights": self.weights,
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
