@@ -104,19 +104,21 @@ class Measuring:
 
     def intervals(self, forecasts: Mapping[Literal["val", "test"], Values]) -> tuple[Intervals, Values]:
         """Intervals from the errors of forecasts on these parts, and the spread of each column, scaled."""
-        errors, columns, starts = [], [], []
+        errors, columns, starts, fresh = [], [], [], []
         for part, values in forecasts.items():
             chosen: Examined = getattr(self, part)
             off = np.moveaxis(chosen.actual - values, 2, 1)  # (windows, targets, horizon)
             errors.append(off.reshape(-1, off.shape[2]).astype(np.float64))
             columns.append((chosen.owners[:, None] * self.data.variates + np.arange(self.data.variates)).ravel())
             starts.append(np.repeat(chosen.origins, self.data.variates))
+            fresh.append(np.full(len(starts[-1]), part == "test"))
         found, spreads = Intervals.fit(
             np.concatenate(errors),
             np.concatenate(columns),
             np.concatenate(starts),
             self.scale.ravel(),
             coverage=self.coverage,
+            fresh=np.concatenate(fresh),
         )
         return found, spreads.reshape(self.scale.shape)
 

@@ -128,6 +128,11 @@ class Goal(ABC, Generic[D]):
         """Whether the model has a share in the answers, so that it pays to let it learn more."""
         return True
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the user should know of what :meth:`calibrate` found, in sentences."""
+        return ()
+
     @abstractmethod
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:
         """The sum that the metric's figure is the mean of, over a batch, and what to divide it by."""

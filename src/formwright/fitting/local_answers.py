@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Values = NDArray[np.floating]
 
 #: What is averaged where validation can tell nothing.
-TRUSTED = ("smoothing", "complex", "theta")
+TRUSTED = ("drift", "theta", "damped", "complex", "smoothing")
 #: Members of a mean at most, how much better fewer must be than more, and forecasts that tell what is chance.
 MOST_MEMBERS, MARGIN, FEWEST_BLOCKS = 6, 0.01, 4
 MEAN = "mean"
@@ -56,10 +56,7 @@ class LocalAnswers:
     @staticmethod
     def trusted(names: Collection[str]) -> list[str]:
         """Whose mean is the default, of members that there was time for."""
-        found = [name for name in TRUSTED if name in names]
-        if "smoothing" not in found and "damped" in names:
-            found.append("damped")
-        return found or list(names)
+        return [name for name in TRUSTED if name in names] or list(names)
 
     @property
     def telling(self) -> bool:
@@ -206,8 +203,8 @@ def choose(forecasts: Mapping[str, Values], examined: Examined, scale: Values, t
     better = len(gains) > 0 and mean(usual) - mean(best) > noise
     members = few if better else default
     reason = (
-        f"it is better than that of {', '.join(default)} by more than chance"
+        "of all that validation was done with, the best by more than chance"
         if better
-        else f"no other was better by more than chance in {len(gains):,} forecasts of the validation part"
+        else f"none was better by more than chance in the {len(gains):,} forecasts of validation that do not overlap"
     )
     return Chosen(dict.fromkeys(members, 1 / len(members)), {**alone, MEAN: mean(errors(members))}, reason)

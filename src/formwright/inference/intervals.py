@@ -49,7 +49,13 @@ class Intervals:
 
     @staticmethod
     def fit(
-        errors: Values, columns: NDArray[np.int64], starts: NDArray[np.int64], scales: Values, *, coverage: float
+        errors: Values,
+        columns: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        scales: Values,
+        *,
+        coverage: float,
+        fresh: NDArray[np.bool_] | None = None,
     ) -> tuple[Intervals, Values]:
         """From errors ``(forecasts, horizon)``, truth less forecast, not a number where missing.
 
@@ -59,6 +65,8 @@ class Intervals:
             starts: the row from which on each was made.
             scales: of the errors of each column.
             coverage: how often the intervals are to hold, between 0 and 1.
+            fresh: the forecasts that nothing was chosen by; where there are :data:`BOTH_ENDS` of these, the ends are
+                quantiles of their errors alone, as those of the others are too small.
 
         Returns:
             The intervals, and the spread of each column.
@@ -94,7 +102,10 @@ class Intervals:
         left = alone[columns] * others / np.maximum(per_column[columns], 1)
         said = (off[columns] - sizes.sum(1)) / np.maximum(others, 1) / pooled
         without = (PRIOR + left * said) / (PRIOR + left)
-        scaled = (errors / scales[columns][:, None] / growth / without[:, None])[known]
+        counted = known
+        if fresh is not None and fresh.sum() >= BOTH_ENDS:
+            counted = known & fresh[:, None]
+        scaled = (errors / scales[columns][:, None] / growth / without[:, None])[counted]
         total = float(alone[np.unique(columns)].sum())
         tail = (1 - coverage) / 2
         if total >= BOTH_ENDS:

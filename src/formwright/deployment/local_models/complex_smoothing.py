@@ -113,28 +113,29 @@ class _Panel:
         beside = seasons / 1.1
         owner = np.tile(np.arange(self.values.shape[1]), len(self.kind) // self.values.shape[1])[chosen]
         first, rows = self.first[chosen], self.values[:, owner]
-        begin, ragged = int(first.min(initial=0)), int(first.max(initial=0))
-        warm = range(begin, min(len(rows), ragged + max(WARM_ROWS, WARM_SEASONS * season)))
+        begin = int(first.min(initial=0))
+        warmed = first + max(WARM_ROWS, WARM_SEASONS * season)
+        warm = range(begin, min(len(rows), int(warmed.max(initial=0))))
         gain, gain_companion = a0 - a1, a0 + a1
         keep, keep_companion = 1 - a1, 1 - a0
         of_season, of_beside = on * (b0 - b1), on * (b0 + b1)
         lose, lose_beside = on * (1 - b1), on * (1 - b0)
         squares = np.zeros(shape)
-        for course in (warm, reversed(warm), range(begin, len(rows))):
+        for course, until in ((warm, warmed), (reversed(warm), warmed), (range(begin, len(rows)), len(rows))):
             squares = np.zeros(shape)
             for row in course:
                 y, turn = rows[row], row % season
                 now = seasons[turn]
-                error = np.where(np.isfinite(y), y - level - now, 0.0)
+                begun = (row >= first) & (row < until)
+                error = np.where(np.isfinite(y) & begun, y - level - now, 0.0)
                 after = level - keep * companion + gain * error
                 following = level + keep_companion * companion + gain_companion * error
-                if row < ragged:
-                    begun = row >= first
+                if not begun.all():
                     after, following = np.where(begun, after, level), np.where(begun, following, companion)
                 if season > 1:
                     near = beside[turn]
-                    seasons[turn] = now + of_season * error - lose * near
-                    beside[turn] = on * now + lose_beside * near + of_beside * error
+                    seasons[turn] = now + of_season * error - begun * lose * near
+                    beside[turn] = np.where(begun, on * now + lose_beside * near + of_beside * error, near)
                 level, companion = after, following
                 squares += error * error
         turned = -(len(rows) % season)

@@ -48,6 +48,10 @@ class SeasonalDrift(LastSeason):
         drift = np.where(whole > 0, (last - before) / np.maximum(whole, 1), drift)
         return cls({**super().fit(values, season).arrays, "drift": drift})
 
+    def advance(self, row: Values) -> None:
+        self.arrays["season"][0] += len(self.arrays["season"]) * self.arrays["drift"]  # unless a value came
+        super().advance(row)
+
     def forecast(self, steps: int) -> Values:
         season = len(self.arrays["season"])
         return super().forecast(steps) + (1 + np.arange(steps) // season)[:, None] * season * self.arrays["drift"]

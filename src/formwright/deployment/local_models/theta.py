@@ -53,18 +53,23 @@ class Theta(Local):
         season = a["season"][0]
         with np.errstate(all="ignore"):
             y = np.where(a["times"], row / season, row - season)
-        a["level"] = np.where(np.isfinite(y), a["level"] + a["alpha"] * (y - a["level"]), a["level"])
+        expected = a["level"] + a["share"] * self._line(1)[0]
+        a["level"] = a["level"] + a["alpha"] * (np.where(np.isfinite(y), y, expected) - a["level"])
         a["rows"] = a["rows"] + 1.0
         self.turn()
 
     def forecast(self, steps: int) -> Values:
         a = self.arrays
-        alpha, ahead = a["alpha"], np.arange(steps)[:, None]
-        fading = (1 - alpha) ** a["rows"]
-        line = fading * a["start"] + (ahead + (1 - fading * (1 - alpha)) / alpha) * a["slope"]
-        base = a["level"] + a["share"] * line
+        base = a["level"] + a["share"] * self._line(steps)
         season = a["season"][np.arange(steps) % len(a["season"])]
         return np.where(a["times"], base * season, base + season)
+
+    def _line(self, steps: int) -> Values:
+        """What of the line is ahead of the level."""
+        a = self.arrays
+        alpha, ahead = a["alpha"], np.arange(steps)[:, None]
+        fading = (1 - alpha) ** a["rows"]
+        return np.asarray(fading * a["start"] + (ahead + (1 - fading * (1 - alpha)) / alpha) * a["slope"])
 
 
 def seasonal_pattern(values: Values, season: int) -> tuple[Values, NDArray[np.bool_]]:
@@ -130,20 +135,21 @@ class _Levels:
 
     def __init__(self, moved: Values, given: NDArray[np.bool_], start: Values, slope: Values) -> None:
         self.moved, self.given, self.start, self.slope = np.nan_to_num(moved), given, start, slope
-        self.rows = np.isfinite(moved).sum(0).astype(np.float64)
+        self.there = np.isfinite(moved)
+        self.rows = self.there.sum(0).astype(np.float64)
 
     def _run(self, alpha: Values) -> tuple[Values, Values, Values]:
         """Squared errors, the share ``w`` of the line and the last level, for ``alpha`` ``(..., columns)``."""
         level = np.zeros(np.broadcast_shapes(alpha.shape, self.start.shape))
         fading = np.ones_like(level)
         sums = np.zeros((6, *level.shape))
-        for row, given in zip(self.moved, self.given, strict=True):
+        for row, given, there in zip(self.moved, self.given, self.there, strict=True):
             error = np.where(given, row - level, 0.0)
             fades = np.where(given, fading, 0.0)
             line = fades * self.start + np.where(given, (1 - fading) / alpha, 0.0) * self.slope
             sums += error * error, error * fades, error * line, fades * fades, fades * line, line * line
             level += alpha * error
-            fading = fading * (1 - alpha)
+            fading = np.where(there, fading * (1 - alpha), fading)
         ee, ep, ed, pp, pd, dd = sums
         determinant = pp * dd - pd * pd
         share = np.where(determinant > 1e-12 * pp * dd, (ed * pp - ep * pd) / np.maximum(determinant, 1e-300), 0.5)

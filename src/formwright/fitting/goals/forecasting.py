@@ -17,9 +17,10 @@ from formwright.fitting.data.series import TimeSeries
 from formwright.fitting.forecast_page import forecast_page
 from formwright.fitting.goal import GOALS, Findings, Goal, Page, Run
 from formwright.fitting.kind import Data, Option
-from formwright.fitting.metric import Metric
+from formwright.fitting.metric import Metric, percent
 from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.shown import Shown
+from formwright.inference.intervals import WORTH
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,6 +119,27 @@ class ForecastingGoal(Goal[TimeSeries]):
     @property
     def asks_model(self) -> bool:
         return self._chosen is None or bool(self.weights.get(NETWORK))
+
+    @property
+    def remarks(self) -> list[str]:
+        assert self._chosen is not None, "a forecaster is calibrated before anything is said of it"
+        content = self.data.content
+        found = [f"Forecasts are {_mean(list(self.weights))}: {self._chosen.reason}."]
+        if NETWORK not in self.weights:
+            unused = ", ".join(map(repr, (*content.layout.past, *content.layout.known)))
+            found.append(
+                "The network has no share in them, so model.onnx has learned the training part alone"
+                + (f", and {unused} {'is' if unused.count(',') == 0 else 'are'} not used." if unused else ".")
+            )
+        if self._local.left_out:
+            found.append(f"There was no time for {_listed([TITLES[name] for name in self._local.left_out])}.")
+        intervals, _ = self.measuring.intervals({"val": self._answer("val", self._val)})
+        if not intervals.sure:
+            found.append(
+                f"Intervals of {percent(self.coverage)} cannot be vouched for: they rest on {intervals.forecasts:.1f} "
+                f"forecasts that do not overlap, and {1 / (1 - self.coverage) / WORTH:.0f} are needed; give more data."
+            )
+        return found
 
     @property
     def weights(self) -> dict[str, float]:
@@ -219,6 +241,16 @@ class ForecastingGoal(Goal[TimeSeries]):
     @classmethod
     def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:
         return forecast_page(result)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _mean(members: list[str]) -> str:
+    """What the answer is, in words."""
+    titles = [TITLES[name] for name in members]
+    return f"the mean of {_listed(titles)}" if len(titles) > 1 else f"those of {titles[0]} alone"
 
 
 def _rounded(value: float) -> float | None:
