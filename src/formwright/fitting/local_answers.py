@@ -17,7 +17,8 @@ from formwright.deployment.local_models.panel import KINDS, LocalModels, fitted,
 if TYPE_CHECKING:
     from formwright.fitting.forecast_figures import Examined
 
-Values = NDArray[np.floating]
+Values = NDArray[np.float64]
+Scaled = NDArray[np.floating]
 
 #: What is averaged where validation can tell nothing.
 TRUSTED = ("drift", "theta", "damped", "complex", "smoothing")
@@ -33,14 +34,9 @@ ZEROS = 0.25
 class LocalAnswers:
     """What local forecasters say of the columns of ``data``, in its units.
 
-    Class attributes:
-        CHEAP: kinds that stand beside the result in any case.
-
     Args:
         data: whose series are forecast.
     """
-
-    CHEAP = ("last_season", "drift", "theta", "damped", "complex", "smoothing")
 
     def __init__(self, data: SeriesData) -> None:
         self.data = data
@@ -152,7 +148,7 @@ class Chosen:
     reason: str
 
 
-def choose(forecasts: Mapping[str, Values], examined: Examined, scale: Values, trusted: Sequence[str]) -> Chosen:
+def choose(forecasts: Mapping[str, Scaled], examined: Examined, scale: Scaled, trusted: Sequence[str]) -> Chosen:
     """The mean of the trusted members, or of the best few where these are better by more than chance.
 
     The best few are the best member alone, the best two, and so on: as many as have the least error together, more

@@ -19,6 +19,7 @@ from formwright.data.sheets import READERS
 from formwright.data.time_axis import Wanted
 from formwright.data.times.formats import ISO, TimeFormat
 from formwright.deployment.appending import append_forecasts
+from formwright.deployment.forecast_records import answer_record, intervals_of, lowest_of, spreads_of, told
 from formwright.deployment.forecasts import Forecast
 from formwright.deployment.inputs import AS_FOUND, InputOptions
 from formwright.deployment.local_models.panel import KINDS, LocalModels, fitted, limits, mean_of
@@ -79,7 +80,7 @@ class ForecastPreparation(Preparation):
     def record(self) -> dict[str, Any]:
         return {
             "layout": dataclasses.asdict(self.layout),
-            "frequency": _told(self.frequency, always=("name", "step", "offset", "season", "features")),
+            "frequency": told(self.frequency, always=("name", "step", "offset", "season", "features")),
             "length": self.length,
             "horizon": self.horizon,
             "time_column": self.time_column,
@@ -87,26 +88,8 @@ class ForecastPreparation(Preparation):
             "scalings": {
                 name: [scaling.mean.tolist(), scaling.deviation.tolist()] for name, scaling in self.scalings.items()
             },
-            **self._answer_record(),
-            **({} if self.time_format == ISO else {"time_format": _told(self.time_format)}),
-        }
-
-    def _answer_record(self) -> dict[str, Any]:
-        """How the answer is made; as earlier versions wrote it where it is the network's with a width for all."""
-        intervals = self.intervals
-        if self.spreads is None:
-            return {"half_width": intervals.high.tolist(), "coverage": intervals.coverage}
-        lowest = np.full(len(self.layout.targets), -np.inf) if self.lowest is None else self.lowest
-        return {
-            "intervals": {
-                "low": intervals.low.tolist(),
-                "high": intervals.high.tolist(),
-                "coverage": intervals.coverage,
-                "forecasts": intervals.forecasts,
-            },
-            "spreads": {name: one.tolist() for name, one in self.spreads.items()},
-            "lowest": [one if np.isfinite(one) else None for one in lowest],
-            "weights": self.weights,
+            **answer_record(self.intervals, self.spreads, self.lowest, self.weights),
+            **({} if self.time_format == ISO else {"time_format": told(self.time_format)}),
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -136,9 +119,9 @@ class ForecastPreparation(Preparation):
                 name: Scaling(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
                 for name, (mean, deviation) in record["scalings"].items()
             },
-            intervals=_intervals(record),
-            spreads=_spreads(record.get("spreads")),
-            lowest=_lowest(record.get("lowest")),
+            intervals=intervals_of(record),
+            spreads=spreads_of(record.get("spreads")),
+            lowest=lowest_of(record.get("lowest")),
             weights=(weights := dict(record.get("weights", {NETWORK: 1.0}))),
             local=LocalModels.load(folder) if any(name != NETWORK for name in weights) else None,
             time_format=TimeFormat(**written),
@@ -327,7 +310,7 @@ class ForecastPreparation(Preparation):
                 of = np.array([self.local.places[asked[place].series.name] for place in places])
                 own = (of[:, None] * targets + np.arange(targets)).ravel()
                 lowest, highest = self.local.lowest[own], self.local.highest[own]
-                rows = np.concatenate([asked[place].news for place in places], axis=1)  # type: ignore[misc]
+                rows = np.concatenate([asked[place].news for place in places], axis=1)
                 members = {name: member.take(own) for name, member in self.local.members.items()}
             for name, member in members.items():
                 for row in rows:
@@ -402,32 +385,3 @@ class _Asked:
     news: Values | None
     window: Values | None = None
     scaling: Scaling | None = None
-
-
-def _intervals(record: Mapping[str, Any]) -> Intervals:
-    """Those of a record, or of one of an earlier version: half the width of each step and column, scaled."""
-    if "intervals" not in record:
-        half = np.asarray(record["half_width"], np.float64)
-        return Intervals(-half, half, float(record["coverage"]), np.inf)
-    found = record["intervals"]
-    low, high = (np.asarray(found[end], np.float64) for end in ("low", "high"))
-    return Intervals(low, high, float(found["coverage"]), float(found["forecasts"]))
-
-
-def _spreads(record: Mapping[str, Any] | None) -> dict[str, Values] | None:
-    return None if record is None else {name: np.asarray(one, np.float64) for name, one in record.items()}
-
-
-def _lowest(record: Sequence[float | None] | None) -> Values | None:
-    return None if record is None else np.array([-np.inf if one is None else one for one in record])
-
-
-def _told(value: Frequency | TimeFormat, always: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields that say something, and those that files have had always."""
-    plain = {field.name: field.default for field in dataclasses.fields(value)}
-    record = dataclasses.asdict(value)
-    return {
-        name: list(one) if isinstance(one, tuple) else one
-        for name, one in record.items()
-        if name in always or one != plain[name]
-    }

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.deployment.local_models.panel import KINDS, mean_of
 from formwright.deployment.preparations.forecasting import NETWORK, ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting.data.series import TimeSeries
 from formwright.fitting.forecast_page import forecast_page
 from formwright.fitting.goal import GOALS, Findings, Goal, Page, Run
 from formwright.fitting.kind import Data, Option
-from formwright.fitting.metric import Metric, percent
+from formwright.fitting.metric import Metric
 from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.shown import Shown
-from formwright.inference.intervals import WORTH
 
 if TYPE_CHECKING:
     from torch import nn
 
     from formwright.fitting.forecast_figures import Examined, Measuring
-    from formwright.fitting.local_answers import Chosen
+    from formwright.fitting.mean_forecast import MeanForecast
     from formwright.inference.intervals import Intervals
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
@@ -36,7 +33,6 @@ Values = NDArray[np.floating]
 #: How often intervals are to hold, and how many series the report shows forecasts of.
 COVERAGE, EXAMPLES = 0.9, 4
 SHIPPED = "Shipped model"
-TITLES = {NETWORK: NETWORK, "mean": "mean", **{name: kind.title for name, kind in KINDS.items()}}
 
 
 @GOALS.register("forecasting")
@@ -64,10 +60,7 @@ class ForecastingGoal(Goal[TimeSeries]):
         if not 0 < self.coverage < 1:
             raise UserError(f"The coverage of intervals lies between 0 and 1 (--coverage), got {coverage}.")
         self._rivals: dict[str, tuple[dict[str, float], Values]] = {}
-        self._chosen: Chosen | None = None
-        self._val: dict[str, Values] = {}
-        self._test: dict[str, Values] = {}
-        self._answers: dict[Literal["val", "test"], Values] | None = None
+        self._mean: MeanForecast | None = None
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
         from formwright.objectives import Forecasting
@@ -98,76 +91,34 @@ class ForecastingGoal(Goal[TimeSeries]):
 
     def calibrate(self, run: Run, *, seconds: float) -> None:
         """Fit local forecasters to the training part, and find the mean that forecasts the validation part best."""
-        from formwright.fitting.local_answers import Chosen, LocalAnswers, choose
+        from formwright.fitting.mean_forecast import MeanForecast
 
-        measuring, val = self.measuring, self.measuring.val
-        self._local = local = LocalAnswers(self.data.content)
-        members = local.fit(0, local.kinds, seconds=seconds / 3)
-        said = local.forecasts(members, 0, val.owners, val.origins)
-        self._val = {name: measuring.scaled(values, val.owners) for name, values in said.items()}
-        self._val[NETWORK] = self._forecasts(run, "val", val)
-        trusted = local.trusted(members)
-        if local.telling:
-            self._chosen = choose(self._val, val, measuring.scale, trusted)
-        else:
-            self._chosen = Chosen(dict.fromkeys(trusted, 1 / len(trusted)), {}, "validation is too short to choose by")
-        kinds = [name for name in members if name in self.weights or name in local.CHEAP]
-        self._test = {}
-        said = local.forecasts(local.fit(1, kinds), 1, measuring.test.owners, measuring.test.origins)
-        self._test = {name: measuring.scaled(values, measuring.test.owners) for name, values in said.items()}
-
-    @property
-    def asks_model(self) -> bool:
-        return self._chosen is None or bool(self.weights.get(NETWORK))
+        said = self._forecasts(run, "val", self.measuring.val)
+        self._mean = MeanForecast(self.data.content, self.measuring, said, seconds=seconds)
 
     @property
     def remarks(self) -> list[str]:
-        assert self._chosen is not None, "a forecaster is calibrated before anything is said of it"
-        content = self.data.content
-        found = [f"Forecasts are {_mean(list(self.weights))}: {self._chosen.reason}."]
-        if NETWORK not in self.weights:
-            unused = ", ".join(map(repr, (*content.layout.past, *content.layout.known)))
-            found.append(
-                "The network has no share in them, so model.onnx has learned the training part alone"
-                + (f", and {unused} {'is' if unused.count(',') == 0 else 'are'} not used." if unused else ".")
-            )
-        if self._local.left_out:
-            found.append(f"There was no time for {_listed([TITLES[name] for name in self._local.left_out])}.")
-        intervals, _ = self.measuring.intervals({"val": self._answer("val", self._val)})
-        if not intervals.sure:
-            found.append(
-                f"Intervals of {percent(self.coverage)} cannot be vouched for: they rest on {intervals.forecasts:.1f} "
-                f"forecasts that do not overlap, and {1 / (1 - self.coverage) / WORTH:.0f} are needed; give more data."
-            )
-        return found
+        return [] if self._mean is None else self._mean.remarks()
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Of the members of the mean that is the answer."""
-        return self._chosen.weights if self._chosen is not None else {NETWORK: 1.0}
-
-    def _answer(self, part: Literal["val", "test"], forecasts: Mapping[str, Values]) -> Values:
-        """The mean that is shipped, scaled."""
-        mean = mean_of(forecasts, self.weights)
-        mean = np.where(np.isfinite(mean), mean, forecasts[NETWORK])
-        owners = (self.measuring.val if part == "val" else self.measuring.test).owners
-        return self.measuring.raised(mean, owners)
+    def asks_model(self) -> bool:
+        return self._mean is None or NETWORK in self._mean.chosen.weights
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
         from formwright.fitting.forecast_figures import by_step, residuals
+        from formwright.fitting.mean_forecast import TITLES
 
-        measuring = self.measuring
-        test = measuring.test
-        if not self._val:
+        if self._mean is None:
             self.calibrate(run, seconds=np.inf)
-        self._test[NETWORK] = self._forecasts(run, "test", test)
-        self._answers = {"val": self._answer("val", self._val), "test": self._answer("test", self._test)}
-        val_forecast, forecast = self._answers["val"], self._answers["test"]
+        mean, measuring, test = self._mean, self.measuring, self.measuring.test
+        assert mean is not None
+        mean.said["test"][NETWORK] = self._forecasts(run, "test", test)
+        val_forecast, forecast = mean.answer("val"), mean.answer("test")
         own = measuring.figures(val_forecast, forecast)
         intervals, spreads = measuring.intervals({"val": val_forecast})
-        for name, values in self._test.items():
-            if len(self.weights) > 1 or name not in self.weights:
-                self._rivals[TITLES[name]] = measuring.figures(self._val[name], values), values
+        for name, values in mean.said["test"].items():
+            if list(mean.chosen.weights) != [name]:
+                self._rivals[TITLES[name]] = measuring.figures(mean.said["val"][name], values), values
         best = min(self._rivals.items(), key=lambda item: item[1][0]["mse"], default=None)
         steps = {SHIPPED: by_step(forecast, test.actual)}
         if best is not None:
@@ -180,9 +131,7 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "by_step": steps,
                 "residuals": residuals(forecast, test.actual),
                 "examples": list(self._examples(forecast, intervals, spreads)),
-                "weights": {TITLES[name]: weight for name, weight in self.weights.items()},
-                "validation": {TITLES[name]: error for name, error in self._chosen.errors.items()},
-                "reason": self._chosen.reason,
+                **mean.details(),
             },
         )
 
@@ -225,32 +174,12 @@ class ForecastingGoal(Goal[TimeSeries]):
     @cached_property
     def preparation(self) -> ForecastPreparation:
         """That of the data, with the forecasters of all rows, their weights and the intervals that were found."""
-        assert self._answers is not None, "a forecaster is examined before it is shipped"
-        measuring, data = self.measuring, self.data.preparation
-        intervals, spreads = measuring.intervals(self._answers)
-        names = [one.name for one in self.data.content.series]
-        return dataclasses.replace(
-            data,
-            intervals=intervals,
-            spreads=dict(zip(names, spreads * measuring.deviation, strict=True)),
-            lowest=measuring.floor,
-            weights=self.weights,
-            local=self._local.models(self.weights),
-        )
+        assert self._mean is not None, "a forecaster is examined before it is shipped"
+        return self._mean.prepared(self.data.preparation)
 
     @classmethod
     def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:
         return forecast_page(result)
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _mean(members: list[str]) -> str:
-    """What the answer is, in words."""
-    titles = [TITLES[name] for name in members]
-    return f"the mean of {_listed(titles)}" if len(titles) > 1 else f"those of {titles[0]} alone"
 
 
 def _rounded(value: float) -> float | None:
