@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency, calendar_features, short_text
+from formwright.data.frequencies import default_look_back
 from formwright.data.splits import SCHEMA_VERSION
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
@@ -27,8 +28,6 @@ Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 #: Shares of the time axis for training and validation; the rest, which is the latest, is for testing.
 TRAIN_SHARE, VAL_SHARE = 0.7, 0.1
-#: The longest look-back that is chosen without being asked for.
-LONGEST_LOOK_BACK = 336
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,13 @@ class SeriesData:
         """How many columns are given beside them, calendar features included."""
         return len(self.layout.past) + len(self.layout.known) + len(self.frequency.features)
 
+    @property
+    def seasons(self) -> tuple[int, ...]:
+        """Those of which the look-back holds at least one, and the first one."""
+        return tuple(
+            season for season in self.frequency.seasons if season <= self.length or season == self.frequency.season
+        )
+
     def rows(self, series: Series, part: Part) -> tuple[int, int, int]:
         """Of ``part``: where its windows may begin to look back, its first row to be forecast, and its end.
 
@@ -202,7 +208,7 @@ def arrange(
         layout: what their columns are.
         frequency: the step of the axes.
         horizon: steps to forecast; a season, or a twentieth of the rows, whichever is less, if unset.
-        length: steps to look back on; two seasons or the horizon, whichever is more, if unset.
+        length: steps to look back on; :func:`~formwright.data.frequencies.default_look_back` if unset.
         source: where the series came from.
         borders: other times at which validation and test begin and the test ends.
         notes: what the user should know of the reading.
@@ -234,7 +240,7 @@ def arrange(
         training = int(np.searchsorted(times, borders[0]))
     longest = training - horizon - 1
     if length is None:
-        length = max(1, min(max(horizon, 2 * frequency.season), LONGEST_LOOK_BACK, longest - longest // 4))
+        length = max(1, min(default_look_back(frequency, horizon, count), longest - longest // 4))
     elif length > longest:
         raise UserError(
             f"A look-back of {length} steps and a horizon of {horizon} do not fit into the {training} training rows; "
