@@ -87,6 +87,10 @@ class Measuring:
         """``(windows, steps, targets)`` in the units of the data."""
         return values * self._deviation[owners][:, None] + self._mean[owners][:, None]
 
+    def scale_in_units(self, owners: NDArray[np.int64]) -> Values:
+        """What MASE divides the errors of each window by, ``(windows, targets)``, in the units of the data."""
+        return (self._scale * self._deviation)[owners]
+
     def intervals(self, val_forecast: Values) -> ConformalIntervals:
         """Conformal intervals; with the largest coverage that the validation part allows, if that is less."""
         count = int(np.isfinite(self.val.actual).sum(0).min())

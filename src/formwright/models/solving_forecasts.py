@@ -24,8 +24,8 @@ MOST_PRODUCTS = 4e10
 #: Numbers of a table and rows that trees learn from, at most; the share of the windows, the last ones, that says how
 #: many trees there are.
 MOST_NUMBERS, MOST_ROWS, HELD_OUT = 60_000_000, 60_000, 0.2
-#: Of these rows, how many say how many trees there are.
-MOST_CHOOSING = 30_000
+#: Of these rows, how many say how many trees there are, and the trees that tell what they learn from.
+MOST_CHOOSING, FEW_TREES = 30_000, 32
 #: Of boosted trees: the learning rate, and rows of a leaf at least.
 RATE, LEAST_ROWS = 0.1, 20
 CHUNK = 256
@@ -58,8 +58,8 @@ def fit_trees(model: Network, take: Take, seed: int) -> None:
     :class:`~formwright.nn.boosted_trees.BoostedTrees`.
 
     They learn how far the value of a step is from the level of its window, or from the value a season before, in
-    deviations of the window, each weighted by its variance, so that errors count in the units of the scaled data. How
-    many there are, and from which of the two they learn, the last windows say; then all windows are learned.
+    deviations of the window. How many trees there are, and from which of the two they learn, the last windows say; then
+    all windows are learned.
     """
     network: Any = model
     head, embed = network.head, network.backbone.embed
@@ -70,45 +70,44 @@ def fit_trees(model: Network, take: Take, seed: int) -> None:
     level, deviation = (one.numpy() for one in statistics[:, :, None].unbind(-1))
     columns = torch.cat([table for table, _ in found]).unflatten(-1, (head.horizon, -1)).numpy()
     answers = (np.asarray(targets, np.float64).swapaxes(1, 2) - level) / deviation
-    table = _Table(columns, answers, np.broadcast_to(np.square(deviation), answers.shape), seed)
-    counts = {first: table.count(first, head) for first in (0.0, 1.0)}
-    first = min(counts, key=lambda share: counts[share])
-    trees, base = table.learned(first, slice(None), counts[first][1], head)
+    table = _Table(columns, answers, seed)
+    first = min((0.0, 1.0), key=lambda share: table.count(share, FEW_TREES, MOST_CHOOSING // 2, head))
+    _, count = table.count(first, len(head.feature), MOST_CHOOSING, head)
+    trees, base = table.learned(first, count, head)
     head.set_trees(trees, base, first)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of windows, variates and steps: columns, answers and how much each counts."""
+    """Rows of windows, variates and steps: columns and answers."""
 
     columns: NDArray[np.float32]
     answers: Values
-    weights: Values
     seed: int
 
-    def rows(self, windows: slice, first: float, most: int) -> tuple[NDArray[np.float32], Values, Values]:
+    def rows(self, windows: slice, first: float, most: int) -> tuple[NDArray[np.float32], Values]:
         """What there is of some windows, as many as can be learned; ``first`` is the share of the first column."""
         columns, answers = self.columns[windows], self.answers[windows]
         there = np.flatnonzero(np.isfinite(answers))
         if len(there) > most:
             there = np.sort(np.random.default_rng(self.seed).choice(there, most, replace=False))
         chosen = columns.reshape(-1, columns.shape[-1])[there]
-        return chosen, answers.reshape(-1)[there] - first * chosen[:, 0], self.weights[windows].reshape(-1)[there]
+        return chosen, answers.reshape(-1)[there] - first * chosen[:, 0]
 
-    def count(self, first: float, head: Any) -> tuple[float, int]:
-        """How many trees err least on the last windows, and how much."""
+    def count(self, first: float, most: int, rows: int, head: Any) -> tuple[float, int]:
+        """The error on the last windows of the number of trees, ``most`` at most, that err least, and that number."""
         count = len(self.columns)
         end = round((1 - HELD_OUT) * count)
-        model = self._fitted(first, slice(0, end), len(head.feature), head, MOST_CHOOSING)
+        model = self._fitted(first, slice(0, end), most, head, rows)
         held = slice(min(end + min(head.horizon, count // 16), count - 1), count)
-        columns, answers, weights = self.rows(held, first, MOST_CHOOSING)
-        errors = [float(weights @ np.square(answers - given)) for given in model.staged_predict(columns)]
+        columns, answers = self.rows(held, first, rows)
+        errors = [float(np.square(answers - given).sum()) for given in model.staged_predict(columns)]
         best = int(np.argmin(errors))
         return errors[best], best + 1
 
-    def learned(self, first: float, windows: slice, count: int, head: Any) -> tuple[list[Tree], float]:
-        """So many trees, and what they begin with."""
-        model = self._fitted(first, windows, count, head, MOST_ROWS)
+    def learned(self, first: float, count: int, head: Any) -> tuple[list[Tree], float]:
+        """So many trees of all windows, and what they begin with."""
+        model = self._fitted(first, slice(None), count, head, MOST_ROWS)
         return [tree_of(predictors[0].nodes) for predictors in model._predictors], float(
             model._baseline_prediction[0, 0]
         )
@@ -117,7 +116,7 @@ class _Table:
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
 
-        columns, answers, weights = self.rows(windows, first, most)
+        columns, answers = self.rows(windows, first, most)
         model = HistGradientBoostingRegressor(
             learning_rate=RATE,
             max_iter=count,
@@ -128,7 +127,7 @@ class _Table:
             random_state=self.seed,
         )
         with threadpool_limits(1, "openmp"):  # several wait for each other where a machine has other work
-            return model.fit(columns, answers, sample_weight=weights)
+            return model.fit(columns, answers)
 
 
 def tree_of(nodes: Any) -> Tree:

@@ -104,7 +104,7 @@ class BoostedTrees(Part):
             feature, threshold = self.feature[part].flatten().long(), self.threshold[part].flatten()
             child, value = self.child[part].flatten().long(), self.value[part].flatten()
             root = torch.arange(part.stop - start, device=x.device) * nodes
-            node = torch.zeros(len(rows), part.stop - start, dtype=torch.long, device=x.device)
+            node = torch.zeros(rows.shape[0], part.stop - start, dtype=torch.long, device=x.device)
             for _ in range(self.depth):
                 place = node + root
                 right = rows.gather(1, feature[place]) > threshold[place]

@@ -123,7 +123,8 @@ class LagTable(Part):
         length, horizon, season = self.length, self.horizon, self.seasons[0]
         values = x[..., : self.targets].mT
         level = values[..., length - season :].mean(-1, keepdim=True)
-        deviation = (values.var(-1, correction=0, keepdim=True) + _LEAST_VARIANCE).sqrt()
+        spread = (values - values.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
+        deviation = (spread + _LEAST_VARIANCE).sqrt()
         context = context.replace(statistics=torch.cat([level, deviation], dim=-1))
         z = (values - level) / deviation
         of_window = [

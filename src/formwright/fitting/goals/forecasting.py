@@ -93,6 +93,7 @@ class ForecastingGoal(Goal[TimeSeries]):
         self._val_forecast = self._forecasts(run, "val", self.measuring.val)
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
+        from formwright.fitting.forecast_columns import errors_by_column, ignored_columns, told_ignored
         from formwright.fitting.forecast_figures import by_step, residuals
 
         measuring = self.measuring
@@ -115,11 +116,23 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "table": [{"name": name, **figures} for name, figures in rows],
                 "by_step": steps,
                 "residuals": residuals(forecast, test.actual),
-                "examples": list(self._examples(forecast, intervals.half_width)),
+                "examples": list(self._examples(forecast, intervals.half_width, best)),
+                "columns": errors_by_column(
+                    self.data.content.layout.targets,
+                    *(measuring.in_units(one, test.owners) for one in (test.actual, forecast)),
+                    None if best is None else measuring.in_units(best[1][1], test.owners),
+                    measuring.scale_in_units(test.owners),
+                ),
+                "told": told_ignored(
+                    ignored_columns(run, self.data.windows["val"], self.data.content.layout),
+                    self.data.content.layout,
+                ),
             },
         )
 
-    def _examples(self, forecast: Values, half_width: Values) -> Iterator[dict[str, Any]]:
+    def _examples(
+        self, forecast: Values, half_width: Values, best: tuple[str, tuple[dict[str, float], Values]] | None
+    ) -> Iterator[dict[str, Any]]:
         """The latest window of the test part of a few series and columns, in the units of the data."""
         measuring, content = self.measuring, self.data.content
         test = measuring.test
@@ -134,17 +147,26 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "forecast": forecast[place],
                 "low": forecast[place] - half_width,
                 "high": forecast[place] + half_width,
+                **({} if best is None else {"rival": best[1][1][place]}),
             }
             row = int(test.origins[place[0]])
             yield {
                 "series": content.series[owner].name,
                 "column": content.layout.targets[column],
                 "from": content.frequency.text(content.series[owner].times[row]),
+                "times": [content.frequency.text(time) for time in self._shown_times(owner, row)],
+                "rival_name": None if best is None else best[0],
                 **{
                     name: [_rounded(value) for value in measuring.in_units(values, owners)[0, :, column]]
                     for name, values in lines.items()
                 },
             }
+
+    def _shown_times(self, owner: int, row: int) -> Values:
+        """The times of the look-back before a row of a series, and of the horizon from it on."""
+        content = self.data.content
+        before = content.series[owner].times[max(row - content.length, 0) : row]
+        return np.concatenate([before, content.frequency.range(content.series[owner].times[row], content.horizon)])
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         found = []
