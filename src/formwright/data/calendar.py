@@ -356,7 +356,7 @@ def _day_of_year(times: Times) -> NDArray[np.int64]:
 def _days_of(times: Times, unit: str) -> NDArray[np.int64]:
     """The days of the month or the year that each time is in."""
     begins = times.astype(f"datetime64[{unit}]")
-    ends = begins + np.timedelta64(1, unit)
+    ends = begins + np.ones((), f"timedelta64[{unit}]")
     return _since(ends, "D") - _since(begins, "D")
 
 

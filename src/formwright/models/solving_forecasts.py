@@ -68,7 +68,8 @@ def fit_trees(model: Network, take: Take, seed: int) -> None:
         found = [embed(chunk) for chunk in torch.split(inputs, CHUNK)]
     statistics = torch.cat([context.statistics for _, context in found])
     level, deviation = (one.numpy() for one in statistics[:, :, None].unbind(-1))
-    columns = torch.cat([table for table, _ in found]).unflatten(-1, (head.horizon, -1)).numpy()
+    columns = torch.cat([table for table, _ in found]).numpy()
+    columns = columns.reshape(*columns.shape[:-1], head.horizon, -1)
     answers = (np.asarray(targets, np.float64).swapaxes(1, 2) - level) / deviation
     table = _Table(columns, answers, seed)
     first = min((0.0, 1.0), key=lambda share: table.count(share, FEW_TREES, MOST_CHOOSING // 2, head))
@@ -135,7 +136,7 @@ def tree_of(nodes: Any) -> Tree:
 
     Thresholds are rounded down to float32, which compares numbers of float32 as before.
     """
-    order, children = [0], []
+    order, children = [0], list[int]()
     for place in order:  # it grows on the way
         node = nodes[place]
         children.append(len(children) if node["is_leaf"] else len(order))

@@ -95,7 +95,7 @@ class BoostedTrees(Part):
     def forward(
         self, x: Float[Tensor, "batch variates columns"], context: Context = EMPTY
     ) -> Float[Tensor, "batch horizon variates"]:
-        table = x.unflatten(-1, (self.horizon, -1))
+        table = x.reshape(*x.shape[:-1], self.horizon, x.shape[-1] // self.horizon)
         rows = table.flatten(0, 2)
         total = self.base + self.first * rows[:, 0]
         count, nodes = self.feature.shape

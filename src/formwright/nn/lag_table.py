@@ -19,6 +19,13 @@ from formwright.nn.series import check_series
 RECENT, MEANS = 6, (3, 12)
 #: Added to the variance of a window of scaled series: what varies less is not blown up.
 _LEAST_VARIANCE = 0.01
+#: Level and deviation are multiples of this: programs that add in another order then have the same, and trees do not
+#: send a row the other way.
+_GRAIN = 2.0**-8
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return (values / _GRAIN).round() * _GRAIN
 
 
 def same_phase(length: int, season: int, horizon: int) -> list[int]:
@@ -31,7 +38,7 @@ class LagTable(Part):
     """What tabular models are given of a window, for each variate and step to forecast.
 
     Values are ``z = (x - level) / deviation``: the level is the mean of the last season (the last value where there is
-    none), and the deviation is ``sqrt(variance + 0.01)`` of the window; ``context.statistics`` has both, for the head.
+    none), and the deviation is ``sqrt(variance + 0.01)`` of the window, both rounded; ``context.statistics`` has them.
     The columns are the values one and two seasons before the step and the mean of all in its phase, for each season;
     the step; the latest :data:`RECENT` values; means of the latest steps; the last value less that of a season before;
     level and deviation; the number of the variate; the latest values of the covariates of the past; the columns that
@@ -122,9 +129,9 @@ class LagTable(Part):
         self.check_input(x)
         length, horizon, season = self.length, self.horizon, self.seasons[0]
         values = x[..., : self.targets].mT
-        level = values[..., length - season :].mean(-1, keepdim=True)
+        level = _rounded(values[..., length - season :].mean(-1, keepdim=True))
         spread = (values - values.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
-        deviation = (spread + _LEAST_VARIANCE).sqrt()
+        deviation = _rounded((spread + _LEAST_VARIANCE).sqrt())
         context = context.replace(statistics=torch.cat([level, deviation], dim=-1))
         z = (values - level) / deviation
         of_window = [
@@ -157,7 +164,7 @@ class LagTable(Part):
             first = same_phase(self.length, season, self.horizon)
             second = [place - season if place >= season else place for place in first]
             rest = self.length % season
-            means = z[..., rest:].unflatten(-1, (-1, season)).mean(-2)
+            means = z[..., rest:].reshape(*z.shape[:-1], self.length // season, season).mean(-2)
             in_phase = [(place - rest) % season for place in first]
             places = (torch.tensor(one, device=z.device) for one in (first, second, in_phase))
             found += [each.index_select(-1, place) for each, place in zip((z, z, means), places, strict=True)]

@@ -119,7 +119,8 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "examples": list(self._examples(forecast, intervals.half_width, best)),
                 "columns": errors_by_column(
                     self.data.content.layout.targets,
-                    *(measuring.in_units(one, test.owners) for one in (test.actual, forecast)),
+                    measuring.in_units(test.actual, test.owners),
+                    measuring.in_units(forecast, test.owners),
                     None if best is None else measuring.in_units(best[1][1], test.owners),
                     measuring.scale_in_units(test.owners),
                 ),
