@@ -27,7 +27,9 @@ def test_columns_that_change_no_answer_are_named():
 
 def test_errors_are_in_the_unit_of_each_column():
     actual = np.array([[[10.0, 1.0], [20.0, np.nan]]])
-    found = errors_by_column(("cars", "tons"), actual, actual + [3.0, 0.5], actual - 6.0, np.array([[2.0, 0.0]]))
+    found = errors_by_column(
+        ("cars", "tons"), actual, actual + np.array([3.0, 0.5]), actual - 6.0, np.array([[2.0, 0.0]])
+    )
     assert found[0] == {"name": "cars", "mae": 3.0, "mase": 1.5, "rival_mae": 6.0, "rival_mase": 3.0}
     assert found[1]["mae"] == 0.5
     assert np.isnan(found[1]["mase"])  # its last season repeats itself

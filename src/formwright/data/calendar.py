@@ -285,7 +285,7 @@ def with_cycles_within(frequency: Frequency, first: Any, last: Any) -> Frequency
     """The same without the cycles of the calendar that do not come twice between two times: no row tells of them."""
     if not frequency.dated:
         return frequency
-    days = float((np.datetime64(last, "s") - np.datetime64(first, "s")).astype(np.int64)) / 86_400
+    days = float(np.diff(np.array([first, last], "datetime64[s]").astype(np.int64))[0]) / 86_400
     kept = [name for name in frequency.features if 2 * _DAYS_OF_CYCLES.get(name.rpartition("_")[0], 0) <= days + 1]
     return replace(frequency, features=tuple(kept))
 
