@@ -123,6 +123,7 @@ def many_series() -> tuple[float, float]:
     from formwright.deployment.export import export_onnx
     from formwright.deployment.prediction import MODEL_FILE, predict
     from formwright.deployment.preparations.forecasting import ForecastPreparation
+    from formwright.inference.intervals import Intervals
 
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as place:
@@ -138,8 +139,7 @@ def many_series() -> tuple[float, float]:
             time_column="ds",
             series_column="unique_id",
             scalings={"": Scaling(np.zeros(1), np.ones(1))},
-            half_width=np.ones((AHEAD, 1)),
-            coverage=0.9,
+            intervals=Intervals(-np.ones((AHEAD, 1)), np.ones((AHEAD, 1)), 0.9, np.inf),
         ).save(folder)
         frame = pd.DataFrame(
             {

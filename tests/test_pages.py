@@ -218,10 +218,12 @@ def test_plain_programs_read_texts_as_prediction_does(place: Path) -> None:
 def test_plain_programs_read_series_as_prediction_does(place: Path) -> None:
     names: dict = {}
     exec(plain_programs()["sales"], names)
+    rules = Path("runs/sales/preprocessing.json")
+    rules.write_text(json.dumps({**json.loads(rules.read_text()), "weights": {"network": 1.0}}))
     (answer,) = formwright.predict("runs/sales", ["sales.csv"])
     assert answer.times[0].startswith("2022-07-20")
     np.testing.assert_allclose(names["forecast"], answer.values, atol=1e-4)
-    np.testing.assert_allclose(names["forecast"] - names["half"], answer.low, atol=1e-4)
+    np.testing.assert_allclose(names["forecast"] + names["low"], answer.low, atol=1e-4)
 
 
 def test_shipped_files_say_how_they_are_used(workplace: Path) -> None:

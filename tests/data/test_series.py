@@ -43,7 +43,7 @@ def altered(one, row):
 @pytest.mark.parametrize(("part", "later"), [("train", "val"), ("val", "test")])
 def test_what_comes_after_a_part_changes_nothing_in_it(part, later):
     original = data(hourly(), layout=ColumnRoles(("a",), ("b",), ("c",)))
-    border = original.rows(original.series[0], later)[1]
+    border = original.rows(0, later)[1]
     changed = dataclasses.replace(original, series=(altered(original.series[0], border),))
     before, after = (everything(Windows(one, part)) for one in (original, changed))
     torch.testing.assert_close(before.inputs, after.inputs, rtol=0, atol=0)
@@ -56,12 +56,12 @@ def test_what_comes_after_a_part_changes_nothing_in_it(part, later):
 
 def test_inputs_of_a_window_do_not_depend_on_its_own_future():
     original = data(hourly(), layout=ColumnRoles(("a", "b"), ("c",)))
-    windows = Windows(original, "test")
+    windows = Windows(original, "val")
     index = 5
-    origin = original.rows(original.series[0], "test")[0] + int(windows.starts[index]) + original.length
+    origin = int(windows.origins[index])
     changed = dataclasses.replace(original, series=(altered(original.series[0], origin),))
     chosen = np.array([index])
-    before, after = windows.take(chosen), Windows(changed, "test").take(chosen)
+    before, after = windows.take(chosen), Windows(changed, "val").take(chosen)
     torch.testing.assert_close(before.inputs, after.inputs, rtol=0, atol=0)
     assert not torch.equal(before.targets, after.targets)
 
@@ -69,11 +69,11 @@ def test_inputs_of_a_window_do_not_depend_on_its_own_future():
 def test_windows_are_the_rows_of_their_part_scaled_by_the_training_part():
     source = data()
     one = source.series[0]
-    end = source.rows(one, "train")[2]
+    end = source.rows(0, "train")[2]
     mean, deviation = one.values[:end].mean(0), one.values[:end].std(0)
     count = 0
     for part in PARTS:
-        start, begin, stop = source.rows(one, part)
+        start, begin, stop = source.rows(0, part)
         windows = Windows(source, part)
         batch = everything(windows)
         assert len(windows) == stop - start - source.length - source.horizon + 1
@@ -102,26 +102,53 @@ def test_what_is_known_ahead_reaches_into_the_horizon():
     np.testing.assert_allclose(scaling.mean[1] + scaling.deviation[1] * ahead, np.arange(4, 8), atol=1e-3)
 
 
-def test_several_series_are_cut_at_the_same_times():
-    late = hourly(120, name="late", start="2024-01-04 08:00", seed=1)
-    source = data(hourly(name="whole"), late)
-    for part in PARTS:
-        ends = [one.times[source.rows(one, part)[2] - 1] for one in source.series if source.rows(one, part)[2]]
-        assert len(set(ends)) == 1
+def test_each_series_is_cut_by_its_own_end():
+    early = hourly(120, name="early", seed=1)
+    source = data(hourly(name="whole"), early)
+    assert source.ends == ((175, 194, 200), (102, 114, 120))
     windows = Windows(source, "test")
-    assert set(windows.owners) == {0, 1}
-    first = int(np.flatnonzero(windows.owners == 1)[0])
-    start = source.rows(late, "test")[0]
-    got = windows.take(np.array([first])).targets[0].numpy()
-    scaled = source.scalings[1].apply(late.values)
-    np.testing.assert_allclose(got, scaled[start + 12 : start + 18], atol=1e-5)
+    assert windows.owners.tolist() == [0, 1]
+    assert windows.origins.tolist() == [194, 114]
+    got = windows.take(np.array([1])).targets[0].numpy()
+    np.testing.assert_allclose(got, source.scalings[1].apply(early.values)[114:120], atol=1e-5)
 
 
-def test_a_series_without_a_past_is_scaled_like_the_others():
-    new = hourly(40, name="new", start="2024-01-07 16:00")
-    source = data(hourly(name="whole"), new)
-    assert source.training_end(new) == 0
-    np.testing.assert_allclose(source.scalings[1].mean, source.scalings[0].mean)
+def test_rows_without_values_at_the_end_are_the_future():
+    one = hourly()
+    one.values[190:, :2] = np.nan
+    assert data(one, layout=ColumnRoles(("a", "b"), (), ("c",))).ends == ((166, 184, 190),)
+
+
+def test_short_series_count_for_what_they_can():
+    """One has windows that begin before its first row, one has no whole horizon to train on, one is left out."""
+    series = [hourly(rows, name=str(rows), columns=1, seed=rows) for rows in (200, 20, 10, 5)]
+    source = data(*series, layout=ColumnRoles(("a",)))
+    assert source.ends[1:] == ((10, 14, 20), (3, 4, 10), (5, 5, 5))
+    windows = Windows(source, "train")
+    counts = np.bincount(windows.owners, minlength=4)
+    assert counts[0] > 100
+    assert counts[1:].tolist() == [3, 1, 0]
+    places = np.flatnonzero(windows.owners == 1)
+    batch = windows.take(places)
+    scaled = source.scalings[1].apply(series[1].values)[:, 0]
+    np.testing.assert_allclose(batch.inputs[0, :, 0], [scaled[0]] * 10 + scaled[:2].tolist(), atol=1e-5)
+    np.testing.assert_allclose(batch.targets[-1, :, 0], scaled[4:10], atol=1e-5)
+    (short,) = windows.take(np.flatnonzero(windows.owners == 2)).targets
+    assert torch.isfinite(short[:2]).all()
+    assert torch.isnan(short[2:]).all()
+    assert source.notes == ("Too short to learn from and to judge by, with 6 steps to forecast: '5' (5 rows).",)
+
+
+def test_a_horizon_and_three_rows_are_enough():
+    source = data(hourly(9), length=None)
+    assert source.ends == ((2, 3, 9),)
+    assert [len(Windows(source, part)) for part in PARTS] == [1, 1, 1]
+
+
+def test_at_the_end_windows_go_on_over_all_parts():
+    source = data(hourly())
+    assert len(Windows(source, "train", last="test")) == 200 - 12 - 6 + 1
+    assert len(Windows(source, "train", last="val")) == 194 - 12 - 6 + 1
 
 
 def test_gaps_are_filled_from_the_past_alone():
@@ -173,10 +200,10 @@ def test_an_epoch_takes_each_window_once():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match=r"horizon of 90 steps is too long for 200 rows.*at most 66"):
-        data(horizon=90)
-    with pytest.raises(UserError, match=r"look-back of 150 steps.*at most"):
-        data(length=150)
+    with pytest.raises(UserError, match=r"horizon of 198 steps is too long for 200 rows.*at most 197"):
+        data(horizon=198)
+    with pytest.raises(UserError, match=r"look-back of 180 steps does not fit into the 175 rows.*at most 174"):
+        data(length=180)
     with pytest.raises(UserError, match="at least 1"):
         data(horizon=0)
     counted = Series("", np.arange(30), np.random.default_rng(0).normal(size=(30, 1)))
@@ -188,10 +215,9 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (slice(0, 140), "'b' of arrays has no value before 2024-01-06 20:00, where a model is trained"),
-        (slice(140, 160), "'b' of arrays has no value from 2024-01-06 20:00 up to 2024-01-07 16:00, where candidates"),
-        (slice(160, 200), "'b' of arrays has no value from 2024-01-07 16:00 on, where the forecast is judged"),
-        (slice(165, 200), "'b' of arrays has no value from 2024-01-07 16:00 on, .* judged, 6 steps ahead"),
+        (slice(0, 175), "'b' of arrays has no value in the rows where a model is trained"),
+        (slice(175, 194), "'b' of arrays has no value in the rows where candidates"),
+        (slice(194, 200), "'b' of arrays has no value in the last 6 rows, where the forecast is judged"),
     ],
 )
 def test_a_part_without_values_is_refused_before_training(rows, message):
@@ -206,15 +232,8 @@ def test_too_few_rows_are_refused():
         data(hourly(3), horizon=None, length=None)
 
 
-def test_short_series_are_named():
-    short = hourly(5, name="new", start="2024-01-09")
-    assert data(hourly(name="old"), short).notes == (
-        "Too short for 12 steps to look back on and 6 to forecast, so not used: 'new' (5 rows).",
-    )
-
-
 def test_a_series_without_values_in_training_is_scaled_like_the_others():
     late = hourly(name="late", seed=1)
-    late.values[:140] = np.nan
+    late.values[:175] = np.nan
     source = data(hourly(name="whole"), late)
     np.testing.assert_allclose(source.scalings[1].deviation, source.scalings[0].deviation)

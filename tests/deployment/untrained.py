@@ -12,6 +12,7 @@ from formwright.data.tokenization import ByteTokenizer
 from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.deployment.preparations.language_modelling import LanguagePreparation
 from formwright.deployment.preparations.text_classification import TextPreparation
+from formwright.inference.intervals import Intervals
 
 LENGTH, HORIZON = 16, 2
 
@@ -61,7 +62,6 @@ def forecast_folder(folder, series=None):
         time_column="date",
         series_column=series,
         scalings={},
-        half_width=np.ones((HORIZON, 1)),
-        coverage=0.9,
+        intervals=Intervals(-np.ones((HORIZON, 1)), np.ones((HORIZON, 1)), 0.9, np.inf),
     ).save(folder)
     return folder

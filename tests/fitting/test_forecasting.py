@@ -20,6 +20,7 @@ from formwright.files import json_text
 from formwright.fitting import fit
 from formwright.fitting.forecast_page import forecast_page
 from formwright.fitting.kind import Reading
+from formwright.fitting.local_answers import LocalAnswers
 from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.task import find_task, task_type
 from formwright.shapes import SeriesShape
@@ -94,34 +95,26 @@ def test_the_task_is_recognised(fitted):
 def test_baselines_stand_in_the_same_table(fitted):
     _, result = fitted
     rows = {row["name"]: row for row in result.details["table"]}
-    assert set(rows) - {"exponential smoothing"} == {  # for which a busy machine may have no time
+    assert set(rows) >= {
         "Shipped model",
         "naive",
         "seasonal naive",
         "NLinear, least squares",
         "DLinear, least squares",
+        "network",
+        "last season",
     }
     for row in rows.values():
         assert {"mse", "mae", "mase", "smape", "quantile_loss", "coverage"} <= set(row)
         assert all(np.isfinite(value) for key, value in row.items() if key != "name")
     assert rows["seasonal naive"]["mse"] < rows["naive"]["mse"]
     assert result.test["mse"] == rows["Shipped model"]["mse"]
-    assert {baseline.name for baseline in result.baselines} >= set(rows) - {"Shipped model"}
-
-
-def test_exponential_smoothing_follows_each_column(fitted):
-    folder, _ = fitted
-    task = read(folder / "sites.csv", target="north,south", known="price", horizon=HORIZON)
-    measuring = task.goal.measuring
-    found = {rival.name: (rival, val) for rival, val in measuring.baselines(task.data.windows["train"], seconds=60)}
-    smoothed, val = found["exponential smoothing"]
-    figures = measuring.figures(val, smoothed.values)
-    assert figures["mse"] < measuring.figures(found["naive"][1], found["naive"][0].values)["mse"]
+    assert {baseline.name for baseline in result.baselines} >= {"naive", "seasonal naive", "NLinear, least squares"}
 
 
 def test_intervals_hold_about_as_often_as_stated(fitted):
     _, result = fitted
-    assert 0.8 <= result.test["stated_coverage"] <= 0.9
+    assert result.test["stated_coverage"] == 0.9
     assert 0.6 <= result.test["coverage"] <= 1.0
 
 
@@ -166,7 +159,7 @@ def test_shipped_inputs_are_those_of_training(fitted, table, tmp_path):
     folder, _ = fitted
     task = read(folder / "sites.csv", target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK)
     batch = next(task.data.evaluation_batches("val", most=1))
-    start = task.data.content.rows(task.data.content.series[0], "val")[0]
+    start = task.data.content.rows(0, "val")[0]
     rows = table.iloc[: start + LOOK_BACK + HORIZON].copy()
     rows.iloc[start + LOOK_BACK :, 1:3] = np.nan
     rows.to_csv(tmp_path / "cut.csv", index=False)
@@ -208,19 +201,18 @@ def test_forecasts_are_printed(fitted, table, tmp_path, capsys):
     assert forecast["columns"] == ["north", "south"]
 
 
-def test_a_table_without_what_is_known_ahead_is_refused(fitted, table, tmp_path, capsys):
-    folder, _ = fitted
+def test_a_table_without_what_is_known_ahead_is_refused(network_run, table, tmp_path, capsys):
     table.to_csv(tmp_path / "now.csv", index=False)
-    assert exit_code(["predict", str(folder / "run"), str(tmp_path / "now.csv"), "-q"]) == 2
+    assert exit_code(["predict", str(network_run), str(tmp_path / "now.csv"), "-q"]) == 2
     assert "does not say 'price' for the 6 rows after its last value" in capsys.readouterr().err
 
 
-def test_tables_that_do_not_fit_the_model_are_refused(fitted, table, tmp_path):
+def test_tables_that_do_not_fit_the_model_are_refused(fitted, network_run, table, tmp_path):
     folder, _ = fitted
     path = tmp_path / "other.csv"
     future(table).tail(HORIZON + 5).to_csv(path, index=False)
     with pytest.raises(UserError, match="has 5 rows to look back on, and the model needs 12"):
-        predict(folder / "run", [path])
+        predict(network_run, [path])
     daily = future(table).assign(date=pd.date_range("2024-01-01", periods=len(table) + HORIZON, freq="D"))
     daily.to_csv(path, index=False)
     with pytest.raises(UserError, match="rows 1 day apart, and the model was trained on rows 1 hour apart"):
@@ -274,9 +266,9 @@ def test_the_built_in_series_needs_no_file():
 def test_a_mistake_leaves_nothing_behind(tmp_path, table, capsys):
     path = tmp_path / "table.csv"
     table.to_csv(path, index=False)
-    assert exit_code(["fit", str(path), "--out", str(tmp_path / "run"), "--horizon", "300", "-q", "-y"]) == 2
+    assert exit_code(["fit", str(path), "--out", str(tmp_path / "run"), "--horizon", "398", "-q", "-y"]) == 2
     message = capsys.readouterr().err
-    assert "horizon of 300 steps is too long for 400 rows" in message
+    assert "horizon of 398 steps is too long for 400 rows" in message
     assert not (tmp_path / "run").exists()
     assert exit_code(["fit", str(path), "--out", str(tmp_path / "run"), "--coverage", "1.5", "-q", "-y"]) == 2
     assert "between 0 and 1" in capsys.readouterr().err
@@ -286,7 +278,8 @@ def test_a_longer_time_axis_than_columns_keeps_its_scalings(fitted):
     folder, _ = fitted
     preparation = ForecastPreparation.load(folder / "run")
     assert dataclasses.asdict(preparation.layout)["known"] == ("price",)
-    assert preparation.half_width.shape == (HORIZON, 2)
+    assert preparation.intervals.low.shape == (HORIZON, 1)
+    assert preparation.spreads[""].shape == (2,)
 
 
 def sites(table, **others):
@@ -304,6 +297,18 @@ def long_run(fitted, tmp_path):
     return run
 
 
+def ask_the_network(run):
+    """Let the network alone answer."""
+    record = json.loads((run / "preprocessing.json").read_text())
+    (run / "preprocessing.json").write_text(json.dumps({**record, "weights": {"network": 1.0}}))
+    return run
+
+
+@pytest.fixture
+def network_run(fitted, tmp_path):
+    return ask_the_network(shutil.copytree(fitted[0] / "run", tmp_path / "network"))
+
+
 def test_a_bad_series_does_not_withhold_the_forecasts_of_others(long_run, table, tmp_path, capsys):
     bad = {
         "short": table.tail(5),
@@ -314,6 +319,7 @@ def test_a_bad_series_does_not_withhold_the_forecasts_of_others(long_run, table,
     frame = sites(table, **bad)
     unknown = table.assign(site="unknown ahead")
     pd.concat([frame, unknown]).to_csv(tmp_path / "now.csv", index=False)
+    ask_the_network(long_run)
     *given, _, _, _, _, _ = answers = predict(long_run, [tmp_path / "now.csv"])
     assert [one.series for one in given] == ["whole"]
     reasons = {one.name: one.reason for one in answers[1:]}
@@ -415,3 +421,56 @@ def test_what_is_undefined_is_null_in_metrics(tmp_path):
     again.details, again.test = details, {**again.test, "stated_coverage": 0.9}
     page = forecast_page(again)
     assert ("MASE", "undefined") in [(title, text) for title, _, text in page.figures]
+
+
+@pytest.fixture
+def local_run(fitted, tmp_path):
+    """The fitted run, as if it had learned one site of a long table, and three local forecasters alone answered."""
+    task = read(fitted[0] / "sites.csv", target="north,south", known="price", horizon=HORIZON, look_back=LOOK_BACK)
+    run = shutil.copytree(fitted[0] / "run", tmp_path / "run")
+    weights = {"last_season": 0.5, "theta": 0.25, "damped": 0.25}
+    models = LocalAnswers(task.data.content).models(weights)
+    models.places = {"whole": 0}
+    preparation = ForecastPreparation.load(run)
+    spreads = {"whole": preparation.spreads[""]}
+    dataclasses.replace(preparation, series_column="site", spreads=spreads, weights=weights, local=models).save(run)
+    return run
+
+
+def test_local_forecasters_answer_for_short_and_for_new_series(local_run, table, tmp_path):
+    frame = sites(table, short=table.tail(3), new=table.tail(80), empty=table.assign(north=np.nan, south=np.nan))
+    frame.to_csv(tmp_path / "now.csv", index=False)
+    whole, short, new, empty = predict(local_run, [tmp_path / "now.csv"])
+    assert "no values to look back on" in empty.reason
+    assert np.abs(whole.values[:, 1] - new.values[:, 1]).mean() < 15
+    assert np.isfinite(short.values).all()
+    for one in (whole, short, new):
+        assert (one.low <= one.values).all()
+        assert (one.values <= one.high).all()
+
+
+def test_new_rows_are_followed_and_earlier_ones_are_fitted(local_run, table, tmp_path):
+    """Without new rows a known series is forecast from its saved states; rows that came since move them."""
+    path, preparation = tmp_path / "now.csv", ForecastPreparation.load(local_run)
+    sites(table).to_csv(path, index=False)
+    (known,) = predict(local_run, [path])
+    expected = np.mean([preparation.local.members["last_season"].forecast(HORIZON)], axis=0)
+    assert np.abs(known.values - expected).max() < 10
+    later = future(table)
+    later.loc[later["north"].isna(), ["north", "south"]] = [1000.0, 1000.0]
+    later["date"] = pd.date_range("2024-01-01", periods=len(later), freq="h")
+    later.assign(site="whole").to_csv(path, index=False)
+    (moved,) = predict(local_run, [path])
+    assert moved.times[0] == "2024-01-17 22:00:00"
+    assert np.abs(moved.values - known.values).max() > 50
+    later.tail(HORIZON).assign(site="whole").to_csv(path, index=False)  # the new rows alone say the same
+    np.testing.assert_allclose(predict(local_run, [path])[0].values, moved.values)
+    table.head(300).assign(site="whole").to_csv(path, index=False)
+    (earlier,) = predict(local_run, [path])
+    assert earlier.times[0] == "2024-01-13 12:00:00"
+
+
+def test_forecasts_stay_above_nought_where_the_data_does(fitted):
+    assert fitted[1].data["targets"] == ["north", "south"]
+    preparation = ForecastPreparation.load(fitted[0] / "run")
+    assert preparation.lowest.tolist() == [0.0, 0.0]

@@ -1,7 +1,7 @@
-"""Series to forecast: cut into parts by time, scaled by the training part, read in windows.
+"""Series to forecast: each cut into parts by its own end, scaled by the training part, read in windows.
 
-Nothing that lies after a part can reach it: the rows of a part are a copy that ends where the part ends, the scaling is
-computed from the copy of the training part, and gaps are filled from the past alone.
+Nothing that lies after a part can reach it: the rows of a part are a copy that ends where the part ends (but for what
+is known ahead), the scaling is computed from the copy of the training part, and gaps are filled from the past alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.calendar import Frequency, calendar_features, short_text
+from formwright.data.calendar import Frequency, calendar_features
 from formwright.data.frequencies import default_look_back
 from formwright.data.splits import SCHEMA_VERSION
 from formwright.errors import UserError
@@ -26,8 +26,10 @@ from formwright.files import read_json, write_json
 Values = NDArray[np.float64]
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-#: Shares of the time axis for training and validation; the rest, which is the latest, is for testing.
-TRAIN_SHARE, VAL_SHARE = 0.7, 0.1
+#: Share of the rows before the test part that is for validation, if that is more than some horizons.
+VAL_SHARE = 0.1
+#: The fewest rows beside the horizon that parts can be made of.
+LEAST_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class SeriesData:
         frequency: the step of the time axis.
         length: steps that a model looks back on.
         horizon: steps that it forecasts.
-        borders: the times at which validation and test begin, and the one before which the test ends; the same for
-            all series, so that no series knows the future of another.
+        ends: of each series, the rows at which its training, validation and test part end; a series that is too short
+            for parts has three times the same.
         notes: what the user should know of the reading.
     """
 
@@ -105,7 +107,7 @@ class SeriesData:
     frequency: Frequency
     length: int
     horizon: int
-    borders: tuple[np.generic, np.generic, np.generic]
+    ends: tuple[tuple[int, int, int], ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -125,41 +127,61 @@ class SeriesData:
             season for season in self.frequency.seasons if season <= self.length or season == self.frequency.season
         )
 
-    def rows(self, series: Series, part: Part) -> tuple[int, int, int]:
-        """Of ``part``: where its windows may begin to look back, its first row to be forecast, and its end.
+    def rows(self, index: int, part: Part, last: Part | None = None) -> tuple[int, int, int]:
+        """Of ``part`` of a series: where its windows begin to look back, its first row to be forecast, and its end.
 
-        The look-back of a later part reaches into the part before it, as it will in use.
+        The look-back of a later part reaches into the part before it, as it will in use. Where a series is too short
+        for that, windows begin before its first row: below zero. With ``last`` the part goes on to the end of a later.
         """
-        first, second, end = (int(np.searchsorted(series.times, border)) for border in self.borders)
-        if part == "train":
-            return 0, min(self.length, first), first
-        begin, end = (first, second) if part == "val" else (second, end)
-        return max(begin - self.length, 0), begin, end
+        ends = self.ends[index]
+        place = PARTS.index(part)
+        end = ends[PARTS.index(last or part)]
+        if part != "train":
+            return ends[place - 1] - self.length, ends[place - 1], end
+        begin = min(self.length, max((end - self.horizon) // 2, end // 2 if end <= self.horizon else 1, 1))
+        return begin - self.length, begin, end
+
+    def origins(self, index: int, part: Part, last: Part | None = None) -> NDArray[np.int64]:
+        """Rows of a series from which on is forecast in ``part``; one alone where it has fewer rows than a horizon."""
+        ends = self.ends[index]
+        _, begin, end = self.rows(index, part, last)
+        if ends[0] == ends[2] or end <= begin:
+            return np.zeros(0, np.int64)
+        return np.arange(begin, max(end - self.horizon, begin) + 1)
 
     @cached_property
     def scalings(self) -> tuple[Scaling, ...]:
         """Of each series, from its training part; of a series that has no values there, from that of all others."""
-        parts = [np.array(series.values[: self.rows(series, "train")[2]]) for series in self.series]
+        parts = [np.array(one.values[: ends[0]]) for one, ends in zip(self.series, self.ends, strict=True)]
         everything = Scaling.fit(np.concatenate(parts))
         return tuple(
             Scaling.fit(values) if len(values) > 1 and np.isfinite(values).any(0).all() else everything
             for values in parts
         )
 
-    def part_of(self, series: Series, scaling: Scaling, part: Part) -> tuple[Values, Values]:
-        """Inputs ``(rows, columns and calendar)`` without gaps, and targets ``(rows, targets)`` with theirs, scaled."""
-        start, _, end = self.rows(series, part)
-        values = scaling.apply(np.array(series.values[start:end]))
-        calendar = calendar_features(series.times[start:end], self.frequency)
-        return np.concatenate([fill_forward(values), calendar], axis=1), values[:, : self.variates]
+    def part_of(self, index: int, part: Part, last: Part | None = None) -> tuple[Values, Values]:
+        """Inputs ``(rows, columns and calendar)`` without gaps, and targets ``(rows, targets)`` with theirs, scaled.
 
-    def training_end(self, series: Series) -> int:
-        return self.rows(series, "train")[2]
+        Rows before the first are like the first. Where a part has fewer rows than a horizon, what is known ahead goes
+        on, and targets are missing.
+        """
+        series, scaling = self.series[index], self.scalings[index]
+        start, begin, end = self.rows(index, part, last)
+        stop = max(end, min(begin + self.horizon, len(series.times)))
+        given = np.array(series.values[max(start, 0) : stop])
+        given[end - max(start, 0) :, : len(self.layout.targets) + len(self.layout.past)] = np.nan
+        values = scaling.apply(given)
+        calendar = calendar_features(series.times[max(start, 0) : stop], self.frequency)
+        before, after = max(-start, 0), max(begin + self.horizon - stop, 0)
+        inputs = np.concatenate([fill_forward(values), calendar], axis=1)
+        inputs = np.pad(inputs, ((before, after), (0, 0)), mode="edge")
+        targets = np.pad(values[:, : self.variates], ((before, after), (0, 0)), constant_values=np.nan)
+        return inputs, targets
 
     def _record(self) -> dict[str, Any]:
         return {
             "schema_version": SCHEMA_VERSION,
-            "borders": [short_text(border) for border in self.borders],
+            "ends": [list(ends) for ends in self.ends],
             "length": self.length,
             "horizon": self.horizon,
             "columns": list(self.layout.columns),
@@ -198,10 +220,13 @@ def arrange(
     horizon: int | None = None,
     length: int | None = None,
     source: str = "arrays",
-    borders: tuple[np.generic, np.generic, np.generic] | None = None,
+    held_out: tuple[int, int] | None = None,
     notes: Sequence[str] = (),
 ) -> SeriesData:
-    """Cut series into parts by time: the earliest 70 % of it to train, 10 % to choose by, the latest 20 % to test.
+    """Cut each series into parts by its own end: the last horizon to test, some before to choose by, the rest to train.
+
+    Validation has a tenth of the rows, or two horizons if that is more, where two seasons and a horizon are left to
+    train on; a short series has one horizon, or a third of what is not tested on.
 
     Args:
         series: on regular axes of the same frequency.
@@ -210,89 +235,90 @@ def arrange(
         horizon: steps to forecast; a season, or a twentieth of the rows, whichever is less, if unset.
         length: steps to look back on; :func:`~formwright.data.frequencies.default_look_back` if unset.
         source: where the series came from.
-        borders: other times at which validation and test begin and the test ends.
+        held_out: other numbers of rows to validate and to test on, of each series.
         notes: what the user should know of the reading.
 
     Raises:
         UserError: the horizon or the look-back do not fit into the parts.
     """
-    times = np.unique(np.concatenate([one.times for one in series]))
-    count = len(times)
+    targets = len(layout.targets)
+    lasts = [_last_row(one.values[:, :targets]) for one in series]
+    count = max(lasts)
     if horizon is None:
         horizon = max(min(frequency.season if frequency.season > 1 else 12, count // 20), 1)
     if horizon < 1:
         raise UserError(f"The horizon is a number of steps, at least 1 (--horizon), got {horizon}.")
     if length is not None and length < 1:
         raise UserError(f"The look-back is a number of steps, at least 1 (--look-back), got {length}.")
-    if borders is None:
-        held_out = max(round(VAL_SHARE * count), horizon), max(round((1 - TRAIN_SHARE - VAL_SHARE) * count), horizon)
-        training = count - sum(held_out)
-        if count < 5:
-            raise UserError(f"{count} rows are too few to learn a forecast from and to judge it: give at least 5.")
-        if training < horizon + 2:
-            raise UserError(
-                f"A horizon of {horizon} steps is too long for {count} rows: training, validation and test each need "
-                f"that many rows and the look-back, so it can be at most {max((count - 2) // 3, 0)}; shorten "
-                "--horizon or give more data."
-            )
-        borders = times[training], times[training + held_out[0]], frequency.after(times[-1])
-    else:
-        training = int(np.searchsorted(times, borders[0]))
-    longest = training - horizon - 1
-    if length is None:
-        length = max(1, min(default_look_back(frequency, horizon, count), longest - longest // 4))
-    elif length > longest:
+    if count < 4:
+        raise UserError(f"{count} rows are too few to learn a forecast from and to judge it: give at least 4.")
+    if count < horizon + LEAST_ROWS:
         raise UserError(
-            f"A look-back of {length} steps and a horizon of {horizon} do not fit into the {training} training rows; "
-            f"look back on at most {max(longest, 0)} (--look-back), or give more data."
+            f"A horizon of {horizon} steps is too long for {count} rows: it is held out to test on, and {LEAST_ROWS} "
+            f"more rows are needed, so it can be at most {count - LEAST_ROWS}; shorten --horizon or give more data."
         )
-    data = SeriesData(source, tuple(series), layout, frequency, length, horizon, borders, tuple(notes))
+    ends = tuple(_ends(last, horizon, frequency.season, held_out) for last in lasts)
+    trained = sorted(train for train, _, end in ends if train < end)
+    middle = trained[len(trained) // 2]
+    if length is None:
+        longest = max(middle - horizon - 1, middle // 2, 1)
+        length = max(1, min(default_look_back(frequency, horizon, count), longest))
+    elif length > trained[-1] - 1:
+        raise UserError(
+            f"A look-back of {length} steps does not fit into the {trained[-1]} rows to train on; look back on at most "
+            f"{trained[-1] - 1} (--look-back), or give more data."
+        )
+    data = SeriesData(source, tuple(series), layout, frequency, length, horizon, ends, tuple(notes))
     for part in PARTS:
-        if not any(window_count(data, one, part) for one in series):
-            raise UserError(
-                f"No series of {source} is long enough for one window of {length} steps to look back on and {horizon} "
-                f"to forecast in its {part} part; shorten --horizon or --look-back, or give more data."
-            )
         _check_values(data, part)
-    short = [one for one in series if not any(window_count(data, one, part) for part in PARTS)]
+    short = [(one.name, last) for one, last, (train, _, end) in zip(series, lasts, ends, strict=True) if train == end]
     if short:
-        names = ", ".join(f"{one.name!r} ({len(one.times)} rows)" for one in short[:5])
+        names = ", ".join(f"{name!r} ({last} rows)" for name, last in short[:5])
         more = f" and {len(short) - 5:,} more" if len(short) > 5 else ""
-        note = f"Too short for {length} steps to look back on and {horizon} to forecast, so not used: {names}{more}."
+        note = f"Too short to learn from and to judge by, with {horizon} steps to forecast: {names}{more}."
         data = dataclasses.replace(data, notes=(*data.notes, note))
     return data
 
 
+def _last_row(targets: Values) -> int:
+    """The number of rows up to the last one with a value: what comes after is the future."""
+    given = np.flatnonzero(np.isfinite(targets).any(1))
+    return int(given[-1]) + 1 if len(given) else 0
+
+
+def _ends(last: int, horizon: int, season: int, held_out: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Where the parts of a series end that has ``last`` rows."""
+    if held_out is not None:
+        return max(last - sum(held_out), 0), max(last - held_out[1], 0), last
+    if last < horizon + LEAST_ROWS:
+        return last, last, last
+    before = last - horizon
+    enough = max(2 * season, horizon) + 1
+    for rows in (max(round(VAL_SHARE * before), 2 * horizon), horizon):
+        if before - rows >= enough:
+            return before - rows, before, last
+    return before - max(min(horizon, before // 3), 1), before, last
+
+
 def _check_values(data: SeriesData, part: Part) -> None:
-    """Refuse a part that has no value of a column for some step ahead: nothing could be learned or judged there.
+    """Refuse a part that has no value of a column: nothing could be learned or judged there.
 
     Raises:
-        UserError: names the column and the step.
+        UserError: names the column.
     """
-    steps = np.arange(data.horizon)
-    counts = np.zeros((data.horizon, data.variates), np.int64)
-    for one in data.series:
-        windows = window_count(data, one, part)
-        if windows:
-            first = data.rows(one, part)[0] + data.length
-            given = np.isfinite(one.values[:, : data.variates])
-            before = np.concatenate([np.zeros((1, data.variates), np.int64), np.cumsum(given, axis=0)])
-            counts += before[first + steps + windows] - before[first + steps]
-    if (counts == 0).any():
-        step, column = (int(place) for place in np.argwhere(counts == 0)[0])
-        border, later = (data.frequency.text(border) for border in data.borders[:2])
+    there = np.zeros(data.variates, bool)
+    for index, one in enumerate(data.series):
+        if len(data.origins(index, part)):
+            _, begin, end = data.rows(index, part)
+            there |= np.isfinite(one.values[begin:end, : data.variates]).any(0)
+    if not there.all():
+        column = data.layout.targets[int(np.argmin(there))]
         where = {
-            "train": f"before {border}, where a model is trained",
-            "val": f"from {border} up to {later}, where candidates are compared",
-            "test": f"from {later} on, where the forecast is judged",
+            "train": "in the rows where a model is trained",
+            "val": "in the rows where candidates are compared",
+            "test": f"in the last {data.horizon} rows, where the forecast is judged",
         }[part]
         raise UserError(
-            f"Column {data.layout.targets[column]!r} of {data.source} has no value {where}"
-            + (f", {step + 1} steps ahead" if step else "")
-            + "; fill it in, leave rows without values out, or choose other columns with --target."
+            f"Column {column!r} of {data.source} has no value {where}; fill it in, leave rows without values out, or "
+            "choose other columns with --target."
         )
-
-
-def window_count(data: SeriesData, series: Series, part: Part) -> int:
-    start, _, end = data.rows(series, part)
-    return max(end - start - data.length - data.horizon + 1, 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from formwright.batch import Batch
 from formwright.data.epochs import EpochBatches
-from formwright.data.series import Part, SeriesData, window_count
+from formwright.data.series import Part, SeriesData
 from formwright.data.splits import evenly_spaced
 
 
@@ -22,21 +22,23 @@ class Windows:
     A window's inputs are ``(length, targets + covariates)``: targets and past covariates of the look-back, and
     covariates that are known ahead (calendar included) from ``min(length, horizon)`` steps later, so that they reach
     into the horizon (``shift`` is any other shift; the authors of iTransformer do not shift). Its targets are
-    ``(horizon, targets)``, not a number where missing.
+    ``(horizon, targets)``, not a number where missing. With ``last``, the windows go on to the end of that part.
     """
 
-    def __init__(self, data: SeriesData, part: Part, *, shift: int | None = None) -> None:
+    def __init__(self, data: SeriesData, part: Part, *, last: Part | None = None, shift: int | None = None) -> None:
         self.length, self.horizon = data.length, data.horizon
         self.variates = data.variates
         self.ahead = len(data.layout.known) + len(data.frequency.features)
         self.shift = min(self.length, self.horizon) if shift is None else shift
         inputs, targets, starts, owners, origins, row = [], [], [], [], [], 0
-        for index, (series, scaling) in enumerate(zip(data.series, data.scalings, strict=True)):
-            values, wanted = data.part_of(series, scaling, part)
-            count = window_count(data, series, part)
-            starts.append(row + np.arange(count))
-            owners.append(np.full(count, index))
-            origins.append(data.rows(series, part)[0] + data.length + np.arange(count))
+        for index in range(len(data.series)):
+            own = data.origins(index, part, last)
+            if not len(own):
+                continue
+            values, wanted = data.part_of(index, part, last)
+            starts.append(row + np.arange(len(own)))
+            owners.append(np.full(len(own), index))
+            origins.append(own)
             inputs.append(values)
             targets.append(wanted)
             row += len(values)
@@ -65,27 +67,20 @@ class Windows:
 
 def _gather(values: Tensor, starts: Tensor, steps: int) -> Tensor:
     """``(windows, steps, columns)`` of ``(rows, columns)``."""
-    if len(values) < steps:
-        return values.new_zeros(len(starts), steps, values.shape[1])
     return values.unfold(0, steps, 1).index_select(0, starts).transpose(1, 2)
 
 
 class SeriesBatches(EpochBatches):
-    """Endless training batches of windows, of one part or of several, each window once an epoch in a new order."""
+    """Endless training batches of windows, each window once an epoch in a new order."""
 
     samples: ClassVar[str] = "windows"
 
-    def __init__(self, *parts: Windows, batch_size: int, seed: int = 0) -> None:
-        super().__init__(sum(map(len, parts)), batch_size=batch_size, seed=seed)
-        self._parts = parts
+    def __init__(self, windows: Windows, *, batch_size: int, seed: int = 0) -> None:
+        super().__init__(len(windows), batch_size=batch_size, seed=seed)
+        self._windows = windows
 
     def take(self, chosen: NDArray[np.int64], epoch: int, position: int) -> Batch:
-        first, batches = 0, []
-        for windows in self._parts:
-            own = chosen[(chosen >= first) & (chosen < first + len(windows))] - first
-            batches += [windows.take(own)] if len(own) else []
-            first += len(windows)
-        return Batch(*map(torch.cat, zip(*batches, strict=True)))
+        return self._windows.take(chosen)
 
 
 def evaluation_windows(windows: Windows, *, batch_size: int = 256, most: int | None = None) -> Iterator[Batch]:

@@ -1,7 +1,8 @@
 """From the form that was chosen to the files that are shipped: it learns once more, with what chose it.
 
-First the training and the validation part: the score on the test part is that model's. Where samples are few, then
-the test part too, and that is shipped.
+First the training and the validation part: the score on the test part is that model's. Where samples are few, and
+where the data demands it (:attr:`formwright.fitting.kind.Data.learns_all`), then the test part too, and that is what
+is shipped.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ LEARNED, WHOLE = "refitted", "final"
 SHORTEST = 0.5
 #: A solver takes so many times as long for all parts as for the training part.
 MORE_SAMPLES = 1.4
+#: Of the time for learning the rest, how much a goal may take to find out what must be known before.
+CALIBRATION_SHARE = 0.5
 #: A solver of fewer seconds goes to work even where no time is left.
 QUICK_SOLVER = 5.0
 
@@ -47,9 +50,15 @@ class Shipment:
         return f"variants/{form}-{precision or self.chosen.precision}.onnx"
 
 
+def learns_all(session: Session) -> bool:
+    """Whether what is shipped learns the test part too."""
+    data = session.task.data
+    return data.learns_all or sum(data.samples_of.values()) < FEW_SAMPLES
+
+
 def solver_seconds(session: Session) -> float:
     """Seconds that the slowest simple competitor would take to be fitted again, with more samples."""
-    few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
+    few = learns_all(session)
     fitted = [trial.seconds for trial in session.folder.state.trials if trial.fitted and trial.status == "finished"]
     return MORE_SAMPLES * (2 if few else 1) * max(fitted, default=0.0)
 
@@ -62,8 +71,12 @@ def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
     """
     root, file = session.folder.root, Shipment(chosen, chosen.form, chosen.form).file(chosen.form)
     run = OnnxModel(root / file, threads=session.threads).on_tensors
-    session.task.goal.calibrate(run)
-    few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
+    session.task.goal.calibrate(run, seconds=CALIBRATION_SHARE * max(end - session.clock.spent, 1.0))
+    for remark in session.task.goal.remarks:
+        session.note(remark)
+    if not session.task.goal.asks_model:
+        return Shipment(chosen, chosen.form, chosen.form)
+    few = learns_all(session)
     middle = session.clock.spent + (end - session.clock.spent) / (2 if few else 1)
     scored = chosen.form
     if _again(session, chosen, chosen.form, LEARNED, PARTS[:2], middle):
@@ -75,9 +88,11 @@ def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
     shipped = scored
     if few and scored == LEARNED and _again(session, chosen, scored, WHOLE, PARTS, end):
         shipped = WHOLE
+        latest = session.task.data.learns_all
+        why = "The latest rows say most" if latest else f"There are fewer than {FEW_SAMPLES:,} samples"
         session.note(
-            f"There are fewer than {FEW_SAMPLES:,} samples, so model.onnx has learned all of them, the test part too: "
-            "nothing is left to score it on. The test score is that of scored.onnx, which has not seen the test part."
+            f"{why}, so model.onnx has learned all, the test part too: nothing is left to score it on. The test score "
+            "is that of scored.onnx, which has not seen the test part."
         )
     return Shipment(chosen, scored, shipped)
 

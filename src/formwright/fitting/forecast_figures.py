@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.series import Part, SeriesData, fill_forward
+from formwright.data.series import SeriesData, fill_forward
 from formwright.data.series_batches import Windows
 from formwright.data.splits import evenly_spaced
-from formwright.errors import UserError
-from formwright.inference.conformal import ConformalIntervals
-from formwright.metrics.exponential_smoothing import FITTED_ROWS, Smoothing, follow
+from formwright.inference.intervals import Intervals
 from formwright.metrics.forecast_baselines import Forecasts, linear_forecasts, naive, seasonal_naive
 from formwright.metrics.forecasting import (
     interval_coverage,
@@ -30,8 +29,8 @@ Values = NDArray[np.floating]
 
 #: Values that are held of a part at once; more windows than hold so many are left out, evenly.
 MOST_VALUES = 8_000_000
-#: Columns that exponential smoothing is fitted to at most.
-MOST_SMOOTHED = 64
+#: Windows of a series that its figures are computed from at most.
+MOST_WINDOWS = 500
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,10 @@ class Examined:
 def examined(windows: Windows) -> Examined:
     """The windows of a part that its figures are computed from: all, or as many as can be held."""
     size = (windows.length + windows.horizon) * windows.variates
-    indices = evenly_spaced(np.arange(len(windows)), max(MOST_VALUES // size, 100))
+    starts = np.flatnonzero(np.diff(windows.owners, prepend=-1, append=-1))
+    most = min(MOST_WINDOWS, max(MOST_VALUES // size // max(len(starts) - 1, 1), 1))
+    pieces = [evenly_spaced(np.arange(first, last), most) for first, last in itertools.pairwise(starts)]
+    indices = np.concatenate(pieces)
     batch = windows.take(indices)
     past = batch.inputs[..., : windows.variates].numpy()
     return Examined(indices, past, batch.targets.numpy(), windows.owners[indices], windows.origins[indices])
@@ -66,6 +68,9 @@ class Measuring:
     """Figures of forecasts on the test part of ``data``, intervals fitted on its validation part.
 
     Errors are of scaled values, except sMAPE, which is of the values themselves.
+
+    Attributes:
+        scale: the mean difference of a season within the training part, ``(series, targets)``, scaled.
     """
 
     def __init__(self, data: SeriesData, val: Examined, test: Examined, coverage: float) -> None:
@@ -74,28 +79,52 @@ class Measuring:
         columns = slice(0, data.variates)
         scales = [
             seasonal_difference(
-                scaling.apply(np.array(one.values[: data.training_end(one)]))[:, columns],
-                season if data.training_end(one) > season else 1,
+                scaling.apply(np.array(one.values[: ends[0]]))[:, columns], season if ends[0] > season else 1
             )
-            for one, scaling in zip(data.series, data.scalings, strict=True)
+            for one, ends, scaling in zip(data.series, data.ends, data.scalings, strict=True)
         ]
-        self._scale = np.stack(scales)
+        self.scale = np.stack(scales)
         self._mean = np.stack([scaling.mean[columns] for scaling in data.scalings])
-        self._deviation = np.stack([scaling.deviation[columns] for scaling in data.scalings])
+        self.deviation = np.stack([scaling.deviation[columns] for scaling in data.scalings])
+        lowest = np.min([np.nanmin(one.values[:, columns], axis=0, initial=np.inf) for one in data.series], axis=0)
+        #: below which no forecast goes: nought, for columns that never are
+        self.floor = np.where(lowest >= 0, 0.0, -np.inf)
 
     def in_units(self, values: Values, owners: NDArray[np.int64]) -> Values:
         """``(windows, steps, targets)`` in the units of the data."""
-        return values * self._deviation[owners][:, None] + self._mean[owners][:, None]
+        return values * self.deviation[owners][:, None] + self._mean[owners][:, None]
 
     def scale_in_units(self, owners: NDArray[np.int64]) -> Values:
         """What MASE divides the errors of each window by, ``(windows, targets)``, in the units of the data."""
-        return (self._scale * self._deviation)[owners]
+        return (self.scale * self.deviation)[owners]
 
-    def intervals(self, val_forecast: Values) -> ConformalIntervals:
-        """Conformal intervals; with the largest coverage that the validation part allows, if that is less."""
-        count = int(np.isfinite(self.val.actual).sum(0).min())
-        coverage = min(self.coverage, np.floor(100 * count / (count + 1)) / 100) if count else self.coverage
-        return ConformalIntervals.fit(val_forecast, self.val.actual, coverage=float(coverage))
+    def scaled(self, values: Values, owners: NDArray[np.int64]) -> Values:
+        """``(windows, steps, targets)`` as models see them."""
+        return (values - self._mean[owners][:, None]) / self.deviation[owners][:, None]
+
+    def raised(self, values: Values, owners: NDArray[np.int64]) -> Values:
+        """Scaled values, not below nought where the data never is."""
+        return np.maximum(values, self.scaled(np.broadcast_to(self.floor, values.shape), owners))
+
+    def intervals(self, forecasts: Mapping[Literal["val", "test"], Values]) -> tuple[Intervals, Values]:
+        """Intervals from the errors of forecasts on these parts, and the spread of each column, scaled."""
+        errors, columns, starts, fresh = [], [], [], []
+        for part, values in forecasts.items():
+            chosen: Examined = getattr(self, part)
+            off = np.moveaxis(chosen.actual - values, 2, 1)  # (windows, targets, horizon)
+            errors.append(off.reshape(-1, off.shape[2]).astype(np.float64))
+            columns.append((chosen.owners[:, None] * self.data.variates + np.arange(self.data.variates)).ravel())
+            starts.append(np.repeat(chosen.origins, self.data.variates))
+            fresh.append(np.full(len(starts[-1]), part == "test"))
+        found, spreads = Intervals.fit(
+            np.concatenate(errors),
+            np.concatenate(columns),
+            np.concatenate(starts),
+            self.scale.ravel(),
+            coverage=self.coverage,
+            fresh=np.concatenate(fresh),
+        )
+        return found, spreads.reshape(self.scale.shape)
 
     def figures(self, val_forecast: Values, test_forecast: Values) -> dict[str, float]:
         """By name: mse, mae, mase, smape, quantile_loss (both ends of the interval and the middle), coverage."""
@@ -103,20 +132,17 @@ class Measuring:
         found = {
             "mse": mean_squared_error(test_forecast, actual),
             "mae": mean_absolute_error(test_forecast, actual),
-            "mase": mean_absolute_scaled_error(test_forecast, actual, self._scale[owners][:, None]),
+            "mase": mean_absolute_scaled_error(test_forecast, actual, self.scale[owners][:, None]),
             "smape": symmetric_percentage_error(self.in_units(test_forecast, owners), self.in_units(actual, owners)),
         }
-        try:
-            intervals = self.intervals(val_forecast)
-        except UserError:  # a validation part without values for some step: no interval, and the figures say so
-            return {**found, "quantile_loss": float("nan"), "coverage": float("nan")}
-        low, high = intervals.around(test_forecast)
+        intervals, spreads = self.intervals({"val": val_forecast})
+        low, high = (self.raised(end, owners) for end in intervals.around(test_forecast, spreads[owners]))
         tail = (1 - intervals.coverage) / 2
         found["quantile_loss"] = quantile_loss(np.stack([low, test_forecast, high]), actual, [tail, 0.5, 1 - tail])
         found["coverage"] = interval_coverage(low, high, actual)
         return found
 
-    def baselines(self, train: Windows, *, seconds: float) -> list[tuple[Forecasts, Values]]:
+    def baselines(self, train: Windows) -> list[tuple[Forecasts, Values]]:
         """Each baseline on the test part, and its forecasts of the validation part."""
         season, horizon = self.data.frequency.season, self.data.horizon
         found = [(naive(self.test.past, horizon), naive(self.val.past, horizon).values)]
@@ -133,8 +159,7 @@ class Measuring:
             count = len(self.test.past)
             of_test = Forecasts(linear.name, linear.values[:count], linear.seconds, linear.note)
             found.append((of_test, linear.values[count:]))
-        smoothed = self._smoothing(seconds)
-        return found if smoothed is None else [*found, smoothed]
+        return found
 
     def _scaled(self, index: int) -> NDArray[np.float64]:
         """The targets of a series, ``(rows, targets)``, with gaps."""
@@ -150,43 +175,15 @@ class Measuring:
             )
         return values
 
-    def _smoothing(self, seconds: float) -> tuple[Forecasts, Values] | None:
-        """Exponential smoothing of each column, if the first of them lets hope that there is time for all."""
-        data, started = self.data, time.perf_counter()
-        total = len(data.series) * data.variates
-        if total > MOST_SMOOTHED:
-            return None
-        held_out: list[tuple[Part, Examined]] = [("val", self.val), ("test", self.test)]
-        outputs: dict[Part, Values] = {part: np.full(chosen.actual.shape, np.nan) for part, chosen in held_out}
-        fitted = 0
-        for index, one in enumerate(data.series):
-            scaled = self._scaled(index)
-            end = data.training_end(one)
-            begin = max(end - FITTED_ROWS, 0)
-            history = fill_forward(scaled[begin:end])
-            smoothings = []
-            for column in range(data.variates):
-                try:
-                    smoothings.append(Smoothing.fit(history[:, column], data.frequency.season))
-                except (UserError, ValueError, np.linalg.LinAlgError):
-                    return None
-                fitted += 1
-                if (time.perf_counter() - started) / fitted * total > seconds:
-                    return None
-            for part, chosen in held_out:
-                places = np.flatnonzero(chosen.owners == index)
-                values = follow(smoothings, scaled[begin:], chosen.origins[places] - begin, data.horizon)
-                outputs[part][places] = values
-        taken = time.perf_counter() - started
-        note = f"parameters fitted on the last {FITTED_ROWS:,} training rows at most"
-        return Forecasts("exponential smoothing", outputs["test"], taken, note), outputs["val"]
-
 
 def by_step(forecast: Values, actual: Values, *, most: int = 120) -> list[tuple[int, float]]:
     """The root of the mean squared error of each step ahead, of at most so many steps: step (from 1), error."""
     steps = evenly_spaced(np.arange(forecast.shape[1]), most)
-    errors = np.sqrt(np.nanmean((forecast[:, steps] - actual[:, steps]) ** 2, axis=(0, 2)))
-    return [(int(step) + 1, float(error)) for step, error in zip(steps, errors, strict=True)]
+    off = (forecast[:, steps] - actual[:, steps]) ** 2
+    known = np.isfinite(off)
+    errors = np.sqrt(np.where(known, off, 0.0).sum((0, 2)) / np.maximum(known.sum((0, 2)), 1))
+    counted = np.asarray(known.any((0, 2)))
+    return [(int(step) + 1, float(error)) for step, error, one in zip(steps, errors, counted, strict=True) if one]
 
 
 def residuals(forecast: Values, actual: Values, *, bins: int = 31) -> dict[str, Any]:

@@ -90,13 +90,14 @@ def _title(example: Mapping[str, Any]) -> str:
 def _forecast_chart(example: Mapping[str, Any]) -> Chart:
     """The past that was read, the truth, the forecast with its interval, and that of the best baseline."""
     horizon = len(example["forecast"])
-    past = example["past"][-PAST_HORIZONS * horizon :]
-    begin = len(past)
+    times = example.get("times", [])
+    begin = min(PAST_HORIZONS * horizon, (len(times) or len(example["past"]) + horizon) - horizon)
+    past = example["past"][len(example["past"]) - begin :]
     lines = {name: list(enumerate(example.get(name) or [], start=begin)) for name in LINES}
     lines["past"] = list(enumerate(past))
     known = {name: [(float(x), float(y)) for x, y in points if y is not None] for name, points in lines.items()}
     values = [y for points in known.values() for _, y in points]
-    times = example.get("times", [])[-begin - horizon :] or [str(step) for step in range(1 - begin, horizon + 1)]
+    times = times[-begin - horizon :] or [str(step) for step in range(1 - begin, horizon + 1)]
     x = dates_axis(f"{times[0]} to {times[-1]}", times)
     chart = Chart(x, plain_axis(str(example["column"]), values, lambda value: f"{value:.4g}"))
     chart.future = Tick(x.at(begin - 0.5), "forecast")

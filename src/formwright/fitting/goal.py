@@ -118,8 +118,22 @@ class Goal(ABC, Generic[D]):
 
     # Scores
 
-    def calibrate(self, run: Run) -> None:
-        """Find out on the validation part what must be known of a model, before it learns that part too."""
+    def calibrate(self, run: Run, *, seconds: float) -> None:
+        """Find out on the validation part what must be known of a model, before it learns that part too.
+
+        Args:
+            seconds: that it may take, about.
+        """
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the model has a share in the answers, so that it pays to let it learn more."""
+        return True
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What the user should know of what :meth:`calibrate` found, in sentences."""
+        return ()
 
     @abstractmethod
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:

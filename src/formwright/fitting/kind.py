@@ -116,6 +116,8 @@ class Data(ABC):
             both are trained on.
         keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
             data that is soon memorised.
+        learns_all: whether what is shipped learns the test part too, however many samples there are: the latest rows
+            of series say most.
         leaves_range: whether inputs may leave the range of those trained on, as series do; INT8 then is tried only
             where the budget demands it.
         calibration_samples: training samples that INT8 ranges are taken from.
@@ -144,6 +146,7 @@ class Data(ABC):
     several_widths: ClassVar[bool] = False
     keeps_best: ClassVar[bool] = False
     mirrors: bool = False
+    learns_all: ClassVar[bool] = False
     leaves_range: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
     free: ClassVar[tuple[str, ...]] = ()

@@ -1,8 +1,9 @@
 """What was chosen learns once more, with samples that it was chosen by, on a bench.
 
 One rule for all tasks. A simple competitor is fitted again. A network that was trained anew for its best weights
-(:mod:`formwright.fitting.restarts`) is trained anew, as many times through the data; every other one goes on from its
-weights, at a low rate that falls to nothing and twice through the data at most. Of an ensemble, each member does so.
+(:mod:`formwright.fitting.restarts`) is trained anew, as many times through the data, if there is time for it; every
+other one goes on from its weights, at a low rate that falls to nothing and twice through the data at most. Of an
+ensemble, each member does so.
 """
 
 from __future__ import annotations
@@ -78,9 +79,10 @@ def _learned(bench: Bench, model: Network, trials: Sequence[Trial], again: Again
         return fit_weights(bench, trial, again.parts)
     recipe = Recipe(**trial.recipe)
     attempt, whole = again.attempt, model.specification == ChainSpec.from_dict(trial.specification)
+    result: nn.Module | None = None
     if whole and attempt is not None and attempt["trial"] == trial.number and "kept" in attempt:
         result = _anew(bench, trial, recipe, again, attempt["kept"], end)
-    else:
+    if result is None:
         result = _on(bench, model, trial, recipe, again, end)
     assert result is None or isinstance(result, Network)
     return result

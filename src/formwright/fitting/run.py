@@ -62,6 +62,8 @@ SHRINK_SHARE, SHRINK_LEAST, SHRINK_MOST = 0.15, 18.0, 60.0
 SHIP_SHARE, SHIP_LEAST = 0.05, 8.0
 #: Share of the time in which what was chosen learns once more, and the most of it where a solver takes longer.
 REFIT_SHARE, MOST_REFIT_SHARE = 0.12, 0.3
+#: The same where everything is learned at the end.
+LEARN_ALL_SHARE = 0.25
 SHORTEST_RUN = 45.0
 #: A worker process costs a start of some seconds; for runs of so many seconds it is far below a twentieth.
 WORKER_PAYS = 120.0
@@ -293,7 +295,8 @@ def _finished(session: Session) -> FitResult:
 def refitting(session: Session) -> float:
     """Seconds that are kept for what was chosen to learn once more."""
     limit = session.clock.limit
-    return max(REFIT_SHARE * limit, min(solver_seconds(session), MOST_REFIT_SHARE * limit))
+    share = LEARN_ALL_SHARE if session.task.data.learns_all else REFIT_SHARE
+    return max(share * limit, min(solver_seconds(session), MOST_REFIT_SHARE * limit))
 
 
 def _run(session: Session) -> FitResult:

@@ -68,9 +68,10 @@ def examined(session: Session, shipment: Shipment) -> tuple[Findings, Agreement]
         findings = goal.examine(witness, model)
         return findings, witness.agreement()
     float_score = goal.score(witness, "test")
-    findings = goal.examine(OnnxModel(root / shipment.file(shipment.scored), threads=session.threads).on_tensors, model)
+    rounded = OnnxModel(root / shipment.file(shipment.scored), threads=session.threads).on_tensors
+    findings = goal.examine(rounded, model)
     agreement = witness.agreement()
-    agreement.score_difference = goal.metric.score(findings.test[goal.metric.key]) - float_score
+    agreement.score_difference = goal.score(rounded, "test") - float_score
     return findings, agreement
 
 

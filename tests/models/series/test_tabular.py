@@ -41,7 +41,7 @@ def windows():
         horizon=HORIZON,
         length=LENGTH,
     )
-    return data, Windows(data, "train"), Windows(data, "test")
+    return data, Windows(data, "train"), Windows(data, "val")
 
 
 def everything(windows):

@@ -79,16 +79,15 @@ def ett(name: str, *, horizon: int, length: int = 96, calendar: bool = True) -> 
             "(github.com/zhouhaoyi/ETDataset), which this claim is about."
         )
     table = read_table(folder / f"{name}.csv")
-    times = table.series[0].times
-    borders = (times[12 * MONTH], times[16 * MONTH], times[20 * MONTH])
+    used = slice(0, 20 * MONTH)
     return arrange(
-        table.series,
+        [Series(one.name, one.times[used], one.values[used]) for one in table.series],
         table.layout,
         dataclasses.replace(table.frequency, features=ramps(_HOUR) if calendar else ()),
         horizon=horizon,
         length=length,
         source=name,
-        borders=borders,
+        held_out=(4 * MONTH, 4 * MONTH),
     )
 
 

@@ -17,6 +17,7 @@ from formwright.data.times.formats import ISO, TimeFormat
 from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting.kind import DATA, ENCODING, Data, Option, Reading
+from formwright.inference.intervals import Intervals
 from formwright.shapes import SeriesShape
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TimeSeries(Data):
     fewest_steps: ClassVar[int] = 60
     several_widths: ClassVar[bool] = True
     keeps_best: ClassVar[bool] = True
+    learns_all: ClassVar[bool] = True
     leaves_range: ClassVar[bool] = True
 
     content: SeriesData
@@ -83,8 +85,7 @@ class TimeSeries(Data):
             time_column=columns[0],
             series_column=columns[1],
             scalings={one.name: scaling for one, scaling in zip(content.series, content.scalings, strict=True)},
-            half_width=np.zeros((content.horizon, content.variates)),
-            coverage=0.0,
+            intervals=Intervals(np.zeros((content.horizon, 1)), np.zeros((content.horizon, 1)), 0.0, 0.0),
             time_format=time_format or ISO,
         )
 
@@ -103,13 +104,17 @@ class TimeSeries(Data):
     def notes(self) -> tuple[str, ...]:
         content = self.content
         told = " or ".join(f"{season:,}" for season in content.seasons)
-        validation, test = (content.frequency.text(border) for border in content.borders[:2])
+        used = sorted((test - train, test) for train, test, end in content.ends if train < end)
+        chosen, rows = used[len(used) // 2]
+        of = f"Of each of {len(used):,} series" if len(content.series) > 1 else f"Of {rows + content.horizon:,} rows"
+        typically = "some" if len({one for one, _ in used}) > 1 else f"the {chosen:,}"
         return (
             *content.notes,
             f"Rows are {content.frequency.name} apart" + (f"; a season has {told} of them." if told else "."),
             *([f"Holidays are those of {content.frequency.country}."] if content.frequency.country else []),
             f"{content.length} past steps are read{self._may_read} and {content.horizon} are forecast.",
-            f"What comes before {validation} is trained on, what comes from {test} on is tested on.",
+            f"{of} the last {content.horizon} are tested on, {typically} before them choose, and all before is trained "
+            "on; what is shipped learns all of them at the end.",
         )
 
     @classmethod
@@ -141,9 +146,12 @@ class TimeSeries(Data):
         return cls(content, columns, table.time_format, look_back_is_given=length is not None)
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> SeriesBatches:
-        from formwright.data.series_batches import SeriesBatches
+        """Batches of the windows from the training part to the end of the last of ``parts``."""
+        from formwright.data.series_batches import SeriesBatches, Windows
 
-        return SeriesBatches(*(self.windows[part] for part in parts), batch_size=batch_size, seed=seed)
+        last: Any = parts[-1]
+        windows = self.windows["train"] if last == "train" else Windows(self.content, "train", last=last)
+        return SeriesBatches(windows, batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.deployment.preparations.forecasting import ForecastPreparation
+from formwright.deployment.preparations.forecasting import NETWORK, ForecastPreparation
 from formwright.errors import UserError
 from formwright.fitting.data.series import TimeSeries
 from formwright.fitting.forecast_page import forecast_page
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from formwright.fitting.forecast_figures import Examined, Measuring
+    from formwright.fitting.mean_forecast import MeanForecast
+    from formwright.inference.intervals import Intervals
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
 
@@ -59,8 +60,7 @@ class ForecastingGoal(Goal[TimeSeries]):
         if not 0 < self.coverage < 1:
             raise UserError(f"The coverage of intervals lies between 0 and 1 (--coverage), got {coverage}.")
         self._rivals: dict[str, tuple[dict[str, float], Values]] = {}
-        self._half_width: tuple[Values, float] | None = None
-        self._val_forecast: Values | None = None
+        self._mean: MeanForecast | None = None
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
         from formwright.objectives import Forecasting
@@ -89,22 +89,37 @@ class ForecastingGoal(Goal[TimeSeries]):
         pieces = np.split(chosen.indices, np.arange(256, len(chosen.indices), 256))
         return np.concatenate([run(windows.take(piece).inputs) for piece in pieces])
 
-    def calibrate(self, run: Run) -> None:
-        self._val_forecast = self._forecasts(run, "val", self.measuring.val)
+    def calibrate(self, run: Run, *, seconds: float) -> None:
+        """Fit local forecasters to the training part, and find the mean that forecasts the validation part best."""
+        from formwright.fitting.mean_forecast import MeanForecast
+
+        said = self._forecasts(run, "val", self.measuring.val)
+        self._mean = MeanForecast(self.data.content, self.measuring, said, seconds=seconds)
+
+    @property
+    def remarks(self) -> list[str]:
+        return [] if self._mean is None else self._mean.remarks()
+
+    @property
+    def asks_model(self) -> bool:
+        return self._mean is None or NETWORK in self._mean.chosen.weights
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
-        from formwright.fitting.forecast_columns import errors_by_column, ignored_columns, told_ignored
+        from formwright.fitting.forecast_columns import errors_by_column, told_ignored
         from formwright.fitting.forecast_figures import by_step, residuals
+        from formwright.fitting.mean_forecast import TITLES
 
-        measuring = self.measuring
-        test = measuring.test
-        if self._val_forecast is None:
-            self.calibrate(run)
-        val_forecast, forecast = self._val_forecast, self._forecasts(run, "test", test)
-        assert val_forecast is not None
-        intervals = measuring.intervals(val_forecast)
-        self._half_width = intervals.half_width, intervals.coverage
+        if self._mean is None:
+            self.calibrate(run, seconds=np.inf)
+        mean, measuring, test = self._mean, self.measuring, self.measuring.test
+        assert mean is not None
+        mean.said["test"][NETWORK] = self._forecasts(run, "test", test)
+        val_forecast, forecast = mean.answer("val"), mean.answer("test")
         own = measuring.figures(val_forecast, forecast)
+        intervals, spreads = measuring.intervals({"val": val_forecast})
+        for name, values in mean.said["test"].items():
+            if list(mean.chosen.weights) != [name]:
+                self._rivals[TITLES[name]] = measuring.figures(mean.said["val"][name], values), values
         best = min(self._rivals.items(), key=lambda item: item[1][0]["mse"], default=None)
         steps = {SHIPPED: by_step(forecast, test.actual)}
         if best is not None:
@@ -116,7 +131,7 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "table": [{"name": name, **figures} for name, figures in rows],
                 "by_step": steps,
                 "residuals": residuals(forecast, test.actual),
-                "examples": list(self._examples(forecast, intervals.half_width, best)),
+                "examples": list(self._examples(forecast, intervals, spreads, best)),
                 "columns": errors_by_column(
                     self.data.content.layout.targets,
                     measuring.in_units(test.actual, test.owners),
@@ -124,15 +139,17 @@ class ForecastingGoal(Goal[TimeSeries]):
                     None if best is None else measuring.in_units(best[1][1], test.owners),
                     measuring.scale_in_units(test.owners),
                 ),
-                "told": told_ignored(
-                    ignored_columns(run, self.data.windows["val"], self.data.content.layout),
-                    self.data.content.layout,
-                ),
+                "told": told_ignored(self._ignored(run), self.data.content.layout),
+                **mean.details(),
             },
         )
 
     def _examples(
-        self, forecast: Values, half_width: Values, best: tuple[str, tuple[dict[str, float], Values]] | None
+        self,
+        forecast: Values,
+        intervals: Intervals,
+        spreads: Values,
+        best: tuple[str, tuple[dict[str, float], Values]] | None,
     ) -> Iterator[dict[str, Any]]:
         """The latest window of the test part of a few series and columns, in the units of the data."""
         measuring, content = self.measuring, self.data.content
@@ -142,12 +159,13 @@ class ForecastingGoal(Goal[TimeSeries]):
         for owner, column in pairs[-EXAMPLES:] if len(latest) == 1 else pairs[:: content.variates][:EXAMPLES]:
             place = np.array([latest[owner]])
             owners = test.owners[place]
+            low, high = intervals.around(forecast[place], spreads[owners])
             lines = {
                 "past": test.past[place],
                 "actual": test.actual[place],
                 "forecast": forecast[place],
-                "low": forecast[place] - half_width,
-                "high": forecast[place] + half_width,
+                "low": measuring.raised(low, owners),
+                "high": measuring.raised(high, owners),
                 **({} if best is None else {"rival": best[1][1][place]}),
             }
             row = int(test.origins[place[0]])
@@ -163,6 +181,15 @@ class ForecastingGoal(Goal[TimeSeries]):
                 },
             }
 
+    def _ignored(self, run: Run) -> list[str]:
+        """The columns beside those to forecast that change no answer; local forecasters read none of them."""
+        from formwright.fitting.forecast_columns import ignored_columns
+
+        layout = self.data.content.layout
+        if not self.asks_model:
+            return [*layout.past, *layout.known]
+        return ignored_columns(run, self.data.windows["val"], layout)
+
     def _shown_times(self, owner: int, row: int) -> Values:
         """The times of the look-back before a row of a series, and of the horizon from it on."""
         content = self.data.content
@@ -171,20 +198,17 @@ class ForecastingGoal(Goal[TimeSeries]):
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         found = []
-        for rival, val_forecast in self.measuring.baselines(self.data.windows["train"], seconds=seconds):
+        for rival, val_forecast in self.measuring.baselines(self.data.windows["train"]):
             figures = self.measuring.figures(val_forecast, rival.values)
             self._rivals[rival.name] = figures, rival.values
             found.append(Baseline(rival.name, self.metric.score(figures["mse"]), rival.seconds, rival.note))
         return found
 
-    @property
+    @cached_property
     def preparation(self) -> ForecastPreparation:
-        """That of the data, with the intervals that were found."""
-        assert self._half_width is not None, "a forecaster is examined before it is shipped"
-        half_width, coverage = self._half_width
-        return dataclasses.replace(
-            self.data.preparation, half_width=np.asarray(half_width, np.float64), coverage=coverage
-        )
+        """That of the data, with the forecasters of all rows, their weights and the intervals that were found."""
+        assert self._mean is not None, "a forecaster is examined before it is shipped"
+        return self._mean.prepared(self.data.preparation)
 
     @classmethod
     def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:

@@ -1,0 +1,1 @@
+"""Forecasters of single series, fitted to many of them at once in NumPy alone."""
