@@ -10,7 +10,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.splits import evenly_spaced
 from formwright.nn.lag_table import same_phase
 
 Values = NDArray[np.float64]
@@ -123,7 +122,8 @@ class Ridge:
         reach |= {max(self.length // 2, 1)}
         pairs = list(itertools.product((0, 1, *self.seasons), sorted(reach)))
         errors = dict.fromkeys((Setting(*pair, penalty) for pair in pairs for penalty in PENALTIES), 0.0)
-        for step in evenly_spaced(np.arange(self.horizon), CHOOSING_STEPS):
+        steps = np.unique(np.linspace(0, self.horizon - 1, CHOOSING_STEPS).astype(np.int64))
+        for step in steps:
             learned, gap, first, _, last = (self._moments(int(step), one) for one in range(5))
             for before, after in ((learned, first), (learned + gap + first, last)):
                 for anchor, look_back in pairs:

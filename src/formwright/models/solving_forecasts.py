@@ -23,9 +23,9 @@ Tree = tuple[Tensor, ...]
 MOST_PRODUCTS = 4e10
 #: Numbers of a table and rows that trees learn from, at most; the share of the windows, the last ones, that says how
 #: many trees there are.
-MOST_NUMBERS, MOST_ROWS, HELD_OUT = 60_000_000, 60_000, 0.2
+MOST_NUMBERS, MOST_ROWS, HELD_OUT = 30_000_000, 40_000, 0.2
 #: Of these rows, how many say how many trees there are, and the trees that tell what they learn from.
-MOST_CHOOSING, FEW_TREES = 30_000, 32
+MOST_CHOOSING, FEW_TREES = 20_000, 32
 #: Of boosted trees: the learning rate, and rows of a leaf at least.
 RATE, LEAST_ROWS = 0.1, 20
 CHUNK = 256
