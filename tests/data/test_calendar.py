@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,10 @@ from formwright.data.calendar import (
     with_seasons,
 )
 from formwright.data.frequencies import default_look_back
+from formwright.deployment.preparations.forecasting import ForecastPreparation
 from formwright.errors import UserError
+from formwright.fitting.kind import Reading
+from formwright.fitting.task import task_type
 
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
@@ -119,6 +124,37 @@ def test_unknown_countries_are_refused_in_one_sentence(country):
     assert str(error.value).count(". ") == 0
     with pytest.raises(UserError, match="leave --country out"):
         with_holidays(counted_frequency(1), "DE", np.int64(0), np.int64(1))
+
+
+def test_what_earlier_versions_saved_is_read_as_it_was():
+    hourly = clock_frequency(HOUR)
+    record = {"name": "1 hour", "step": HOUR, "offset": None, "season": 24, "features": ["hour", "weekday"]}
+    times = hourly.range(np.datetime64("2024-01-01", "ns"), 30)
+    folder = {
+        "layout": {"targets": ["load"], "past": [], "known": []},
+        "frequency": record,
+        "length": 4,
+        "horizon": 2,
+        "time_column": "time",
+        "series_column": None,
+        "scalings": {},
+        "half_width": [[0.0], [0.0]],
+        "coverage": 0.9,
+    }
+    old = ForecastPreparation.from_record(folder, Path())
+    assert old.frequency.like(hourly)
+    found = calendar_features(times, old.frequency)
+    np.testing.assert_allclose(found[:, 0], np.arange(30) % 24 / 23 - 0.5)
+    assert (found[:, 1] == np.repeat([-0.5, 1 / 6 - 0.5], [24, 6])).all()
+
+
+def test_holidays_and_seasons_travel_with_a_model():
+    times = clock_frequency(DAY).range(np.datetime64("2024-12-24", "ns"), 2)
+    frequency = with_seasons(with_holidays(clock_frequency(DAY), "DE", times[0], times[-1]), [7, 28])
+    shipped = replace(task_type("forecasting").read(None, Reading()).data.preparation, frequency=frequency)
+    read = ForecastPreparation.from_record(json.loads(json.dumps(shipped.record())), Path())
+    assert read.frequency == frequency
+    assert calendar_features(times, read.frequency)[:, 0].tolist() == [0, 1]
 
 
 def test_times_go_on():
