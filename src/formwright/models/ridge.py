@@ -120,7 +120,7 @@ class Ridge:
         """That with the least error after the origins."""
         reach = {self.length, *(min(2 * season, self.length) for season in self.seasons), *self.seasons}
         reach |= {max(self.length // 2, 1)}
-        pairs = list(itertools.product((0, 1, *self.seasons), sorted(reach)))
+        pairs = list(itertools.product((*self.seasons, 1, 0), sorted(reach)))
         errors = dict.fromkeys((Setting(*pair, penalty) for pair in pairs for penalty in PENALTIES), 0.0)
         steps = np.unique(np.linspace(0, self.horizon - 1, CHOOSING_STEPS).astype(np.int64))
         for step in steps:
