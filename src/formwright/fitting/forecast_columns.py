@@ -74,8 +74,8 @@ def told_ignored(ignored: Sequence[str], layout: ColumnRoles) -> list[str]:
     named = [(words, [name for name in names if name in ignored]) for words, names in kinds]
     return [
         f"What is shipped does not use {'column' if len(names) == 1 else 'the columns'} "
-        f"{', '.join(map(repr, names))}, {words}: no candidate that reads "
-        f"{'it' if len(names) == 1 else 'them'} was better."
+        f"{', '.join(map(repr, names))}, {words}: on the validation windows, nothing "
+        f"that reads {'it' if len(names) == 1 else 'them'} was better."
         for words, names in named
         if names
     ]

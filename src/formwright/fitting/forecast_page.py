@@ -99,7 +99,7 @@ def _forecast_chart(example: Mapping[str, Any]) -> Chart:
     values = [y for points in known.values() for _, y in points]
     times = times[-begin - horizon :] or [str(step) for step in range(1 - begin, horizon + 1)]
     x = dates_axis(f"{times[0]} to {times[-1]}", times)
-    chart = Chart(x, plain_axis(str(example["column"]), values, lambda value: f"{value:.4g}"))
+    chart = Chart(x, plain_axis(str(example["column"]), values, lambda value: f"{value:,.6g}"))
     chart.future = Tick(x.at(begin - 0.5), "forecast")
     band = polyline(chart, [*known["low"], *reversed(known["high"])]) + "Z"
     chart.lines = [
