@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ from formwright.errors import UserError
 from formwright.open_choices import Categorical, Open
 
 if TYPE_CHECKING:
-    from formwright.nn.specification import ChainSpec
+    from formwright.nn.specification import ChainSpec, NetworkSpec
 
 
 class Shape(ABC):
@@ -40,6 +40,15 @@ class Shape(ABC):
     def warmup(self) -> int:
         """Steps in which the learning rate rises: an epoch, but some at least, and not many."""
         return int(min(50, max(10, self.samples / self.batch)))
+
+    @property
+    def choices(self) -> Mapping[str, Open]:
+        """What is open for all candidates that are trained step by step, whatever they declare."""
+        return {}
+
+    def built(self, build: Callable[..., NetworkSpec], **chosen: Any) -> NetworkSpec:
+        """What a family builds for this shape with these choices."""
+        return build(self, **chosen)
 
     def adapted(self, specification: ChainSpec) -> ChainSpec:
         """A model of other data of this kind, for this shape.
@@ -189,6 +198,14 @@ class SeriesShape(Shape):
     """``windows`` of series: ``length`` steps of variates and covariates, and a horizon of what comes next.
 
     Widths are multiples of heads of 16.
+
+    Attributes:
+        ahead: how many of the covariates, the last ones, are known ahead: their rows are ``min(length, horizon)`` steps
+            later, so that the last ones are those of the steps to forecast.
+        cycles: how many pairs of sine and cosine of the calendar stand at the end of these.
+        seasons: steps after which a pattern may come again, rising.
+        look_backs: how many of the last steps a candidate may read, what is tried first before the others; all if
+            empty.
     """
 
     sizes: ClassVar[Mapping[str, Open]] = _sizes((16, 32, 64, 128, 256), (1, 2, 3))
@@ -199,6 +216,10 @@ class SeriesShape(Shape):
     covariates: int
     horizon: int
     windows: int
+    ahead: int = 0
+    cycles: int = 0
+    seasons: tuple[int, ...] = ()
+    look_backs: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"windows of {self.length} steps and {self.variates + self.covariates} columns"
@@ -206,6 +227,18 @@ class SeriesShape(Shape):
     @property
     def samples(self) -> int:
         return self.windows
+
+    @property
+    def choices(self) -> Mapping[str, Open]:
+        return {"look_back": Categorical(self.look_backs)} if len(self.look_backs) > 1 else {}
+
+    def built(self, build: Callable[..., NetworkSpec], **chosen: Any) -> NetworkSpec:
+        """One that reads fewer steps is built for windows of these, and takes the last ones of those that there are."""
+        read = chosen.pop("look_back", self.length)
+        if read == self.length:
+            return build(self, **chosen)
+        specification: Any = build(replace(self, length=read), **chosen)
+        return replace(specification, input=replace(specification.input, length=self.length, look_back=read))
 
     @property
     def input(self) -> dict[str, Any]:

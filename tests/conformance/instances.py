@@ -373,6 +373,11 @@ TINY_PARTS: dict[str, tuple[Case, ...]] = {
     "oriented_gradients": (Case("oriented_gradients", dim=36 * 1 * 2, channels_first=True),),
     "radial_basis": (Case("radial_basis"),),
     "minirocket": (Case("minirocket", dim=2 * 84),),
+    "lag_table": (
+        Case("lag_table", options={"horizon": 2}, dim=2 * 15),
+        Case("lag_table", "season", options={"horizon": 3, "seasons": (3, 6)}, dim=3 * 19),
+    ),
+    "boosted_trees": (Case("boosted_trees", dim=4 * CLASSES),),
     "values_and_spectrum": (Case("values_and_spectrum", dim=8 * (7 + 4)),),
     # These take ids: tests/nn/test_text_stems.py
     "ngram_embedding": (),

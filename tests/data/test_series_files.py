@@ -111,7 +111,7 @@ def test_text_columns_and_useless_covariates_are_left_out_and_told(tmp_path):
 
 def test_series_are_read_and_cut(tmp_path):
     _, data = read_series(written(wide(200), tmp_path), horizon=5, target=["load"], length=20)
-    assert (data.variates, data.covariates, data.length, data.horizon) == (1, 1 + 4, 20, 5)
+    assert (data.variates, data.covariates, data.length, data.horizon) == (1, 1 + 2, 20, 5)
 
 
 def set_cell(frame, row, column, value):

@@ -85,6 +85,21 @@ def fitted(table, tmp_path_factory, monkeymodule):
     return folder, result
 
 
+def test_seasons_a_country_and_the_look_back_are_options(table, tmp_path):
+    table.to_csv(tmp_path / "sites.csv", index=False)
+    task = read(tmp_path / "sites.csv", target="north", known="price", horizon=6, season="12,24", country="DE-BY")
+    frequency = task.data.preparation.frequency
+    assert (frequency.seasons, frequency.country) == ((12, 24), "DE-BY")
+    assert frequency.features[:2] == ("holiday", "holiday_eve")
+    shape = task.data.shape
+    assert (shape.length, shape.look_backs, shape.ahead, shape.cycles) == (24, (24, 12), 1 + 2 + 4, 2)
+    assert "a season has 12 or 24 of them" in " ".join(task.data.notes)
+    given = read(tmp_path / "sites.csv", target="north", known="price", horizon=6, look_back=30)
+    assert (given.data.shape.length, given.data.shape.look_backs) == (30, ())
+    with pytest.raises(UserError, match="or several such as 24,168"):
+        read(tmp_path / "sites.csv", target="north", season="day")
+
+
 def test_the_task_is_recognised(fitted):
     _, result = fitted
     assert result.task == "forecasting"

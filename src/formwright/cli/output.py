@@ -146,6 +146,8 @@ def print_fit(result: FitResult, out: Path) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(2):
         table.add_column(overflow="fold")
+    for name, text in task.goal.page(result, task.data, {}).told:
+        table.add_row(name, escape(text))
     table.add_row(
         f"test {metric.name}",
         f"{metric.exact(metric.score(test[metric.key]))}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from formwright.data.holidays import holiday_dates
 from formwright.data.times.words import WEEKDAYS
 from formwright.data.times.zones import offset_text, offsets_of, to_wall
+from formwright.errors import UserError
 
 Times = NDArray[Any]
 
@@ -23,6 +25,15 @@ _UNITS = {
 _SECOND, _MINUTE, _HOUR, _DAY = (int(unit.astype("timedelta64[ns]").astype(np.int64)) for unit in _UNITS.values())
 #: Where in its month a time stands that comes once in so many months, where not on the same day of each.
 ANCHORS = ("end", "first business day", "last business day")
+_WAVES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"sin": np.sin, "cos": np.cos}
+#: Days of the longer cycles.
+_DAYS_OF_CYCLES = {"weekday": 7, "day": 28, "day_of_year": 365, "month": 334}
+#: Features of a country's days, for rows of a day or less and for longer ones.
+HOLIDAYS, HOLIDAY_COUNTS = ("holiday", "holiday_eve"), ("holidays_before", "holidays_after")
+#: Steps of a longer season at most, and of the first one.
+LONGEST_SEASON, LONGEST_DAY = 1008, 1440
+#: What says how far rows are apart; the rest is what is made of their times.
+_APART = ("step", "offset", "zone", "months", "weekdays", "slots", "decimals")
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Frequency:
         step: the step where a clock (or a counter) measures it, in nanoseconds (or counts).
         offset: pandas' name of the step in what earlier versions saved.
         season: steps after which a pattern may be expected to come again; 1 where none is.
+        longer: longer seasons, such as the week of hours, rising.
         features: the calendar's features that tell rows apart.
         zone: whose clocks the features follow, where times are instants of UTC; empty where they are those of a wall.
         months: the step in months.
@@ -41,6 +53,8 @@ class Frequency:
         weekdays: days of the week that have rows, from Monday as 0, where others never have.
         slots: times of the day that have rows, in nanoseconds, on each of these days.
         decimals: of numbers that count, which are held without their point.
+        country: whose holidays are among the features, such as ``DE`` or ``DE-BY``.
+        holidays: the days of these, as far as they are known, such as ``2024-12-25``.
     """
 
     name: str
@@ -54,6 +68,14 @@ class Frequency:
     weekdays: tuple[int, ...] = ()
     slots: tuple[int, ...] = ()
     decimals: int = 0
+    longer: tuple[int, ...] = ()
+    country: str = ""
+    holidays: tuple[str, ...] = ()
+
+    @property
+    def seasons(self) -> tuple[int, ...]:
+        """All seasons, from the shortest."""
+        return tuple(season for season in (self.season, *self.longer) if season > 1)
 
     @property
     def dated(self) -> bool:
@@ -67,7 +89,7 @@ class Frequency:
 
     def like(self, other: Frequency) -> bool:
         """Whether rows are as far apart; those of months may stand anywhere in them."""
-        return replace(self, anchor=other.anchor) == other
+        return all(getattr(self, name) == getattr(other, name) for name in _APART)
 
     def after(self, time: Any, steps: int = 1) -> Any:
         """The time so many steps later."""
@@ -168,7 +190,8 @@ def short_text(time: Any) -> str:
 def clock_frequency(step: int, zone: str = "") -> Frequency:
     """The frequency of a step of so many nanoseconds."""
     name = spoken_step(step)
-    return Frequency(name, step, season=_season(step), features=_features(step), zone=zone)
+    season, *longer = _seasons(step)
+    return Frequency(name, step, season=season, longer=tuple(longer), features=_features(step), zone=zone)
 
 
 def spoken_step(step: int) -> str:
@@ -193,7 +216,7 @@ def monthly_frequency(months: int, anchor: str = "1") -> Frequency:
     count, unit = (months // 12, "year") if months % 12 == 0 else (1, "quarter") if months == 3 else (months, "month")
     season = 12 // months if months < 12 and 12 % months == 0 else 1
     name = f"{count} {unit}{'' if count == 1 else 's'}"
-    features = ("month",) if months % 12 else ()
+    features = _cyclic("month") if months % 12 else ()
     return Frequency(name, season=season, features=features, months=months, anchor=anchor)
 
 
@@ -202,12 +225,18 @@ def scheduled_frequency(weekdays: tuple[int, ...], slots: tuple[int, ...]) -> Fr
     days = spoken_days(weekdays)
     if len(slots) == 1:
         name = "1 business day" if weekdays == (0, 1, 2, 3, 4) else f"1 day ({days})"
-        return Frequency(name, season=len(weekdays), features=_features(_DAY), weekdays=weekdays, slots=slots)
+        year = round(365.25 * len(weekdays) / 7)
+        return Frequency(
+            name, season=len(weekdays), longer=(year,), features=_features(_DAY), weekdays=weekdays, slots=slots
+        )
     steps = np.diff(slots)
     common = int(steps.min())
     hours = f"{_hour(slots[0])} to {_hour(slots[-1])}, {days}"
     name = f"{spoken_step(common)} ({hours})" if (steps == common).all() else f"{len(slots)} times a day ({hours})"
-    return Frequency(name, season=len(slots), features=_features(common), weekdays=weekdays, slots=slots)
+    week = len(slots) * len(weekdays)
+    longer = (week,) if len(slots) < week <= LONGEST_SEASON else ()
+    features = _features(common)
+    return Frequency(name, season=len(slots), longer=longer, features=features, weekdays=weekdays, slots=slots)
 
 
 def spoken_days(weekdays: tuple[int, ...]) -> str:
@@ -224,16 +253,84 @@ def _hour(slot: int) -> str:
     return f"{slot // _HOUR:02}:{slot % _HOUR // _MINUTE:02}"
 
 
-def _season(step: int) -> int:
-    """A minute of seconds, a day of whatever is shorter than one, a week of days, a year of weeks."""
-    for limit, period in ((_MINUTE, _MINUTE), (_DAY, _DAY), (7 * _DAY, 7 * _DAY), (8 * _DAY, 364 * _DAY)):
-        if step < limit and period % step == 0 and period // step <= 1440:
-            return period // step
-    return 1
+def _seasons(step: int) -> tuple[int, ...]:
+    """A minute of seconds, a day and a week of what is shorter than one, a week and a year of days, a year of weeks."""
+    for limit, *periods in (
+        (_MINUTE, _MINUTE),
+        (_DAY, _DAY, 7 * _DAY),
+        (7 * _DAY, 7 * _DAY, 365 * _DAY),
+        (8 * _DAY, 364 * _DAY),
+    ):
+        if step < limit:
+            even = [period // step for period in periods if period % step == 0]
+            found = [steps for steps in even if steps <= LONGEST_SEASON or steps == even[0] <= LONGEST_DAY]
+            return tuple(found) or (1,)
+    return (1,)
+
+
+def with_seasons(frequency: Frequency, seasons: Sequence[int]) -> Frequency:
+    """The same with other seasons.
+
+    Raises:
+        UserError: one is no number of steps.
+    """
+    wrong = [season for season in seasons if season < 1]
+    if wrong or not seasons:
+        raise UserError(f"A season is a number of rows, at least 1, such as --season 24,168; got {seasons}.")
+    first, *longer = sorted(set(seasons))
+    return replace(frequency, season=first, longer=tuple(longer))
+
+
+def with_cycles_within(frequency: Frequency, first: Any, last: Any) -> Frequency:
+    """The same without the cycles of the calendar that do not come twice between two times: no row tells of them."""
+    if not frequency.dated:
+        return frequency
+    days = float(np.diff(np.array([first, last], "datetime64[s]").astype(np.int64))[0]) / 86_400
+    kept = [name for name in frequency.features if 2 * _DAYS_OF_CYCLES.get(name.rpartition("_")[0], 0) <= days + 1]
+    return replace(frequency, features=tuple(kept))
+
+
+def with_holidays(frequency: Frequency, country: str, first: Any, last: Any) -> Frequency:
+    """The same with the holidays of a country as features, for rows between two times and some years beyond.
+
+    Raises:
+        UserError: the country is not known, or rows have no dates.
+    """
+    if not frequency.dated or (frequency.months and frequency.months % 12 == 0):
+        raise UserError(f"Rows {frequency.name} apart have no holidays to tell apart; leave --country out.")
+    days = holiday_dates(country, int(str(np.datetime64(first, "Y"))), int(str(np.datetime64(last, "Y"))))
+    features = HOLIDAY_COUNTS if _days(frequency) > 1 else HOLIDAYS
+    return replace(frequency, country=country, holidays=days, features=(*features, *frequency.features))
+
+
+def _days(frequency: Frequency) -> int:
+    """The days of a step, one for what is shorter."""
+    if frequency.months:
+        return round(30.4375 * frequency.months)
+    return 1 if frequency.step is None else max(frequency.step // _DAY, 1)
+
+
+def _cyclic(*names: str) -> tuple[str, ...]:
+    return tuple(f"{name}_{wave}" for name in names for wave in _WAVES)
 
 
 def _features(step: int) -> tuple[str, ...]:
-    """The features of GluonTS for the unit, which the authors of Informer and of what followed it use."""
+    """The cycles that tell rows so many nanoseconds apart from each other, each by its sine and its cosine."""
+    if step >= 7 * _DAY:
+        return _cyclic("day_of_year")
+    days = ("weekday", "day", "day_of_year")
+    if step >= _DAY:
+        return _cyclic(*days)
+    if step >= _HOUR:
+        return _cyclic("hour", *days)
+    return _cyclic("minute", "hour", *days) if step >= _MINUTE else _cyclic("second", "minute", "hour", *days)
+
+
+def ramps(step: int) -> tuple[str, ...]:
+    """The features of GluonTS, which the authors of Informer and of what followed it use, for so many nanoseconds.
+
+    Each is one ramp over its period, from -0.5 to 0.5.
+    """
     if step >= 7 * _DAY:
         return ("day", "week")
     days = ("weekday", "day", "day_of_year")
@@ -256,8 +353,15 @@ def _day_of_year(times: Times) -> NDArray[np.int64]:
     return _since(times, "D") - times.astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64)
 
 
-#: Each feature runs from -0.5 to 0.5 over its period. 1 January 1970 was a Thursday.
-_FEATURES: dict[str, Callable[[Times], NDArray[np.float64]]] = {
+def _days_of(times: Times, unit: str) -> NDArray[np.int64]:
+    """The days of the month or the year that each time is in."""
+    begins = times.astype(f"datetime64[{unit}]")
+    ends = begins + np.ones((), f"timedelta64[{unit}]")
+    return _since(ends, "D") - _since(begins, "D")
+
+
+#: Each ramp runs from -0.5 to 0.5 over its period. 1 January 1970 was a Thursday.
+_RAMPS: dict[str, Callable[[Times], NDArray[np.float64]]] = {
     "second": lambda times: _since(times, "s") % 60 / 59 - 0.5,
     "minute": lambda times: _since(times, "m") % 60 / 59 - 0.5,
     "hour": lambda times: _since(times, "h") % 24 / 23 - 0.5,
@@ -267,11 +371,45 @@ _FEATURES: dict[str, Callable[[Times], NDArray[np.float64]]] = {
     "week": lambda times: np.minimum(_day_of_year(times) // 7, 52) / 52 - 0.5,
     "month": lambda times: _since(times, "M") % 12 / 11 - 0.5,
 }
+#: How much of each cycle has passed, from 0 to below 1: an hour counts its minutes, and a year all its days.
+_CYCLES: dict[str, Callable[[Times], NDArray[np.float64]]] = {
+    "second": lambda times: _since(times, "ms") % 60_000 / 60_000,
+    "minute": lambda times: _since(times, "s") % 3600 / 3600,
+    "hour": lambda times: _since(times, "s") % 86_400 / 86_400,
+    "weekday": lambda times: (_since(times, "D") + 3) % 7 / 7,
+    "day": lambda times: _day_of_month(times) / _days_of(times, "M"),
+    "day_of_year": lambda times: _day_of_year(times) / _days_of(times, "Y"),
+    "month": lambda times: _since(times, "M") % 12 / 12,
+}
 
 
 def calendar_features(times: Times, frequency: Frequency) -> NDArray[np.float64]:
-    """The features of the frequency at each time, ``(time, features)``, each between -0.5 and 0.5."""
+    """The features of the frequency at each time, ``(time, features)``.
+
+    ``<cycle>_sin`` and ``<cycle>_cos`` are those of ``2 pi`` times the share of the cycle that has passed, so that 23
+    and 0 o'clock are neighbours; ``<cycle>`` alone, which earlier versions saved, is a ramp from -0.5 to 0.5.
+    ``holiday`` says whether a day is one, ``holiday_eve`` whether the next one is; ``holidays_before`` and
+    ``holidays_after`` count those of the step that ends with a row and of the step that begins with it.
+    """
     if not frequency.features:
         return np.zeros((len(times), 0))
     walls = to_wall(times, frequency.zone) if frequency.zone else times
-    return np.stack([_FEATURES[name](walls) for name in frequency.features], axis=1)
+    return np.stack([_feature(name, walls, frequency) for name in frequency.features], axis=1)
+
+
+def _feature(name: str, walls: Times, frequency: Frequency) -> NDArray[np.float64]:
+    if name.startswith("holiday"):
+        days = _since(walls, "D")
+        known = _since(np.sort(np.array(frequency.holidays, "datetime64[D]")), "D")
+        first, last = {
+            "holiday": (0, 0),
+            "holiday_eve": (1, 1),
+            "holidays_before": (1 - _days(frequency), 0),
+            "holidays_after": (0, _days(frequency) - 1),
+        }[name]
+        counts = np.searchsorted(known, days + last, "right") - np.searchsorted(known, days + first, "left")
+        return counts.astype(np.float64)
+    cycle, _, wave = name.rpartition("_")
+    if wave not in _WAVES:
+        return _RAMPS[name](walls)
+    return _WAVES[wave](2 * np.pi * _CYCLES[cycle](walls))

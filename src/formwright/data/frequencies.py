@@ -22,6 +22,8 @@ from formwright.data.calendar import (
 Times = NDArray[Any]
 Rows = NDArray[np.int64]
 
+#: The longest look-back that is chosen without being asked for, but for that on a longer season.
+LONGEST_LOOK_BACK = 336
 _DAY = 86_400_000_000_000
 #: Days from the first row to the last before a weekday without rows counts as one that never has any; dates that have
 #: rows before the same is said of times of the day; and times of the day at most.
@@ -146,3 +148,12 @@ def _scheduled(used: Times) -> Iterator[Frequency]:
         yield scheduled_frequency(present, tuple(int(slot) for slot in within))
     elif len(within) > 1:
         yield scheduled_frequency(tuple(range(7)), tuple(int(slot) for slot in within))
+
+
+def default_look_back(frequency: Frequency, horizon: int, rows: int) -> int:
+    """Steps to look back on: two seasons, a longer one that ``rows`` hold eight times, or the horizon: the most.
+
+    A model may read less of it (:meth:`~formwright.shapes.SeriesShape.look_backs`).
+    """
+    longer = [season for season in frequency.longer if 8 * season <= rows]
+    return max(horizon, min(2 * frequency.season, LONGEST_LOOK_BACK), *longer)

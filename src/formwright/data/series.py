@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.calendar import Frequency, calendar_features
+from formwright.data.frequencies import default_look_back
 from formwright.data.splits import SCHEMA_VERSION
 from formwright.errors import UserError
 from formwright.files import read_json, write_json
@@ -29,8 +30,6 @@ PARTS: tuple[Part, ...] = ("train", "val", "test")
 VAL_SHARE = 0.1
 #: The fewest rows beside the horizon that parts can be made of.
 LEAST_ROWS = 3
-#: The longest look-back that is chosen without being asked for.
-LONGEST_LOOK_BACK = 336
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,13 @@ class SeriesData:
     def covariates(self) -> int:
         """How many columns are given beside them, calendar features included."""
         return len(self.layout.past) + len(self.layout.known) + len(self.frequency.features)
+
+    @property
+    def seasons(self) -> tuple[int, ...]:
+        """Those of which the look-back holds at least one, and the first one."""
+        return tuple(
+            season for season in self.frequency.seasons if season <= self.length or season == self.frequency.season
+        )
 
     def rows(self, index: int, part: Part, last: Part | None = None) -> tuple[int, int, int]:
         """Of ``part`` of a series: where its windows begin to look back, its first row to be forecast, and its end.
@@ -227,7 +233,7 @@ def arrange(
         layout: what their columns are.
         frequency: the step of the axes.
         horizon: steps to forecast; a season, or a twentieth of the rows, whichever is less, if unset.
-        length: steps to look back on; two seasons or the horizon, whichever is more, if unset.
+        length: steps to look back on; :func:`~formwright.data.frequencies.default_look_back` if unset.
         source: where the series came from.
         held_out: other numbers of rows to validate and to test on, of each series.
         notes: what the user should know of the reading.
@@ -256,7 +262,7 @@ def arrange(
     middle = trained[len(trained) // 2]
     if length is None:
         longest = max(middle - horizon - 1, middle // 2, 1)
-        length = max(1, min(max(horizon, 2 * frequency.season), LONGEST_LOOK_BACK, longest))
+        length = max(1, min(default_look_back(frequency, horizon, count), longest))
     elif length > trained[-1] - 1:
         raise UserError(
             f"A look-back of {length} steps does not fit into the {trained[-1]} rows to train on; look back on at most "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.calendar import Frequency
+from formwright.data.calendar import Frequency, with_cycles_within, with_holidays, with_seasons
 from formwright.data.encodings import Decoded, start_of
 from formwright.data.series import ColumnRoles, Series, SeriesData, arrange
 from formwright.data.series_checks import told_left_out, useless_series, without_useless
@@ -72,6 +72,8 @@ def read_series(
     time_zone: str | None = None,
     encoding: str | None = None,
     skip_bad: bool = False,
+    season: Sequence[int] = (),
+    country: str | None = None,
 ) -> tuple[SeriesTable, SeriesData]:
     """Series to forecast, from a file, and cut into parts by time: :func:`read_table`, then :func:`arrange`.
 
@@ -88,6 +90,8 @@ def read_series(
         time_zone: whose clocks times are of that do not say so; in it, days have 23 to 25 hours.
         encoding: of a CSV file that is neither marked nor UTF-8.
         skip_bad: leave out rows that cannot be used, and count them, instead of refusing their series.
+        season: rows after which a pattern comes again, or several; inferred if unset.
+        country: whose holidays are features of a day, such as ``DE`` or ``DE-BY``.
 
     Raises:
         UserError: the file, a column or the time axis cannot be used; row and column are named.
@@ -103,10 +107,15 @@ def read_series(
         encoding=encoding,
         skip_bad=skip_bad,
     )
+    frequency = with_seasons(table.frequency, season) if season else table.frequency
+    ends = [time for one in table.series for time in (one.times[0], one.times[-1])]
+    frequency = with_cycles_within(frequency, min(ends), max(ends))
+    if country:
+        frequency = with_holidays(frequency, country, min(ends), max(ends))
     return table, arrange(
         table.series,
         table.layout,
-        table.frequency,
+        frequency,
         horizon=horizon,
         length=length,
         source=table.source,

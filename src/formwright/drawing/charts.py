@@ -46,7 +46,8 @@ class Line:
 class Chart:
     """Marks and lines within two axes; what is drawn first lies on top.
 
-    A series of values has the colour of its number, and a line of the legend.
+    A series of values has the colour of its number, and a line of the legend. From ``future`` on, the area is set off
+    from what lies before.
     """
 
     x: Scale
@@ -54,6 +55,7 @@ class Chart:
     marks: list[Mark] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     limit: Tick | None = None
+    future: Tick | None = None
     legend: list[tuple[str, str]] = field(default_factory=list)
 
     def spot(self, x: float, y: float) -> tuple[float, float]:

@@ -94,6 +94,10 @@ class Measuring:
         """``(windows, steps, targets)`` in the units of the data."""
         return values * self.deviation[owners][:, None] + self._mean[owners][:, None]
 
+    def scale_in_units(self, owners: NDArray[np.int64]) -> Values:
+        """What MASE divides the errors of each window by, ``(windows, targets)``, in the units of the data."""
+        return (self.scale * self.deviation)[owners]
+
     def scaled(self, values: Values, owners: NDArray[np.int64]) -> Values:
         """``(windows, steps, targets)`` as models see them."""
         return (values - self._mean[owners][:, None]) / self.deviation[owners][:, None]

@@ -50,11 +50,13 @@ class Page:
         answer: how good the shipped model is, the figure first: the headline, without its full stop.
         figures: of the test part: name, meaning, text.
         content: what the template of the goal's own section needs; it sees ``page.content``.
+        told: figures that people understand sooner than the metric, name and text: what the terminal says first.
     """
 
     answer: str
     figures: list[tuple[str, str, str]]
     content: dict[str, Any] = field(default_factory=dict)
+    told: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Goal(ABC, Generic[D]):

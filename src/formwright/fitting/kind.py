@@ -109,6 +109,9 @@ class Data(ABC):
         argument: what ``formwright predict`` is given, such as ``picture.png``; ``asked`` says it in words.
         takes_weights: whether a checkpoint of the user may join the race.
         race_samples: validation samples that a rung of the race looks at; the final choice looks at all.
+        fewest_steps: training steps that a candidate makes before it is judged, if three times the seconds of a round
+            suffice.
+        several_widths: whether families enter the race with a narrow member too, and not only with the widest.
         mirrors: whether a sample and its mirror image, left to right, mean the same: so it is where
             both are trained on.
         keeps_best: whether the weights of the best evaluation are kept, and training ends when it is long past; for
@@ -139,6 +142,8 @@ class Data(ABC):
     asked: ClassVar[str]
     takes_weights: ClassVar[bool] = False
     race_samples: ClassVar[int] = 2000
+    fewest_steps: ClassVar[int] = 0
+    several_widths: ClassVar[bool] = False
     keeps_best: ClassVar[bool] = False
     mirrors: bool = False
     learns_all: ClassVar[bool] = False

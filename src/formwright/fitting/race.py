@@ -9,20 +9,25 @@ from typing import Any
 from formwright.errors import CandidateError, LostError, UserError
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
-from formwright.fitting.shortlist import confirm_latency, drop, measure_candidate, to_trial, violations
+from formwright.fitting.shortlist import (
+    SHORTEST_RUNG,
+    confirm_latency,
+    drop,
+    measure_candidate,
+    to_trial,
+    violations,
+)
 from formwright.fitting.shrink import note_step
 from formwright.search.halving import Rung, plan_rungs, survivors
 from formwright.search.proposals import Proposer
 
-#: Of the time for training, how much the race may take before the winner is finished, and the seconds that suffice.
-RACE_SHARE, RACE_MOST = 0.35, 150.0
 #: Newcomers are proposed as long as everybody still has this many seconds in the first rung.
 NEWCOMER_RUNG, MOST_CANDIDATES = 30.0, 32
 DISTILLATION = "distillation from a larger teacher"
 #: Of the time for training, how long a solver may look at samples.
 FIT_SHARE = 0.06
-#: A first rung of fewer seconds than this says too little.
-SHORTEST_RUNG = 1.5
+#: How many times the seconds of a rung a candidate may have that makes few steps in it.
+MORE_SECONDS = 3.0
 
 
 def race(session: Session, seconds: float) -> None:
@@ -46,10 +51,11 @@ def race(session: Session, seconds: float) -> None:
         if index < state.rungs_done:
             continue
         for trial in running:
-            if trial.curve and trial.seconds >= 0.98 * rung["seconds"]:
+            wanted = _seconds_of(session, trial, rung["seconds"])
+            if trial.curve and trial.seconds >= 0.98 * wanted:
                 continue
             trial.status = "racing"
-            session.train_until(trial, rung["seconds"], end=end)
+            session.train_until(trial, wanted, end=end)
             share = (session.clock.spent - start) / max(end - start, 1e-6)
             text = f"{trial.name}: {metric.text(trial.score)}; {session.standing()}"
             session.reporter.progress(min(share, 1.0), text)
@@ -74,6 +80,11 @@ def race(session: Session, seconds: float) -> None:
         state.teacher = _teacher(session, best, rungs[-1]["seconds"] if rungs else 0.5 * seconds)
     state.winner = best.number
     session.save()
+
+
+def _seconds_of(session: Session, trial: Trial, seconds: float) -> float:
+    """Seconds of training until a candidate is judged: those of the rung, or what its fewest steps take."""
+    return max(seconds, min(session.task.data.fewest_steps * trial.step, MORE_SECONDS * seconds))
 
 
 def fit_competitors(session: Session, seconds: float) -> None:

@@ -28,8 +28,6 @@ from formwright.fitting.peer import plain_peer as train_plain_peer
 from formwright.fitting.peer import simple_competitors
 from formwright.fitting.race import (
     FIT_SHARE,
-    RACE_MOST,
-    RACE_SHARE,
     finish_winner,
     fit_competitors,
     race,
@@ -39,7 +37,7 @@ from formwright.fitting.race import (
 from formwright.fitting.records import FitResult
 from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
-from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
+from formwright.fitting.shortlist import RACE_MOST, RACE_SHARE, SHORTLIST_SHARE, shortlist
 from formwright.fitting.shrink import choose, export_winner, shrink
 from formwright.fitting.state import (
     CURVES_FOLDER,

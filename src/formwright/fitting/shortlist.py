@@ -10,6 +10,8 @@ from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.measurement.budget import Budget, format_bytes, format_count, format_seconds
 from formwright.models.pretrained import titles
+from formwright.open_choices import Categorical
+from formwright.search.halving import plan_rungs
 from formwright.search.space import Proposal
 
 #: Of the whole time, how much measuring candidates may take, and the seconds that suffice.
@@ -18,11 +20,18 @@ SHORTLIST_SHARE, SHORTLIST_MOST = 0.12, 60.0
 COMPRESSION_GAIN = 2.0
 #: Of the time for training, what the winner gets for itself.
 WINNERS_SHARE = 0.7
+#: Of the time for training, how much the race may take before the winner is finished, and the seconds that suffice.
+RACE_SHARE, RACE_MOST = 0.35, 150.0
+#: A first rung of fewer seconds than this says too little.
+SHORTEST_RUNG = 1.5
 NO_COST = Cost(0, 0, 0.0, None, 0, 0, 0.0)
 
 
 def shortlist(session: Session, training_seconds: float) -> None:
     """Propose a candidate a family, as wide as the budget and the time allow, and the user's own checkpoint.
+
+    Where data wants members of several widths, a family has a second one, which is narrow and reads less of a window,
+    and every other family enters with that one first, should there be no time for all.
 
     Raises:
         UserError: nothing can meet the budget; the message says what comes nearest.
@@ -37,6 +46,7 @@ def shortlist(session: Session, training_seconds: float) -> None:
     affordable = affordable_sample(session, training_seconds)
     misses: dict[str, Cost] = {}
     trials: list[Trial] = []
+    later: list[tuple[Proposal, Cost]] = []
     left_out: list[str] = []
     deadline = session.clock.spent + min(SHORTLIST_SHARE * session.clock.limit, SHORTLIST_MOST)
     weights = session.task.data.weights
@@ -62,9 +72,14 @@ def shortlist(session: Session, training_seconds: float) -> None:
             session.note(left_out[-1])
             continue
         if found is not None:
+            second = narrow_member(session, found[0]) if session.clock.spent < deadline else None
+            if second is not None:
+                found, other = (found, second) if len(later) % 2 == 0 else (second, found)
+                later.append(other)
             trial = to_trial(len(trials), *found, session)
             trial.teacher = found[0].name in misses
             trials.append(trial)
+    trials += [to_trial(len(trials) + place, *found, session) for place, found in enumerate(later)]
     if all(trial.teacher or trial.status == "dropped" for trial in trials):
         left_out += [f"{trial.name} is left out: {trial.reason}" for trial in trials if trial.status == "dropped"]
         raise impossible(session, misses) if misses else UserError(f"{space.left_out}; {left_out[0]}")
@@ -143,6 +158,27 @@ def widest(
     return (proposed(0), smallest) if fitted and smallest is not None else None  # to stand beside what is shipped
 
 
+def narrow_member(session: Session, widest: Proposal) -> tuple[Proposal, Cost] | None:
+    """A member of the family half as far up its ladder, which reads less of a window; none if there is no other."""
+    space, data = session.task.space, session.task.data
+    if not data.several_widths or space.families[widest.family].fit is not None:
+        return None
+    ladder = space.ladder(widest.family)
+    place = next((place for place, rung in enumerate(ladder) if rung.items() <= widest.choices.items()), 0)
+    chosen = dict(ladder[place // 2])
+    for name, choice in data.shape.choices.items():
+        assert isinstance(choice, Categorical)
+        chosen[name] = choice.values[min(1, len(choice.values) - 1)]
+    proposal = space.propose(widest.family, **chosen)
+    if proposal.choices == widest.choices:
+        return None
+    try:
+        cost = confirm_latency(session, proposal, measure_candidate(session, proposal))
+    except LostError:
+        return None
+    return None if violations(cost, session.budget) else (proposal, cost)
+
+
 def violations(cost: Cost, budget: Budget) -> list[str]:
     """How a candidate misses the budget even after compression."""
     found = []
@@ -210,8 +246,20 @@ def drop(number: int, proposal: Proposal, error: LostError, session: Session) ->
 
 
 def affordable_sample(session: Session, training_seconds: float) -> float:
-    """Seconds that training on a sample may take, for training to be long enough in the time there is."""
-    return WINNERS_SHARE * training_seconds / session.task.data.worthwhile_samples
+    """Seconds that training on a sample may take, for training to be long enough in the time there is.
+
+    The race is no shorter: where candidates make so many steps at least before they are judged, they do so in its first
+    rung.
+    """
+    data, space = session.task.data, session.task.space
+    affordable = WINNERS_SHARE * training_seconds / data.worthwhile_samples
+    learning = sum(entry.fit is None for entry in space.families.values())
+    seconds = min(RACE_SHARE * training_seconds, RACE_MOST)
+    entrants = min(2 * learning, max(2, int(seconds / (2.0 * SHORTEST_RUNG))))
+    rungs = plan_rungs(entrants, seconds)
+    if not data.fewest_steps or not rungs:
+        return affordable
+    return min(affordable, rungs[0].seconds / (data.fewest_steps * space.shape.batch))
 
 
 def choose_precision(session: Session, proposal: Proposal) -> None:

@@ -30,4 +30,4 @@ def verdict(result: FitResult, task: TaskType) -> list[str]:
             "It learned the training and the validation part together, after everything was chosen; scores on the "
             "validation part are from before."
         )
-    return sentences
+    return [*sentences, *result.details.get("told", ())]

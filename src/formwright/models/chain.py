@@ -13,7 +13,7 @@ from formwright.batch import Inputs
 from formwright.models.network import NETWORKS, Network
 from formwright.nn.context import EMPTY, Context, check_segments
 from formwright.nn.frame import Backbone, Stage
-from formwright.nn.inputs import GridInput, ImageInput, TokenInput
+from formwright.nn.inputs import GridInput, ImageInput, SeriesInput, TokenInput
 from formwright.nn.parts import Part, State, Width, build_part
 from formwright.nn.specification import ChainSpec
 from formwright.nn.streaming import LENGTH, Streams
@@ -94,6 +94,8 @@ class Chain(Network):
             context = context.replace(segments=segments)
         if context.segments is not None and not isinstance(self._specification.input, ImageInput | GridInput):
             check_segments(context.segments, input)
+        if isinstance(self._specification.input, SeriesInput):
+            input = self._specification.input.recent(input)
         tokens, context = self.backbone(input, self._context(input, context, lengths, types))
         return self.head(tokens, context)
 

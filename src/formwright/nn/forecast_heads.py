@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -124,3 +126,81 @@ class LastValueLinearHead(Part):
         x = x[:, : x.shape[1] - self.covariates]
         last = x[..., -1:]
         return put_back_statistics((self.linear(x - last) + last).transpose(1, 2), context.statistics)
+
+
+@PARTS.register("covariate_linear")
+class CovariateLinearHead(Part):
+    """A linear model of the window and of what is known of a step: ``y_nh = W_h x_n + b_h + V_h f_h``.
+
+    The features ``f_h`` of a step (:meth:`known`) are the columns that are known ahead, the second and third harmonics
+    of the cycles of the calendar among them, the other known columns at the last step of the window, and the latest
+    values of the covariates of the past.
+
+    Args:
+        dim: length of the window, which is the channels of its token.
+        classes: the horizon, in steps.
+        covariates: how many of the last tokens are covariates, which are not forecast.
+        ahead: how many of these, the last ones, are known ahead, ``min(length, horizon)`` steps later than the others.
+        cycles: how many pairs of sine and cosine stand at the end of these.
+        seasons: steps after which patterns come again; a solver may begin with the values of a season before.
+
+    Shapes: ``(batch, variates, time)`` to ``(batch, horizon, targets)``.
+
+    Source: NLinear and DLinear, arXiv 2205.13504, whose weights on the window are these; here with covariates.
+    """
+
+    promises: ClassVar[Promises] = _OF_STEPS
+
+    def __init__(
+        self,
+        dim: int,
+        classes: int,
+        *,
+        covariates: int = 0,
+        ahead: int = 0,
+        cycles: int = 0,
+        seasons: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        if not 2 * cycles <= ahead <= covariates:
+            raise UserError(
+                f"Of {covariates} covariates, {ahead} are known ahead, and of these {cycles} are pairs of a cycle: the "
+                "latter are among the former."
+            )
+        self.length, self.horizon = dim, classes
+        self.covariates, self.ahead, self.cycles, self.seasons = covariates, ahead, cycles, tuple(seasons)
+        self.linear = nn.Linear(dim, classes)
+        features = covariates + 4 * cycles + (ahead - 2 * cycles if dim > classes else 0)
+        self.beside = nn.Parameter(torch.empty(classes, features)) if features else None
+
+    def init_weights(self) -> None:
+        if self.beside is not None:
+            nn.init.normal_(self.beside, std=0.02)
+
+    def known(self, x: Float[Tensor, "batch variates time"]) -> Float[Tensor, "batch horizon features"]:
+        """What is known of each step, of all tokens."""
+        tokens = x[:, x.shape[1] - self.covariates :]
+        past, ahead = tokens[:, : self.covariates - self.ahead, -1:], tokens[:, self.covariates - self.ahead :]
+        steps = steps_ahead(ahead, self.horizon)
+        sine, cosine = steps[:, self.ahead - 2 * self.cycles :: 2], steps[:, self.ahead - 2 * self.cycles + 1 :: 2]
+        double = 2 * sine * cosine, cosine.square() - sine.square()
+        triple = sine * double[1] + cosine * double[0], cosine * double[1] - sine * double[0]
+        found = [past.expand(-1, -1, self.horizon), steps, *double, *triple]
+        if self.length > self.horizon:
+            now = ahead[:, : self.ahead - 2 * self.cycles, self.length - self.horizon - 1, None]
+            found.append(now.expand(-1, -1, self.horizon))
+        return torch.cat(found, dim=1).transpose(1, 2)
+
+    def forward(
+        self, x: Float[Tensor, "batch variates time"], context: Context = EMPTY
+    ) -> Float[Tensor, "batch horizon targets"]:
+        forecast = self.linear(x[:, : x.shape[1] - self.covariates]).transpose(1, 2)
+        if self.beside is None:
+            return forecast
+        return forecast + (self.known(x) * self.beside).sum(-1, keepdim=True)
+
+
+def steps_ahead(ahead: Float[Tensor, "batch columns time"], horizon: int) -> Float[Tensor, "batch columns horizon"]:
+    """Of columns that stand ``min(time, horizon)`` steps later than a window, the steps to forecast; else zero."""
+    steps = ahead[..., max(ahead.shape[-1] - horizon, 0) :]
+    return F.pad(steps, (0, horizon - steps.shape[-1]))

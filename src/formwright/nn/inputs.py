@@ -159,10 +159,14 @@ class DecoderInput(TokenInput):
 
 @dataclass(frozen=True)
 class SeriesInput:
-    """Series ``(batch, time, variates)``; ``length`` is the number of time steps that the model sees."""
+    """Series ``(batch, time, variates)`` of ``length`` time steps.
+
+    A model that reads the last steps of a window alone says how many (``look_back``).
+    """
 
     variates: int
     length: int
+    look_back: int | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -174,7 +178,12 @@ class SeriesInput:
 
     @property
     def size(self) -> tuple[int]:
-        return (self.length,)
+        """The steps that are read."""
+        return (self.look_back or self.length,)
+
+    def recent(self, x: Tensor) -> Tensor:
+        """What is read of ``x``: its last steps."""
+        return x if self.look_back is None else x[:, self.length - self.look_back :]
 
     @property
     def free(self) -> Mapping[int, str]:

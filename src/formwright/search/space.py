@@ -54,8 +54,9 @@ class Space:
 
     def choices(self, family: str) -> dict[str, Open]:
         """What is open for a family, by name: in the model first, then in its training."""
-        own = self.families[family].choices
-        return {**(self.shape.sizes if own is None else own), **TRAINING}
+        entry = self.families[family]
+        own = self.shape.sizes if entry.choices is None else entry.choices
+        return {**own, **({} if entry.fit else self.shape.choices), **TRAINING}
 
     def ladder(self, family: str) -> list[dict[str, Any]]:
         """What is tried first of a family, from the smallest model to the largest."""
@@ -88,10 +89,13 @@ class Space:
         return Proposal(
             family,
             ", ".join(
-                [entry.called or family.replace("_", " "), *(f"{name} {value}" for name, value in model.items())]
+                [
+                    entry.called or family.replace("_", " "),
+                    *(f"{name.replace('_', ' ')} {value}" for name, value in model.items()),
+                ]
             ),
             {"family": family, **whole},
-            entry.build(self.shape, **model),
+            self.shape.built(entry.build, **model),
             dataclasses.replace(recipe, **rates),
         )
 

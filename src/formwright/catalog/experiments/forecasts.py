@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from formwright.data.calendar import ramps
 from formwright.data.series import ColumnRoles, Part, Series, SeriesData, arrange, fill_forward
 from formwright.data.series_batches import SeriesBatches, Windows, evaluation_windows
 from formwright.data.series_files import read_table
@@ -32,6 +33,7 @@ from formwright.training.recipe import plain_adam
 
 SEEDS = (0, 1, 2)
 MONTH = 30 * 24
+_HOUR = 3_600_000_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def ett(name: str, *, horizon: int, length: int = 96, calendar: bool = True) -> 
     return arrange(
         [Series(one.name, one.times[used], one.values[used]) for one in table.series],
         table.layout,
-        table.frequency if calendar else dataclasses.replace(table.frequency, features=()),
+        dataclasses.replace(table.frequency, features=ramps(_HOUR) if calendar else ()),
         horizon=horizon,
         length=length,
         source=name,

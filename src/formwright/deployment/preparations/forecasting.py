@@ -101,7 +101,7 @@ class ForecastPreparation(Preparation):
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
         layout = ColumnRoles(*(tuple(map(str, record["layout"][part])) for part in ("targets", "past", "known")))
-        lists = ("features", "weekdays", "slots")
+        lists = ("features", "weekdays", "slots", "longer", "holidays")
         frequency: dict[str, Any] = {
             name: tuple(value) if name in lists else value for name, value in record["frequency"].items()
         }

@@ -15,6 +15,7 @@ from formwright.data.series import PARTS, SeriesData
 from formwright.data.series_files import looks_like_series, read_series
 from formwright.data.times.formats import ISO, TimeFormat
 from formwright.deployment.preparations.forecasting import ForecastPreparation
+from formwright.errors import UserError
 from formwright.fitting.kind import DATA, ENCODING, Data, Option, Reading
 from formwright.inference.intervals import Intervals
 from formwright.shapes import SeriesShape
@@ -36,7 +37,13 @@ class TimeSeries(Data):
     options: ClassVar[Mapping[str, Option]] = {
         "target": Option("column or columns to forecast, separated by commas; all columns of numbers if unset"),
         "horizon": Option("how many steps to forecast", int),
-        "look_back": Option("how many steps to look back on", int),
+        "look_back": Option(
+            "how many steps to look back on; if unset, up to a week of hours or two seasons, of which each model may "
+            "read fewer",
+            int,
+        ),
+        "season": Option("rows after which a pattern comes again, or several such as 24,168; inferred if unset"),
+        "country": Option("whose holidays are features of a day, such as DE or DE-BY"),
         "time": Option("column of times; inferred if unset"),
         "series": Option("column that says which series a row is of"),
         "known": Option("columns that are known ahead of time, separated by commas"),
@@ -52,6 +59,8 @@ class TimeSeries(Data):
     argument: ClassVar[str] = "series.csv"
     asked: ClassVar[str] = "each series of a table"
     race_samples: ClassVar[int] = 1000
+    fewest_steps: ClassVar[int] = 60
+    several_widths: ClassVar[bool] = True
     keeps_best: ClassVar[bool] = True
     learns_all: ClassVar[bool] = True
     leaves_range: ClassVar[bool] = True
@@ -64,8 +73,10 @@ class TimeSeries(Data):
         content: SeriesData,
         columns: tuple[str, str | None] = ("time", None),
         time_format: TimeFormat | None = None,
+        *,
+        look_back_is_given: bool = False,
     ) -> None:
-        self.content = content
+        self.content, self.look_back_is_given = content, look_back_is_given
         self.preparation = ForecastPreparation(
             layout=content.layout,
             frequency=content.frequency,
@@ -91,15 +102,17 @@ class TimeSeries(Data):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        content, season = self.content, self.content.frequency.season
+        content = self.content
+        told = " or ".join(f"{season:,}" for season in content.seasons)
         used = sorted((test - train, test) for train, test, end in content.ends if train < end)
         chosen, rows = used[len(used) // 2]
         of = f"Of each of {len(used):,} series" if len(content.series) > 1 else f"Of {rows + content.horizon:,} rows"
         typically = "some" if len({one for one, _ in used}) > 1 else f"the {chosen:,}"
         return (
             *content.notes,
-            f"Rows are {content.frequency.name} apart" + (f"; a season has {season} of them." if season > 1 else "."),
-            f"{content.length} past steps are read and {content.horizon} are forecast.",
+            f"Rows are {content.frequency.name} apart" + (f"; a season has {told} of them." if told else "."),
+            *([f"Holidays are those of {content.frequency.country}."] if content.frequency.country else []),
+            f"{content.length} past steps are read{self._may_read} and {content.horizon} are forecast.",
             f"{of} the last {content.horizon} are tested on, {typically} before them choose, and all before is trained "
             "on; what is shipped learns all of them at the end.",
         )
@@ -113,7 +126,7 @@ class TimeSeries(Data):
         options = dict(how.options)
         horizon, length = options.get("horizon"), options.get("look_back")
         if path is None:
-            return cls(carbon_dioxide(horizon, length))
+            return cls(carbon_dioxide(horizon, length), look_back_is_given=length is not None)
         table, content = read_series(
             path,
             horizon=horizon,
@@ -126,8 +139,11 @@ class TimeSeries(Data):
             time_zone=options.get("time_zone"),
             encoding=options.get("encoding"),
             skip_bad=how.skip_bad,
+            season=_seasons(options.get("season")),
+            country=options.get("country"),
         )
-        return cls(content, (table.time_column, table.series_column), table.time_format)
+        columns = (table.time_column, table.series_column)
+        return cls(content, columns, table.time_format, look_back_is_given=length is not None)
 
     def training_batches(self, batch_size: int, *, seed: int, parts: Sequence[str] = ("train",)) -> SeriesBatches:
         """Batches of the windows from the training part to the end of the last of ``parts``."""
@@ -147,9 +163,32 @@ class TimeSeries(Data):
     @property
     def shape(self) -> SeriesShape:
         content = self.content
+        calendar = content.frequency.features
         return SeriesShape(
-            content.length, content.variates, content.covariates, content.horizon, self.samples_of["train"]
+            content.length,
+            content.variates,
+            content.covariates,
+            content.horizon,
+            self.samples_of["train"],
+            ahead=len(content.layout.known) + len(calendar),
+            cycles=sum(name.endswith("_cos") for name in calendar),
+            seasons=content.seasons,
+            look_backs=() if self.look_back_is_given else self.look_backs,
         )
+
+    @property
+    def _may_read(self) -> str:
+        fewer = () if self.look_back_is_given else self.look_backs[1:]
+        return f" (or the last {' or '.join(map(str, fewer))} of them)" if fewer else ""
+
+    @property
+    def look_backs(self) -> tuple[int, ...]:
+        """What a model may read of a window: all of it, two seasons, or one; the horizon at least."""
+        content = self.content
+        season = content.frequency.season
+        reach = (content.length, 2 * season, season)
+        found = {max(steps, content.horizon) for steps in reach if steps > 1}
+        return tuple(sorted((steps for steps in found if steps <= content.length), reverse=True))
 
     @property
     def worthwhile_samples(self) -> float:
@@ -187,6 +226,17 @@ class TimeSeries(Data):
     def summary(cls, data: Mapping[str, Any]) -> str:
         several = f"{data['series']:,} series, " if data["series"] > 1 else ""
         return f"{several}{data['rows']:,} rows, {data['frequency']} apart"
+
+
+def _seasons(given: Any) -> list[int]:
+    """Numbers of rows from a list, or from a text that separates them by commas."""
+    given = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given or []
+    try:
+        return [int(season) for season in given]
+    except ValueError:
+        raise UserError(
+            f"A season is a number of rows, or several such as 24,168 (--season); got {','.join(map(str, given))}."
+        ) from None
 
 
 def _names(given: Any) -> list[str]:

@@ -105,6 +105,7 @@ class ForecastingGoal(Goal[TimeSeries]):
         return self._mean is None or NETWORK in self._mean.chosen.weights
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
+        from formwright.fitting.forecast_columns import errors_by_column, told_ignored
         from formwright.fitting.forecast_figures import by_step, residuals
         from formwright.fitting.mean_forecast import TITLES
 
@@ -130,12 +131,26 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "table": [{"name": name, **figures} for name, figures in rows],
                 "by_step": steps,
                 "residuals": residuals(forecast, test.actual),
-                "examples": list(self._examples(forecast, intervals, spreads)),
+                "examples": list(self._examples(forecast, intervals, spreads, best)),
+                "columns": errors_by_column(
+                    self.data.content.layout.targets,
+                    measuring.in_units(test.actual, test.owners),
+                    measuring.in_units(forecast, test.owners),
+                    None if best is None else measuring.in_units(best[1][1], test.owners),
+                    measuring.scale_in_units(test.owners),
+                ),
+                "told": told_ignored(self._ignored(run), self.data.content.layout),
                 **mean.details(),
             },
         )
 
-    def _examples(self, forecast: Values, intervals: Intervals, spreads: Values) -> Iterator[dict[str, Any]]:
+    def _examples(
+        self,
+        forecast: Values,
+        intervals: Intervals,
+        spreads: Values,
+        best: tuple[str, tuple[dict[str, float], Values]] | None,
+    ) -> Iterator[dict[str, Any]]:
         """The latest window of the test part of a few series and columns, in the units of the data."""
         measuring, content = self.measuring, self.data.content
         test = measuring.test
@@ -151,17 +166,35 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "forecast": forecast[place],
                 "low": measuring.raised(low, owners),
                 "high": measuring.raised(high, owners),
+                **({} if best is None else {"rival": best[1][1][place]}),
             }
             row = int(test.origins[place[0]])
             yield {
                 "series": content.series[owner].name,
                 "column": content.layout.targets[column],
                 "from": content.frequency.text(content.series[owner].times[row]),
+                "times": [content.frequency.text(time) for time in self._shown_times(owner, row)],
+                "rival_name": None if best is None else best[0],
                 **{
                     name: [_rounded(value) for value in measuring.in_units(values, owners)[0, :, column]]
                     for name, values in lines.items()
                 },
             }
+
+    def _ignored(self, run: Run) -> list[str]:
+        """The columns beside those to forecast that change no answer; local forecasters read none of them."""
+        from formwright.fitting.forecast_columns import ignored_columns
+
+        layout = self.data.content.layout
+        if not self.asks_model:
+            return [*layout.past, *layout.known]
+        return ignored_columns(run, self.data.windows["val"], layout)
+
+    def _shown_times(self, owner: int, row: int) -> Values:
+        """The times of the look-back before a row of a series, and of the horizon from it on."""
+        content = self.data.content
+        before = content.series[owner].times[max(row - content.length, 0) : row]
+        return np.concatenate([before, content.frequency.range(content.series[owner].times[row], content.horizon)])
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         found = []

@@ -72,7 +72,7 @@ class Forecaster(Network):
                 f"At least one step of at least one variate is forecast; got a horizon of {specification.horizon} and "
                 f"{specification.covariates} covariates among {source.variates} variates."
             )
-        steps = source.length + specification.horizon
+        steps = source.size[0] + specification.horizon
         self.backbone = Backbone(specification.embed, specification.stages, source.variates, (steps,))
         self.head: Part = build_part(specification.head, self.backbone.dim, self.targets)
 
@@ -94,7 +94,9 @@ class Forecaster(Network):
             UserError: a shape does not fit.
         """
         horizon, covariates = self._specification.horizon, self._specification.covariates
-        check_series(input, length=self._specification.input.length, variates=self._specification.input.variates)
+        source = self._specification.input
+        check_series(input, length=source.length, variates=source.variates)
+        input = source.recent(input)
         statistics = None
         if self._specification.normalise:
             input, statistics = normalise_targets(input, covariates)
