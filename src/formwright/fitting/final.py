@@ -72,8 +72,6 @@ def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
     root, file = session.folder.root, Shipment(chosen, chosen.form, chosen.form).file(chosen.form)
     run = OnnxModel(root / file, threads=session.threads).on_tensors
     session.task.goal.calibrate(run, seconds=CALIBRATION_SHARE * max(end - session.clock.spent, 1.0))
-    for remark in session.task.goal.remarks:
-        session.note(remark)
     if not session.task.goal.asks_model:
         return Shipment(chosen, chosen.form, chosen.form)
     few = learns_all(session)

@@ -130,10 +130,9 @@ class Goal(ABC, Generic[D]):
         """Whether the model has a share in the answers, so that it pays to let it learn more."""
         return True
 
-    @property
-    def remarks(self) -> Sequence[str]:
-        """What the user should know of what :meth:`calibrate` found, in sentences."""
-        return ()
+    def called(self, model: str) -> str:
+        """What is shipped, as its title; ``model`` is the name of the model in ``model.onnx``."""
+        return model
 
     @abstractmethod
     def counted(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> tuple[float, float]:

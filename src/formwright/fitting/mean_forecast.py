@@ -72,6 +72,14 @@ class MeanForecast:
             "reason": self.chosen.reason,
         }
 
+    def called(self, network: str) -> str:
+        """What is shipped, by the name of the network: ``mean of 5 local forecasters``."""
+        local = [name for name in self.chosen.weights if name != NETWORK]
+        named = TITLES[local[0]] if len(local) == 1 else f"{len(local)} local forecasters"
+        if len(self.chosen.weights) == len(local):
+            return named if len(local) == 1 else f"mean of {named}"
+        return f"mean of {network} and {named}" if local else network
+
     def remarks(self) -> list[str]:
         """What the user should know of it, in sentences."""
         members, layout = list(self.chosen.weights), self.data.layout
@@ -81,17 +89,15 @@ class MeanForecast:
         if NETWORK not in members:
             unused = [repr(name) for name in (*layout.past, *layout.known)]
             columns = f", and {_listed(unused)} {'is' if len(unused) == 1 else 'are'} not used" if unused else ""
-            found.append(
-                f"The network has no share in them, so model.onnx has learned the training part alone{columns}."
-            )
+            found.append(f"The network has no share in them; model.onnx has learned the training part alone{columns}.")
         if self.local.left_out:
             found.append(f"There was no time for {_listed([TITLES[name] for name in self.local.left_out])}.")
         intervals, _ = self.measuring.intervals({"val": self.answer("val")})
         if not intervals.sure:
-            needed = 1 / (1 - intervals.coverage) / WORTH
+            needed, count = 1 / (1 - intervals.coverage) / WORTH, max(round(intervals.forecasts), 1)
             found.append(
                 f"Intervals of {percent(intervals.coverage)} cannot be vouched for: they rest on "
-                f"{intervals.forecasts:.1f} forecasts that do not overlap, and {needed:.0f} are needed; give more data."
+                f"{count:.0f} forecast{'' if count == 1 else 's'} that do not overlap, and {needed:.0f} are needed; give more data."
             )
         return found
 

@@ -117,7 +117,7 @@ def ship(session: Session, shipment: Shipment) -> FitResult:
             "notes": list(data.notes),
         },
         machine=describe_machine(session.threads),
-        model=_model_name(session, chosen),
+        model=goal.called(_model_name(session, chosen)),
         trials=state.trials,
         variants=[_as_shipped(one, shipment, size) if one.chosen else one for one in state.variants],
         shrink=state.shrink,

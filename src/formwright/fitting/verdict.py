@@ -12,7 +12,7 @@ def verdict(result: FitResult, task: TaskType) -> list[str]:
     fitted = {trial.number: trial.title for trial in result.trials if trial.fitted}
     if shipped.form == ENSEMBLE:
         sentences.append(f"It is an average of answers: {result.model.rpartition(' (')[0]}.")
-    elif shipped.trial in fitted:
+    elif shipped.trial in fitted and "weights" not in result.details:  # which tell of several
         name = fitted[shipped.trial]
         networks = [one for one in result.variants if one.trial not in fitted and not one.violations]
         close = any(one.score > shipped.score for one in networks)

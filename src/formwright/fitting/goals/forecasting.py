@@ -96,9 +96,8 @@ class ForecastingGoal(Goal[TimeSeries]):
         said = self._forecasts(run, "val", self.measuring.val)
         self._mean = MeanForecast(self.data.content, self.measuring, said, seconds=seconds)
 
-    @property
-    def remarks(self) -> list[str]:
-        return [] if self._mean is None else self._mean.remarks()
+    def called(self, model: str) -> str:
+        return model if self._mean is None else self._mean.called(model)
 
     @property
     def asks_model(self) -> bool:
@@ -139,7 +138,7 @@ class ForecastingGoal(Goal[TimeSeries]):
                     None if best is None else measuring.in_units(best[1][1], test.owners),
                     measuring.scale_in_units(test.owners),
                 ),
-                "told": told_ignored(self._ignored(run), self.data.content.layout),
+                "told": mean.remarks() + told_ignored(self._ignored(run), self.data.content.layout),
                 **mean.details(),
             },
         )
