@@ -35,6 +35,7 @@ _NAME = re.compile(r"[\"']([a-z][a-z0-9_]*)[\"']")
 _REGISTERED = re.compile(r"PARTS\.register\(\s*\"(\w+)\"|PARTS\.add\(\s*\"(\w+)\"")
 
 
+@functools.cache
 def fingerprint(card: Card) -> str:
     """The hash of everything that the results of a system depend on."""
     found = hashlib.sha256()
