@@ -1,4 +1,4 @@
-"""``python -m formwright.catalog.check``: cards, claims and links are in order."""
+"""``python -m formwright.catalog.check``: cards, claims, results, the README's table and links are in order."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from formwright.catalog.cards import Card, claims_of, read_cards, read_papers
+from formwright.catalog.readme import outdated
+from formwright.catalog.results import read_results
 from formwright.catalog.vocabulary import MECHANISMS, TASKS
 from formwright.errors import UserError
 from formwright.models import MODELS
@@ -116,7 +118,10 @@ def _relative_links(text: str) -> Iterator[str]:
 
 
 def main() -> int:
-    problems = check_cards() + dead_links(Path.cwd())
+    problems = [*check_cards(), *read_results()[1], *dead_links(Path.cwd())]
+    readme = Path("README.md")
+    if readme.is_file() and (wrong := outdated(readme)) is not None:
+        problems.append(wrong)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

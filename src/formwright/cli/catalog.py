@@ -221,7 +221,8 @@ def _print_advice(advice: list[Any], task: str) -> None:
         for choice in one.alternatives[:SHOWN]:
             rung = choice.standing.rung if choice.card.built else "not built"
             measured = [
-                f"measured here ({processor}): {claim.statement}: {claim.measured}{'' if claim.holds else ', so it does not hold'}"
+                f"measured ({processor}): {claim.statement}: {claim.measured}"
+                + ("" if claim.holds else " (does not hold)")
                 for _, claim, processor in choice.measured
             ]
             told = "\n".join([choice.card.use_when or choice.card.title, *(measured or ["no measurement is recorded"])])
