@@ -56,23 +56,25 @@ class Sheet:
         frame: its columns, of numbers where all cells that hold anything are; the index says the line of each row.
         table: its cells as text, if it is a file of separated values.
         signs: the sign before the decimals of each column, as far as its cells or those of others show it.
+        told: further sentences for the notes.
     """
 
     path: Path
     frame: pd.DataFrame
     table: Table | None = None
     signs: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
         """What was left out, replaced or inferred, in sentences."""
         if self.table is None:
-            return []
+            return [*self.told]
         commas = [
             name for name in map(str, self.frame) if self.signs[name] == "," and self.frame[name].dtype.kind == "f"
         ]
         seen = any("," in cell for name in commas for cell in _column(self.table, name))
-        return [*self.table.notes, *(["Numbers are read with a decimal comma."] if seen else [])]
+        return [*self.table.notes, *(["Numbers are read with a decimal comma."] if seen else []), *self.told]
 
     def text(self, name: str) -> NDArray[Any]:
         """The cells of a column as they are written, ``None`` where they are empty: what names and classes are."""
