@@ -1,4 +1,4 @@
-"""``python -m formwright.catalog.check``: cards, claims and links are in order."""
+"""``python -m formwright.catalog.check``: cards, claims, results, the README's table and links are in order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from formwright.catalog.cards import Card, claims_of, read_cards, read_papers
+from formwright.catalog.readme import outdated
+from formwright.catalog.results import read_results
 from formwright.catalog.vocabulary import MECHANISMS, TASKS
 from formwright.errors import UserError
 from formwright.models import MODELS
 from formwright.nn.parts import PARTS
 
-#: Whether every card has mechanisms, a sentence on when to use it and one on when not, and tasks of the vocabulary.
-COMPLETE = False
 #: Folders whose Markdown is not ours.
 SKIPPED = {".git", ".venv", "build", "dist", "node_modules", "runs"}
 _ARXIV = re.compile(r"\barXiv\s+(\d{4}\.\d{4,5})\b")
@@ -49,17 +49,14 @@ def _unknown_papers(cards: Iterable[Card]) -> Iterator[str]:
 
 
 def _check_words(card: Card) -> Iterator[str]:
-    """Tags that are not in the vocabulary, and fields that every card has."""
+    """Tags that are not in the vocabulary."""
     for field, words in (("tasks", TASKS), ("mechanisms", MECHANISMS)):
         tags: tuple[str, ...] = getattr(card, field)
-        for tag in tags if COMPLETE or card.mechanisms else ():
+        for tag in tags:
             if tag not in words:
                 near = difflib.get_close_matches(tag, words, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
                 yield f"The card {card.id} has {tag!r} among its {field}, which vocabulary.py does not know{hint}"
-    for field in ("mechanisms", "use_when", "avoid_when"):
-        if COMPLETE and not getattr(card, field):
-            yield f"The card {card.id} lacks {field}."
 
 
 def _check_card(card: Card) -> Iterator[str]:
@@ -116,7 +113,10 @@ def _relative_links(text: str) -> Iterator[str]:
 
 
 def main() -> int:
-    problems = check_cards() + dead_links(Path.cwd())
+    problems = [*check_cards(), *read_results()[1], *dead_links(Path.cwd())]
+    readme = Path("README.md")
+    if readme.is_file() and (wrong := outdated(readme)) is not None:
+        problems.append(wrong)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

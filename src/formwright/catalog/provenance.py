@@ -35,6 +35,7 @@ _NAME = re.compile(r"[\"']([a-z][a-z0-9_]*)[\"']")
 _REGISTERED = re.compile(r"PARTS\.register\(\s*\"(\w+)\"|PARTS\.add\(\s*\"(\w+)\"")
 
 
+@functools.cache
 def fingerprint(card: Card) -> str:
     """The hash of everything that the results of a system depend on."""
     found = hashlib.sha256()
@@ -60,7 +61,9 @@ def sources(card: Card) -> list[str]:
             continue
         seen.add(path)
         parts = [_parts()[name] for name in _NAME.findall(_bare(path)) if name in _parts()]
-        waiting += [other for other in (*_imports(path), *parts) if _is_below(other, followed)]
+        # What is imported from a package is looked up by name, so all that the package gathers does not count.
+        imports = () if path.endswith("__init__.py") else _imports(path)
+        waiting += [other for other in (*imports, *parts) if _is_below(other, followed)]
     return sorted(seen)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from formwright.catalog.cards import Card
+from formwright.catalog.cards import Card, claims_of
 from formwright.catalog.claim import RUNGS, ClaimReport, Kind
 from formwright.catalog.provenance import fingerprint
 from formwright.errors import UserError
@@ -70,6 +71,8 @@ class Results(BaseModel):
 
     system: str
     fingerprint: str
+    #: How many claims of each kind the system has.
+    has: dict[Kind, int]
     runs: tuple[Run, ...]
     claims: dict[str, Recorded]
 
@@ -80,9 +83,10 @@ class Results(BaseModel):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One rung of the evidence for a system: how many claims were recorded, and how many of them hold."""
+    """One rung of the evidence for a system: how many claims it has, how many were recorded, and how many hold."""
 
     name: str
+    claims: int
     run: int
     held: int
     broken: int
@@ -103,7 +107,8 @@ class Standing:
     """How far a system has come, as its recorded results say.
 
     Attributes:
-        rung: the highest that is reached without a failure below it; ``guide`` for surveys.
+        rung: the highest that is reached, where each below it that the system has claims for is reached too;
+            ``guide`` for surveys.
         stale: the results are of another state of the code.
         evidence: what was recorded for each rung.
     """
@@ -120,7 +125,8 @@ def standing(card: Card, results: Results | None) -> Standing:
     for kind, name in RUNGS.items():
         ours = [claim for claim in recorded if claim.kind == kind]
         held, broken = sum(claim.holds for claim in ours), sum(claim.error for claim in ours)
-        evidence.append(Evidence(name, len(ours), held, broken, strict=kind in ("count", "equality")))
+        claims = results.has.get(kind, 0) if results is not None else 0
+        evidence.append(Evidence(name, claims, len(ours), held, broken, strict=kind in ("count", "equality")))
     stale = results is not None and results.stale(card)
     if "survey" in card.kind:
         return Standing("guide", stale, tuple(evidence))
@@ -128,7 +134,7 @@ def standing(card: Card, results: Results | None) -> Standing:
     for step in evidence:
         if step.reached:
             rung = step.name
-        elif step.run:
+        elif step.claims:
             break
     return Standing(rung, stale, tuple(evidence))
 
@@ -186,6 +192,7 @@ def record(card: Card, reports: Sequence[ClaimReport], *, quick: bool) -> Path:
     results = Results(
         system=card.id,
         fingerprint=now,
+        has=dict(Counter(claim.kind for claim in claims_of(card.id))),
         runs=tuple(runs[index] for index in used),
         claims={name: claim.model_copy(update={"run": places[claim.run]}) for name, claim in claims.items()},
     )
@@ -197,11 +204,8 @@ def record(card: Card, reports: Sequence[ClaimReport], *, quick: bool) -> Path:
 
 
 def _without_defaults(claim: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in claim.items()
-        if name == "run" or value not in ("", {}, [], False) or name == "holds"
-    }
+    empty = {"details": "", "figures": {}, "seeds": [], "error": False}
+    return {name: value for name, value in claim.items() if name not in empty or value != empty[name]}
 
 
 def _recorded(report: ClaimReport, run: int) -> Recorded:

@@ -89,3 +89,29 @@ TASKS: dict[str, str] = {
     "long-range": "tasks that need relations between far tokens",
     "any": "a method that does not depend on the task",
 }
+
+#: The tasks by what they are about, as the README and the site group systems.
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "pictures": ("image-classification", "object-detection", "segmentation", "multispectral", "medical-imaging"),
+    "pictures that are made or mended": ("restoration", "super-resolution", "image-generation"),
+    "video, space and control": ("video", "points-3d", "tracking", "robotics", "reinforcement-learning"),
+    "language": (
+        "text-classification",
+        "language-modelling",
+        "translation",
+        "summarisation",
+        "question-answering",
+        "dialogue",
+        "code",
+        "long-range",
+    ),
+    "sound": ("speech-recognition", "speech-enhancement", "speech-synthesis", "audio-classification", "music"),
+    "series": ("forecasting", "series-classification", "light-curves"),
+    "molecules and tables": ("biology", "tabular"),
+    "any task": ("any",),
+}
+
+
+def subject_of(task: str) -> str:
+    """What a task is about."""
+    return next((subject for subject, tasks in SUBJECTS.items() if task in tasks), "any task")

@@ -11,6 +11,7 @@ import typer
 
 from formwright import __version__
 from formwright.cli.bench import bench
+from formwright.cli.catalog import catalog
 from formwright.cli.compress import compress
 from formwright.cli.generation import generate
 from formwright.cli.output import (
@@ -326,3 +327,4 @@ app.command(cls=TaskCommand)(compress)
 app.command()(generate)
 app.command()(scaling)
 app.add_typer(bench, name="bench")
+app.add_typer(catalog, name="catalog")

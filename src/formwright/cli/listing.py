@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -12,15 +14,22 @@ from typing import Any
 
 from formwright.registry import MODEL_PLUGINS
 
+_FAMILY = re.compile(r"^family: ([\w-]+)", re.MULTILINE)
+_YEAR = re.compile(r"^year: (\d{4})", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Listed:
-    """A named model: its family, what it is for, and how many parameters it has."""
+    """A named model: its family and the year of its paper, what it is for, and how many parameters it has."""
 
     name: str
     family: str
     task: str
     parameters: int
+
+    @property
+    def year(self) -> int | None:
+        return _years().get(self.family)
 
 
 def listed(pattern: str = "*", *, task: str | None = None) -> list[Listed]:
@@ -35,6 +44,15 @@ def listed(pattern: str = "*", *, task: str | None = None) -> list[Listed]:
         rows = sorted([*rows, *_added({row.name for row in rows})], key=lambda row: row.name)
     names = set(fnmatch.filter([row.name for row in rows], pattern))
     return [row for row in rows if row.name in names and (task is None or row.task == task)]
+
+
+@functools.cache
+def _years() -> dict[str, int]:
+    """The years of the papers by family, from two lines of each card: reading all as YAML would take a second."""
+    cards = files("formwright").joinpath("catalog", "cards")
+    texts = [card.read_text(encoding="utf-8") for card in cards.iterdir()] if cards.is_dir() else []
+    found = [(_FAMILY.search(text), _YEAR.search(text)) for text in texts]
+    return {family[1]: int(year[1]) for family, year in found if family and year}
 
 
 def _added(ours: set[str]) -> list[Listed]:

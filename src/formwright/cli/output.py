@@ -279,9 +279,11 @@ def print_models(models: Sequence[Listed]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("name", overflow="fold")
     table.add_column("parameters", justify="right")
-    table.add_column("task")
+    for column in ("task", "family", "year"):
+        table.add_column(column)
     for model in models:
-        table.add_row(escape(model.name), format_count(model.parameters), model.task)
+        year = "" if model.year is None else str(model.year)
+        table.add_row(escape(model.name), format_count(model.parameters), model.task, model.family, year)
     console.print(table, highlight=False)
 
 
