@@ -97,7 +97,8 @@ class MeanForecast:
             needed, count = 1 / (1 - intervals.coverage) / WORTH, max(round(intervals.forecasts), 1)
             found.append(
                 f"Intervals of {percent(intervals.coverage)} cannot be vouched for: they rest on "
-                f"{count:.0f} forecast{'' if count == 1 else 's'} that do not overlap, and {needed:.0f} are needed; give more data."
+                f"{count} forecast{'' if count == 1 else 's'} that {'does' if count == 1 else 'do'} not overlap, and "
+                f"{needed:.0f} are needed; give more data."
             )
         return found
 
