@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import CandidateError, StorageError, UserError
-from formwright.fitting.kind import PARTS
+from formwright.fitting.kind import FEW_SAMPLES, PARTS
 from formwright.fitting.records import ENSEMBLE, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.shrink import int8_step
 
-#: Below so many samples in all, what is shipped has learned the test part too.
-FEW_SAMPLES = 1000
 LEARNED, WHOLE = "refitted", "final"
 #: Learning for fewer seconds changes nothing.
 SHORTEST = 0.5
@@ -49,7 +47,7 @@ class Shipment:
 
 def solver_seconds(session: Session) -> float:
     """Seconds that the slowest simple competitor would take to be fitted again, with more samples."""
-    few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
+    few = session.task.data.few
     fitted = [trial.seconds for trial in session.folder.state.trials if trial.fitted and trial.status == "finished"]
     return MORE_SAMPLES * (2 if few else 1) * max(fitted, default=0.0)
 
@@ -63,7 +61,7 @@ def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
     root, file = session.folder.root, Shipment(chosen, chosen.form, chosen.form).file(chosen.form)
     run = OnnxModel(root / file, threads=session.threads).on_tensors
     session.task.goal.calibrate(run)
-    few = sum(session.task.data.samples_of.values()) < FEW_SAMPLES
+    few = session.task.data.few
     middle = session.clock.spent + (end - session.clock.spent) / (2 if few else 1)
     scored = chosen.form
     if _again(session, chosen, chosen.form, LEARNED, PARTS[:2], middle):

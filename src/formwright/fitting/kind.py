@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from formwright.models.pretrained import Pretrained
 
 PARTS = ("train", "val", "test")
+#: Below so many samples in all, candidates are scored on folds and what is shipped has learned the test part too.
+FEW_SAMPLES = 1000
 #: Where a teacher has answered, the share of the true class in what is learned.
 TRUE_SHARE = 0.3
 
@@ -117,6 +119,7 @@ class Data(ABC):
             where the budget demands it.
         calibration_samples: training samples that INT8 ranges are taken from.
         free: axes of the input that may have any size in the exported model, such as ``height`` and ``width``.
+        dealt: whether samples may be dealt into folds by chance, as none says anything of another.
 
     Attributes:
         content: what was read.
@@ -142,6 +145,7 @@ class Data(ABC):
     leaves_range: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
     free: ClassVar[tuple[str, ...]] = ()
+    dealt: ClassVar[bool] = False
 
     content: Content
     preparation: Preparation
@@ -180,6 +184,17 @@ class Data(ABC):
         self, part: str, *, batch_size: int | None = None, most: int | None = None
     ) -> Iterator[Batch]:
         """The samples of a part once, in order and unchanged; with ``most``, so many at most, evenly spaced."""
+
+    def batches_of(
+        self, inputs: NDArray[Any], targets: NDArray[Any], batch_size: int, *, seed: int
+    ) -> EpochBatches | None:
+        """Endless batches of samples as :meth:`some` gives them, to train on; none where these cannot be trained on."""
+        return None
+
+    @property
+    def few(self) -> bool:
+        """Whether there are fewer than :data:`FEW_SAMPLES` samples in all."""
+        return sum(self.samples_of.values()) < FEW_SAMPLES
 
     def batch(self, size: int) -> Batch:
         """Training samples as the model takes them."""
@@ -268,6 +283,7 @@ class ClassifiedData(Data):
     """Data whose samples are of one class each."""
 
     target: ClassVar[str] = "classes"
+    dealt: ClassVar[bool] = True
 
     content: LabelledContent
 

@@ -299,7 +299,7 @@ def _run(session: Session) -> FitResult:
         if any(trial.fitted and trial.status == "waiting" for trial in state.trials):
             reporter.stage("Fitting simple competitors", FIT_SHARE * left)
             with clock.stage("race"):
-                fit_competitors(session, FIT_SHARE * left)
+                fit_competitors(session, left)
         refit_seconds = refitting(session)
         training_end = limit - ship_seconds - refit_seconds - shrink_seconds
         if teachers(session) and "teach" not in state.finished:
@@ -332,7 +332,7 @@ def _run(session: Session) -> FitResult:
             shrink(session, limit - ship_seconds - refit_seconds)
             state.finished.append("shrink")
             session.save()
-    chosen = choose(state.variants, session.task.metric)
+    chosen = choose(state.variants, session.task.metric, state.trials)
     reporter.stage("Learning the rest", refit_seconds)
     with clock.stage("refit"):
         shipment = learn_the_rest(session, chosen, limit - ship_seconds)

@@ -77,6 +77,11 @@ class ClassifiedSeries(ClassifiedData):
         inputs = np.concatenate([self.inputs[part] for part in parts])
         return ArrayBatches(inputs, self.targets(parts, answers), batch_size=batch_size, seed=seed)
 
+    def batches_of(self, inputs: NDArray[Any], targets: NDArray[Any], batch_size: int, *, seed: int) -> ArrayBatches:
+        from formwright.data.array_batches import ArrayBatches
+
+        return ArrayBatches(inputs, targets, batch_size=batch_size, seed=seed)
+
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None
     ) -> Iterator[Batch]:
