@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test test-all check bench docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,9 @@ demo: $(STAMP)  ## fit a model to a data set that is installed with a dependency
 
 test: $(STAMP)  ## the whole default suite, or a part: make test PYTEST_ARGS=tests/nn
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+test-all: $(STAMP)  ## with the further cases that the default suite leaves out, for a release
+	$(BIN)/python -m pytest -n auto --dist loadfile --thorough $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types, links and cards
 	$(BIN)/ruff format --check src tests benchmarks

@@ -24,6 +24,7 @@ from formwright.catalog.reference import (
 from formwright.cli.listing import listed
 from formwright.measurement.macs import count_macs
 from formwright.models import MODELS, empty_copy
+from formwright.models.identification import body, body_sizes, values_of
 from formwright.nn.specification import NetworkSpec
 
 #: Multiply-accumulates and outputs are compared in the default suite for variants of at most this size, and for the
@@ -72,6 +73,7 @@ def test_parameter_count_is_the_published_one(name: str) -> None:
     assert count == reference["parameters"] - reference.get("unused_parameters", 0)
     if is_listed_like_this(name):
         assert count == LISTED[name], "run python -m formwright.models.variants"
+        assert values_of(body(model.state_dict())) == body_sizes()[name]
     if "frozen_parameters" in reference:
         assert model.parameter_count(trainable=True) == reference["parameters"] - reference["frozen_parameters"]
 

@@ -131,7 +131,6 @@ MISTAKES = {
         lambda f: pd.concat([f, f.iloc[[4]]]).sort_values("date"),
         r"'date' has 2024-01-01 04:00 twice, in rows 6 and 7",
     ),
-    "unsorted": (swapped, r"'date' is not in order: row 10 \(2024-01-01 07:00\) is earlier than row 9"),
     "unparsable date": (lambda f: set_cell(f, 3, "date", "tomorrow"), r"'date' has 'tomorrow' in row 5.*date"),
     "no date": (lambda f: set_cell(f, 3, "date", None), r"'date' has no time in row 5"),
     "constant": (lambda f: f.assign(load=4.0), r"'load' is 4 in all rows 2 to 49.*constant"),
@@ -152,6 +151,15 @@ MISTAKES = {
         r"'date' goes on by 1 day in row 50 \(2024-01-03 23:00\), where most rows are 1 hour apart",
     ),
 }
+
+
+@pytest.mark.parametrize("order", [swapped, lambda frame: frame.iloc[::-1]], ids=["two rows", "the newest first"])
+def test_rows_out_of_order_are_sorted_and_that_is_told(tmp_path, order):
+    (expected,) = read_table(written(wide(), tmp_path)).series
+    table = read_table(written(order(wide()), tmp_path))
+    np.testing.assert_array_equal(table.series[0].times, expected.times)
+    np.testing.assert_array_equal(table.series[0].values, expected.values)
+    assert any(note.startswith("Rows were sorted by time: row ") for note in table.notes)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -8,7 +8,11 @@ import math
 
 import pytest
 
+import formwright
+from formwright.errors import UserError
+from formwright.fitting.curves import Curves
 from formwright.fitting.journal import LOGGER, Journal, told_on_standard_error
+from formwright.fitting.metric import Metric
 from formwright.reporting import SILENT, Reporter
 from tests.fitting.test_race import with_trials
 
@@ -71,6 +75,28 @@ def test_standard_error_is_for_those_without_a_logger_of_their_own(capsys, level
         assert (LOGGER.level, LOGGER.propagate) == (level, True)
     finally:
         LOGGER.setLevel(logging.NOTSET)
+
+
+def test_curves_are_for_tensorboard_a_folder_per_candidate(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = Curves(tmp_path, Metric("mean squared error", "mse", lower_is_better=True))
+    for step, score in ((8, -0.5), (16, -0.25)):
+        curves.event("score", number=3, name="a/b", step=step, score=score, loss=None, learning_rate=0.1, best=None)
+    curves.event("note", text="nothing to draw")
+    curves.close()
+    (folder,) = tmp_path.iterdir()
+    drawn = EventAccumulator(str(folder)).Reload()
+    assert folder.name == "03 a-b"
+    assert sorted(drawn.Tags()["scalars"]) == ["learning rate", "validation mse"]
+    assert [(one.step, one.value) for one in drawn.Scalars("validation mse")] == [(8, 0.5), (16, 0.25)]
+
+
+def test_curves_without_the_package_are_refused_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        formwright.fit(tmp_path / "missing", out=tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_scores_and_who_leads_are_told_while_candidates_learn(tmp_path):

@@ -22,7 +22,7 @@ BEFORE = variant()
 @pytest.mark.parametrize(
     ("after", "kept", "reason"),
     [
-        (variant(latency=0.5e-3), True, "1 ms to 500 us"),
+        (variant(latency=0.5e-3), True, "1 ms to 500 µs"),
         (variant(size=400), True, "1 kB to 400 B"),
         (variant(size=400, score=0.9 - 0.9 * TOLERANCE), True, "validation accuracy 90.00% to"),
         (variant(size=400, latency=0.2e-3, score=0.9 - 1.1 * TOLERANCE), False, "the score suffers too much"),

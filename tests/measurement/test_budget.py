@@ -99,7 +99,7 @@ def test_says_what_is_not_understood():
     [
         (format_seconds(0.0042), "4.2 ms"),
         (format_seconds(0.9996e-3), "1 ms"),
-        (format_seconds(25e-6), "25 us"),
+        (format_seconds(25e-6), "25 µs"),
         (format_seconds(1.5), "1.5 s"),
         (format_seconds(100.2), "100 s"),
         (format_seconds(900), "15m"),

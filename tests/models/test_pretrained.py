@@ -16,7 +16,7 @@ from torch import Tensor
 from formwright.data.tokenization import read_tokenizer, tokenizer_of, train_tokenizer
 from formwright.errors import UserError
 from formwright.models import Network, create_model, from_pretrained
-from formwright.models.pretrained import Preprocessing, read_preprocessing, read_pretrained
+from formwright.models.pretrained import Preprocessing, Pretrained, read_preprocessing, read_pretrained, titles
 from formwright.models.states import plain_names
 from formwright.nn.inputs import ImageInput, SeriesInput, TokenInput, VectorInput
 from formwright.nn.specification import NetworkSpec
@@ -91,6 +91,19 @@ def test_a_model_of_timm_without_classes_answers_its_features(tmp_path: Path) ->
     model = from_pretrained(folder)
     assert model.specification.task == "features"
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 192)
+
+
+def test_models_whose_folders_have_one_name_are_told_apart_by_those_around_them():
+    specification = create_model("resnet18", classes=2, image_size=32).specification
+    origins = ("/runs/a/best", "/runs/b/best", "/old/a/best", "/runs/last", "hf:org/best", "/runs/a/best")
+    assert titles([Pretrained(specification, {}, origin=origin) for origin in origins]) == [
+        "runs/a/best",
+        "b/best",
+        "old/a/best",
+        "last",
+        "org/best",
+        "runs/a/best",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,10 @@ def fit(
         bool,
         typer.Option("--plain-peer", help="Then train the plain model as long as the winner; this exceeds --max-time."),
     ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write the scores of candidates to OUT/tensorboard, for TensorBoard."),
+    ] = False,
     worker: Annotated[
         bool | None,
         typer.Option(
@@ -151,6 +155,7 @@ def fit(
                 threads=threads,
                 device=device,
                 plain_peer=plain_peer,
+                tensorboard=tensorboard,
                 worker=worker,
                 reporter=listener,
                 **given(context),

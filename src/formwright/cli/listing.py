@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.resources import files
+from typing import Any
 
 from formwright.registry import MODEL_PLUGINS
 
@@ -28,7 +30,7 @@ def listed(pattern: str = "*", *, task: str | None = None) -> list[Listed]:
     built and counted.
     """
     table = files("formwright").joinpath("models", "variants.json").read_text(encoding="utf-8")
-    rows = [Listed(name, **facts) for name, facts in json.loads(table).items()]
+    rows = [_listed(name, facts) for name, facts in json.loads(table).items()]
     if entry_points(group=MODEL_PLUGINS):
         rows = sorted([*rows, *_added({row.name for row in rows})], key=lambda row: row.name)
     names = set(fnmatch.filter([row.name for row in rows], pattern))
@@ -39,4 +41,8 @@ def _added(ours: set[str]) -> list[Listed]:
     from formwright.models import MODELS
     from formwright.models.variants import facts
 
-    return [Listed(name, **facts(name)) for name in MODELS if name not in ours]
+    return [_listed(name, facts(name)) for name in MODELS if name not in ours]
+
+
+def _listed(name: str, facts: Mapping[str, Any]) -> Listed:
+    return Listed(name, facts["family"], facts["task"], facts["parameters"])

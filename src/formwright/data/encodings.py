@@ -90,12 +90,15 @@ def decode(content: bytes, path: Path | str, *, encoding: str | None = None, ski
 
 
 def start_of(path: Path, most: int) -> str:
-    """The whole lines at the start of a file, whatever bytes it holds; raises ``OSError``."""
+    """The whole lines at the start of a file, whatever bytes it holds; raises ``OSError``.
+
+    Of a line that is longer than that, its start.
+    """
     with path.open("rb") as file:
         content = file.read(most)
     codec, mark = _sniffed(content, None)
     text = content[len(mark) :].decode(codec, "replace")
-    return text.rpartition("\n")[0] if len(content) == most and "\n" in text else text
+    return text.rpartition("\n")[0] if len(content) == most and text.count("\n") > 1 else text
 
 
 def marked_wide(start: bytes) -> bool:

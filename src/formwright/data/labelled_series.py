@@ -33,7 +33,7 @@ from formwright.data.splits import (
     split_pictures,
 )
 from formwright.data.tables import LABEL_NAMES
-from formwright.data.time_axis import order_faults
+from formwright.data.time_axis import by_time
 from formwright.errors import UserError
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def drop_bad_rows(sheet: Sheet, columns: Columns) -> None:
 def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
     """Each series ``(steps, variates)`` and its name; and by name why others cannot be used.
 
-    That is so where a cell holds no number, or times repeat or run backwards; row and column are named.
+    That is so where a cell holds no number, or times repeat; row and column are named. Rows are sorted by time.
     """
     frame = sheet.frame
     values, faults = cells_of(frame, columns.values)
@@ -266,7 +266,9 @@ def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]
         groups = groups_of(sheet, columns.series)
     bad = {name: faults[row] for name, rows in groups.items() for row in rows.tolist()[::-1] if row in faults}
     if columns.series is not None and columns.time is not None:
-        bad |= order_faults(frame[columns.time], columns.time, groups)
+        groups, unusable, told = by_time(frame[columns.time], columns.time, groups)
+        bad |= unusable
+        sheet.told += told
     good = {name: rows for name, rows in groups.items() if name not in bad}
     if columns.series is None:
         raw = [values[rows[0]] for rows in good.values()]

@@ -164,7 +164,7 @@ def read_table(
         odd = [faults[row] for row in rows.tolist() if row in faults] if faults else []
         if odd and name not in left_out:
             left_out[name] = odd[0]
-    good = {name: rows for name, rows in groups.items() if name not in left_out}
+    good = {name: rows for name, rows in axis.groups.items() if name not in left_out}
     if not good:
         raise UserError(next(iter(left_out.values())))
     notes += axis.notes
@@ -292,6 +292,16 @@ def is_number(column: pd.Series[Any]) -> bool:
     return column.dtype.kind in "iufb"
 
 
+def number_with_unit(frame: pd.DataFrame) -> str:
+    """The first cell of columns without numbers that begins like one, in brackets; empty if there is none."""
+    for name in frame.columns:
+        cells = frame[name].dropna().astype(str)
+        begun = cells[cells.str.fullmatch(r"\s*(?:[$€£][\s\d.,]+|[-+]?\d[\d.,\s]*[^\d.,:/\s-]\D*)")]
+        if len(begun):
+            return f" ({name!r} has {begun.iloc[0]!r} in row {begun.index[0]}: write numbers without units)"
+    return ""
+
+
 def _layout(
     frame: pd.DataFrame, targets: list[str], known: list[str], taken: set[str | None]
 ) -> tuple[ColumnRoles, list[str]]:
@@ -308,7 +318,8 @@ def _layout(
     if targets:
         return ColumnRoles(tuple(targets), tuple(numbers), tuple(known)), notes
     if not numbers:
-        raise UserError("There is no column of numbers to forecast; name one with --target.")
+        example = number_with_unit(frame[others])
+        raise UserError(f"There is no column of numbers to forecast{example}; name one with --target.")
     return ColumnRoles(tuple(numbers), (), tuple(known)), notes
 
 

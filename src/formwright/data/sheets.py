@@ -56,30 +56,42 @@ class Sheet:
         frame: its columns, of numbers where all cells that hold anything are; the index says the line of each row.
         table: its cells as text, if it is a file of separated values.
         signs: the sign before the decimals of each column, as far as its cells or those of others show it.
+        told: further sentences for the notes.
     """
 
     path: Path
     frame: pd.DataFrame
     table: Table | None = None
     signs: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    _texts: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
         """What was left out, replaced or inferred, in sentences."""
         if self.table is None:
-            return []
+            return [*self.told]
         commas = [
             name for name in map(str, self.frame) if self.signs[name] == "," and self.frame[name].dtype.kind == "f"
         ]
         seen = any("," in cell for name in commas for cell in _column(self.table, name))
-        return [*self.table.notes, *(["Numbers are read with a decimal comma."] if seen else [])]
+        return [*self.table.notes, *(["Numbers are read with a decimal comma."] if seen else []), *self.told]
 
     def text(self, name: str) -> NDArray[Any]:
         """The cells of a column as they are written, ``None`` where they are empty: what names and classes are."""
+        if name not in self._texts:
+            self._texts[name] = self._text(name)
+        return self._texts[name].copy()
+
+    def _text(self, name: str) -> NDArray[Any]:
         if self.table is None:
             return np.array([_as_text(value) for value in self.frame[name].tolist()], object)
-        at = dict(zip(self.table.numbers, _column(self.table, name), strict=True))
-        return np.array([at[number].strip() or None for number in self.frame.index], object)
+        cells = _column(self.table, name)
+        if len(self.frame) < len(cells):
+            at = dict(zip(self.table.numbers, cells, strict=True))
+            cells = [at[number] for number in self.frame.index]
+        places, distinct = _factorised(cells)
+        return np.array([cell.strip() or None for cell in distinct], object)[places]
 
     def drop(self, wrong: NDArray[np.bool_], reasons: Sequence[str]) -> None:
         """Leave out rows, and note why."""
@@ -87,6 +99,7 @@ class Sheet:
             if self.table is not None:
                 self.table.drop(int(number), reason)
         self.frame = self.frame[~wrong]
+        self._texts.clear()
 
 
 def read_sheet(
@@ -153,6 +166,10 @@ def sheet_of(decoded: Decoded, path: Path, *, skip_bad: bool = False, keep: Coll
     return Sheet(path, frame, table, signs)
 
 
+#: Cells of a column by which it is told whether they repeat.
+_FEW = 2000
+
+
 def _columns(table: Table) -> dict[str, Sequence[str]]:
     """The cells of each column."""
     cells, width = list(itertools.chain.from_iterable(table.cells)), len(table.columns)
@@ -166,8 +183,24 @@ def _column(table: Table, name: str) -> list[str]:
     return [cells[place] if place < len(cells) else "" for cells in table.cells]
 
 
+def _factorised(cells: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each cell as its place among the distinct ones, and these."""
+    import pandas as pd
+
+    places, distinct = pd.factorize(np.array(cells, object))
+    return places, list(distinct)
+
+
 def _typed(cells: Sequence[str], sign: str) -> Any:
     """A column of numbers if all cells that hold anything are numbers or truths, else of texts and ``None``."""
+    places, distinct = _factorised(cells[:_FEW])
+    if len(cells) > _FEW and 4 * len(distinct) < _FEW:  # names and times repeat, and one look at each is enough
+        places, distinct = _factorised(cells)
+        return _typed_each(distinct, sign)[places]
+    return _typed_each(cells, sign)
+
+
+def _typed_each(cells: Sequence[str], sign: str) -> Any:
     import pandas as pd
 
     written = cells if sign == "" else [_plain(cell.strip(), sign) for cell in cells]

@@ -49,26 +49,30 @@ class TimeAxis:
 
     Attributes:
         times: of all rows, as ``frequency`` counts them; anything in the rows of ``bad`` series.
+        groups: the rows of each series in the order of time.
         frequency: the step of all series.
         format: how the column is written.
         bad: the series whose times cannot be used, and why.
         notes: what the user should know of the reading.
         missing: rows that the axes of the other series lack.
+        moved: rows that were not in order.
     """
 
     times: Times
+    groups: Mapping[str, Rows]
     frequency: Frequency
     format: TimeFormat
     bad: dict[str, str]
     notes: tuple[str, ...]
     missing: int = 0
+    moved: int = 0
 
 
 def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wanted: Wanted | None = None) -> TimeAxis:
     """The times of a column, and the one step of all series.
 
     Dates may be written in any order, and numbers be months or seconds: the way is taken in which the rows of the
-    series are in order and the fewest are missing on a regular axis.
+    series are in order and the fewest are missing on a regular axis. Rows out of order are sorted, and that is told.
 
     Args:
         column: as it was read, indexed by the numbers of its rows.
@@ -77,7 +81,7 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
         wanted: what is known before.
 
     Raises:
-        UserError: times are missing, repeat, run backwards, may be read in two ways or do not lie on one regular axis;
+        UserError: times are missing, repeat, may be read in two ways or do not lie on one regular axis;
             the row is named. Of several series, only if that is so of all of them.
     """
     wanted = wanted or Wanted()
@@ -90,7 +94,7 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
             errors.append(error)
     if not found:
         raise errors[0]
-    costs = [axis.missing + sum(len(groups[series]) for series in axis.bad) for _, axis in found]
+    costs = [axis.missing + axis.moved + sum(len(groups[series]) for series in axis.bad) for _, axis in found]
     best = [one for one, cost in zip(found, costs, strict=True) if cost == min(costs)]
     best = [one for one in best if one[0].usual] or best
     way, axis = best[0]
@@ -109,14 +113,17 @@ def read_axis(column: pd.Series[Any], name: str, groups: Mapping[str, Rows], wan
     return replace(axis, notes=(*told, *axis.notes))
 
 
-def order_faults(column: pd.Series[Any], name: str, groups: Mapping[str, Rows]) -> dict[str, str]:
-    """The series whose times cannot be read or are not in order, and why.
+def by_time(
+    column: pd.Series[Any], name: str, groups: Mapping[str, Rows]
+) -> tuple[dict[str, Rows], dict[str, str], tuple[str, ...]]:
+    """The rows of each series in the order of time, the series whose times cannot be used and why, and what to tell.
 
     Raises:
         UserError: no time can be read.
     """
-    ways = (_Column(way, name, column.index.to_numpy(), groups, Wanted()) for way in readings(column, name))
-    return min((way.bad for way in ways), key=len)
+    ways = [_Column(way, name, column.index.to_numpy(), groups, Wanted()) for way in readings(column, name)]
+    best = min(ways, key=lambda way: (len(way.bad), way.moved))
+    return best.ordered, best.bad, best.sorting
 
 
 @dataclass
@@ -130,6 +137,9 @@ class _Column:
     wanted: Wanted
     bad: dict[str, str] = field(init=False)
     instants: Times = field(init=False)
+    ordered: dict[str, Rows] = field(init=False)
+    #: rows that follow a later one
+    late: list[tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         known = self.wanted.format
@@ -144,19 +154,27 @@ class _Column:
         elif zone:
             self.instants = way.times.copy()
             for rows in self.groups.values():
-                self.instants[rows] = to_utc(way.times[rows], zone)
+                steps = np.diff(way.times[rows]).astype(np.int64)
+                downwards = rows[::-1] if len(steps) and (steps <= 0).all() else rows  # the newest first
+                self.instants[downwards] = to_utc(way.times[downwards], zone)
             for row in np.flatnonzero(np.isnat(self.instants)):
                 faults[int(row)] = (
                     f"Column {self.name!r} has {as_text(way.times[row])} in row {self.numbers[row]}, which clocks in "
                     f"{zone} skip; name another zone with --time-zone, or correct the time."
                 )
-        self.bad = {}
+        self.bad, self.ordered, self.late = {}, {}, []
         wrong = np.zeros(len(way.times), bool)
         wrong[list(faults)] = True
         for series, rows in self.groups.items():
-            why = faults[int(rows[wrong[rows]][0])] if wrong[rows].any() else self._disorder(series, rows)
+            self.ordered[series] = rows
+            why = faults[int(rows[wrong[rows]][0])] if wrong[rows].any() else self._repeated(series, rows)
             if why:
                 self.bad[series] = why
+                continue
+            late = np.flatnonzero(np.diff(self.instants[rows]).astype(np.int64) < 0)
+            if len(late):
+                self.ordered[series] = rows[np.argsort(self.instants[rows], kind="stable")]
+                self.late += [(int(rows[place + 1]), int(rows[place])) for place in late]
 
     @property
     def _zone(self) -> str:
@@ -167,28 +185,38 @@ class _Column:
             return self.way.format.zone
         return self.wanted.zone or (self.wanted.frequency.zone if self.wanted.frequency else "")
 
-    def _disorder(self, series: str, rows: Rows) -> str:
+    @property
+    def moved(self) -> int:
+        """Rows that were not in order."""
+        return len(self.late)
+
+    @property
+    def sorting(self) -> tuple[str, ...]:
+        """A sentence where rows were sorted."""
+        if not self.late:
+            return ()
+        (row, before), others = self.late[0], len(self.late) - 1
+        more = f", and so {'is' if others == 1 else 'are'} {others:,} more" if others else ""
+        return (
+            f"Rows were sorted by time: row {self.numbers[row]} ({self._text(self.instants[row])}) is earlier than row "
+            f"{self.numbers[before]} ({self._text(self.instants[before])}){more}.",
+        )
+
+    def _repeated(self, series: str, rows: Rows) -> str:
+        """Why a series cannot be used in which a time stands twice; empty if none does."""
         times = self.instants
-        wrong = np.flatnonzero(np.diff(times[rows]).astype(np.int64) <= 0)
-        if not len(wrong):
-            return ""
-        of = f" of series {series!r}" if series else ""
-        place = int(wrong[0])
-        row, before = self.numbers[rows[place + 1]], self.numbers[rows[place]]
         ordered = np.sort(times[rows])
         twice = ordered[1:][np.diff(ordered).astype(np.int64) == 0]
-        if len(twice):
-            first, second = self.numbers[rows[np.flatnonzero(times[rows] == twice[0])[:2]]]
-            back = ""
-            if not self._zone and _clocks_go_back(twice):
-                back = "if clocks go back then, name the zone, such as --time-zone Europe/Berlin; else "
-            return (
-                f"Column {self.name!r} has {self._text(twice[0])} twice{of}, in rows {first} and {second}; {back}"
-                "remove one, or name the column that tells several series apart with --series."
-            )
+        if not len(twice):
+            return ""
+        of = f" of series {series!r}" if series else ""
+        first, second = self.numbers[rows[np.flatnonzero(times[rows] == twice[0])[:2]]]
+        back = ""
+        if not self._zone and _clocks_go_back(twice):
+            back = "if clocks go back then, name the zone, such as --time-zone Europe/Berlin; else "
         return (
-            f"Column {self.name!r} is not in order{of}: row {row} ({self._text(times[rows[place + 1]])}) is earlier "
-            f"than row {before} ({self._text(times[rows[place]])}); sort the rows by time."
+            f"Column {self.name!r} has {self._text(twice[0])} twice{of}, in rows {first} and {second}; {back}"
+            "remove one, or name the column that tells several series apart with --series."
         )
 
     def _text(self, time: Any) -> str:
@@ -198,7 +226,7 @@ class _Column:
 
     def axis(self) -> TimeAxis:
         """The frequency that most rows lie on, with the fewest missing, and why series do not."""
-        good = {series: rows for series, rows in self.groups.items() if series not in self.bad}
+        good = {series: rows for series, rows in self.ordered.items() if series not in self.bad}
         if not good:
             raise UserError(next(iter(self.bad.values())))
         fits = list(self._fits(good))
@@ -210,7 +238,16 @@ class _Column:
         bad = {series: self._why(fit, times, series, good[series]) for series in good if series in fit.bad}
         if len(bad) == len(good):
             raise UserError(next(iter(bad.values())))
-        return TimeAxis(times, fit.frequency, self._format(), {**self.bad, **bad}, self._notes(), fit.missing)
+        return TimeAxis(
+            times,
+            self.ordered,
+            fit.frequency,
+            self._format(),
+            {**self.bad, **bad},
+            (*self._notes(), *self.sorting),
+            fit.missing,
+            self.moved,
+        )
 
     def _fits(self, good: Mapping[str, Rows]) -> list[tuple[Times, Fit]]:
         """How the series lie on each axis that they may have, the likeliest first; on that of the model if they do."""

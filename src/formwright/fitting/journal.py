@@ -18,7 +18,7 @@ LOGGER = logging.getLogger("formwright")
 
 
 class Journal(Reporter):
-    """Passes on what a listener hears, and writes it down.
+    """Passes everything on to listeners, and writes down what happened.
 
     Each line of the file is a JSON object: ``time`` (seconds since 1970), ``elapsed`` (seconds of the run), ``event``
     and what belongs to it. Events are ``start`` (options), ``stage`` (name, seconds that it may take), ``note`` (text),
@@ -27,11 +27,15 @@ class Journal(Reporter):
     (model, score). Scores are those of ``metrics.json``: more is better.
     """
 
-    def __init__(self, listener: Reporter) -> None:
-        self._listener = listener
+    def __init__(self, *listeners: Reporter) -> None:
+        self._listeners = list(listeners)
         self._started, self._spent = time.monotonic(), 0.0
         self._path: Path | None = None
         self._waiting: list[str] = []
+
+    def add(self, listener: Reporter) -> None:
+        """Let another one hear what comes from now on."""
+        self._listeners.append(listener)
 
     def open(self, path: Path, spent: float) -> None:
         """Write to a file from now on, what was heard before first; ``spent`` are the seconds of the run so far."""
@@ -45,15 +49,18 @@ class Journal(Reporter):
     def stage(self, name: str, seconds: float | None = None) -> None:
         LOGGER.info("%s", name)
         self.event("stage", name=name, seconds=seconds)
-        self._listener.stage(name, seconds)
+        for listener in self._listeners:
+            listener.stage(name, seconds)
 
     def progress(self, done: float, text: str = "") -> None:
-        self._listener.progress(done, text)
+        for listener in self._listeners:
+            listener.progress(done, text)
 
     def note(self, text: str) -> None:
         LOGGER.info("%s", text)
         self.event("note", text=text)
-        self._listener.note(text)
+        for listener in self._listeners:
+            listener.note(text)
 
     def event(self, name: str, text: str = "", /, **values: Any) -> None:
         if text:
@@ -65,10 +72,12 @@ class Journal(Reporter):
             self._waiting.append(line)
         else:
             self._append([line])
-        self._listener.event(name, text, **values)
+        for listener in self._listeners:
+            listener.event(name, text, **values)
 
     def close(self) -> None:
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     def _append(self, lines: list[str]) -> None:
         assert self._path is not None

@@ -142,7 +142,7 @@ def fit_command(result: FitResult, folder: str) -> str:
 
 
 _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
-    "latency": ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")),
+    "latency": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
     "size": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
     "macs": ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
     "time": ((3600.0, "h"), (60.0, "m"), (1.0, "s")),

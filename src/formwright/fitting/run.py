@@ -19,6 +19,7 @@ from formwright.errors import CandidateError, UserError
 from formwright.files import atomic_path, read_json, remove_leftovers
 from formwright.fitting.bench import Bench
 from formwright.fitting.clock import Clock
+from formwright.fitting.curves import Curves, check_tensorboard
 from formwright.fitting.final import learn_the_rest, solver_seconds
 from formwright.fitting.journal import Journal, told_on_standard_error
 from formwright.fitting.kind import Reading
@@ -40,7 +41,15 @@ from formwright.fitting.session import Session
 from formwright.fitting.ship import ship, trivial_baselines, write_result
 from formwright.fitting.shortlist import SHORTLIST_SHARE, shortlist
 from formwright.fitting.shrink import choose, export_winner, shrink
-from formwright.fitting.state import DEFAULT_TIME, LOG_FILE, RESULT_FILE, SPLITS_FILE, RunFolder, results_folder
+from formwright.fitting.state import (
+    CURVES_FOLDER,
+    DEFAULT_TIME,
+    LOG_FILE,
+    RESULT_FILE,
+    SPLITS_FILE,
+    RunFolder,
+    results_folder,
+)
 from formwright.fitting.task import Task, find_task
 from formwright.fitting.teaching import ANSWER_SHARE, TEACHER_SHARE, teach, teachers
 from formwright.fitting.work import perform
@@ -80,6 +89,7 @@ def fit(
     threads: int | None = None,
     device: str = "auto",
     plain_peer: bool = False,
+    tensorboard: bool = False,
     worker: bool | None = None,
     reporter: Reporter | None = None,
     **task_options: Any,
@@ -109,6 +119,7 @@ def fit(
         device: where candidates learn: ``cpu``, ``cuda`` or ``mps``; the best that there is if unset. Latency is that
             of the processor in any case.
         plain_peer: train the plain model of the report for as long as the winner, beyond ``max_time``.
+        tensorboard: write the scores of candidates to ``out/tensorboard``, as they come, for TensorBoard to draw.
         worker: build and train candidates in a process of its own, so that one that crashes or takes too much memory
             costs this candidate and not the run; if unset, for runs of :data:`WORKER_PAYS` seconds or more (not on
             Windows). It reads the data, too.
@@ -137,6 +148,8 @@ def fit(
     if threads is not None and threads < 1:
         raise UserError(f"A run needs at least one processor thread (--threads), got {threads}.")
     check_device(device)
+    if tensorboard:
+        check_tensorboard()
     held = tempfile.TemporaryDirectory(prefix="formwright-") if is_in_memory(data) else None
     path = write_data(data, Path(held.name)) if held else None if data is None else Path(data).expanduser()
     kept = path if held is None or path is None else root / path.name
@@ -205,6 +218,8 @@ def fit(
             with atomic_path(kept) as temporary:
                 shutil.copyfile(path, temporary)
         journal.open(root / LOG_FILE, folder.state.spent + time.monotonic() - started)
+        if tensorboard:
+            journal.add(Curves(root / CURVES_FOLDER, learned.metric))
         if reason and path is not None:
             journal.note(f"Task: {kind.name}, as DATA is {reason} (--task changes it).")
         for note in learned.data.notes:

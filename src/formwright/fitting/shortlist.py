@@ -9,6 +9,7 @@ from formwright.fitting.costs import Cost
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
 from formwright.measurement.budget import Budget, format_bytes, format_count, format_seconds
+from formwright.models.pretrained import titles
 from formwright.search.space import Proposal
 
 #: Of the whole time, how much measuring candidates may take, and the seconds that suffice.
@@ -38,8 +39,9 @@ def shortlist(session: Session, training_seconds: float) -> None:
     trials: list[Trial] = []
     left_out: list[str] = []
     deadline = session.clock.spent + min(SHORTLIST_SHARE * session.clock.limit, SHORTLIST_MOST)
-    for place, weights in enumerate(session.task.data.weights):
-        for proposal in space.from_weights(weights.specification, place, weights.title):
+    weights = session.task.data.weights
+    for place, title in enumerate(titles(weights)):
+        for proposal in space.from_weights(weights[place].specification, place, title):
             trials.append(_from_weights(session, proposal, trials, misses))
     for index, family in enumerate(space.families):
         session.reporter.progress(index / len(space.families), family)

@@ -26,6 +26,7 @@ SPLITS_FILE = "splits.json"
 RESULT_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 LOG_FILE = "log.jsonl"
+CURVES_FOLDER = "tensorboard"
 DEFAULT_FOLDER, DEFAULT_TIME = Path("runs/fit"), "15m"
 #: All that runs write.
 FILES = (
@@ -42,7 +43,7 @@ FILES = (
     "tokenizer.json",
     *NAMES,
 )
-FOLDERS = ("checkpoints", "variants")
+FOLDERS = ("checkpoints", "variants", CURVES_FOLDER)
 #: What a run that is given more time still knows.
 LASTING_FACTS = ("precision", "export_seconds", "attempts")
 #: Seconds that more time must leave at least.

@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from formwright.data.series_files import number_with_unit
+from formwright.data.sheets import READERS, read_sheet
+from formwright.data.walk import some
 from formwright.errors import UnknownNameError, UserError
 from formwright.fitting.goal import GOALS, Goal
 from formwright.fitting.kind import DATA, Data, Option, Reading
@@ -180,6 +183,15 @@ def _unknown(path: Path | None) -> str:
     if path.is_dir():
         empty = not any(path.iterdir())
         return f"{path} {'is empty' if empty else 'holds nothing that is recognised'}; what is read: {expected()}."
+    if path.suffix.lower() in READERS:
+        frame = read_sheet(path).frame
+        columns = some([repr(str(name)) for name in frame.columns], 8)
+        example = number_with_unit(frame.select_dtypes(exclude="number"))
+        return (
+            f"{path.name} has no column of times beside one of numbers, and none of texts, among {columns}{example}: "
+            "say what it holds, by --task forecasting --time COLUMN, --task text-classification --text-column COLUMN "
+            "or --task series-classification."
+        )
     return (
         f"{path} is a file of a kind that is not recognised; unpack it, convert it, or name its task with --task. What "
         f"is read: {expected()}."

@@ -93,7 +93,7 @@ def format_seconds(seconds: float) -> str:
         return "".join(f"{number}{unit}" for number, unit in parts if number)
     if seconds >= 99.95:
         return f"{seconds:.0f} s"
-    return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "us")])
+    return _scaled(seconds, [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")])
 
 
 def format_bytes(size: float) -> str:

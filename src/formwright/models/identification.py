@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
+from importlib.resources import files
 
 from torch import Tensor
 
@@ -19,10 +22,11 @@ def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str
         UserError: there is none.
     """
     own = any(tensor.startswith("backbone.") for tensor in state)
+    counted, values = body_sizes(), values_of(body(state))
     for name in MODELS:
         variant = MODELS[name]
         layout = layout_of(variant.family, state)
-        if layout is None and not own:
+        if layout is None and (not own or counted.get(name, values) != values):
             continue
         model = empty_copy(model_specification(name))
         try:
@@ -37,12 +41,29 @@ def identify(state: Mapping[str, Tensor], source: str = "the checkpoint") -> str
     )
 
 
+def body(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state without those of a classifier, and without counts of batches."""
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith("head.linear.") and not name.endswith("num_batches_tracked")
+    }
+
+
+def values_of(state: Mapping[str, Tensor]) -> int:
+    """How many values the tensors of a state hold."""
+    return sum(tensor.numel() for tensor in state.values())
+
+
+@functools.cache
+def body_sizes() -> dict[str, int]:
+    """The values in the body of each named model, as the table that comes with the library says."""
+    table = json.loads(files("formwright.models").joinpath("variants.json").read_text(encoding="utf-8"))
+    return {name: int(facts["body"]) for name, facts in table.items()}
+
+
 def _fits(model: Network, state: Mapping[str, Tensor]) -> bool:
     def sizes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
-        return {
-            name: [size for size in tensor.shape if size != 1]
-            for name, tensor in tensors.items()
-            if not name.startswith("head.linear.") and not name.endswith("num_batches_tracked")
-        }
+        return {name: [size for size in tensor.shape if size != 1] for name, tensor in body(tensors).items()}
 
     return sizes(model.state_dict()) == sizes(state)

@@ -144,6 +144,18 @@ def title_of(path: Path) -> str:
     return path.name if cached is None else "/".join(cached.split("--")[1:])
 
 
+def titles(models: Sequence[Pretrained]) -> list[str]:
+    """What each of several models is called, with folders around it where names alone would be the same."""
+    found = [model.title for model in models]
+    folders = [Path(model.origin).expanduser().resolve().parents for model in models]
+    for depth in range(max(map(len, folders), default=0)):
+        repeated = {title for title in found if found.count(title) > 1}
+        for place, around in enumerate(folders):
+            if found[place] in repeated and depth < len(around) - 1:
+                found[place] = f"{around[depth].name}/{found[place]}"
+    return found
+
+
 def read_pretrained(source: str | Path, progress: Progress | None = None) -> Pretrained:
     """Read a model's folder of ours, of transformers or of timm, a checkpoint file in any known layout, or a hub.
 

@@ -9,16 +9,20 @@ from typing import Any
 
 from formwright.files import write_atomically
 from formwright.models import MODELS, empty_copy, model_specification
+from formwright.models.identification import body, values_of
 from formwright.registry import MODEL_PLUGINS
 
 TABLE = Path(__file__).with_name("variants.json")
 
 
 def facts(name: str) -> dict[str, Any]:
-    """Family, task and number of parameters of a named model, which is built without memory for its weights."""
-    variant = MODELS[name]
-    count = empty_copy(model_specification(name)).parameter_count()
-    return {"family": variant.family, "task": variant.task, "parameters": count}
+    """Family, task and size of a named model, which is built without memory for its weights.
+
+    Its size in parameters, and in the values that its state holds beside those of a classifier.
+    """
+    variant, model = MODELS[name], empty_copy(model_specification(name))
+    size = values_of(body(model.state_dict()))
+    return {"family": variant.family, "task": variant.task, "parameters": model.parameter_count(), "body": size}
 
 
 def ours() -> list[str]:

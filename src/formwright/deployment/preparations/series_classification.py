@@ -116,6 +116,7 @@ class SeriesClassPreparation(Preparation):
             column_of(sheet.frame, name, "the model")
         if how.skip_bad:
             drop_bad_rows(sheet, self.columns)
+        found = split_rows(sheet, self.columns)
         for note in sheet.notes:
             reporter.note(note)
-        return split_rows(sheet, self.columns)
+        return found
