@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +16,28 @@ from numpy.typing import NDArray
 
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
+from formwright.files import write_atomically
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The likeliest class of an input, its probability, and the probability of every class.
 
-    ``file`` is the file that was read, or the text itself.
+    ``file`` is the file that was read, or the text itself, or the name of the series; ``kind`` says which of them.
     """
 
     file: str
     label: str
     probability: float
     probabilities: dict[str, float]
+    kind: str = "file"
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {fields.pop("kind"): fields.pop("file"), **fields}
 
     def cells(self) -> dict[str, str]:
-        return {"file": self.file, "class": self.label, "probability": f"{self.probability:.1%}"}
+        return {self.kind: self.file, "class": self.label, "probability": f"{self.probability:.1%}"}
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -39,8 +46,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def classify(model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels: Sequence[str]) -> Iterator[Prediction]:
-    """What ``model`` says of each row of inputs.
+def classify(
+    model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels: Sequence[str], kind: str = "file"
+) -> Iterator[Prediction]:
+    """What ``model`` says of each row of inputs; ``kind`` is what is named.
 
     Raises:
         UserError: its number of classes does not match the labels.
@@ -53,4 +62,32 @@ def classify(model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels:
         )
     for name, row in zip(names, softmax(logits), strict=True):
         best = int(row.argmax())
-        yield Prediction(name, labels[best], float(row[best]), dict(zip(labels, row.tolist(), strict=True)))
+        yield Prediction(name, labels[best], float(row[best]), dict(zip(labels, row.tolist(), strict=True)), kind)
+
+
+def append_classes(path: str | os.PathLike[str], answers: Sequence[Prediction], kind: str) -> int:
+    """Write answers to a CSV file, new or with the same columns, and return how many rows were added.
+
+    Its columns are the ``kind``, which names the input, ``class`` and ``probability``. It is replaced as a whole.
+
+    Raises:
+        UserError: the file is there and has other columns.
+    """
+    path = Path(path)
+    columns = [kind, "class", "probability"]
+    there = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
+    if path.is_dir() or (there.strip() and next(csv.reader(there.splitlines()), []) != columns):
+        raise UserError(
+            f"Classes are written to a CSV file with the columns {', '.join(columns)}, and {path} is there and is "
+            "something else; name a new file (--out)."
+        )
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    if not there.strip():
+        there = ""
+        writer.writerow(columns)
+    elif not there.endswith("\n"):
+        there += "\n"
+    writer.writerows([one.file, one.label, f"{one.probability:.6g}"] for one in answers)
+    write_atomically(path.resolve(), there + written.getvalue())
+    return len(answers)

@@ -160,6 +160,11 @@ class Data(ABC):
         """What the data at ``path`` is, such as ``a folder with pictures``; none if it is not of this kind."""
 
     @classmethod
+    def recognise_by(cls, path: Path, options: Mapping[str, Any]) -> str | None:
+        """As :meth:`recognise`, with the options that were given, of data that no kind recognises without them."""
+        return None
+
+    @classmethod
     @abstractmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
         """Read, check and split the data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from formwright.data.labelled_series import Columns, drop_bad_rows, prepared, split_rows
 from formwright.data.series import Scaling
 from formwright.data.series_files import column_of
-from formwright.data.sheets import READERS, read_sheet
-from formwright.deployment.classes import Prediction, classify
+from formwright.data.sheets import READERS, Sheet, read_sheet
+from formwright.deployment.classes import Prediction, append_classes, classify
 from formwright.deployment.inputs import AS_FOUND, InputOptions
-from formwright.deployment.preparation import PREPARATIONS, Preparation, Unanswered
+from formwright.deployment.preparation import PREPARATIONS, Answer, Preparation, Unanswered
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
 from formwright.reporting import SILENT, Reporter
@@ -100,23 +101,47 @@ class SeriesClassPreparation(Preparation):
             answered += len(raw)
             for start in range(0, len(raw), BATCH):
                 rows = self.inputs(raw[start : start + BATCH])
-                yield from classify(model, rows, names[start : start + BATCH], self.labels)
+                yield from classify(model, rows, names[start : start + BATCH], self.labels, "series")
                 reporter.progress(min((start + BATCH) / len(raw), 1.0), f"{len(raw):,} series")
         if failed and not answered:
             raise UserError(failed[0].reason)
         yield from failed
+
+    def write(
+        self,
+        answers: Iterator[Answer],
+        out: Path,
+        reporter: Reporter = SILENT,
+        how: InputOptions = AS_FOUND,
+    ) -> Iterator[Answer]:
+        """Write the classes to a CSV file, or add them to one (:func:`append_classes`)."""
+        found = list(answers)
+        classes = [answer for answer in found if isinstance(answer, Prediction)]
+        reporter.note(f"{append_classes(out, classes, 'series'):,} rows added to {out}.")
+        yield from found
 
     def _read(
         self, file: str, reporter: Reporter, how: InputOptions
     ) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
         keep = (self.columns.series, self.columns.time, *self.columns.values)
         sheet = read_sheet(file, encoding=how.encoding, skip_bad=how.skip_bad, keep=keep)
-        needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
+        columns = self._columns_in(sheet)
+        needed = [*columns.values, *(name for name in (columns.series, columns.time) if name)]
         for name in needed:
             column_of(sheet.frame, name, "the model")
         if how.skip_bad:
-            drop_bad_rows(sheet, self.columns)
-        found = split_rows(sheet, self.columns)
+            drop_bad_rows(sheet, columns)
+        found = split_rows(sheet, columns)
         for note in sheet.notes:
             reporter.note(note)
+        longer = sum(len(values) > self.length for values in found[0])
+        if longer:
+            reporter.note(f"Of {longer:,} series the first {self.length:,} steps are read: the model takes no more.")
         return found
+
+    def _columns_in(self, sheet: Sheet) -> Columns:
+        """The columns of a table; where each row is a series, the last steps may be missing: its series are shorter."""
+        columns, names = self.columns, set(sheet.frame.columns)
+        there = tuple(name for name in columns.values if name in names)
+        shorter = columns.series is None and there and there == columns.values[: len(there)]
+        return dataclasses.replace(columns, values=there) if shorter else columns

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from formwright.data.labelled_series import LabelledSeries, labelled_series, read_labelled_series
 from formwright.data.samples import control_charts
+from formwright.data.series_files import mostly_numbers
+from formwright.data.sheets import READERS, read_sheet
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.fitting.kind import DATA, ENCODING, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
@@ -59,6 +61,16 @@ class ClassifiedSeries(ClassifiedData):
     @classmethod
     def recognise(cls, path: Path | None) -> str | None:
         return None  # a table of numbers with a column of classes may be anything: the task is to be named
+
+    @classmethod
+    def recognise_by(cls, path: Path, options: Mapping[str, Any]) -> str | None:
+        label = options.get("label_column")
+        if label is None or not path.is_file() or path.suffix.lower() not in READERS:
+            return None
+        frame = read_sheet(path, encoding=options.get("encoding"), skip_bad=True, keep=(label,)).frame
+        others = [name for name in frame.columns if name != label]
+        numbers = sum(mostly_numbers(frame[name]) for name in others)
+        return "a table of numbers with a class" if label in frame and numbers > len(others) / 2 else None
 
     @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
