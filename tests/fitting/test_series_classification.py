@@ -65,7 +65,7 @@ def test_other_series_are_classified(fitted, tmp_path):
     right = np.mean([answer.label == label for answer, label in zip(answers, other["kind"], strict=True)])
     assert right > result.test["accuracy"] - 0.25
     assert answers[0].file == "row 2"
-    assert list(answers[0].to_json())[0] == list(answers[0].cells())[0] == "series"
+    assert next(iter(answers[0].to_json())) == next(iter(answers[0].cells())) == "series"
     other.drop(columns=["kind", "t7"]).to_csv(tmp_path / "new.csv", index=False)
     with pytest.raises(UserError, match="'t7'"):
         predict(folder / "run", [tmp_path / "new.csv"])

@@ -76,7 +76,7 @@ def _learned(bench: Bench, model: Network, trials: Sequence[Trial], again: Again
         return model.eval()
     (trial,) = trials
     if trial.fitted:
-        return fit_weights(bench, trial, again.parts)
+        return fit_weights(bench, trial, again.parts, max(seconds, 1.5 * trial.seconds))
     recipe = Recipe(**trial.recipe)
     attempt, whole = again.attempt, model.specification == ChainSpec.from_dict(trial.specification)
     if whole and attempt is not None and attempt["trial"] == trial.number and "kept" in attempt:

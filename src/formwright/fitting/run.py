@@ -293,9 +293,10 @@ def _finished(session: Session) -> FitResult:
 
 
 def refitting(session: Session) -> float:
-    """Seconds that are kept for what was chosen to learn once more."""
+    """Seconds that are kept for what was chosen to learn once more, and to be exported."""
     limit = session.clock.limit
-    return max(REFIT_SHARE * limit, min(solver_seconds(session), MOST_REFIT_SHARE * limit))
+    exports = (2 if session.task.data.few else 1) * float(session.folder.state.facts.get("export_seconds", 0.0))
+    return max(REFIT_SHARE * limit, min(solver_seconds(session) + exports, MOST_REFIT_SHARE * limit))
 
 
 def _run(session: Session) -> FitResult:
@@ -341,6 +342,7 @@ def _run(session: Session) -> FitResult:
                 continue
             state.finished.append("export")
             session.save()
+    refit_seconds = refitting(session)
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):

@@ -59,8 +59,12 @@ def export_winner(session: Session, trial: Trial) -> Variant:
     return add_variant(session, session.do("export", trial=dataclasses.asdict(trial), label=TRAINED))
 
 
-def export_competitors(session: Session) -> None:
-    """Export the simple competitors that could be chosen by their scores, the best first, and their INT8 forms."""
+def export_competitors(session: Session, end: float) -> None:
+    """Export the simple competitors that could be chosen by their scores, the best first, and their INT8 forms.
+
+    Args:
+        end: second of the run from which on INT8 is tried only where the budget is missed.
+    """
     state, metric = session.folder.state, session.task.metric
     fitted = [t for t in state.trials if t.fitted and not t.teacher and t.status == "finished"]
     by_folds = any(trial.folds is not None for trial in state.trials)
@@ -79,7 +83,8 @@ def export_competitors(session: Session) -> None:
         except CandidateError as error:
             session.note(f"{trial.name} could not be exported: {error}")
             continue
-        if int8_step(trial.label) not in {step.name for step in state.shrink}:
+        known = int8_step(trial.label) in {step.name for step in state.shrink}
+        if not known and (variant.violations or session.clock.spent < end):
             try_int8(session, variant, trial.label)
 
 
@@ -204,7 +209,7 @@ def shrink(session: Session, end: float) -> None:
         session.reporter.progress(0.1, "INT8")
         try_int8(session, trained, TRAINED)
     session.reporter.progress(0.15, "simple competitors")
-    export_competitors(session)
+    export_competitors(session, end)
     session.reporter.progress(0.2, AVERAGE)
     try_average(session)
     averaged = state.variant(ENSEMBLE)
