@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +12,6 @@ from numpy.typing import NDArray
 
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import UserError
-from formwright.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -63,31 +58,3 @@ def classify(
     for name, row in zip(names, softmax(logits), strict=True):
         best = int(row.argmax())
         yield Prediction(name, labels[best], float(row[best]), dict(zip(labels, row.tolist(), strict=True)), kind)
-
-
-def append_classes(path: str | os.PathLike[str], answers: Sequence[Prediction], kind: str) -> int:
-    """Write answers to a CSV file, new or with the same columns, and return how many rows were added.
-
-    Its columns are the ``kind``, which names the input, ``class`` and ``probability``. It is replaced as a whole.
-
-    Raises:
-        UserError: the file is there and has other columns.
-    """
-    path = Path(path)
-    columns = [kind, "class", "probability"]
-    there = path.read_text(encoding="utf-8-sig", errors="replace") if path.is_file() else ""
-    if path.is_dir() or (there.strip() and next(csv.reader(there.splitlines()), []) != columns):
-        raise UserError(
-            f"Classes are written to a CSV file with the columns {', '.join(columns)}, and {path} is there and is "
-            "something else; name a new file (--out)."
-        )
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    if not there.strip():
-        there = ""
-        writer.writerow(columns)
-    elif not there.endswith("\n"):
-        there += "\n"
-    writer.writerows([one.file, one.label, f"{one.probability:.6g}"] for one in answers)
-    write_atomically(path.resolve(), there + written.getvalue())
-    return len(answers)

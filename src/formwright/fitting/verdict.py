@@ -27,8 +27,8 @@ def verdict(result: FitResult, task: TaskType) -> list[str]:
         metric = task.metric_of(result.metric)
         times = f", dealt {folds.deals} times" if folds.deals > 1 else ""
         sentences.append(
-            f"It was chosen by its {metric.name} in {folds.folds} folds of the {folds.samples:,} {samples} to train and "
-            f"to validate{times}: {metric.text(folds.score)} on average."
+            f"It was chosen by its {metric.name} in {folds.folds} folds of the {folds.samples:,} {samples} to train "
+            f"and to validate{times}: {metric.text(folds.score)} on average."
         )
     if result.scored != "model.onnx":
         sentences.append(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formwright.batch import by_length, call
-from formwright.models.ridge import ridge_classifier
+from formwright.models.ridge import ridge, ridge_classifier
 from formwright.nn.taps import read_taps
 
 if TYPE_CHECKING:
@@ -61,6 +61,28 @@ def fit_minirocket(model: Network, take: Take, seed: int) -> None:
         return
     mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
     _set_head(head, *ridge_classifier((features - mean) / deviation, labels, len(head.weight)), mean, deviation)
+
+
+def fit_ridge(model: Network, take: Take, seed: int) -> None:
+    """Find the linear head of a chain that gives numbers, by a ridge on standardised features."""
+    network: Any = model
+    inputs, numbers = take(max(MOST_VALUES // network.head.linear.in_features, 1))
+    _fit_ridge(network, inputs, numbers)
+
+
+def fit_minirocket_ridge(model: Network, take: Take, seed: int) -> None:
+    """As :func:`fit_minirocket`, for numbers: with a ridge."""
+    network: Any = model
+    inputs, numbers = take(MOST_RIDGE)
+    network.backbone.embed.find_thresholds(inputs, torch.Generator().manual_seed(seed))
+    _fit_ridge(network, inputs, numbers)
+
+
+def _fit_ridge(network: Any, inputs: Tensor, numbers: NDArray[Any]) -> None:
+    features = _features(network, inputs)
+    mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
+    found = ridge((features - mean) / deviation, numbers.astype(np.float64))
+    _set_head(network.head.linear, found.weight.T, found.bias, mean, deviation)
 
 
 def _fit_head(
