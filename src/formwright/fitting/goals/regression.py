@@ -43,7 +43,7 @@ class RegressionGoal(Goal[SeriesWithNumbers]):
     answer: ClassVar[str] = "the number of {asked}"
     figure: ClassVar[str] = "Mean absolute error of the numbers of the test {samples}, in their unit"
     title: ClassVar[str] = "Where it is far off"
-    template: ClassVar[str] = "regression.html.j2"
+    template: ClassVar[str] = "numbers.html.j2"
     tolerance: ClassVar[float | None] = 1e-3
 
     def objective(self, recipe: Recipe | None = None) -> Objective:
