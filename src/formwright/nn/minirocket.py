@@ -135,7 +135,7 @@ class MiniRocket(PlainFeatures):
 
 def share_above(values: Tensor, limits: Tensor) -> Tensor:
     """The share of steps with more than limits: ``(batch, kernels, 1, time)`` and ``(kernels, counts, 1)``."""
-    if not torch.is_inference_mode_enabled():
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         return (values > limits).to(values.dtype).mean(-1)
     # A few rows at a time, and without a tensor of booleans in between: it takes a fifth of the time.
     found = []
