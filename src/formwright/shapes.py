@@ -253,7 +253,10 @@ class SeriesShape(Shape):
 
 @dataclass(frozen=True)
 class LabelledShape(Shape):
-    """``series`` of ``length`` steps and some variates, with classes. Widths are multiples of heads of 16."""
+    """``series`` of ``length`` steps and some variates, with classes; one class is a number to be told.
+
+    Widths are multiples of heads of 16.
+    """
 
     sizes: ClassVar[Mapping[str, Open]] = _sizes((16, 32, 64, 128, 256), (1, 2, 3))
     batches: ClassVar[tuple[tuple[int, int], ...]] = ((1000, 64), (200, 32), (0, 16))
@@ -265,6 +268,10 @@ class LabelledShape(Shape):
 
     def __str__(self) -> str:
         return f"series of {self.length} steps"
+
+    @property
+    def task(self) -> str:
+        return "series-classification" if self.classes > 1 else "series-regression"
 
     @property
     def samples(self) -> int:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from formwright.data.array_batches import ArrayBatches
+from formwright.data.labelled_series import read_labelled_series
 from formwright.data.samples import control_charts
 from formwright.deployment.prediction import predict
 from formwright.deployment.preparation import Unanswered
@@ -14,7 +15,7 @@ from formwright.deployment.preparations.series_classification import SeriesClass
 from formwright.errors import UserError
 from formwright.fitting import fit
 from formwright.fitting.kind import Reading
-from formwright.fitting.task import task_type
+from formwright.fitting.task import find_task, task_type
 from formwright.shapes import LabelledShape
 from tests.fitting.sample import few_candidates
 
@@ -64,9 +65,52 @@ def test_other_series_are_classified(fitted, tmp_path):
     right = np.mean([answer.label == label for answer, label in zip(answers, other["kind"], strict=True)])
     assert right > result.test["accuracy"] - 0.25
     assert answers[0].file == "row 2"
+    assert next(iter(answers[0].to_json())) == next(iter(answers[0].cells())) == "series"
     other.drop(columns=["kind", "t7"]).to_csv(tmp_path / "new.csv", index=False)
     with pytest.raises(UserError, match="'t7'"):
         predict(folder / "run", [tmp_path / "new.csv"])
+
+
+def test_tables_of_shorter_series_lack_their_last_columns(fitted, tmp_path):
+    folder, _ = fitted
+    short = table(2, seed=9).iloc[:, :50]
+    short.to_csv(tmp_path / "short.csv", index=False)
+    short.assign(t50=np.nan, t51=np.nan).to_csv(tmp_path / "empty.csv", index=False)
+    whole = short.assign(**{f"t{step}": np.nan for step in range(50, 60)})
+    whole.to_csv(tmp_path / "whole.csv", index=False)
+    answers = [predict(folder / "run", [tmp_path / f"{name}.csv"]) for name in ("short", "empty", "whole")]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_classes_are_written_and_added_to_a_table(fitted, tmp_path):
+    folder, _ = fitted
+    table(1, seed=9).to_csv(tmp_path / "new.csv", index=False)
+    for rows in (6, 12):
+        answers = predict(folder / "run", [tmp_path / "new.csv"], out=tmp_path / "classes.csv")
+        written = pd.read_csv(tmp_path / "classes.csv")
+        assert list(written) == ["series", "class", "probability"]
+        assert len(written) == rows
+        assert written["class"].tolist()[-6:] == [answer.label for answer in answers]
+    with pytest.raises(UserError, match="columns series, class, probability"):
+        predict(folder / "run", [tmp_path / "new.csv"], out=tmp_path / "new.csv")
+
+
+def test_a_table_of_numbers_with_a_column_of_classes_is_recognised(tmp_path):
+    table(4).rename(columns={"kind": "form"}).to_csv(tmp_path / "charts.csv", index=False)
+    found, reason = find_task(tmp_path / "charts.csv", None, {"label_column": "form"})
+    assert (found.name, reason) == ("series-classification", "a table of numbers with a class")
+
+
+def test_a_bad_series_costs_itself_where_that_is_allowed(tmp_path):
+    rows = [(f"s{one}", step, one % 2 + step % (2 + one), "ab"[one % 2]) for one in range(12) for step in range(8)]
+    frame = pd.DataFrame(rows, columns=["series", "time", "value", "label"])
+    frame.loc[frame["series"] == "s3", "time"] = 0
+    frame.to_csv(tmp_path / "long.csv", index=False)
+    with pytest.raises(UserError, match="s3"):
+        read_labelled_series(tmp_path / "long.csv")
+    read = read_labelled_series(tmp_path / "long.csv", skip_bad=True)
+    assert len(read.raw) == 11
+    assert any("s3" in note for note in read.notes)
 
 
 def test_a_damaged_preparation_is_refused(tmp_path):

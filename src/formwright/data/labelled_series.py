@@ -128,9 +128,10 @@ def read_labelled_series(
         drop_bad_rows(sheet, columns)
         drop_bad_cells(sheet, (), columns.label)
     raw, names, bad = split_rows(sheet, columns)
-    if bad:
+    if bad and (not skip_bad or not raw):
         raise UserError(next(iter(bad.values())))
-    texts = _labels(sheet, columns)
+    found = _labels(sheet, columns)
+    texts = [found[name] for name in names]
     class_names = in_order(texts)
     if not 2 <= len(class_names) <= min(MOST_CLASSES, max(2, len(texts) // 3)):
         raise UserError(
@@ -138,7 +139,7 @@ def read_labelled_series(
             "and a few series of each, are expected: name the column of classes with --label-column."
         )
     labels = np.array([class_names.index(text) for text in texts], np.int64)
-    notes = [*sheet.notes, *guesses]
+    notes = [*sheet.notes, *guesses, *(f"Left out: {why}" for why in bad.values())]
     return labelled_series(
         raw,
         labels,
@@ -276,8 +277,8 @@ def split_rows(sheet: Sheet, columns: Columns) -> tuple[list[NDArray[np.float64]
     return [values[rows] for rows in good.values()], list(good), bad
 
 
-def _labels(sheet: Sheet, columns: Columns) -> list[str]:
-    """The class of each series, as it is written.
+def _labels(sheet: Sheet, columns: Columns) -> dict[str, str]:
+    """The class of each series by its name, as it is written.
 
     Raises:
         UserError: a class is missing, or a series has several; names the row.
@@ -287,8 +288,8 @@ def _labels(sheet: Sheet, columns: Columns) -> list[str]:
         row = numbers[texts.index(None)]
         raise UserError(f"Column {columns.label!r} has no class in row {row}; fill it in, or leave the row out.")
     if columns.series is None:
-        return texts
-    found = []
+        return {f"row {number}": text for number, text in zip(numbers, texts, strict=True)}
+    found = {}
     for name, rows in groups_of(sheet, columns.series).items():
         other = next((int(row) for row in rows if texts[row] != texts[rows[0]]), None)
         if other is not None:
@@ -296,7 +297,7 @@ def _labels(sheet: Sheet, columns: Columns) -> list[str]:
                 f"Series {name!r} has class {texts[rows[0]]!r} at first and {texts[other]!r} in row {numbers[other]}; "
                 "a series has one class."
             )
-        found.append(texts[rows[0]])
+        found[name] = texts[rows[0]]
     return found
 
 

@@ -18,19 +18,21 @@ from formwright.errors import UserError
 class Prediction:
     """The likeliest class of an input, its probability, and the probability of every class.
 
-    ``file`` is the file that was read, or the text itself.
+    ``file`` is the file that was read, or the text itself, or the name of the series; ``kind`` says which of them.
     """
 
     file: str
     label: str
     probability: float
     probabilities: dict[str, float]
+    kind: str = "file"
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {fields.pop("kind"): fields.pop("file"), **fields}
 
     def cells(self) -> dict[str, str]:
-        return {"file": self.file, "class": self.label, "probability": f"{self.probability:.1%}"}
+        return {self.kind: self.file, "class": self.label, "probability": f"{self.probability:.1%}"}
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -39,8 +41,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def classify(model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels: Sequence[str]) -> Iterator[Prediction]:
-    """What ``model`` says of each row of inputs.
+def classify(
+    model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels: Sequence[str], kind: str = "file"
+) -> Iterator[Prediction]:
+    """What ``model`` says of each row of inputs; ``kind`` is what is named.
 
     Raises:
         UserError: its number of classes does not match the labels.
@@ -53,4 +57,4 @@ def classify(model: OnnxModel, rows: NDArray[Any], names: Sequence[str], labels:
         )
     for name, row in zip(names, softmax(logits), strict=True):
         best = int(row.argmax())
-        yield Prediction(name, labels[best], float(row[best]), dict(zip(labels, row.tolist(), strict=True)))
+        yield Prediction(name, labels[best], float(row[best]), dict(zip(labels, row.tolist(), strict=True)), kind)

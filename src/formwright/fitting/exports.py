@@ -66,9 +66,9 @@ def measured(
     bench: Bench, model: Network, label: str, precision: Literal["float32", "int8"], path: Path, trial: int
 ) -> Variant:
     """An exported file with its score on validation data, its latency and its size."""
-    run = OnnxModel(path, threads=bench.threads)
+    run, data = OnnxModel(path, threads=bench.threads), bench.task.data
     score = bench.task.goal.score(run.on_tensors, "val")
-    one = bench.task.data.example().numpy()
+    one = data.example().numpy()
     latency = measure_latency(lambda: run(one), min_time=0.5, warmup=10)
     return Variant(
         name=f"{label}, {precision}",
@@ -79,10 +79,11 @@ def measured(
         latency_low=latency.low,
         latency_high=latency.high,
         size=path.stat().st_size,
-        macs=count_macs(model, bench.task.data.example()),
+        macs=count_macs(model, data.example()),
         parameters=model.parameter_count(),
         score=score,
         form=label,
+        least=bench.task.goal.least(run.on_tensors, "val") if data.few and data.dealt else None,
     )
 
 

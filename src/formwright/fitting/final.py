@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 from formwright.deployment.runtime import OnnxModel
 from formwright.errors import CandidateError, StorageError, UserError
-from formwright.fitting.kind import PARTS
+from formwright.fitting.kind import FEW_SAMPLES, PARTS
 from formwright.fitting.records import ENSEMBLE, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.shrink import int8_step
 
-#: Below so many samples in all, what is shipped has learned the test part too.
-FEW_SAMPLES = 1000
 LEARNED, WHOLE = "refitted", "final"
 #: Learning for fewer seconds changes nothing.
 SHORTEST = 0.5
@@ -52,8 +50,7 @@ class Shipment:
 
 def learns_all(session: Session) -> bool:
     """Whether what is shipped learns the test part too."""
-    data = session.task.data
-    return data.learns_all or sum(data.samples_of.values()) < FEW_SAMPLES
+    return session.task.data.learns_all or session.task.data.few
 
 
 def solver_seconds(session: Session) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from formwright.fitting.records import CurvePoint, Trial
 from formwright.models import Network
 from formwright.models.solving import fit_head
 from formwright.training.evaluation import runner
+
+if TYPE_CHECKING:
+    from formwright.candidates import Take
 
 #: A training step takes as long as so many looks at its samples; a solver gets so many samples at least.
 FORWARD_STEPS, FEWEST_SAMPLES = 3, 500
@@ -31,9 +35,6 @@ def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float
     Raises:
         CandidateError: there are none.
     """
-    solve = fit_head if "weights" in trial.proposal else bench.task.space.families[trial.family].fit
-    assert solve is not None
-    model = bench.build(trial).eval()
     affordable = max(MOST_INPUTS / bench.task.data.example().numel(), FEWEST_SAMPLES)
     if math.isfinite(seconds) and trial.step:
         looked = seconds * FORWARD_STEPS * trial.recipe["batch_size"] / trial.step
@@ -42,6 +43,18 @@ def fit_weights(bench: Bench, trial: Trial, parts: Sequence[str], seconds: float
     def take(most: int) -> tuple[Tensor, NDArray[np.int64]]:
         return bench.task.data.some(parts, int(min(most, affordable)))
 
+    return solved(bench, trial, take)
+
+
+def solved(bench: Bench, trial: Trial, take: Take) -> Network:
+    """A simple competitor with the weights that its solver finds on samples.
+
+    Raises:
+        CandidateError: there are none.
+    """
+    solve = fit_head if "weights" in trial.proposal else bench.task.space.families[trial.family].fit
+    assert solve is not None
+    model = bench.build(trial).eval()
     try:
         solve(model, take, 1000 * bench.seed + trial.number)
     except ValueError as error:

@@ -7,6 +7,7 @@ where it is used.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,6 +154,26 @@ class Goal(ABC, Generic[D]):
             total += summed
             count += number
         return self.metric.score(total / count)
+
+    def scored(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> float:
+        """The score of outputs for some samples, as :meth:`score` has it of a part."""
+        total, count = self.counted(outputs, targets)
+        return self.metric.score(total / count)
+
+    def least(self, run: Run, part: str) -> float:
+        """What a score on a few samples is worth: it less its standard error, ``deviation / sqrt(n)``.
+
+        A share of right answers is taken as ``p = (right + 1) / (n + 2)``, with ``sqrt(p (1 - p) / (n + 2))`` as its
+        error: six of six are worth 0.76.
+        """
+        batches = [(run(batch.inputs), batch.targets.numpy()) for batch in self.data.evaluation_batches(part)]
+        outputs, targets = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        count, score = len(targets), self.scored(outputs, targets)
+        if self.metric.share:
+            share = (score * count + 1) / (count + 2)
+            return share - math.sqrt(share * (1 - share) / (count + 2))
+        each = [self.scored(outputs[row : row + 1], targets[row : row + 1]) for row in range(count)]
+        return score - float(np.std(each)) / math.sqrt(max(count - 1, 1))
 
     @abstractmethod
     def examine(self, run: Run, model: nn.Module) -> Findings:

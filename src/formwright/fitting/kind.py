@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from formwright.models.pretrained import Pretrained
 
 PARTS = ("train", "val", "test")
+#: Below so many samples in all, candidates are scored on folds and what is shipped has learned the test part too.
+FEW_SAMPLES = 1000
 #: Where a teacher has answered, the share of the true class in what is learned.
 TRUE_SHARE = 0.3
 
@@ -122,6 +124,7 @@ class Data(ABC):
             where the budget demands it.
         calibration_samples: training samples that INT8 ranges are taken from.
         free: axes of the input that may have any size in the exported model, such as ``height`` and ``width``.
+        dealt: whether samples may be dealt into folds by chance, as none says anything of another.
 
     Attributes:
         content: what was read.
@@ -150,6 +153,7 @@ class Data(ABC):
     leaves_range: ClassVar[bool] = False
     calibration_samples: ClassVar[int] = 512
     free: ClassVar[tuple[str, ...]] = ()
+    dealt: ClassVar[bool] = False
 
     content: Content
     preparation: Preparation
@@ -162,6 +166,11 @@ class Data(ABC):
     @abstractmethod
     def recognise(cls, path: Path | None) -> str | None:
         """What the data at ``path`` is, such as ``a folder with pictures``; none if it is not of this kind."""
+
+    @classmethod
+    def recognise_by(cls, path: Path, options: Mapping[str, Any]) -> str | None:
+        """As :meth:`recognise`, with the options that were given, of data that no kind recognises without them."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -188,6 +197,17 @@ class Data(ABC):
         self, part: str, *, batch_size: int | None = None, most: int | None = None
     ) -> Iterator[Batch]:
         """The samples of a part once, in order and unchanged; with ``most``, so many at most, evenly spaced."""
+
+    def batches_of(
+        self, inputs: NDArray[Any], targets: NDArray[Any], batch_size: int, *, seed: int
+    ) -> EpochBatches | None:
+        """Endless batches of samples as :meth:`some` gives them, to train on; none where these cannot be trained on."""
+        return None
+
+    @property
+    def few(self) -> bool:
+        """Whether there are fewer than :data:`FEW_SAMPLES` samples in all."""
+        return sum(self.samples_of.values()) < FEW_SAMPLES
 
     def batch(self, size: int) -> Batch:
         """Training samples as the model takes them."""
@@ -276,6 +296,7 @@ class ClassifiedData(Data):
     """Data whose samples are of one class each."""
 
     target: ClassVar[str] = "classes"
+    dealt: ClassVar[bool] = True
 
     content: LabelledContent
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from formwright.errors import CandidateError, LostError, UserError
-from formwright.fitting.records import Trial
+from formwright.fitting.records import FoldScore, Trial
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import (
     SHORTEST_RUNG,
@@ -28,6 +28,8 @@ DISTILLATION = "distillation from a larger teacher"
 FIT_SHARE = 0.06
 #: How many times the seconds of a rung a candidate may have that makes few steps in it.
 MORE_SECONDS = 3.0
+#: Of the same time, how long all of them may learn folds of few samples, and of the winner's how long that may.
+FOLDS_SHARE, WINNERS_FOLDS_SHARE = 0.25, 0.4
 
 
 def race(session: Session, seconds: float) -> None:
@@ -90,20 +92,37 @@ def _seconds_of(session: Session, trial: Trial, seconds: float) -> float:
 def fit_competitors(session: Session, seconds: float) -> None:
     """Find the weights of the simple competitors, which takes seconds; they meet the winner of the race at its end.
 
+    Where samples are few, each is scored by cross-validation, too.
+
     Args:
-        seconds: in which each may look at samples.
+        seconds: of training that are left.
     """
-    for trial in session.folder.state.trials:
-        if not trial.fitted or trial.status != "waiting":
-            continue
+    state, data = session.folder.state, session.task.data
+    waiting = [trial for trial in state.trials if trial.fitted and trial.status == "waiting"]
+    end = session.clock.spent + FOLDS_SHARE * seconds
+    for place, trial in enumerate(waiting):
         session.ready()
         session.reporter.progress(0.0, trial.name)
         try:
-            session.do("fit", trial=dataclasses.asdict(trial), seconds=seconds)
+            session.do("fit", trial=dataclasses.asdict(trial), seconds=FIT_SHARE * seconds)
             trial.status = "finished"
+            if data.few and data.dealt and not trial.teacher:
+                score_by_folds(session, trial, (end - session.clock.spent) / (len(waiting) - place))
         except CandidateError as error:
             trial.status, trial.reason = "failed", str(error)
         session.save()
+
+
+def score_by_folds(session: Session, trial: Trial, seconds: float) -> None:
+    """Score a candidate by cross-validation, if that takes no longer than some seconds.
+
+    Raises:
+        CandidateError: the candidate cannot go on.
+    """
+    attempts = session.folder.state.facts.get("attempts")
+    found = session.do("folds", trial=dataclasses.asdict(trial), seconds=seconds, attempts=attempts)
+    trial.folds = None if found is None else FoldScore(**found)
+    session.save()
 
 
 def _favoured(session: Session, running: list[Trial]) -> Trial | None:
@@ -210,8 +229,12 @@ def _last_hope(session: Session) -> list[Trial]:
 
 
 def finish_winner(session: Session, seconds: float) -> None:
-    """Train the winner to the end; should it fail, the next best one instead."""
+    """Train the winner to the end; should it fail, the next best one instead.
+
+    Where simple competitors were scored by cross-validation, part of the time is kept for it to be, too.
+    """
     state = session.folder.state
+    by_folds = any(trial.folds is not None for trial in state.trials)
     end = session.clock.spent + seconds
     while True:
         session.ready()
@@ -222,9 +245,11 @@ def finish_winner(session: Session, seconds: float) -> None:
         attempts = state.facts.get("attempts")
         if attempts is not None and attempts["trial"] != trial.number:
             attempts = None
-        left = max(end - session.clock.spent, 2.0)
+        left = max(end - session.clock.spent, 2.0) * (1 - WINNERS_FOLDS_SHARE if by_folds else 1.0)
         try:
             session.do("finish", trial=dataclasses.asdict(trial), teacher=teacher, seconds=left, attempts=attempts)
+            if by_folds and trial.folds is None:
+                score_by_folds(session, trial, end - session.clock.spent)
         except CandidateError as error:
             replace_winner(session, error)
             continue

@@ -38,6 +38,17 @@ class CurvePoint:
 
 
 @dataclass
+class FoldScore:
+    """What a candidate has by cross-validation: the mean score over ``deals`` times ``folds`` folds of the samples."""
+
+    score: float
+    samples: int
+    folds: int
+    deals: int = 1
+    seconds: float = 0.0
+
+
+@dataclass
 class Trial:
     """A candidate: what it is, what it costs here, and how it did.
 
@@ -61,6 +72,7 @@ class Trial:
         curve: evaluations so far.
         kept: which evaluation the weights are of that are kept, where a task keeps the best; otherwise the latest are.
         ended: at which step its training had come to its end, if the run was then given more time.
+        folds: its score by cross-validation, where samples are few and there was time.
         score: on validation data, of the kept or of the latest weights.
     """
 
@@ -83,6 +95,7 @@ class Trial:
     kept: int | None = None
     fitted: bool = False
     ended: int | None = None
+    folds: FoldScore | None = None
 
     @property
     def score(self) -> float:
@@ -120,6 +133,7 @@ class Variant:
         size: bytes of the file.
         macs, parameters: of one input.
         score: of this very file on validation data.
+        least: the score less what chance explains of it, where samples are few (:meth:`Goal.least`).
         violations: how it misses the budget; empty if it meets it.
         chosen: whether it is the one that was shipped.
         reason: why it was chosen or not.
@@ -140,6 +154,7 @@ class Variant:
     chosen: bool = False
     reason: str = ""
     form: str = ""
+    least: float | None = None
 
 
 @dataclass
@@ -258,7 +273,14 @@ class FitResult:
 
 
 def trial_from_dict(values: Mapping[str, Any]) -> Trial:
-    return Trial(**{**values, "curve": [CurvePoint(**_scored(point)) for point in values.get("curve", [])]})
+    folds = values.get("folds")
+    return Trial(
+        **{
+            **values,
+            "curve": [CurvePoint(**_scored(point)) for point in values.get("curve", [])],
+            "folds": None if folds is None else FoldScore(**folds),
+        }
+    )
 
 
 def variant_from_dict(values: Mapping[str, Any]) -> Variant:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from formwright.data.epochs import EpochBatches
 from formwright.fitting.bench import Bench
 from formwright.fitting.fitted import fit_weights
 from formwright.fitting.records import Trial
@@ -76,7 +77,7 @@ def _learned(bench: Bench, model: Network, trials: Sequence[Trial], again: Again
         return model.eval()
     (trial,) = trials
     if trial.fitted:
-        return fit_weights(bench, trial, again.parts)
+        return fit_weights(bench, trial, again.parts, max(seconds, 1.5 * trial.seconds))
     recipe = Recipe(**trial.recipe)
     attempt, whole = again.attempt, model.specification == ChainSpec.from_dict(trial.specification)
     result: nn.Module | None = None
@@ -98,16 +99,46 @@ def _anew(
     bench: Bench, trial: Trial, recipe: Recipe, again: Again, kept: Mapping[str, int], end: float
 ) -> nn.Module | None:
     """As the attempt that led to the kept weights, with more samples and as many more steps."""
-    attempt = kept["attempt"]
-    batches = bench.training_batches(recipe.batch_size, seed=bench.seed + attempt, parts=again.parts)
+    batches = bench.training_batches(recipe.batch_size, seed=bench.seed + kept["attempt"], parts=again.parts)
+    return _repeated(bench, trial, recipe, _objective(bench, trial, recipe, again), batches, kept, end)
+
+
+def trained_anew(
+    bench: Bench, trial: Trial, batches: EpochBatches, attempts: Mapping[str, Any] | None, end: float
+) -> Network | None:
+    """A network that learns other samples as those of its kept weights were learned; none if time is too short.
+
+    Args:
+        attempts: the fact ``attempts`` of the run, if there is one.
+    """
+    recipe = Recipe(**trial.recipe)
+    steps = trial.curve[-1 if trial.kept is None else trial.kept].step
+    kept = {"attempt": 0, "total": 0, "steps": steps}  # of the race, at a rate that does not fall
+    if attempts is not None and attempts["trial"] == trial.number and "kept" in attempts:
+        kept = attempts["kept"]
+    found = _repeated(bench, trial, recipe, bench.task.goal.objective(recipe), batches, kept, end)
+    assert found is None or isinstance(found, Network)
+    return found
+
+
+def _repeated(
+    bench: Bench,
+    trial: Trial,
+    recipe: Recipe,
+    objective: Objective,
+    batches: EpochBatches,
+    kept: Mapping[str, int],
+    end: float,
+) -> nn.Module | None:
+    """A network from its first weights, trained for as many epochs as the kept weights were."""
     longer = len(batches) / len(bench.training_batches(recipe.batch_size, seed=bench.seed))
     total, steps = round(longer * kept["total"]), round(longer * kept["steps"])
     if steps * trial.curve[-1].seconds / max(trial.curve[-1].step, 1) > end - time.monotonic():
         return None
-    model = bench.build(trial, attempt=attempt)
-    objective = _objective(bench, trial, recipe, again)
+    model = bench.build(trial, attempt=kept["attempt"])
     trainer = Trainer(model, objective, batches, recipe, seed=1000 * bench.seed + trial.number, device=bench.device)
-    trainer.finish_at(total, decay_from=recipe.warmup)
+    if total:
+        trainer.finish_at(total, decay_from=recipe.warmup)
     while trainer.step < steps:
         before = trainer.step
         trainer.train(steps=min(steps - before, max(steps // 20, 1)), until=end)

@@ -293,10 +293,11 @@ def _finished(session: Session) -> FitResult:
 
 
 def refitting(session: Session) -> float:
-    """Seconds that are kept for what was chosen to learn once more."""
+    """Seconds that are kept for what was chosen to learn once more, and to be exported."""
     limit = session.clock.limit
     share = LEARN_ALL_SHARE if session.task.data.learns_all else REFIT_SHARE
-    return max(share * limit, min(solver_seconds(session), MOST_REFIT_SHARE * limit))
+    exports = (2 if session.task.data.few else 1) * float(session.folder.state.facts.get("export_seconds", 0.0))
+    return max(share * limit, min(solver_seconds(session) + exports, MOST_REFIT_SHARE * limit))
 
 
 def _run(session: Session) -> FitResult:
@@ -315,7 +316,7 @@ def _run(session: Session) -> FitResult:
         if any(trial.fitted and trial.status == "waiting" for trial in state.trials):
             reporter.stage("Fitting simple competitors", FIT_SHARE * left)
             with clock.stage("race"):
-                fit_competitors(session, FIT_SHARE * left)
+                fit_competitors(session, left)
         refit_seconds = refitting(session)
         training_end = limit - ship_seconds - refit_seconds - shrink_seconds
         if teachers(session) and "teach" not in state.finished:
@@ -342,13 +343,14 @@ def _run(session: Session) -> FitResult:
                 continue
             state.finished.append("export")
             session.save()
+    refit_seconds = refitting(session)
     if "shrink" not in state.finished:
         reporter.stage("Shrinking", shrink_seconds)
         with clock.stage("shrink"):
             shrink(session, limit - ship_seconds - refit_seconds)
             state.finished.append("shrink")
             session.save()
-    chosen = choose(state.variants, session.task.metric)
+    chosen = choose(state.variants, session.task.metric, state.trials)
     reporter.stage("Learning the rest", refit_seconds)
     with clock.stage("refit"):
         shipment = learn_the_rest(session, chosen, limit - ship_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,13 +59,22 @@ def export_winner(session: Session, trial: Trial) -> Variant:
     return add_variant(session, session.do("export", trial=dataclasses.asdict(trial), label=TRAINED))
 
 
-def export_competitors(session: Session) -> None:
-    """Export the simple competitors that could be chosen by their scores, the best first, and their INT8 forms."""
+def export_competitors(session: Session, end: float) -> None:
+    """Export the simple competitors that could be chosen by their scores, the best first, and their INT8 forms.
+
+    Args:
+        end: second of the run from which on INT8 is tried only where the budget is missed.
+    """
     state, metric = session.folder.state, session.task.metric
     fitted = [t for t in state.trials if t.fitted and not t.teacher and t.status == "finished"]
-    for trial in sorted(fitted, key=lambda trial: -trial.score):
-        best = max((one.score for one in state.variants if not one.violations), default=-math.inf)
-        if trial.number == state.winner or trial.score < best - metric.margin(best):
+    by_folds = any(trial.folds is not None for trial in state.trials)
+
+    def figure(trial: Trial) -> float:
+        return trial.score if trial.folds is None else trial.folds.score
+
+    for trial in sorted(fitted, key=lambda trial: (by_folds and trial.folds is None, -figure(trial))):
+        best = max((worth(one, state.trials) for one in state.variants if not one.violations), default=-math.inf)
+        if trial.number == state.winner or figure(trial) < best - metric.margin(best):
             continue
         try:
             variant = state.variant(trial.label) or add_variant(
@@ -73,7 +83,8 @@ def export_competitors(session: Session) -> None:
         except CandidateError as error:
             session.note(f"{trial.name} could not be exported: {error}")
             continue
-        if int8_step(trial.label) not in {step.name for step in state.shrink}:
+        known = int8_step(trial.label) in {step.name for step in state.shrink}
+        if not known and (variant.violations or session.clock.spent < end):
             try_int8(session, variant, trial.label)
 
 
@@ -198,7 +209,7 @@ def shrink(session: Session, end: float) -> None:
         session.reporter.progress(0.1, "INT8")
         try_int8(session, trained, TRAINED)
     session.reporter.progress(0.15, "simple competitors")
-    export_competitors(session)
+    export_competitors(session, end)
     session.reporter.progress(0.2, AVERAGE)
     try_average(session)
     averaged = state.variant(ENSEMBLE)
@@ -288,15 +299,34 @@ def _share_to_keep(session: Session, trained: Variant) -> float:
     return max(0.2, min([2 / 3, *demanded]))
 
 
-def choose(variants: list[Variant], metric: Metric) -> Variant:
+def worth(variant: Variant, trials: Sequence[Trial]) -> float:
+    """The score that a form is compared by.
+
+    That is the score of its file on the validation part, but where candidates were scored by cross-validation: there
+    it is this score, less what the file lost of the candidate's validation score; a form whose candidate has none, as
+    there was no time for it, counts with what its validation score is worth at least (:attr:`Variant.least`).
+    """
+    trial = next((one for one in trials if one.number == variant.trial), None)
+    if variant.least is None or all(one.folds is None for one in trials):
+        return variant.score
+    if trial is None or trial.folds is None or variant.form == ENSEMBLE:
+        return variant.least
+    return trial.folds.score - max(trial.score - variant.score, 0.0)
+
+
+def choose(variants: list[Variant], metric: Metric, trials: Sequence[Trial] = ()) -> Variant:
     """The variant to ship: of those that meet the budget the one with the best score, and of equals the fastest.
 
     If none meets it, the one that misses it least often, best score first: the report says so.
+
+    Args:
+        trials: the candidates, some of which may be scored by cross-validation (:func:`worth`).
     """
+    scores = {id(variant): worth(variant, trials) for variant in variants}
     meeting = [variant for variant in variants if not variant.violations]
     pool = meeting or [v for v in variants if len(v.violations) == min(len(o.violations) for o in variants)]
-    best = max(variant.score for variant in pool)
-    equal = [variant for variant in pool if variant.score >= best - metric.margin(best)]
+    best = max(scores[id(variant)] for variant in pool)
+    equal = [variant for variant in pool if scores[id(variant)] >= best - metric.margin(best)]
     chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
     for variant in variants:
         variant.chosen = variant is chosen
@@ -307,6 +337,8 @@ def choose(variants: list[Variant], metric: Metric) -> Variant:
             variant.reason = "misses the budget"
         elif variant in equal:
             variant.reason = "as good, and slower"
+        elif variant.score > chosen.score:
+            variant.reason = "a worse score by cross-validation, or one on too few samples to count as better"
         else:
             variant.reason = "a worse score"
     return replace(chosen)

@@ -167,6 +167,10 @@ def find_task(path: Path | None, name: str | None, options: Mapping[str, Any]) -
     for task in tasks:
         if task.data.recognise(path) is not None:
             task.check_options(options)
+    for task in able:
+        reason = None if path is None or not path.exists() else task.data.recognise_by(path, options)
+        if reason is not None:
+            return task, reason
     if options and able:
         return able[0], ""
     raise UserError(_unknown(path))

@@ -19,7 +19,6 @@ from formwright.batch import by_length
 from formwright.errors import CandidateError
 from formwright.files import write_safetensors
 from formwright.fitting.bench import Bench
-from formwright.fitting.final import FEW_SAMPLES
 from formwright.fitting.kind import PARTS, ClassifiedData
 from formwright.fitting.records import Trial
 from formwright.fitting.session import Session
@@ -99,7 +98,7 @@ def answer(bench: Bench, trial: Trial, seconds: float) -> int:
     assert isinstance(data, ClassifiedData)
     precision = trial.recipe["precision"]
     shares = {}
-    few = sum(data.samples_of.values()) < FEW_SAMPLES
+    few = data.few
     for part in PARTS if few else PARTS[:2]:  # the test part is learned where samples are few alone
         inputs = np.concatenate([batch.inputs.numpy() for batch in data.evaluation_batches(part)])
         shares[part] = _probabilities(model, precision, inputs)

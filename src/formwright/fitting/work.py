@@ -56,6 +56,16 @@ def fit(bench: Bench, *, trial: dict[str, Any], seconds: float) -> None:
     fit_competitor(bench, trial_from_dict(trial), seconds)
 
 
+def folds(
+    bench: Bench, *, trial: dict[str, Any], seconds: float, attempts: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The score of a candidate by cross-validation; none if there is no time for it."""
+    from formwright.fitting.folds import score_by_folds
+
+    found = score_by_folds(bench, trial_from_dict(trial), seconds, attempts)
+    return None if found is None else dataclasses.asdict(found)
+
+
 def test(bench: Bench, *, trial: dict[str, Any]) -> float:
     """The score of a candidate as it stands on the test part."""
     return bench.task.goal.score(runner(bench.trained(trial_from_dict(trial))), "test")
@@ -198,6 +208,7 @@ WORK: dict[str, Callable[..., Any]] = {
     "latency": latency,
     "train": train,
     "fit": fit,
+    "folds": folds,
     "test": test,
     "finish": finish,
     "answer": answer,

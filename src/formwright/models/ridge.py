@@ -1,165 +1,87 @@
-"""Ridge regressions of the steps ahead, from the moments of windows."""
+"""Ridge regression, with the strength that leaving out one sample at a time finds, for numbers and for classes."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.nn.lag_table import same_phase
-
 Values = NDArray[np.float64]
 
-#: How much the size of standardised weights counts beside the mean squared error.
-PENALTIES = (1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0)
-#: Shares of the windows, in their order: what comes before one is learned from, what follows up to the next is judged.
-ORIGINS = (0.5, 0.75)
-#: Steps ahead that choose the setting, at most.
-CHOOSING_STEPS = 8
+#: How much weights weigh against errors, of features of deviation one.
+STRENGTHS = tuple(10.0**power for power in np.arange(-3.0, 5.1, 0.5))
+#: Directions of the features that are noise, by their share of the largest eigenvalue.
+LEAST_EIGENVALUE = 1e-10
+#: What scores of classes may be multiplied by before their softmax.
+SHARPNESS = tuple(np.geomspace(0.5, 32.0, 25))
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How a step is found.
-
-    Attributes:
-        anchor: what is added to the answer: the last value before the step that is so many steps' multiples before it
-            (the last one for 1); nothing for 0, where windows count from nought and else from their last value.
-        look_back: how many of the latest values are columns.
-        penalty: how much the size of standardised weights counts.
-    """
-
-    anchor: int
-    look_back: int
-    penalty: float
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums of products of columns, among each other and with the answer, and how many rows there are.
-
-    The last column is 1.
-    """
-
-    products: Values
-    answers: Values
-    squares: float
-
-    def __add__(self, other: Self) -> Moments:
-        return Moments(self.products + other.products, self.answers + other.answers, self.squares + other.squares)
-
-    def mapped(self, columns: Values, anchor: Values) -> Moments:
-        """With ``columns @ matrix`` in place of the columns, and the answer less ``columns @ anchor``."""
-        answers = self.answers - self.products @ anchor
-        squares = self.squares - 2 * anchor @ self.answers + anchor @ self.products @ anchor
-        return Moments(columns.T @ self.products @ columns, columns.T @ answers, float(squares))
-
-    def errors(self, weights: Values) -> float:
-        """The sum of squared errors of these weights."""
-        return float(self.squares - 2 * weights @ self.answers + weights @ self.products @ weights)
-
-    def solved(self, penalties: Sequence[float]) -> list[Values]:
-        """The weights of a ridge with each penalty; that of the last column is free."""
-        count = self.products[-1, -1]
-        if count < 1:
-            return [np.zeros(len(self.answers)) for _ in penalties]
-        mean, middle = self.products[-1, :-1] / count, self.answers[-1] / count
-        covariance = self.products[:-1, :-1] / count - np.outer(mean, mean)
-        deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-        scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
-        together = (self.answers[:-1] / count - mean * middle) * scale
-        values, vectors = np.linalg.eigh(covariance * np.outer(scale, scale))
-        projected = vectors.T @ together
-        found = []
-        for penalty in penalties:
-            weights = vectors @ (projected / (np.maximum(values, 0.0) + penalty)) * scale
-            found.append(np.append(weights, middle - weights @ mean))
-        return found
-
-
 class Ridge:
-    """Ridge regressions of each step ahead, the same for all variates.
+    """``y = x weight + bias``: ``weight`` ``(features, outputs)``, ``bias`` ``(outputs,)``.
 
-    Args:
-        windows: ``(windows, variates, time)``, in their order.
-        known: what is known of each step, ``(windows, horizon, features)``.
-        targets: ``(windows, horizon, variates)``, not a number where missing.
-        seasons: that may come again.
+    ``held_out`` ``(samples, outputs)`` is what the same strength gives each sample without having learned it.
     """
 
-    def __init__(self, windows: Values, known: Values, targets: Values, seasons: Sequence[int]) -> None:
-        self.windows, self.known, self.targets = windows, known, targets
-        self.length, self.horizon, self.features = windows.shape[-1], targets.shape[1], known.shape[-1]
-        self.seasons = [season for season in seasons if 1 < season <= self.length]
-        count = len(windows)
-        gap = min(self.horizon, count // 16)
-        cuts = [0, *(edge for share in ORIGINS for edge in (round(share * count), round(share * count) + gap)), count]
-        #: what is learned from, a gap, what is judged and then learned from, a gap, what is judged
-        self.segments = [slice(*ends) for ends in itertools.pairwise(cuts)]
-        self.whole = bool(np.isfinite(targets).all())
-        self._of_windows: dict[int, Values] = {}
+    weight: Values
+    bias: Values
+    held_out: Values
 
-    def weights(self) -> Values:
-        """``(horizon, time + features + 1)``: of a window, of what is known and of nothing, with the best setting."""
-        setting = self.setting()
-        found = np.empty((self.horizon, self.length + self.features + 1))
-        for step in range(self.horizon):
-            moments = self._moments(step, 0)
-            for segment in range(1, len(self.segments)):
-                moments += self._moments(step, segment)
-            columns, anchor = self._frame(step, setting.anchor, setting.look_back)
-            (weights,) = moments.mapped(columns, anchor).solved([setting.penalty])
-            found[step] = anchor + columns @ weights
-        return found
 
-    def setting(self) -> Setting:
-        """That with the least error after the origins."""
-        reach = {self.length, *(min(2 * season, self.length) for season in self.seasons), *self.seasons}
-        reach |= {max(self.length // 2, 1)}
-        pairs = list(itertools.product((*self.seasons, 1, 0), sorted(reach)))
-        errors = dict.fromkeys((Setting(*pair, penalty) for pair in pairs for penalty in PENALTIES), 0.0)
-        steps = np.unique(np.linspace(0, self.horizon - 1, CHOOSING_STEPS).astype(np.int64))
-        for step in steps:
-            learned, gap, first, _, last = (self._moments(int(step), one) for one in range(5))
-            for before, after in ((learned, first), (learned + gap + first, last)):
-                for anchor, look_back in pairs:
-                    columns, added = self._frame(int(step), anchor, look_back)
-                    judged = after.mapped(columns, added)
-                    solved = before.mapped(columns, added).solved(PENALTIES)
-                    for penalty, weights in zip(PENALTIES, solved, strict=True):
-                        errors[Setting(anchor, look_back, penalty)] += judged.errors(weights)
-        return min(errors, key=lambda setting: errors[setting])
+def ridge(features: NDArray[np.floating], targets: Values, strengths: Sequence[float] = STRENGTHS) -> Ridge:
+    """Minimise ``|y - x w - b|^2 + a |w|^2``, with the strength ``a`` that has the least error on samples left out.
 
-    def _frame(self, step: int, anchor: int, look_back: int) -> tuple[Values, Values]:
-        """The columns of a setting as sums of all columns, and the anchor of a step."""
-        size = self.length + self.features + 1
-        added = np.zeros(size)
-        columns = np.eye(size)[:, self.length - look_back :]
-        if anchor:
-            added[same_phase(self.length, anchor, self.horizon)[step]] = 1.0
-            columns[self.length - 1, :look_back] -= 1.0
-        return columns, added
+    The error of a sample that was left out is ``(y - y') / (1 - h)`` with its leverage ``h``, so one decomposition of
+    ``(samples, features)``, the shorter side of which counts, is all that is needed.
 
-    def _moments(self, step: int, segment: int) -> Moments:
-        rows = self.segments[segment]
-        windows, known, answers = self.windows[rows], self.known[rows, step], self.targets[rows, step]
-        there = np.isfinite(answers)
-        answers = np.where(there, answers, 0.0)
-        counts = there.sum(1).astype(np.float64)
-        if self.whole:
-            among = self._of_windows.get(segment)
-            if among is None:
-                flat = windows.reshape(-1, self.length)
-                among = self._of_windows[segment] = flat.T @ flat
-        else:
-            flat = windows[there]
-            among = flat.T @ flat
-        beside = np.concatenate([known, np.ones((len(known), 1))], axis=1)
-        across = np.einsum("nvt,nv->nt", windows, there.astype(np.float64)).T @ beside
-        products = np.block([[among, across], [across.T, (beside * counts[:, None]).T @ beside]])
-        with_answers = np.concatenate([np.einsum("nvt,nv->t", windows, answers), beside.T @ answers.sum(1)])
-        return Moments(products, with_answers, float(np.square(answers).sum()))
+    Source: Generalized Cross-Validation as a Method for Choosing a Good Ridge Parameter, Technometrics 21 (2), 1979,
+    whose exact form (PRESS) is taken.
+    """
+    middle, mean = features.mean(0, dtype=np.float64), targets.mean(0)
+    x, y = features - middle.astype(features.dtype), targets - mean
+    wide = x.shape[1] > len(x)
+    values, vectors = np.linalg.eigh((x @ x.T if wide else x.T @ x).astype(np.float64))
+    kept = values > LEAST_EIGENVALUE * max(values.max(), 1e-300)
+    values, vectors = values[kept], vectors[:, kept]
+    left = vectors if wide else x @ vectors / np.sqrt(values)
+    found = left.T @ y
+    best = None
+    for strength in strengths:
+        shares = values / (values + strength)
+        fitted = left @ (shares[:, None] * found)
+        leverage = 1 / len(x) + np.square(left) @ shares
+        errors = (y - fitted) / np.maximum(1 - leverage, 1e-9)[:, None]
+        loss = float(np.square(errors).sum())
+        if best is None or loss < best[0]:
+            best = loss, strength, targets - errors
+    assert best is not None
+    _, strength, held_out = best
+    inner = found / (values + strength)[:, None]
+    weight = x.T @ (left @ inner) if wide else vectors @ (np.sqrt(values)[:, None] * inner)
+    weight = weight.astype(np.float64)
+    return Ridge(weight, mean - middle @ weight, held_out)
+
+
+def ridge_classifier(features: NDArray[np.floating], labels: NDArray[np.int64], classes: int) -> tuple[Values, Values]:
+    """Weights ``(classes, features)`` and biases ``(classes,)`` whose softmax is the probability of each class.
+
+    A ridge learns 1 for the class of a sample and -1 for every other one; scores are multiplied by the number with the
+    least log loss on samples left out, of which one in ``samples + 2`` is taken to be wrong. A class without samples
+    has a bias that makes its probability nothing.
+    """
+    there, places = np.unique(labels, return_inverse=True)
+    signs = np.where(places[:, None] == np.arange(len(there)), 1.0, -1.0)
+    found = ridge(features, signs)
+    doubt = 1 / (len(labels) + 2)
+    wanted = np.where(signs > 0, 1 - doubt, doubt / max(len(there) - 1, 1))
+    losses = []
+    for sharpness in SHARPNESS:
+        scores = sharpness * found.held_out
+        scores = scores - scores.max(1, keepdims=True)
+        losses.append(-(wanted * (scores - np.log(np.exp(scores).sum(1, keepdims=True)))).sum())
+    sharpness = SHARPNESS[int(np.argmin(losses))]
+    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, -100.0)
+    weight[there], bias[there] = sharpness * found.weight.T, sharpness * found.bias
+    return weight, bias

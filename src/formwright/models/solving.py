@@ -12,18 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from formwright.batch import by_length, call
+from formwright.models.ridge import ridge, ridge_classifier
 from formwright.nn.taps import read_taps
 
 if TYPE_CHECKING:
     from formwright.candidates import Take
     from formwright.models.network import Network
 
+    Values = NDArray[np.float64]
+
 #: Samples that are looked at together.
 CHUNK = 64
 #: How much errors weigh against the size of the weights, the strongest regularisation first.
 STRENGTHS = (0.03, 0.3, 1.0, 4.0, 16.0)
 KERNEL_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
-#: With more features than samples: ten thousand features, each of which may weigh little.
+#: Samples that a ridge is found for; its time grows with their square. Beyond, of ten thousand features, each of which
+#: may weigh little.
+MOST_RIDGE = 3000
 ROCKET_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)
 #: Directions among centres that are noise, by their share of the largest one.
 LEAST_EIGENVALUE = 1e-6
@@ -42,12 +47,42 @@ def fit_head(model: Network, take: Take, seed: int) -> None:
 
 
 def fit_minirocket(model: Network, take: Take, seed: int) -> None:
-    """Find the thresholds of a chain that begins with :class:`~formwright.nn.minirocket.MiniRocket`, and its head."""
+    """Find the thresholds of a chain that begins with :class:`~formwright.nn.minirocket.MiniRocket`, and its head.
+
+    The head is a ridge classifier up to :data:`MOST_RIDGE` samples, and logistic regression beyond.
+    """
     network: Any = model
     head = network.head.linear
     inputs, labels = take(max(MOST_ROCKET_VALUES // head.in_features, 1))
     network.backbone.embed.find_thresholds(inputs, torch.Generator().manual_seed(seed))
-    _fit_head(head, _features(network, inputs), labels, seed, ROCKET_STRENGTHS)
+    features = _features(network, inputs)
+    if len(labels) > MOST_RIDGE:
+        _fit_head(head, features, labels, seed, ROCKET_STRENGTHS)
+        return
+    mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
+    _set_head(head, *ridge_classifier((features - mean) / deviation, labels, len(head.weight)), mean, deviation)
+
+
+def fit_ridge(model: Network, take: Take, seed: int) -> None:
+    """Find the linear head of a chain that gives numbers, by a ridge on standardised features."""
+    network: Any = model
+    inputs, numbers = take(max(MOST_VALUES // network.head.linear.in_features, 1))
+    _fit_ridge(network, inputs, numbers)
+
+
+def fit_minirocket_ridge(model: Network, take: Take, seed: int) -> None:
+    """As :func:`fit_minirocket`, for numbers: with a ridge."""
+    network: Any = model
+    inputs, numbers = take(MOST_RIDGE)
+    network.backbone.embed.find_thresholds(inputs, torch.Generator().manual_seed(seed))
+    _fit_ridge(network, inputs, numbers)
+
+
+def _fit_ridge(network: Any, inputs: Tensor, numbers: NDArray[Any]) -> None:
+    features = _features(network, inputs)
+    mean, deviation = features.mean(0), np.maximum(features.std(0), LEAST_DEVIATION)
+    found = ridge((features - mean) / deviation, numbers.astype(np.float64))
+    _set_head(network.head.linear, found.weight.T, found.bias, mean, deviation)
 
 
 def _fit_head(
@@ -58,7 +93,12 @@ def _fit_head(
     weight, bias = logistic_regression(standard, labels, len(head.weight), seed=seed, strengths=strengths)
     if back is not None:
         weight = weight @ back
-    weight /= deviation
+    _set_head(head, weight, bias, mean, deviation)
+
+
+def _set_head(head: Any, weight: Values, bias: Values, mean: Any, deviation: Any) -> None:
+    """Give a linear layer the weights that were found for standardised features."""
+    weight = weight / deviation
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias - weight @ mean))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formwright.models.ridge import Ridge
+from formwright.models.forecast_ridge import Ridge
 
 if TYPE_CHECKING:
     from formwright.candidates import Take

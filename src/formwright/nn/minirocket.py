@@ -22,6 +22,8 @@ LENGTH, HIGH = 9, 3
 KERNELS = math.comb(LENGTH, HIGH)
 #: Different dilations at most, and the variates that one kernel adds up at most.
 MOST_DILATIONS, MOST_VARIATES = 32, 9
+#: Series that are compared with thresholds together.
+ROWS = 8
 _GOLDEN = (1 + math.sqrt(5)) / 2
 
 
@@ -96,7 +98,8 @@ class MiniRocket(PlainFeatures):
         """What all kernels give with one of the dilations, zeros beyond the ends."""
         weight = self.kernels[:, None] * self.variates[number][:, :, None]
         dilation = self.dilations[number][0]
-        return F.conv1d(x, weight, dilation=dilation, padding=LENGTH // 2 * dilation)
+        # Convolutions may return time as the slowest axis in memory, and comparing that takes ten times as long.
+        return F.conv1d(x, weight, dilation=dilation, padding=LENGTH // 2 * dilation).contiguous()
 
     @torch.no_grad()
     def find_thresholds(self, series: Float[Tensor, "batch time variates"], generator: torch.Generator) -> None:
@@ -125,9 +128,21 @@ class MiniRocket(PlainFeatures):
             padded, whole = slice(number % 2, None, 2), slice(1 - number % 2, None, 2)
             inside = slice(reach, given.shape[-1] - reach) if given.shape[-1] > 2 * reach else slice(None)
             halves = [(given[:, padded, None], limits[padded]), (given[:, whole, None, inside], limits[whole])]
-            shares += [(values > limit).to(x.dtype).mean(-1).flatten(1) for values, limit in halves]
+            shares += [share_above(values, limit).flatten(1) for values, limit in halves]
             first += KERNELS * count
         return torch.cat(shares, 1)[:, None], context
+
+
+def share_above(values: Tensor, limits: Tensor) -> Tensor:
+    """The share of steps with more than limits: ``(batch, kernels, 1, time)`` and ``(kernels, counts, 1)``."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return (values > limits).to(values.dtype).mean(-1)
+    # A few rows at a time, and without a tensor of booleans in between: it takes a fifth of the time.
+    found = []
+    for rows in torch.split(values, ROWS):
+        above = rows.new_empty(*rows.shape[:2], limits.shape[1], rows.shape[-1])
+        found.append(torch.gt(rows, limits, out=above).mean(-1))
+    return torch.cat(found)
 
 
 def dilations(steps: int, per_kernel: int) -> list[tuple[int, int]]:

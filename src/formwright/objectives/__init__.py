@@ -11,6 +11,7 @@ from formwright.objectives.forecasting import ForecastDistillation, Forecasting
 from formwright.objectives.language import NextToken
 from formwright.objectives.nested import NestedTraining
 from formwright.objectives.objective import Objective, Outcome, Phase, means
+from formwright.objectives.regression import Regression
 from formwright.objectives.sets import SetPrediction
 from formwright.objectives.supernet import SandwichTraining
 from formwright.objectives.transcription import Transcription
@@ -30,6 +31,7 @@ __all__ = [
     "Objective",
     "Outcome",
     "Phase",
+    "Regression",
     "SandwichTraining",
     "SetPrediction",
     "Transcription",

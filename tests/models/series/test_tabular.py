@@ -15,7 +15,7 @@ from formwright.data.series import ColumnRoles, Series, arrange
 from formwright.data.series_batches import Windows
 from formwright.deployment.export import export_onnx
 from formwright.models import create_model, from_pretrained
-from formwright.models.ridge import Moments
+from formwright.models.forecast_ridge import Moments
 from formwright.models.solving_forecasts import tree_of
 from formwright.nn.boosted_trees import BoostedTrees
 from formwright.nn.forecast_heads import CovariateLinearHead

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,113 +10,36 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from formwright.data.labelled_series import Columns, drop_bad_rows, prepared, split_rows
-from formwright.data.series import Scaling
-from formwright.data.series_files import column_of
-from formwright.data.sheets import READERS, read_sheet
+from formwright.deployment.answers import append_answers
 from formwright.deployment.classes import Prediction, classify
-from formwright.deployment.inputs import AS_FOUND, InputOptions
-from formwright.deployment.preparation import PREPARATIONS, Preparation, Unanswered
+from formwright.deployment.preparation import PREPARATIONS, Answer
 from formwright.deployment.runtime import OnnxModel
-from formwright.errors import UserError
-from formwright.reporting import SILENT, Reporter
-
-BATCH = 256
+from formwright.deployment.series_tables import SeriesTablePreparation
 
 
 @PREPARATIONS.register("series-classification")
 @dataclass(frozen=True)
-class SeriesClassPreparation(Preparation):
-    """From a table of series to the model's input.
+class SeriesClassPreparation(SeriesTablePreparation):
+    """From a table of series to the model's input, and to classes.
 
-    Attributes:
-        columns: what a table calls things; its column of classes may be missing.
-        length: steps that every series is brought to.
-        scaling: of the variates.
-        labels: the classes, in the order of the model's outputs.
+    ``labels``: the classes, in the order of the model's outputs.
     """
 
     task: ClassVar[str] = "series-classification"
-    of: ClassVar[str] = "series"
-    suffixes: ClassVar[Collection[str]] = READERS
 
-    columns: Columns
-    length: int
-    scaling: Scaling
     labels: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        columns = self.columns
-        return {
-            "label_column": columns.label,
-            "value_columns": list(columns.values),
-            "series_column": columns.series,
-            "time_column": columns.time,
-            "length": self.length,
-            "mean": self.scaling.mean.tolist(),
-            "deviation": self.scaling.deviation.tolist(),
-            "labels": list(self.labels),
-        }
+        return {**super().record(), "labels": list(self.labels)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], folder: Path) -> Self:
-        return cls(
-            columns=Columns(
-                str(record["label_column"]),
-                tuple(map(str, record["value_columns"])),
-                record["series_column"],
-                record["time_column"],
-            ),
-            length=int(record["length"]),
-            scaling=Scaling(np.asarray(record["mean"], np.float64), np.asarray(record["deviation"], np.float64)),
-            labels=tuple(map(str, record["labels"])),
-        )
+        return cls(*cls.fields_of(record), labels=tuple(map(str, record["labels"])))
 
-    def inputs(self, raw: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
-        """``(series, length, variates)``, as the model takes them, of one array ``(steps, variates)`` per series."""
-        return np.stack([prepared(values, self.scaling, self.length) for values in raw])
+    def said(self, model: OnnxModel, rows: NDArray[np.float32], names: Sequence[str]) -> Iterator[Prediction]:
+        yield from classify(model, rows, names, self.labels, "series")
 
-    def predict(
-        self,
-        model: OnnxModel,
-        inputs: Sequence[str],
-        reporter: Reporter = SILENT,
-        how: InputOptions = AS_FOUND,
-    ) -> Iterator[Prediction | Unanswered]:
-        """The class of every series in the tables ``inputs``; last, what cannot be classified, and why.
-
-        Raises:
-            UserError: nothing at all can be classified; row and column are named.
-        """
-        answered, failed = 0, list[Unanswered]()
-        for file in inputs:
-            reporter.stage(f"Reading {Path(file).name}")
-            try:
-                raw, names, bad = self._read(file, reporter, how)
-            except UserError as error:
-                failed.append(Unanswered("file", str(file), str(error)))
-                continue
-            failed += [Unanswered("series", name, why) for name, why in bad.items()]
-            answered += len(raw)
-            for start in range(0, len(raw), BATCH):
-                rows = self.inputs(raw[start : start + BATCH])
-                yield from classify(model, rows, names[start : start + BATCH], self.labels)
-                reporter.progress(min((start + BATCH) / len(raw), 1.0), f"{len(raw):,} series")
-        if failed and not answered:
-            raise UserError(failed[0].reason)
-        yield from failed
-
-    def _read(
-        self, file: str, reporter: Reporter, how: InputOptions
-    ) -> tuple[list[NDArray[np.float64]], list[str], dict[str, str]]:
-        keep = (self.columns.series, self.columns.time, *self.columns.values)
-        sheet = read_sheet(file, encoding=how.encoding, skip_bad=how.skip_bad, keep=keep)
-        needed = [*self.columns.values, *(name for name in (self.columns.series, self.columns.time) if name)]
-        for name in needed:
-            column_of(sheet.frame, name, "the model")
-        if how.skip_bad:
-            drop_bad_rows(sheet, self.columns)
-        found = split_rows(sheet, self.columns)
-        for note in sheet.notes:
-            reporter.note(note)
-        return found
+    def append(self, path: Path, answers: Sequence[Answer]) -> int:
+        columns = ("series", "class", "probability")
+        rows = [(one.file, one.label, f"{one.probability:.6g}") for one in answers if isinstance(one, Prediction)]
+        return append_answers(path, columns, rows)

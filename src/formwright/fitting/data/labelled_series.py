@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from formwright.data.labelled_series import LabelledSeries, labelled_series, read_labelled_series
 from formwright.data.samples import control_charts
+from formwright.data.series_files import mostly_numbers
+from formwright.data.sheets import READERS, read_sheet
 from formwright.deployment.preparations.series_classification import SeriesClassPreparation
 from formwright.fitting.kind import DATA, ENCODING, PARTS, Answers, ClassifiedData, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
@@ -61,6 +63,16 @@ class ClassifiedSeries(ClassifiedData):
         return None  # a table of numbers with a column of classes may be anything: the task is to be named
 
     @classmethod
+    def recognise_by(cls, path: Path, options: Mapping[str, Any]) -> str | None:
+        label = options.get("label_column")
+        if label is None or not path.is_file() or path.suffix.lower() not in READERS:
+            return None
+        frame = read_sheet(path, encoding=options.get("encoding"), skip_bad=True, keep=(label,)).frame
+        others = [name for name in frame.columns if name != label]
+        numbers = sum(mostly_numbers(frame[name]) for name in others)
+        return "a table of numbers with a class" if label in frame and numbers > len(others) / 2 else None
+
+    @classmethod
     def read(cls, path: Path | None, how: Reading) -> Self:
         if path is None:
             source = "six kinds of control charts, generated"
@@ -76,6 +88,11 @@ class ClassifiedSeries(ClassifiedData):
 
         inputs = np.concatenate([self.inputs[part] for part in parts])
         return ArrayBatches(inputs, self.targets(parts, answers), batch_size=batch_size, seed=seed)
+
+    def batches_of(self, inputs: NDArray[Any], targets: NDArray[Any], batch_size: int, *, seed: int) -> ArrayBatches:
+        from formwright.data.array_batches import ArrayBatches
+
+        return ArrayBatches(inputs, targets, batch_size=batch_size, seed=seed)
 
     def evaluation_batches(
         self, part: str, *, batch_size: int | None = None, most: int | None = None

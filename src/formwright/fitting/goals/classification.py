@@ -98,11 +98,16 @@ class ClassificationGoal(Goal[ClassifiedData]):
         if self.metric is not BALANCED_ACCURACY:
             return super().score(run, part, most=most)
         batches = [
-            (run(batch.inputs).argmax(1), batch.targets.numpy())
-            for batch in self.data.evaluation_batches(part, most=most)
+            (run(batch.inputs), batch.targets.numpy()) for batch in self.data.evaluation_batches(part, most=most)
         ]
-        answers, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        return float(np.mean([(answers[labels == one] == one).mean() for one in np.unique(labels)]))
+        outputs, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        return self.scored(outputs, labels)
+
+    def scored(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> float:
+        if self.metric is not BALANCED_ACCURACY:
+            return super().scored(outputs, targets)
+        right = outputs.argmax(1) == targets
+        return float(np.mean([right[targets == one].mean() for one in np.unique(targets)]))
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
         probabilities = softmax(np.concatenate([run(batch.inputs) for batch in self.data.evaluation_batches("test")]))

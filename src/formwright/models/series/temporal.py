@@ -11,6 +11,7 @@ Series is Worth 64 Words, arXiv 2211.14730; convolutional mixing: MetaFormer Bas
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -157,7 +158,7 @@ _CLASSIFIER: Mapping[str, Any] = {
 
 def _classifier(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *, positions: bool = True) -> ChainSpec:
     """Some 32 overlapping patches of each series."""
-    return patch_classifier(
+    made = patch_classifier(
         dim=width,
         depth=depth,
         mixer=mixer,
@@ -167,23 +168,28 @@ def _classifier(shape: LabelledShape, width: int, depth: int, mixer: PartSpec, *
         length=shape.length,
         variates=shape.variates,
     )
+    return dataclasses.replace(made, task=shape.task)
 
 
 @candidate("series-classification", "patch-convolutions", order=10, **_CLASSIFIER)
+@candidate("series-regression", "patch-convolutions", order=10, **_CLASSIFIER)
 def _convolutional(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _classifier(shape, width, depth, part("depthwise_convolution", kernel=7), positions=False)
 
 
 @candidate("series-classification", "patch-attention", order=20, plain="plain Transformer", **_CLASSIFIER)
+@candidate("series-regression", "patch-attention", order=20, plain="plain Transformer", **_CLASSIFIER)
 def _attending(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _classifier(shape, width, depth, part("attention", heads=max(width // 16, 1), qkv_bias=True))
 
 
 @candidate("series-classification", "patch-flow", order=30, **_CLASSIFIER)
+@candidate("series-regression", "patch-flow", order=30, **_CLASSIFIER)
 def _flowing(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _classifier(shape, width, depth, part("flow_attention", heads=max(width // 16, 1)))
 
 
 @candidate("series-classification", "patch-pooling", order=40, **_CLASSIFIER)
+@candidate("series-regression", "patch-pooling", order=40, **_CLASSIFIER)
 def _pooling(shape: LabelledShape, width: int, depth: int) -> ChainSpec:
     return _classifier(shape, width, depth, part("pooling"))

@@ -1,0 +1,85 @@
+"""Scores by cross-validation where samples are few: what is chosen by six validation samples is chosen by chance.
+
+The training and the validation part together are dealt into :data:`FOLDS` folds, classes (or large and small numbers)
+evenly and copies of a sample together. A candidate learns anew without each fold and answers for it, so that its score
+rests on every sample once; where these are few, they are dealt several times and the scores are averaged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from formwright.data.splits import content_digests
+from formwright.fitting.bench import Bench
+from formwright.fitting.fitted import solved
+from formwright.fitting.kind import PARTS
+from formwright.fitting.records import FoldScore, Trial
+from formwright.fitting.refits import trained_anew
+from formwright.models import Network
+from formwright.training.evaluation import runner
+from formwright.training.recipe import Recipe
+
+FOLDS = 5
+#: Samples are dealt again until there are about so many answers, so many times at most.
+ANSWERS, MOST_DEALS = 200, 3
+#: Samples that are asked about together.
+CHUNK = 256
+
+
+def deal(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> NDArray[np.int64]:
+    """The fold of each sample, 0 to ``FOLDS - 1``: similar targets are spread, samples of a group stay together."""
+    random = np.random.default_rng(seed)
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    order = random.permutation(len(first))
+    order = order[np.argsort(targets.reshape(len(targets), -1)[first[order], 0], kind="stable")]
+    fold_of = np.empty(len(first), np.int64)
+    fold_of[order] = np.concatenate([random.permutation(FOLDS) for _ in range(0, len(order), FOLDS)])[: len(order)]
+    return np.asarray(fold_of[group])
+
+
+def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping[str, Any] | None) -> FoldScore | None:
+    """The score of a candidate on folds in some ``seconds``; none if there is no time for all folds.
+
+    A simple competitor is solved anew. A network is trained anew, for as many steps as led to its kept weights.
+
+    Args:
+        attempts: the fact ``attempts`` of the run, if there is one.
+    """
+    data, began = bench.task.data, time.monotonic()
+    inputs, targets = data.some(PARTS[:2], sum(data.samples_of.values()))
+    rows = np.ascontiguousarray(inputs.numpy())
+    groups = content_digests(rows.reshape(len(rows), -1).view(np.uint8))
+
+    def learned(chosen: NDArray[np.int64], number: int, end: float) -> Network | None:
+        if trial.fitted:
+            return solved(bench, trial, lambda most: (inputs[chosen], targets[chosen]))
+        batches = data.batches_of(rows[chosen], targets[chosen], Recipe(**trial.recipe).batch_size, seed=number)
+        return None if batches is None else trained_anew(bench, trial, batches, attempts, end)
+
+    scores: list[float] = []
+    deals = min(MOST_DEALS, -(-ANSWERS // len(targets)))
+    for dealt in range(deals):
+        fold_of, outputs = deal(targets, groups, bench.seed + dealt), list[Any]()
+        for fold in range(FOLDS):
+            started = time.monotonic()
+            model = learned(np.flatnonzero(fold_of != fold), FOLDS * dealt + fold, began + seconds)
+            if model is None:
+                break
+            outputs += map(runner(model), torch.split(inputs[fold_of == fold], CHUNK))
+            bench.progress((FOLDS * dealt + fold + 1) / (FOLDS * deals), f"{trial.name}: folds")
+            now = time.monotonic()
+            if now + (FOLDS - fold - 1) * (now - started) > began + seconds:
+                break
+        else:
+            scores.append(bench.task.goal.scored(np.concatenate(outputs), targets[np.argsort(fold_of, kind="stable")]))
+            continue
+        break
+    if not scores:
+        return None
+    return FoldScore(float(np.mean(scores)), len(targets), FOLDS, len(scores), time.monotonic() - began)
