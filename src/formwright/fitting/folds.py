@@ -26,6 +26,8 @@ from formwright.training.evaluation import runner
 from formwright.training.recipe import Recipe
 
 FOLDS = 5
+#: Folds that say enough where there is no time for all.
+LEAST_FOLDS = 2
 #: Samples are dealt again until there are about so many answers, so many times at most.
 ANSWERS, MOST_DEALS = 200, 3
 #: Samples that are asked about together.
@@ -44,7 +46,7 @@ def deal(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> NDArray[np.i
 
 
 def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping[str, Any] | None) -> FoldScore | None:
-    """The score of a candidate on folds in some ``seconds``; none if there is no time for all folds.
+    """The score of a candidate on folds in some ``seconds``: on as many as there is time for, none if that is one.
 
     A simple competitor is solved anew. A network is trained anew, for as many steps as led to its kept weights.
 
@@ -62,24 +64,30 @@ def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping
         batches = data.batches_of(rows[chosen], targets[chosen], Recipe(**trial.recipe).batch_size, seed=number)
         return None if batches is None else trained_anew(bench, trial, batches, attempts, end)
 
-    scores: list[float] = []
-    deals = min(MOST_DEALS, -(-ANSWERS // len(targets)))
-    for dealt in range(deals):
-        fold_of, outputs = deal(targets, groups, bench.seed + dealt), list[Any]()
+    def answered(fold_of: NDArray[np.int64], dealt: int, least: int) -> tuple[float, int, int] | None:
+        """The score on the folds of a deal, the samples and the folds; none if there is no time for so many folds."""
+        outputs, asked = list[NDArray[Any]](), list[NDArray[Any]]()
         for fold in range(FOLDS):
             started = time.monotonic()
             model = learned(np.flatnonzero(fold_of != fold), FOLDS * dealt + fold, began + seconds)
             if model is None:
                 break
             outputs += map(runner(model), torch.split(inputs[fold_of == fold], CHUNK))
+            asked.append(targets[fold_of == fold])
             bench.progress((FOLDS * dealt + fold + 1) / (FOLDS * deals), f"{trial.name}: folds")
             now = time.monotonic()
-            if now + (FOLDS - fold - 1) * (now - started) > began + seconds:
+            if now + max(least - fold - 1, 1) * (now - started) > began + seconds:
                 break
-        else:
-            scores.append(bench.task.goal.scored(np.concatenate(outputs), targets[np.argsort(fold_of, kind="stable")]))
-            continue
-        break
-    if not scores:
+        if len(asked) < least:
+            return None
+        return bench.task.goal.scored(np.concatenate(outputs), np.concatenate(asked)), sum(map(len, asked)), len(asked)
+
+    deals = min(MOST_DEALS, -(-ANSWERS // len(targets)))
+    found = [answered(deal(targets, groups, bench.seed), 0, LEAST_FOLDS)]
+    while len(found) < deals and found[-1] is not None and found[-1][2] == FOLDS:
+        found.append(answered(deal(targets, groups, bench.seed + len(found)), len(found), FOLDS))
+    whole = [one for one in found if one is not None]
+    if not whole:
         return None
-    return FoldScore(float(np.mean(scores)), len(targets), FOLDS, len(scores), time.monotonic() - began)
+    score = float(np.mean([one[0] for one in whole]))
+    return FoldScore(score, whole[0][1], whole[0][2], len(whole), time.monotonic() - began)
