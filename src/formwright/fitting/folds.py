@@ -26,8 +26,8 @@ from formwright.training.evaluation import runner
 from formwright.training.recipe import Recipe
 
 FOLDS = 5
-#: Folds that say enough where there is no time for all.
-LEAST_FOLDS = 2
+#: Answers that say enough where there is no time for all folds.
+FEWEST_ANSWERS = 100
 #: Samples are dealt again until there are about so many answers, so many times at most.
 ANSWERS, MOST_DEALS = 200, 3
 #: Samples that are asked about together.
@@ -46,7 +46,8 @@ def deal(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> NDArray[np.i
 
 
 def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping[str, Any] | None) -> FoldScore | None:
-    """The score of a candidate on folds in some ``seconds``: on as many as there is time for, none if that is one.
+    """The score of a candidate on folds in some ``seconds``: on as many as there is time for, if that gives
+    :data:`FEWEST_ANSWERS` or all folds are done; otherwise none.
 
     A simple competitor is solved anew. A network is trained anew, for as many steps as led to its kept weights.
 
@@ -83,7 +84,8 @@ def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping
         return bench.task.goal.scored(np.concatenate(outputs), np.concatenate(asked)), sum(map(len, asked)), len(asked)
 
     deals = min(MOST_DEALS, -(-ANSWERS // len(targets)))
-    found = [answered(deal(targets, groups, bench.seed), 0, LEAST_FOLDS)]
+    least = min(FOLDS, -(-FEWEST_ANSWERS * FOLDS // len(targets)))
+    found = [answered(deal(targets, groups, bench.seed), 0, least)]
     while len(found) < deals and found[-1] is not None and found[-1][2] == FOLDS:
         found.append(answered(deal(targets, groups, bench.seed + len(found)), len(found), FOLDS))
     whole = [one for one in found if one is not None]

@@ -29,7 +29,7 @@ FIT_SHARE = 0.06
 #: How many times the seconds of a rung a candidate may have that makes few steps in it.
 MORE_SECONDS = 3.0
 #: Of the same time, how long all of them may learn folds of few samples, and of the winner's how long that may.
-FOLDS_SHARE, WINNERS_FOLDS_SHARE = 0.35, 0.4
+FOLDS_SHARE, WINNERS_FOLDS_SHARE = 0.5, 0.4
 
 
 def race(session: Session, seconds: float) -> None:
