@@ -37,7 +37,7 @@ docs: $(STAMP)  ## the site, in docs/site: guides, how-tos, reference, and the c
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/python -m website.pages build/website
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file website/mkdocs.yml
-	@echo "open docs/site/index.html"
+	@echo "docs/site/index.html; with search: $(PYTHON) -m http.server --directory docs/site"
 
 clean:
 	rm -rf $(VENV) runs build/website docs/site

@@ -17,7 +17,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const row of rows) {
       const fits =
         wanted.every((word) => texts.get(row).includes(word)) &&
-        (!task.value || row.dataset.task.split(" ").includes(task.value)) &&
+        (!task.value || row.dataset.task.split(" ").some((name) => name === task.value || name === "any")) &&
         (!mechanism.value || row.dataset.mechanism.split(" ").includes(mechanism.value)) &&
         (!rung.value || reached(row.dataset.rung, rung.value));
       row.hidden = !fits;
