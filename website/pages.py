@@ -138,7 +138,9 @@ def catalog_pages() -> dict[str, str]:
             recorded=read_results()[0].get(card.id),
             models=[one for one in models if card.family is not None and one.family == card.family],
             guides={
-                name: text.partition("\n")[0].removeprefix("# ") for name, text in guides.items() if f"`{card.id}`" in text
+                name: text.partition("\n")[0].removeprefix("# ")
+                for name, text in guides.items()
+                if f"`{card.id}`" in text
             },
         )
     return pages

@@ -111,15 +111,55 @@ def test_pages_ask_nobody_else_fit_the_screen_and_do_not_complain(
     assert not browser.complaints
 
 
+#: Texts whose colour stands out from what is behind it by less than 4.5 to 1, or 3 to 1 where they are large.
+FAINT = """(() => {
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const over = ([r, g, b, a = 1], under) => [r, g, b].map((value, i) => a * value + (1 - a) * under[i]);
+  const light = (colour) => colour.map((value) => value / 255)
+    .map((value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (node) => node ? over(parts(getComputedStyle(node).backgroundColor), ground(node.parentElement))
+    : [255, 255, 255];
+  const faint = [];
+  for (const node of document.querySelectorAll("article *")) {
+    const text = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    if (!text || !node.offsetParent || node.closest(".headerlink, option, pre")) continue;
+    const style = getComputedStyle(node), behind = ground(node);
+    const [dark, bright] = [light(over(parts(style.color), behind)), light(behind)].sort((a, b) => a - b);
+    if ((bright + 0.05) / (dark + 0.05) < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5))
+      faint.push(node.tagName + "." + node.className + ": " + node.textContent.slice(0, 40));
+  }
+  return [...new Set(faint)];
+})()"""
+#: Headings that are more than one level below the one before.
+JUMPS = """[...document.querySelectorAll("article :is(h1, h2, h3, h4)")].map((node) => +node.tagName[1])
+  .filter((level, i, levels) => i && level > levels[i - 1] + 1)"""
+
+
+@pytest.mark.parametrize("page", ["index.html", "catalog/index.html", "catalog/pre-rmsnorm.html"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_and_headings_are_in_order(browser: Browser, address: str, page: str, scheme: str) -> None:
+    browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.open(f"{address}/{page}")
+    assert browser.ask("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
+    assert browser.ask(FAINT) == []
+    assert browser.ask(JUMPS) == []
+    unnamed = "[...document.querySelectorAll('article input, article select')].filter((field) => !field.labels.length)"
+    assert browser.ask(f"{unnamed}.length") == 0
+
+
 def test_the_search_finds_a_card(browser: Browser, address: str) -> None:
     browser.open(f"{address}/index.html")
     browser.ask("document.querySelector('.md-search__input').focus()")
     browser.type("MemoryFormer")
     browser.wait("!!document.querySelector('.md-search-result__link')")
-    browser.wait("[...document.querySelectorAll('.md-search-result__link')].some(a => a.href.includes('/memoryformer.html'))")
+    browser.wait(
+        "[...document.querySelectorAll('.md-search-result__link')].some(a => a.href.includes('/memoryformer.html'))"
+    )
 
 
-SHOWN = "[...document.querySelectorAll('.fw-list > li')].filter(row => row.offsetParent).map(row => row.querySelector('a').getAttribute('href'))"
+SHOWN = """[...document.querySelectorAll('.fw-list > li')].filter((row) => row.offsetParent)
+  .map((row) => row.querySelector('a').getAttribute('href'))"""
 
 
 def test_a_filter_narrows_as_the_command_does(browser: Browser, address: str) -> None:
