@@ -12,6 +12,9 @@ arxiv: "2101.00001"
 year: 2021
 kind: [model]
 tasks: [image-classification]
+mechanisms: [attention]
+use_when: Threads are there.
+avoid_when: They are not.
 module: formwright.models.vision.vit
 family: vit
 authors_code: someone/weaver
@@ -44,6 +47,8 @@ def test_what_is_not_built_says_so_and_nothing_else() -> None:
         (("kind: [model]", "kind: [toy]"), r"at kind\.0"),
         (("claims: [parameters]", "claims: []"), "what is built .* has claims"),
         (("module: formwright.models.vision.vit\n", ""), "what is not built .* has no claims and no family"),
+        (("use_when: Threads are there.\n", ""), "at use_when, field required"),
+        (("mechanisms: [attention]", "mechanisms: []"), "at mechanisms"),
         (("2101.00001", "2101.1"), "at arxiv"),
         (("id: weaver", "id: spinner"), "is about 'spinner'; file and id must have the same name"),
         (("kind: [model]", "kind: [model"), r"The card weaver\.yaml is not YAML"),

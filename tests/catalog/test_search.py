@@ -84,7 +84,7 @@ def test_long_inputs_get_linear_time_and_short_ones_keep_attention() -> None:
 
 def test_every_rule_has_systems_for_a_common_task_and_something_is_always_advised() -> None:
     for rule in (*RULES, PLAIN):
-        assert any(rule.candidates(task) for task in ("image-classification", "language-modelling"))
+        assert any(rule.candidates(task) for task in ("image-classification", "audio-classification"))
     assert [one.rule for one in recommend(Need("music", train_size=10**6))] == [PLAIN]
     with pytest.raises(UserError, match="--length is 0"):
         Need("music", length=0)

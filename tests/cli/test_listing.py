@@ -59,7 +59,7 @@ def test_models_of_other_packages_are_listed_too(tmp_path: Path) -> None:
     )
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
     assert list(rows)[-1] == "weaver_s12"
-    assert rows["weaver_s12"][1:3] == ["2.31k", "weaving"] or rows["weaver_s12"][2] == "weaving"
+    assert rows["weaver_s12"][1:] == ["weaving", "weaver"]
     assert rows["poolformer_s12"][1:] == ["image-classification", "poolformer", "2021"]
 
 

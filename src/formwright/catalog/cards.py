@@ -52,7 +52,7 @@ class Card(BaseModel):
     kind: tuple[Literal["model", "study", "runtime", "survey", "baseline", "tool"], ...] = Field(min_length=1)
     #: Of :data:`~formwright.catalog.vocabulary.TASKS` and :data:`~formwright.catalog.vocabulary.MECHANISMS`.
     tasks: tuple[str, ...] = Field(min_length=1)
-    mechanisms: tuple[str, ...] = ()
+    mechanisms: tuple[str, ...] = Field(min_length=1)
     cost: Cost | None = None
     #: The module that it lives in, and the family that it registers its models under, if it has models.
     module: str | None = Field(default=None, pattern=r"^formwright(\.[a-z_0-9]+)+$")
@@ -64,8 +64,8 @@ class Card(BaseModel):
     licence: str
     #: What it is, in a few sentences: what is mixed how, what is gained, at what price.
     summary: str
-    use_when: str = ""
-    avoid_when: str = ""
+    use_when: str = Field(min_length=1)
+    avoid_when: str = Field(min_length=1)
     published: tuple[Published, ...] = Field(default=(), max_length=4)
     #: Where paper and code differ and which is followed, and what else a reader should know.
     notes: tuple[str, ...] = ()

@@ -19,8 +19,6 @@ from formwright.errors import UserError
 from formwright.models import MODELS
 from formwright.nn.parts import PARTS
 
-#: Whether every card has mechanisms, a sentence on when to use it and one on when not, and tasks of the vocabulary.
-COMPLETE = False
 #: Folders whose Markdown is not ours.
 SKIPPED = {".git", ".venv", "build", "dist", "node_modules", "runs"}
 _ARXIV = re.compile(r"\barXiv\s+(\d{4}\.\d{4,5})\b")
@@ -51,17 +49,14 @@ def _unknown_papers(cards: Iterable[Card]) -> Iterator[str]:
 
 
 def _check_words(card: Card) -> Iterator[str]:
-    """Tags that are not in the vocabulary, and fields that every card has."""
+    """Tags that are not in the vocabulary."""
     for field, words in (("tasks", TASKS), ("mechanisms", MECHANISMS)):
         tags: tuple[str, ...] = getattr(card, field)
-        for tag in tags if COMPLETE or card.mechanisms else ():
+        for tag in tags:
             if tag not in words:
                 near = difflib.get_close_matches(tag, words, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
                 yield f"The card {card.id} has {tag!r} among its {field}, which vocabulary.py does not know{hint}"
-    for field in ("mechanisms", "use_when", "avoid_when"):
-        if COMPLETE and not getattr(card, field):
-            yield f"The card {card.id} lacks {field}."
 
 
 def _check_card(card: Card) -> Iterator[str]:
