@@ -6,7 +6,9 @@ index with filters, a page per card, what was measured, and licences.
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
 import shutil
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+import formwright
 from formwright.catalog.cards import read_cards
 from formwright.catalog.claim import RUNGS
 from formwright.catalog.results import read_results
@@ -56,6 +59,8 @@ def write_pages(out: Path) -> list[Path]:
         elif path.is_file():
             shutil.copyfile(path, target)
     shutil.copytree(HERE / "assets", out / "assets")
+    for name, text in reference_pages().items():
+        (out / "reference" / name).write_text(text, encoding="utf-8")
     for name, text in catalog_pages().items():
         (out / "catalog").mkdir(exist_ok=True)
         (out / "catalog" / name).write_text(text, encoding="utf-8")
@@ -102,6 +107,33 @@ def translated(text: str, source: str, places: Mapping[str, str]) -> str:
 
 def _card_link(match: re.Match[str]) -> str:
     return f"[{match[0]}](../catalog/{match[1]}.md)" if match[1] in read_cards() else match[0]
+
+
+def reference_pages() -> dict[str, str]:
+    """Name and Markdown of the pages that are made of docstrings; MkDocs replaces the lines with ``:::``."""
+    public = [f"{formwright._PUBLIC[name]}.{name}" for name in sorted(formwright._PUBLIC, key=str.lower)]
+    pages = {
+        "python.md": ("In Python", "What `import formwright` offers.", public),
+        "token-mixers.md": (
+            "Token mixers",
+            "Parts that mix tokens, `(batch, *grid, channels)` to the same; build them by name with `build_part`.",
+            _modules("formwright.nn.token_mixers"),
+        ),
+        "functional.md": (
+            "Functions",
+            "The mathematics of the parts, as functions without weights.",
+            _modules("formwright.nn.functional"),
+        ),
+    }
+    return {
+        name: f"# {title}\n\n{lead}\n\n" + "\n\n".join(f"::: {one}" for one in objects) + "\n"
+        for name, (title, lead, objects) in pages.items()
+    }
+
+
+def _modules(package: str) -> list[str]:
+    path = importlib.import_module(package).__path__
+    return sorted(f"{package}.{module.name}" for module in pkgutil.iter_modules(path))
 
 
 def catalog_pages() -> dict[str, str]:

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+import formwright
 from formwright.catalog.cards import read_cards
 from formwright.catalog.search import Filters, search
 from tests.website.browser import PROGRAM, Browser
@@ -27,12 +28,14 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site as MkDocs builds it; every warning is an error."""
-    if importlib.util.find_spec("material") is None:
-        pytest.skip("MkDocs Material is not installed")
+    if not all(map(importlib.util.find_spec, ("material", "mkdocstrings_handlers"))):
+        pytest.skip("MkDocs Material and mkdocstrings are not installed")
     folder = tmp_path_factory.mktemp("site")
     pages.write_pages(folder / "pages")
     settings = (ROOT / "website/mkdocs.yml").read_text()
     settings = settings.replace("../build/website", "pages").replace("../docs/site", "html")
+    for name in ("hooks.py", "docstrings.py", "../src"):
+        settings = settings.replace(f"[{name}]", f"[{(ROOT / 'website' / name).resolve()}]")
     (folder / "mkdocs.yml").write_text(settings)
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(folder / "mkdocs.yml")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -197,6 +200,12 @@ def test_links_to_what_is_no_page_become_text() -> None:
 def test_guides_lead_to_cards() -> None:
     turned = pages.translated("`mamba` or `flattened`", "docs/guides/g.md", {"docs/guides/g.md": "guides/g.md"})
     assert turned == "[`mamba`](../catalog/mamba.md) or `flattened`"
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    text = (site / "reference/python.html").read_text(encoding="utf-8")
+    assert not [name for name, home in formwright._PUBLIC.items() if f'id="{home}.{name}"' not in text]
+    assert not re.search(r":(?:func|class|meth|data|attr|mod):|<p>&gt;&gt;&gt;", text)
 
 
 def test_a_card_says_what_was_recorded_and_what_was_not() -> None:
