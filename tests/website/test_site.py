@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -214,3 +215,13 @@ def test_a_card_says_what_was_recorded_and_what_was_not() -> None:
     assert "formwright verify" not in written["tnt.md"]
     assert "Not built here yet." in written["tnt.md"]
     assert "<thing>" not in pages._markdown("a <thing> of `code` and *stars*")
+
+
+def test_stale_results_are_no_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = pages.entries()
+    stale = [replace(entry, standing=replace(entry.standing, stale=True)) for entry in fresh]
+    monkeypatch.setattr(pages, "entries", lambda: stale)
+    index = pages.catalog_pages()["index.md"]
+    assert {entry.standing.rung for entry in fresh} > {"equal"}
+    assert set(re.findall('data-rung="([a-z]+)"', index)) == {"stale", "none", "guide"}
+    assert "equal (stale)" in index
