@@ -21,8 +21,8 @@ test-all: $(STAMP)  ## with the further cases that the default suite leaves out,
 	$(BIN)/python -m pytest -n auto --dist loadfile --thorough $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types, links and cards
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks website
+	$(BIN)/ruff check src tests benchmarks website
 	$(BIN)/mypy
 	$(BIN)/python -m formwright.catalog.check
 
@@ -33,8 +33,11 @@ bench: $(STAMP)  ## side by side with other libraries, ratios in one run
 	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.series
 
-docs: $(STAMP)  ## the catalogue and the guides as pages in docs/site
-	$(BIN)/python -m formwright.catalog.site docs/site
+docs: $(STAMP)  ## the site, in docs/site: guides, how-tos, reference, and the catalogue with a page per card
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m website.pages build/website
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file website/mkdocs.yml
+	@echo "docs/site/index.html; with search: $(PYTHON) -m http.server --directory docs/site"
 
 clean:
-	rm -rf $(VENV) runs docs/site
+	rm -rf $(VENV) runs build/website docs/site

@@ -16,7 +16,9 @@ from formwright.cli.app import app
 from formwright.fitting import records
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")] if "site" not in path.parts)
+PAGES = sorted(
+    path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")] if "site" not in path.relative_to(ROOT).parts
+)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
