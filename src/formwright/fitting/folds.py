@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,8 @@ def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping
         batches = data.batches_of(rows[chosen], targets[chosen], Recipe(**trial.recipe).batch_size, seed=number)
         return None if batches is None else trained_anew(bench, trial, batches, attempts, end)
 
-    def answered(fold_of: NDArray[np.int64], dealt: int, least: int) -> tuple[float, int, int] | None:
-        """The score on the folds of a deal, the samples and the folds; none if there is no time for so many folds."""
+    def answered(fold_of: NDArray[np.int64], dealt: int, least: int) -> FoldScore | None:
+        """The score on the folds of a deal; none if there is no time for so many folds."""
         outputs, asked = list[NDArray[Any]](), list[NDArray[Any]]()
         for fold in range(FOLDS):
             started = time.monotonic()
@@ -81,15 +82,22 @@ def score_by_folds(bench: Bench, trial: Trial, seconds: float, attempts: Mapping
                 break
         if len(asked) < least:
             return None
-        return bench.task.goal.scored(np.concatenate(outputs), np.concatenate(asked)), sum(map(len, asked)), len(asked)
+        said, goal = (np.concatenate(outputs), np.concatenate(asked)), bench.task.goal
+        return FoldScore(goal.scored(*said), len(said[1]), len(asked), loss=goal.loss(*said))
 
     deals = min(MOST_DEALS, -(-ANSWERS // len(targets)))
     least = min(FOLDS, -(-FEWEST_ANSWERS * FOLDS // len(targets)))
     found = [answered(deal(targets, groups, bench.seed), 0, least)]
-    while len(found) < deals and found[-1] is not None and found[-1][2] == FOLDS:
+    while len(found) < deals and found[-1] is not None and found[-1].folds == FOLDS:
         found.append(answered(deal(targets, groups, bench.seed + len(found)), len(found), FOLDS))
     whole = [one for one in found if one is not None]
     if not whole:
         return None
-    score = float(np.mean([one[0] for one in whole]))
-    return FoldScore(score, whole[0][1], whole[0][2], len(whole), time.monotonic() - began)
+    losses = [one.loss for one in whole if one.loss is not None]
+    return replace(
+        whole[0],
+        score=float(np.mean([one.score for one in whole])),
+        deals=len(whole),
+        seconds=time.monotonic() - began,
+        loss=float(np.mean(losses)) if losses else None,
+    )

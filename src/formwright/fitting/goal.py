@@ -160,6 +160,10 @@ class Goal(ABC, Generic[D]):
         total, count = self.counted(outputs, targets)
         return self.metric.score(total / count)
 
+    def loss(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> float | None:
+        """What tells answers of equal scores apart, less is better: the log loss of classes; none if nothing does."""
+        return None
+
     def least(self, run: Run, part: str) -> float:
         """What a score on a few samples is worth: it less its standard error, ``deviation / sqrt(n)``.
 

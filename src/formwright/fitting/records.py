@@ -39,13 +39,17 @@ class CurvePoint:
 
 @dataclass
 class FoldScore:
-    """What a candidate has by cross-validation: the mean score over ``deals`` times ``folds`` folds of the samples."""
+    """What a candidate has by cross-validation: the mean score over ``deals`` times ``folds`` folds of the samples.
+
+    ``loss`` is :meth:`~formwright.fitting.goal.Goal.loss` of the same answers, where the goal has one.
+    """
 
     score: float
     samples: int
     folds: int
     deals: int = 1
     seconds: float = 0.0
+    loss: float | None = None
 
 
 @dataclass

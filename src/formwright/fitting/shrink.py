@@ -12,7 +12,7 @@ from typing import Any
 from formwright.compression.registry import Compressor, tried_in_fit
 from formwright.errors import CandidateError, StorageError, UserError
 from formwright.fitting.metric import Metric
-from formwright.fitting.records import ENSEMBLE, MIRRORED, ShrinkStep, Trial, Variant
+from formwright.fitting.records import ENSEMBLE, MIRRORED, FoldScore, ShrinkStep, Trial, Variant
 from formwright.fitting.session import Session
 from formwright.fitting.shortlist import COMPRESSION_GAIN
 from formwright.measurement.budget import format_bytes, format_seconds
@@ -314,8 +314,15 @@ def worth(variant: Variant, trials: Sequence[Trial]) -> float:
     return trial.folds.score - max(trial.score - variant.score, 0.0)
 
 
+def _loss(folds: FoldScore | None) -> float:
+    return math.inf if folds is None or folds.loss is None else folds.loss
+
+
 def choose(variants: list[Variant], metric: Metric, trials: Sequence[Trial] = ()) -> Variant:
     """The variant to ship: of those that meet the budget the one with the best score, and of equals the fastest.
+
+    Where samples are few and folds judge, scores within a standard error are equal, and the one with the least log loss
+    on folds is taken.
 
     If none meets it, the one that misses it least often, best score first: the report says so.
 
@@ -326,17 +333,26 @@ def choose(variants: list[Variant], metric: Metric, trials: Sequence[Trial] = ()
     meeting = [variant for variant in variants if not variant.violations]
     pool = meeting or [v for v in variants if len(v.violations) == min(len(o.violations) for o in variants)]
     best = max(scores[id(variant)] for variant in pool)
-    equal = [variant for variant in pool if scores[id(variant)] >= best - metric.margin(best)]
-    chosen = min(equal, key=lambda variant: (variant.latency, variant.size))
+    folds = {one.number: one.folds for one in trials if one.folds is not None and one.folds.loss is not None}
+    samples = max((one.samples for one in folds.values()), default=0)
+    margin = metric.tie(best, samples) if samples else metric.margin(best)
+    equal = [variant for variant in pool if scores[id(variant)] >= best - margin]
+    surest = min((_loss(folds.get(variant.trial)) for variant in equal), default=math.inf)
+    chosen = min(
+        (variant for variant in equal if _loss(folds.get(variant.trial)) == surest),
+        key=lambda variant: (variant.latency, variant.size),
+    )
     for variant in variants:
         variant.chosen = variant is chosen
         if variant is chosen:
-            others = f"the fastest of those within {metric.closeness} the best" if len(equal) > 1 else "the best score"
+            closeness = "what is chance of" if samples else metric.closeness
+            how = "the surest by cross-validation" if samples else "the fastest"
+            others = f"{how} of those within {closeness} the best" if len(equal) > 1 else "the best score"
             variant.reason = f"shipped: {others}" + ("" if meeting else "; nothing meets the whole budget")
         elif variant.violations:
             variant.reason = "misses the budget"
         elif variant in equal:
-            variant.reason = "as good, and slower"
+            variant.reason = "as good, and less sure or slower" if samples else "as good, and slower"
         elif variant.score > chosen.score:
             variant.reason = "a worse score by cross-validation, or one on too few samples to count as better"
         else:

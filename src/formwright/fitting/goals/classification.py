@@ -94,6 +94,10 @@ class ClassificationGoal(Goal[ClassifiedData]):
             right *= self.weights[targets]
         return float(right.sum()), float(len(targets))
 
+    def loss(self, outputs: NDArray[np.float32], targets: NDArray[Any]) -> float | None:
+        right = softmax(outputs)[np.arange(len(targets)), targets]
+        return float(-np.log(np.maximum(right, 1e-12)).mean())
+
     def score(self, run: Run, part: str, *, most: int | None = None) -> float:
         if self.metric is not BALANCED_ACCURACY:
             return super().score(run, part, most=most)
