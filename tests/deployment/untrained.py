@@ -23,7 +23,7 @@ def save(folder, nodes, ids, output, **constants):
     graph = helper.make_graph(
         nodes,
         "untrained",
-        [helper.make_tensor_value_info("x", kind, ["batch", LENGTH] if ids else ["batch", 4, 4])],
+        [helper.make_tensor_value_info("x", kind, ["batch", LENGTH] if ids else ["batch", 4, 7])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", *output])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

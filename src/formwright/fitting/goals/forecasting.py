@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
     from formwright.fitting.forecast_figures import Examined, Measuring
     from formwright.fitting.mean_forecast import MeanForecast
-    from formwright.inference.intervals import Intervals
     from formwright.objectives import Objective
     from formwright.training.recipe import Recipe
 
 Values = NDArray[np.floating]
 
-#: How often intervals are to hold, and how many series the report shows forecasts of.
-COVERAGE, EXAMPLES = 0.9, 4
+#: How often intervals are to hold.
+COVERAGE = 0.9
 SHIPPED = "Shipped model"
 
 
@@ -105,6 +104,7 @@ class ForecastingGoal(Goal[TimeSeries]):
 
     def examine(self, run: Run, model: nn.Module) -> Findings:
         from formwright.fitting.forecast_columns import errors_by_column, told_ignored
+        from formwright.fitting.forecast_examples import examples
         from formwright.fitting.forecast_figures import by_step, residuals
         from formwright.fitting.mean_forecast import TITLES
 
@@ -130,7 +130,7 @@ class ForecastingGoal(Goal[TimeSeries]):
                 "table": [{"name": name, **figures} for name, figures in rows],
                 "by_step": steps,
                 "residuals": residuals(forecast, test.actual),
-                "examples": list(self._examples(forecast, intervals, spreads, best)),
+                "examples": list(examples(measuring, (forecast, intervals, spreads), best)),
                 "columns": errors_by_column(
                     self.data.content.layout.targets,
                     measuring.in_units(test.actual, test.owners),
@@ -143,43 +143,6 @@ class ForecastingGoal(Goal[TimeSeries]):
             },
         )
 
-    def _examples(
-        self,
-        forecast: Values,
-        intervals: Intervals,
-        spreads: Values,
-        best: tuple[str, tuple[dict[str, float], Values]] | None,
-    ) -> Iterator[dict[str, Any]]:
-        """The latest window of the test part of a few series and columns, in the units of the data."""
-        measuring, content = self.measuring, self.data.content
-        test = measuring.test
-        latest = {int(owner): place for place, owner in enumerate(test.owners)}
-        pairs = [(owner, column) for owner in latest for column in range(content.variates)]
-        for owner, column in pairs[-EXAMPLES:] if len(latest) == 1 else pairs[:: content.variates][:EXAMPLES]:
-            place = np.array([latest[owner]])
-            owners = test.owners[place]
-            low, high = intervals.around(forecast[place], spreads[owners])
-            lines = {
-                "past": test.past[place],
-                "actual": test.actual[place],
-                "forecast": forecast[place],
-                "low": measuring.raised(low, owners),
-                "high": measuring.raised(high, owners),
-                **({} if best is None else {"rival": best[1][1][place]}),
-            }
-            row = int(test.origins[place[0]])
-            yield {
-                "series": content.series[owner].name,
-                "column": content.layout.targets[column],
-                "from": content.frequency.text(content.series[owner].times[row]),
-                "times": [content.frequency.text(time) for time in self._shown_times(owner, row)],
-                "rival_name": None if best is None else best[0],
-                **{
-                    name: [_rounded(value) for value in measuring.in_units(values, owners)[0, :, column]]
-                    for name, values in lines.items()
-                },
-            }
-
     def _ignored(self, run: Run) -> list[str]:
         """The columns beside those to forecast that change no answer; local forecasters read none of them."""
         from formwright.fitting.forecast_columns import ignored_columns
@@ -188,12 +151,6 @@ class ForecastingGoal(Goal[TimeSeries]):
         if not self.asks_model:
             return [*layout.past, *layout.known]
         return ignored_columns(run, self.data.windows["val"], layout)
-
-    def _shown_times(self, owner: int, row: int) -> Values:
-        """The times of the look-back before a row of a series, and of the horizon from it on."""
-        content = self.data.content
-        before = content.series[owner].times[max(row - content.length, 0) : row]
-        return np.concatenate([before, content.frequency.range(content.series[owner].times[row], content.horizon)])
 
     def baselines(self, *, seconds: float, seed: int) -> list[Baseline]:
         found = []
@@ -212,8 +169,3 @@ class ForecastingGoal(Goal[TimeSeries]):
     @classmethod
     def page(cls, result: FitResult, data: type[Data], attachments: Mapping[int, Shown | None]) -> Page:
         return forecast_page(result)
-
-
-def _rounded(value: float) -> float | None:
-    """Short in the file; none for what is missing."""
-    return float(f"{value:.6g}") if np.isfinite(value) else None
