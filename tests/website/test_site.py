@@ -169,8 +169,8 @@ SHOWN = """[...document.querySelectorAll('.fw-list > li')].filter((row) => row.o
 def test_a_filter_narrows_as_the_command_does(browser: Browser, address: str) -> None:
     browser.open(f"{address}/catalog/index.html")
     assert len(browser.ask(SHOWN)) == len(read_cards())
-    browser.open(f"{address}/catalog/index.html#task=forecasting&rung=equal")
-    expected = {f"{one.entry.card.id}.html" for one in search(None, Filters(task="forecasting", rung="equal"))}
+    browser.open(f"{address}/catalog/index.html#task=forecasting&mechanism=attention")
+    expected = {f"{one.entry.card.id}.html" for one in search(None, Filters(task="forecasting", mechanism="attention"))}
     assert set(browser.ask(SHOWN)) == expected
     assert browser.ask("document.getElementById('fw-count').value").startswith(f"{len(expected)} of ")
 
