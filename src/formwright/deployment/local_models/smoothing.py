@@ -86,7 +86,7 @@ class Smoothing(Local):
 class DampedSmoothing(Smoothing):
     """Exponential smoothing with a damped trend, the one form for all columns; with a season as it suits each."""
 
-    title: ClassVar[str] = "exponential smoothing, one form"
+    title: ClassVar[str] = "damped exponential smoothing"
     forms: ClassVar[tuple[Form, ...]] = FIXED
 
 
