@@ -14,13 +14,14 @@ import pytest
 from formwright.cli import main
 from formwright.deployment.appending import append_forecasts
 from formwright.deployment.prediction import predict
-from formwright.deployment.preparations.forecasting import ForecastPreparation
+from formwright.deployment.preparations.forecasting import NETWORK, ForecastPreparation
 from formwright.errors import UserError
 from formwright.files import json_text
 from formwright.fitting import fit
 from formwright.fitting.forecast_page import forecast_page
 from formwright.fitting.kind import Reading
 from formwright.fitting.local_answers import LocalAnswers
+from formwright.fitting.mean_forecast import MeanForecast
 from formwright.fitting.records import Baseline, FitResult
 from formwright.fitting.task import find_task, task_type
 from formwright.shapes import SeriesShape
@@ -489,3 +490,19 @@ def test_forecasts_stay_above_nought_where_the_data_does(fitted):
     assert fitted[1].data["targets"] == ["north", "south"]
     preparation = ForecastPreparation.load(fitted[0] / "run")
     assert preparation.lowest.tolist() == [0.0, 0.0]
+
+
+def test_forecasters_that_do_not_fit_beside_the_network_are_left_out(tmp_path):
+    times = pd.date_range("2020-01-01", periods=60, freq="MS").strftime("%Y-%m")
+    rows = pd.DataFrame({"month": times, "sold": 50 + 10 * np.sin(np.arange(60) * np.pi / 6) + np.arange(60)})
+    rows.to_csv(tmp_path / "sold.csv", index=False)
+    goal = read(tmp_path / "sold.csv", horizon=6).goal
+    network = np.zeros_like(goal.measuring.val.actual)
+    means = [
+        MeanForecast(goal.data.content, goal.measuring, network, seconds=9.0, most_bytes=most)
+        for most in (1_000_000.0, 100.0)
+    ]
+    assert NETWORK not in means[0].chosen.weights
+    assert means[0].prepared(goal.data.preparation).local is not None
+    assert means[1].chosen.weights == {NETWORK: 1.0}
+    assert "beyond the limit" in means[1].chosen.reason

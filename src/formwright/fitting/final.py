@@ -8,6 +8,7 @@ is shipped.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,11 @@ def learn_the_rest(session: Session, chosen: Variant, end: float) -> Shipment:
     """
     root, file = session.folder.root, Shipment(chosen, chosen.form, chosen.form).file(chosen.form)
     run = OnnxModel(root / file, threads=session.threads).on_tensors
-    session.task.goal.calibrate(run, seconds=CALIBRATION_SHARE * max(end - session.clock.spent, 1.0))
+    session.task.goal.calibrate(
+        run,
+        seconds=CALIBRATION_SHARE * max(end - session.clock.spent, 1.0),
+        most_bytes=math.inf if session.budget.size is None else session.budget.size - chosen.size,
+    )
     if not session.task.goal.asks_model:
         return Shipment(chosen, chosen.form, chosen.form)
     few = learns_all(session)

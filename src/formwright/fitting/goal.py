@@ -119,11 +119,12 @@ class Goal(ABC, Generic[D]):
 
     # Scores
 
-    def calibrate(self, run: Run, *, seconds: float) -> None:
+    def calibrate(self, run: Run, *, seconds: float, most_bytes: float = math.inf) -> None:
         """Find out on the validation part what must be known of a model, before it learns that part too.
 
         Args:
             seconds: that it may take, about.
+            most_bytes: what may be shipped beside the model.
         """
 
     @property

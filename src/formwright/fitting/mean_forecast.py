@@ -15,6 +15,7 @@ from formwright.fitting.forecast_figures import Measuring
 from formwright.fitting.local_answers import MEAN, Chosen, LocalAnswers, choose
 from formwright.fitting.metric import percent
 from formwright.inference.intervals import WORTH
+from formwright.measurement.budget import format_bytes
 
 Values = NDArray[np.floating]
 Held = Literal["val", "test"]
@@ -30,13 +31,16 @@ class MeanForecast:
         measuring: the windows that are forecast.
         network: what the network says of those of the validation part, which it has not learned.
         seconds: that fitting may take.
+        most_bytes: what their parameters and states may take beside the network.
 
     Attributes:
         chosen: the members and their weights.
         said: what each member says of the windows of a part, scaled; the network's of the test part are still to come.
     """
 
-    def __init__(self, data: SeriesData, measuring: Measuring, network: Values, *, seconds: float) -> None:
+    def __init__(
+        self, data: SeriesData, measuring: Measuring, network: Values, *, seconds: float, most_bytes: float = np.inf
+    ) -> None:
         self.data, self.measuring = data, measuring
         self.local = local = LocalAnswers(data)
         self.said: dict[Held, dict[str, Values]] = {}
@@ -47,6 +51,11 @@ class MeanForecast:
             self.chosen = choose(self.said["val"], measuring.val, measuring.scale, usual)
         else:
             self.chosen = Chosen(dict.fromkeys(usual, 1 / len(usual)), {}, "validation is too short to choose by")
+        if np.isfinite(most_bytes) and set(self.chosen.weights) != {NETWORK}:
+            size = len(local.models(self.chosen.weights, place=1).content())
+            if size > most_bytes:
+                reason = f"forecasters of single series would take {format_bytes(size)}, which is beyond the limit"
+                self.chosen = Chosen({NETWORK: 1.0}, self.chosen.errors, reason)
         self._follow(1, "test", [name for name in KINDS if name in self.said["val"]], np.inf)
 
     def _follow(self, place: int, part: Held, kinds: list[str], seconds: float) -> None:

@@ -125,6 +125,10 @@ class LocalModels:
 
     def save(self, folder: Path) -> None:
         """Write ``local.npz`` into ``folder``."""
+        write_atomically(folder / FILE, self.content())
+
+    def content(self) -> bytes:
+        """What ``local.npz`` holds."""
         arrays: dict[str, Any] = {
             "names": np.array(list(self.places), dtype=np.str_),
             "ends": self.ends.astype(np.int64),
@@ -137,7 +141,7 @@ class LocalModels:
             arrays |= {f"{name}.{key}": array for key, array in member.arrays.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        write_atomically(folder / FILE, buffer.getvalue())
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -88,12 +88,12 @@ class ForecastingGoal(Goal[TimeSeries]):
         pieces = np.split(chosen.indices, np.arange(256, len(chosen.indices), 256))
         return np.concatenate([run(windows.take(piece).inputs) for piece in pieces])
 
-    def calibrate(self, run: Run, *, seconds: float) -> None:
+    def calibrate(self, run: Run, *, seconds: float, most_bytes: float = np.inf) -> None:
         """Fit local forecasters to the training part, and find the mean that forecasts the validation part best."""
         from formwright.fitting.mean_forecast import MeanForecast
 
         said = self._forecasts(run, "val", self.measuring.val)
-        self._mean = MeanForecast(self.data.content, self.measuring, said, seconds=seconds)
+        self._mean = MeanForecast(self.data.content, self.measuring, said, seconds=seconds, most_bytes=most_bytes)
 
     def called(self, model: str) -> str:
         return model if self._mean is None else self._mean.called(model)
