@@ -92,7 +92,7 @@ class MeanForecast:
     def remarks(self) -> list[str]:
         """What the user should know of it, in sentences."""
         members, layout = list(self.chosen.weights), self.data.layout
-        names = _listed([TITLES[name] for name in members])
+        names = _listed(["the network" if name == NETWORK else TITLES[name] for name in members])
         whose = f"the mean of {names}" if len(members) > 1 else f"those of {names} alone"
         found = [f"Forecasts are {whose}: {self.chosen.reason}."]
         if NETWORK not in members:
