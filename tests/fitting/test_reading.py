@@ -1,4 +1,4 @@
-"""Files as users of comparable tools reported them: what a run reads of each, or says of it."""
+"""Files as users of comparable tools reported them, and others of their kinds: what a run reads, or says of each."""
 
 from __future__ import annotations
 

@@ -193,8 +193,7 @@ def _factorised(cells: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
 
 def _typed(cells: Sequence[str], sign: str) -> Any:
     """A column of numbers if all cells that hold anything are numbers or truths, else of texts and ``None``."""
-    places, distinct = _factorised(cells[:_FEW])
-    if len(cells) > _FEW and 4 * len(distinct) < _FEW:  # names and times repeat, and one look at each is enough
+    if len(cells) > _FEW and 4 * len(set(cells[:_FEW])) < _FEW:  # names and times repeat: one look at each is enough
         places, distinct = _factorised(cells)
         return _typed_each(distinct, sign)[places]
     return _typed_each(cells, sign)

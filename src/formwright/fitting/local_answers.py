@@ -124,12 +124,15 @@ class LocalAnswers:
     def _limits(self, place: int) -> tuple[Values, Values]:
         return limits(self.columns(place))
 
-    def models(self, weights: Mapping[str, float], *, place: int = 2) -> LocalModels:
-        """The members that have a weight, fitted to everything: what is shipped."""
+    def models(
+        self, weights: Mapping[str, float], *, place: int = 2, members: Mapping[str, Local] | None = None
+    ) -> LocalModels:
+        """The members that have a weight, fitted to everything: what is shipped; those of ``members``, if given."""
         data, columns = self.data, self.columns(place)
         ends = np.array([one.times[max(end[place] - 1, 0)] for one, end in zip(data.series, data.ends, strict=True)])
         models = LocalModels.start([one.name for one in data.series], ends, columns, data.frequency.season)
-        models.members = self.fit(place, [name for name in KINDS if weights.get(name)])
+        names = [name for name in KINDS if weights.get(name)]
+        models.members = self.fit(place, names) if members is None else {name: members[name] for name in names}
         return models
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formwright.data.series import SeriesData
+from formwright.deployment.local_models.member import Local
 from formwright.deployment.local_models.panel import KINDS, mean_of
 from formwright.deployment.preparations.forecasting import NETWORK, ForecastPreparation
 from formwright.fitting.forecast_figures import Measuring
@@ -51,19 +52,20 @@ class MeanForecast:
             self.chosen = choose(self.said["val"], measuring.val, measuring.scale, usual)
         else:
             self.chosen = Chosen(dict.fromkeys(usual, 1 / len(usual)), {}, "validation is too short to choose by")
+        members = self._follow(1, "test", [name for name in KINDS if name in self.said["val"]], np.inf)
         if np.isfinite(most_bytes) and set(self.chosen.weights) != {NETWORK}:
-            size = len(local.models(self.chosen.weights, place=1).content())
+            size = len(local.models(self.chosen.weights, place=1, members=members).content())
             if size > most_bytes:
                 reason = f"forecasters of single series would take {format_bytes(size)}, which is beyond the limit"
                 self.chosen = Chosen({NETWORK: 1.0}, self.chosen.errors, reason)
-        self._follow(1, "test", [name for name in KINDS if name in self.said["val"]], np.inf)
 
-    def _follow(self, place: int, part: Held, kinds: list[str], seconds: float) -> None:
+    def _follow(self, place: int, part: Held, kinds: list[str], seconds: float) -> dict[str, Local]:
         """Let forecasters know all up to the part, and forecast its windows."""
         examined = self.measuring.val if part == "val" else self.measuring.test
         members = self.local.fit(place, kinds, seconds=seconds)
         said = self.local.forecasts(members, place, examined.owners, examined.origins)
         self.said[part] = {name: self.measuring.scaled(values, examined.owners) for name, values in said.items()}
+        return members
 
     def answer(self, part: Held) -> Values:
         """The mean, scaled; the network's where no member has one."""

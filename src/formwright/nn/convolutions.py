@@ -31,7 +31,7 @@ class NormedConvolutions(Part):
     """``y = norm(W2 * activation(norm(W1 * x)))``: two convolutions with any norm, a block's residual part.
 
     Args:
-        dim: channels out, and in unless ``input_dim`` says otherwise.
+        dim: output channels; input channels too, unless ``input_dim`` is given.
         input_dim: channels in.
         kernel: odd side of the convolutions.
         norm: the norm after each of them.

@@ -20,7 +20,7 @@ class InvertedConvolutions(Part):
     """``y = norm(W3 activation(norm(W2 * activation(norm(W1 x)))))``, ``W2`` on each channel by itself.
 
     Args:
-        dim: channels out, and in unless ``input_dim`` says otherwise.
+        dim: output channels; input channels too, unless ``input_dim`` is given.
         input_dim: channels in.
         ratio: channels in the middle over those that come in; there is no ``W1`` at 1.
         kernel: odd side of the neighbourhood in the middle; zeros outside the grid.

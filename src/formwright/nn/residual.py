@@ -40,7 +40,7 @@ class BasicConvolutions(Part):
     """``y = norm(W2 * relu(norm(W1 * x)))``: two convolutions of kernel 3, the residual part of a basic block.
 
     Args:
-        dim: channels out, and in unless ``input_dim`` says otherwise.
+        dim: output channels; input channels too, unless ``input_dim`` is given.
         input_dim: channels in.
         stride: stride of the first convolution.
         activation: name of the activation.
@@ -94,7 +94,7 @@ class BottleneckConvolutions(Part):
     in the first.
 
     Args:
-        dim: channels out, and in unless ``input_dim`` says otherwise.
+        dim: output channels; input channels too, unless ``input_dim`` is given.
         input_dim: channels in.
         ratio: channels in the middle over ``dim``.
         stride: stride of the middle convolution.

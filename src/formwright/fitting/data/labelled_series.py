@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from formwright.data.array_batches import ArrayBatches
 
 FEWEST_PASSES = 10
+#: Of every table of whole series.
+TABLE_OPTIONS: Mapping[str, Option] = {
+    "series": Option("column that says which series a row is of, where a series has many rows"),
+    "time": Option("column of times, where a series has many rows"),
+    "encoding": ENCODING,
+}
 
 
 @DATA.register("labelled-series")
@@ -35,9 +41,7 @@ class ClassifiedSeries(ClassifiedData):
     expects: ClassVar[str] = "series with classes (a table, and --task series-classification)"
     options: ClassVar[Mapping[str, Option]] = {
         "label_column": Option("column of the classes; inferred if unset"),
-        "series": Option("column that says which series a row is of, where a series has many rows"),
-        "time": Option("column of times, where a series has many rows"),
-        "encoding": ENCODING,
+        **TABLE_OPTIONS,
     }
     sample: ClassVar[str] = "series"
     samples: ClassVar[str] = "series"

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from formwright.data.numbered_series import NumberedSeries, read_numbered_series
 from formwright.deployment.preparations.series_regression import SeriesNumberPreparation
 from formwright.errors import UserError
-from formwright.fitting.kind import DATA, ENCODING, PARTS, Data, Option, Reading
+from formwright.fitting.data.labelled_series import FEWEST_PASSES, TABLE_OPTIONS
+from formwright.fitting.kind import DATA, PARTS, Data, Option, Reading
 from formwright.fitting.shown import ShownLines, lines
 from formwright.shapes import LabelledShape
 
 if TYPE_CHECKING:
     from formwright.batch import Batch
     from formwright.data.array_batches import ArrayBatches
-
-FEWEST_PASSES = 10
 
 
 @DATA.register("numbered-series")
@@ -35,9 +34,7 @@ class SeriesWithNumbers(Data):
     expects: ClassVar[str] = "series with a number each (a table, --task series-regression and --target COLUMN)"
     options: ClassVar[Mapping[str, Option]] = {
         "target": Option("column of the number that is to be told of each series"),
-        "series": Option("column that says which series a row is of, where a series has many rows"),
-        "time": Option("column of times, where a series has many rows"),
-        "encoding": ENCODING,
+        **TABLE_OPTIONS,
     }
     sample: ClassVar[str] = "series"
     samples: ClassVar[str] = "series"

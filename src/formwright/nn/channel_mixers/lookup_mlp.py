@@ -19,7 +19,7 @@ from formwright.nn.functional.lookup import (
 )
 from formwright.nn.parts import PARTS, Part, Promises
 
-#: How much of a row a token takes, by name.
+#: The share of each row of a table that a token takes, by name.
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "vertex_probability": vertex_probability,
     "scaled_vertex_probability": scaled_vertex_probability,
@@ -95,7 +95,7 @@ class LookupMLP(Part):
         dim: channels in and out.
         bits: channels that a table of the first layer hashes.
         extra_bits: by how much those of the second are more.
-        score: how much of a row a token takes, see :class:`LookupLayer`.
+        score: the share of each row that a token takes, see :class:`LookupLayer`.
 
     Shapes: ``(batch, *grid, dim)`` to the same.
 
